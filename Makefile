@@ -1,0 +1,97 @@
+# The only entrance. `make` alone prints what there is.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+VENV  := .venv
+PY    := $(VENV)/bin/python
+PROTO := $(wildcard proto/tally/*/v1/*.proto)
+TIMES ?= 10
+PYTHONS := python3 python3.13 python3.12 python3.11
+
+.PHONY: help setup run test test-system check exact proto demo load k8s wheel lock clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.dev $(VENV)/.proto ## Set up everything that development needs
+
+run: $(VENV)/.run $(VENV)/.proto ## Run every service in one process on embedded Postgres and Valkey
+	@exec $(PY) -m services all
+
+test: setup ## Run the tests: no root, nothing from Debian
+	@$(PY) -m pytest -m "not system"
+
+test-system: setup ## Run the tests that need root
+	@$(PY) -m pytest -m system
+
+check: setup ## Format, lint, types, import rules, protos
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/buf lint proto
+
+exact: setup ## Run the exactness tests TIMES times over (default 10)
+	@for n in $$(seq 1 $(TIMES)); do \
+	  echo "exactness, round $$n of $(TIMES)"; $(PY) -m pytest -q -m exact || exit 1; done
+
+proto: $(VENV)/.proto ## Generate the Python code of the protos
+
+demo: $(VENV)/.run $(VENV)/.proto ## Replay a real data set on a throw-away stack and check every count
+	@$(PY) -m loadtests.demo
+
+load: setup ## Count and read for 20 s with locust; fails unless counted = acknowledged
+	@$(PY) -m loadtests.load
+
+k8s: setup ## Render and validate the Kubernetes manifests
+	@$(PY) -m pytest -q tests/k8s
+
+wheel: setup ## Build the client's wheel into dist/
+	@$(PY) -m pip wheel -q --no-deps --no-build-isolation -w dist libs/tally && ls dist
+
+lock: $(VENV)/.dev ## Renew the lock files from pyproject.toml
+	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header pyproject.toml -o requirements.lock
+	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+
+clean: ## Remove what was made, but not the data in .tally/
+	@rm -rf $(VENV) dist build *.egg-info libs/tally/build libs/tally/*.egg-info .*_cache .hypothesis
+	@find libs/tally/tally -name '*_pb2*' -delete
+
+# Takes the first Python that is new enough, not too new, and has its venv module; says what is missing.
+$(VENV)/.made:
+	@for p in $(PYTHONS); do \
+	  command -v $$p >/dev/null 2>&1 || continue; found="$$found $$p"; \
+	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue; fits=$$p; \
+	  $$p -c 'import venv, ensurepip' 2>/dev/null || continue; \
+	  echo "[1/3] making $(VENV) with $$($$p --version)"; \
+	  $$p -m venv --clear $(VENV) && touch $@; exit; \
+	done; \
+	if [ -n "$$fits" ]; then v=$$($$fits -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  echo "tally: $$fits has no venv module. Install it: apt-get install python$$v-venv (Debian, Ubuntu)"; \
+	elif [ -n "$$found" ]; then echo "tally: Python 3.11, 3.12 or 3.13 is needed, and only this was found:"; \
+	  for p in $$found; do echo "  $$p: $$($$p --version 2>&1)"; done; \
+	  echo "Install one: apt-get install python3.11 python3.11-venv (Debian 12), dnf install python3.12 (Fedora)"; \
+	else echo "tally: python3 is needed. Install it:" \
+	  "apt-get install python3 python3-venv (Debian, Ubuntu), dnf install python3.12 (Fedora)"; fi >&2; exit 1
+
+define INSTALL
+@echo "[2/3] installing what is pinned in $(1)"
+@$(PY) -m pip install --disable-pip-version-check --require-hashes -r $(1) | grep -v -E '^(Looking in|Requirement already)' || true
+@$(PY) -c 'import grpc, numpy' # the pipe above hides pip's status
+@$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e . -e libs/tally
+@touch $@
+endef
+
+$(VENV)/.run: $(VENV)/.made requirements.lock pyproject.toml libs/tally/pyproject.toml
+	$(call INSTALL,requirements.lock)
+
+$(VENV)/.dev: $(VENV)/.made requirements-dev.lock pyproject.toml libs/tally/pyproject.toml
+	$(call INSTALL,requirements-dev.lock)
+	@touch $(VENV)/.run
+
+$(VENV)/.proto: $(VENV)/.run $(PROTO)
+	@echo "[3/3] generating code from the protos"
+	@$(PY) -m grpc_tools.protoc -I proto --python_out=libs/tally --pyi_out=libs/tally --grpc_python_out=libs/tally $(PROTO)
+	@touch $@

@@ -1,0 +1,111 @@
+"""The one tree of errors that a caller can meet.
+
+Each class has a stable `reason` for programs; its message is a sentence for people that says what to do.
+`libs.rpc.status` turns them into gRPC statuses, and back.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class TallyError(Exception):
+    """Something that the caller is told about, in its own words."""
+
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, message: str, *, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong with a request: the path of the field, and what is allowed there."""
+
+    field: str
+    description: str
+
+
+class Rejected(TallyError):
+    """The request is wrong in one or more places; `total` counts them, `violations` holds the first."""
+
+    def __init__(self, violations: Sequence[Violation], total: int | None = None) -> None:
+        self.violations = tuple(violations)
+        self.total = len(self.violations) if total is None else total
+        first = self.violations[0]
+        more = f" (and {self.total - 1} more)" if self.total > 1 else ""
+        super().__init__(
+            f"{first.field}: {first.description}{more}", metadata={"violations": str(self.total)}
+        )
+
+
+class InvalidRequest(Rejected):
+    """The request can never be accepted as it is."""
+
+    reason = "INVALID_REQUEST"
+
+
+class OutOfRange(Rejected):
+    """A time in the request lies outside what is accepted now; not counted by this attempt."""
+
+    reason = "OUT_OF_RANGE"
+
+    def __init__(
+        self, violations: Sequence[Violation], total: int | None = None, *, server_time_us: int
+    ) -> None:
+        super().__init__(violations, total)
+        self.metadata["server_time_us"] = str(server_time_us)
+
+
+class RequestIdReused(InvalidRequest):
+    """The request id was used before, for other content."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class PartitionCountMismatch(TallyError):
+    """Two parts of one cluster were set up with different partition counts."""
+
+    reason = "PARTITION_COUNT_MISMATCH"
+
+
+class Overloaded(TallyError):
+    """There is more work than can be taken now; the caller should wait `retry_after_s` seconds."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(TallyError):
+    """Something that the call needs is away; the same request may be sent again."""
+
+    reason = "UNAVAILABLE"
+
+
+class DeadlineExpired(TallyError):
+    """The caller's deadline passed first. A write may or may not have been counted."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Cancelled(TallyError):
+    """The call was cancelled. A write may or may not have been counted."""
+
+    reason = "CANCELLED"
+
+
+class Unimplemented(TallyError):
+    """The api has this, but this version of the service does not answer it yet."""
+
+    reason = "UNIMPLEMENTED"
+
+
+class NotReady(Unavailable):
+    """A service cannot start, or go on, with what it found; the message says what to change."""
+
+    reason = "NOT_READY"

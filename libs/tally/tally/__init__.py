@@ -1,0 +1,1 @@
+"""What a user of Tally installs: `tally.client`, and the generated code of the protos."""
