@@ -1,0 +1,64 @@
+"""The Python client of Tally: counts video events exactly once, and reads the counts.
+
+`Client` is for asyncio; `tally.client.blocking.Client` does the same for threads and scripts.
+"""
+
+from tally.client.answers import (
+    Audit,
+    Count,
+    Durability,
+    Log,
+    PartitionMap,
+    Receipt,
+    Refusal,
+    ShardPartitions,
+    Stats,
+)
+from tally.client.client import Client
+from tally.client.columns import Batch, Columns
+from tally.client.errors import (
+    ClientUnusable,
+    DeadlineExceeded,
+    InvalidRequest,
+    NotFound,
+    OutcomeUnknown,
+    OutOfRange,
+    Overloaded,
+    RequestIdReused,
+    ServerFault,
+    TallyError,
+    Unavailable,
+    Unimplemented,
+    Violation,
+)
+from tally.client.events import Event, Function
+
+__all__ = [
+    "Audit",
+    "Batch",
+    "Client",
+    "ClientUnusable",
+    "Columns",
+    "Count",
+    "DeadlineExceeded",
+    "Durability",
+    "Event",
+    "Function",
+    "InvalidRequest",
+    "Log",
+    "NotFound",
+    "OutOfRange",
+    "OutcomeUnknown",
+    "Overloaded",
+    "PartitionMap",
+    "Receipt",
+    "Refusal",
+    "RequestIdReused",
+    "ServerFault",
+    "ShardPartitions",
+    "Stats",
+    "TallyError",
+    "Unavailable",
+    "Unimplemented",
+    "Violation",
+]

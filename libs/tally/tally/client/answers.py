@@ -1,0 +1,166 @@
+"""What a caller gets back. Counts are exact; every time is an aware datetime in UTC."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import grpc
+
+from tally.client.times import from_timestamp
+from tally.common.v1 import common_pb2
+from tally.ingest.v1 import ingest_pb2
+from tally.query.v1 import query_pb2
+
+_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+class Durability(StrEnum):
+    """What an acknowledgement promises."""
+
+    UNSPECIFIED = "unspecified"
+    JOURNALED = "journaled"
+    SPOOLED = "spooled"
+
+
+_DURABILITIES = {
+    common_pb2.DURABILITY_JOURNALED: Durability.JOURNALED,
+    common_pb2.DURABILITY_SPOOLED: Durability.SPOOLED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Says that a request is durable.
+
+    `accepted_count`: the events that this attempt counted. `duplicate_count`: those that were durable
+    already. Together they are the events of the request.
+    """
+
+    request_id: str
+    accepted_count: int
+    duplicate_count: int
+    durability: Durability
+
+    @classmethod
+    def from_message(cls, message: ingest_pb2.Receipt) -> "Receipt":
+        return cls(
+            request_id=message.request_id,
+            accepted_count=message.accepted_count,
+            duplicate_count=message.duplicate_count,
+            durability=_DURABILITIES.get(message.durability, Durability.UNSPECIFIED),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Says why a batch of a stream was not counted by this attempt.
+
+    `code`: the name of the gRPC status that the same batch would get alone. `reason`: a stable word.
+    """
+
+    request_id: str
+    code: str
+    reason: str
+    message: str
+
+    @classmethod
+    def from_message(cls, message: ingest_pb2.Refusal) -> "Refusal":
+        return cls(
+            request_id=message.request_id,
+            code=_CODES.get(message.code, str(message.code)),
+            reason=message.reason,
+            message=message.message,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A count of events. Every event journaled before `as_of` is in it."""
+
+    count: int
+    as_of: datetime
+
+    @classmethod
+    def from_message(cls, message: query_pb2.GetCountResponse | query_pb2.GetViewsCountResponse) -> "Count":
+        return cls(message.count, from_timestamp(message.as_of))
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """An aggregate over `count` events. `value` is None when no event in the range carries one."""
+
+    value: float | None
+    count: int
+    as_of: datetime
+
+    @classmethod
+    def from_message(cls, message: query_pb2.GetStatsResponse) -> "Stats":
+        value = message.value if message.HasField("value") else None
+        return cls(value, message.count, from_timestamp(message.as_of))
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPartitions:
+    """One shard, where it is reached (host:port), and the partitions that it leads, ascending."""
+
+    address: str
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionMap:
+    """Which shard leads which partitions, as the partitioner that was asked sees it."""
+
+    partition_count: int
+    version: str
+    shards: tuple[ShardPartitions, ...]
+
+    @classmethod
+    def from_message(cls, message: ingest_pb2.GetPartitionMapResponse) -> "PartitionMap":
+        shards = tuple(ShardPartitions(shard.address, tuple(shard.partitions)) for shard in message.shards)
+        return cls(message.partition_count, message.version, shards)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One life of a shard that is not settled.
+
+    `state`: `open` or `closed`. `applied_seq` and `last_seq`: the entries that the rollups contain, and the
+    last in the journal. `lag_s`: seconds since the oldest entry that the rollups do not contain.
+    """
+
+    log_id: int
+    shard: str
+    state: str
+    open_time: datetime
+    applied_seq: int
+    last_seq: int
+    lag_s: float
+
+    @classmethod
+    def from_message(cls, message: query_pb2.Log) -> "Log":
+        return cls(
+            log_id=message.log_id,
+            shard=message.shard,
+            state=message.state,
+            open_time=from_timestamp(message.open_time),
+            applied_seq=message.applied_seq,
+            last_seq=message.last_seq,
+            lag_s=message.lag_seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The journal against the rollups, in one snapshot: `discrepancy_events` must be 0."""
+
+    journaled_events: int
+    counted_events: int
+    dead_events: int
+    discrepancy_events: int
+
+    @classmethod
+    def from_message(cls, message: query_pb2.AuditResponse) -> "Audit":
+        return cls(
+            message.journaled_events, message.counted_events, message.dead_events, message.discrepancy_events
+        )

@@ -1,0 +1,199 @@
+"""One channel to the service, and a call over it: deadline, retries, errors.
+
+A request is serialized once, so that every attempt sends the same bytes.
+"""
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+
+import grpc
+
+from tally.client.errors import ClientUnusable, InvalidRequest, OutcomeUnknown
+from tally.client.methods import Answer, Method, Request
+from tally.client.status import Details, to_error
+
+MAX_REQUEST_BYTES = 8 * 1024 * 1024
+
+# gRPC itself sends again what the service had no answer for. There is no timeout in it: the caller's deadline
+# is exact, and one from the service config comes a second or two off in Python.
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+}
+_OPTIONS: tuple[tuple[str, str | int], ...] = (
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    # A larger request is not kept for a retry, and the default is 256 KiB.
+    ("grpc.per_rpc_retry_buffer_size", MAX_REQUEST_BYTES + 64 * 1024),
+    # A service that comes back is found by the retries, and not a second later.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
+_MIN_WAIT_S = 0.01
+
+
+class Connection:
+    """A channel that belongs to one event loop of one process."""
+
+    def __init__(self, address: str, timeout_s: float, credentials: grpc.ChannelCredentials | None) -> None:
+        """Opens the channel; to be called in the event loop. Nothing is connected before the first call.
+
+        `timeout_s`: of calls that name none.
+        """
+        self._address = address
+        self._timeout_s = timeout_s
+        self._home = (os.getpid(), asyncio.get_running_loop())
+        self._closed = False
+        self._channel = (
+            grpc.aio.insecure_channel(address, options=_OPTIONS)
+            if credentials is None
+            else grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+        )
+
+    async def close(self) -> None:
+        """Wait for the calls under way as long as the default timeout, then end them."""
+        self._closed = True
+        await self._channel.close(self._timeout_s)
+
+    async def call(
+        self,
+        method: Method[Request, Answer],
+        request: Request,
+        timeout_s: float | None,
+        *,
+        request_id: str | None = None,
+    ) -> Answer:
+        """Send one request and return its answer, or raise a TallyError.
+
+        `timeout_s`: for everything, retries and waits included; None is the default. `request_id`: that of a
+        write.
+        """
+        self._check_usable()
+        payload = request.SerializeToString()
+        if len(payload) > MAX_REQUEST_BYTES:
+            raise InvalidRequest.of(
+                "request", f"{len(payload):,} bytes are more than the {MAX_REQUEST_BYTES:,} that one may have"
+            )
+        send: grpc.aio.UnaryUnaryMultiCallable[bytes, Answer] = self._channel.unary_unary(
+            method.path, response_deserializer=method.parse
+        )
+        request_ids = (request_id,) if request_id else ()
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while True:
+            try:
+                return await send(payload, timeout=deadline - loop.time())
+            except grpc.aio.AioRpcError as error:
+                wait_s = _wait_asked_for(error)
+                if wait_s is None or loop.time() + wait_s >= deadline:
+                    raise to_error(error, self._address, timeout_s, request_ids) from error
+            except asyncio.CancelledError:
+                self._raise_if_closed(request_ids)
+                raise
+            await asyncio.sleep(wait_s)
+            self._check_usable()
+
+    async def stream(
+        self,
+        method: Method[Request, Answer],
+        requests: AsyncIterable[Request],
+        timeout_s: float | None,
+        *,
+        pending: dict[str, None],
+    ) -> AsyncGenerator[Answer, None]:
+        """Send requests and yield answers as they come, until both sides are through.
+
+        `timeout_s`: for the whole stream; None sets no end to it. `pending`: the ids of the requests that were
+        sent and not answered, kept by the caller; the error names them when the stream breaks. What `requests`
+        raises is raised here.
+        """
+        self._check_usable()
+        call: grpc.aio.StreamStreamCall[bytes, Answer] = self._channel.stream_stream(
+            method.path, response_deserializer=method.parse
+        )(timeout=timeout_s)
+        writer = asyncio.create_task(_write_all(call, requests))
+        try:
+            async for answer in call:
+                yield answer
+            await writer
+        except grpc.aio.AioRpcError as error:
+            raise to_error(error, self._address, timeout_s, tuple(pending)) from error
+        except asyncio.CancelledError:
+            if writer.done() and not writer.cancelled():
+                writer.result()
+            self._raise_if_closed(tuple(pending))
+            raise
+        finally:
+            call.cancel()
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+        if pending:
+            raise OutcomeUnknown(
+                f"{self._address} ended the stream before it had answered every batch",
+                reason="STREAM_ENDED",
+                request_ids=tuple(pending),
+            )
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
+        if self._home != (os.getpid(), asyncio.get_running_loop()):
+            raise ClientUnusable(
+                "the client was opened in another event loop or process. Open one for each, "
+                "or use tally.client.blocking.Client, which any thread may call",
+                reason="CLIENT_ELSEWHERE",
+            )
+
+    def _raise_if_closed(self, request_ids: Sequence[str]) -> None:
+        """Tell a call that ended with its client from one that its own task gave up."""
+        task = asyncio.current_task()
+        if not self._closed or (task and task.cancelling()):
+            return
+        if request_ids:
+            raise OutcomeUnknown(
+                "the client was closed before the answer came",
+                reason="CLIENT_CLOSED",
+                request_ids=request_ids,
+            )
+        raise ClientUnusable("the client was closed during the call", reason="CLIENT_CLOSED")
+
+
+def _wait_asked_for(error: grpc.aio.AioRpcError) -> float | None:
+    """Seconds until the same may be sent again, with up to a fifth more so that not all come at once."""
+    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return None
+    delay_s = Details(error).retry_after_s
+    if delay_s is None:
+        return None
+    return max(delay_s, _MIN_WAIT_S) * random.uniform(1.0, 1.2)  # noqa: S311 (spreads load, hides nothing)
+
+
+async def _write_all(
+    call: grpc.aio.StreamStreamCall[bytes, Answer], requests: AsyncIterable[Request]
+) -> None:
+    """Write until `requests` ends or the call does; what `requests` raises ends the call."""
+    try:
+        async for request in requests:
+            payload = request.SerializeToString()
+            try:
+                await call.write(payload)
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                return  # the reader is told why
+        await call.done_writing()
+    except BaseException:
+        call.cancel()
+        raise

@@ -1,0 +1,111 @@
+"""The one tree of errors that a call can raise.
+
+`reason` is a stable word for programs; the message is a sentence for people. A failed write says under
+which request id it went: the same events sent again under that id are never counted twice.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong with a request: the path of the field, and what is allowed there."""
+
+    field: str
+    description: str
+
+
+class TallyError(Exception):
+    """A call failed."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "UNKNOWN",
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[Violation] = (),
+        retry_after_s: float | None = None,
+        request_ids: Sequence[str] = (),
+    ) -> None:
+        """`retry_after_s`: seconds that the server asks to wait; None if it did not say."""
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.metadata = dict(metadata or {})
+        self.violations = tuple(violations)
+        self.retry_after_s = retry_after_s
+        self.request_ids = tuple(request_ids)
+
+    @property
+    def request_id(self) -> str | None:
+        """The id of the write that failed; None for a read."""
+        return self.request_ids[0] if self.request_ids else None
+
+
+class InvalidRequest(TallyError, ValueError):
+    """The request can never be accepted as it is; `violations` says what to change. Nothing was counted."""
+
+    @classmethod
+    def of(cls, field: str, description: str) -> Self:
+        """For what is refused here, before it is sent."""
+        return cls(
+            f"{field}: {description}",
+            reason="INVALID_REQUEST",
+            violations=[Violation(field, description)],
+        )
+
+
+class RequestIdReused(InvalidRequest):
+    """The request id was used before, for other events. Make a new id for new events."""
+
+
+class OutOfRange(TallyError):
+    """A time in the request lies outside what is accepted now. This attempt counted nothing.
+
+    An earlier attempt under the same id may have: if it had no answer, its outcome stays unknown.
+    """
+
+    @property
+    def server_time_us(self) -> int | None:
+        """The server's time in microseconds since 1970-01-01 UTC, if it said."""
+        time_us = self.metadata.get("server_time_us")
+        return int(time_us) if time_us else None
+
+
+class Overloaded(TallyError):
+    """The service has more work than it can take. Send the same again after `retry_after_s` seconds."""
+
+
+class Unavailable(TallyError):
+    """The service could not be reached, or something that it needs is away. Reads only."""
+
+
+class DeadlineExceeded(TallyError):
+    """No answer came within the time that the call had. Reads only."""
+
+
+class OutcomeUnknown(TallyError):
+    """A write had no answer: its events may or may not have been counted.
+
+    To be sure, send the same events again under the same request id (`request_id`, or `request_ids` for
+    the batches of a stream). `reason` says why there was no answer.
+    """
+
+
+class Unimplemented(TallyError):
+    """This version of the service does not answer this call."""
+
+
+class NotFound(TallyError):
+    """The service does not know what was asked for."""
+
+
+class ServerFault(TallyError):
+    """The service failed in a way that it should not; its log says more."""
+
+
+class ClientUnusable(TallyError, RuntimeError):
+    """The client is not open, or was opened in another process or event loop."""
