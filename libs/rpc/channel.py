@@ -1,0 +1,78 @@
+"""Channels to other services: balanced, kept alive, and retried by gRPC's own policy."""
+
+import json
+
+import grpc
+from pydantic import BaseModel, Field
+
+
+class ChannelSettings(BaseModel, frozen=True, extra="forbid"):
+    """How a service reaches another one."""
+
+    max_message_mib: int = Field(9, ge=1, le=64, description="Largest message sent or received, in MiB.")
+    max_attempts: int = Field(4, ge=2, le=5, description="Attempts of a call that meets UNAVAILABLE.")
+    initial_backoff_seconds: float = Field(
+        0.05, ge=0.001, le=10, description="Longest wait before the first retry."
+    )
+    max_backoff_seconds: float = Field(1.0, ge=0.001, le=60, description="Longest wait before any retry.")
+    keepalive_seconds: float = Field(30.0, ge=5, description="An idle connection is probed this often.")
+    keepalive_timeout_seconds: float = Field(
+        5.0, gt=0, description="A probe without answer ends the connection."
+    )
+    connect_timeout_seconds: float = Field(5.0, ge=0.1, description="Longest attempt to connect.")
+    reconnect_max_seconds: float = Field(2.0, ge=0.1, description="Longest wait between attempts to connect.")
+    health_service: str | None = Field(
+        None, description="Use only servers that report this service as serving; unset: any server."
+    )
+
+
+def open_channel(address: str, settings: ChannelSettings) -> grpc.aio.Channel:
+    """A channel to `address`: `host:port`, or with a gRPC scheme (`dns:///…`, `ipv4:a:1,b:1`, `unix:…`).
+
+    It connects when it is first used. The caller closes it, or uses it as an async context manager.
+    """
+    max_message_bytes = settings.max_message_mib * 1024 * 1024
+    return grpc.aio.insecure_channel(
+        address,
+        options=[
+            ("grpc.service_config", json.dumps(service_config(settings))),
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", max_message_bytes),
+            ("grpc.keepalive_time_ms", int(settings.keepalive_seconds * 1000)),
+            ("grpc.keepalive_timeout_ms", int(settings.keepalive_timeout_seconds * 1000)),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            # despite its name, the time that one attempt to connect may take
+            ("grpc.min_reconnect_backoff_ms", int(settings.connect_timeout_seconds * 1000)),
+            ("grpc.max_reconnect_backoff_ms", int(settings.reconnect_max_seconds * 1000)),
+            ("grpc.enable_http_proxy", 0),  # services are near; http_proxy is meant for what is far
+        ],
+    )
+
+
+def service_config(settings: ChannelSettings) -> dict[str, object]:
+    """gRPC's service config (https://github.com/grpc/grpc/blob/master/doc/service_config.md).
+
+    It says nothing of `timeout`: gRPC in Python is off by seconds there, so deadlines are given call by call.
+    gRPC waits a random part of each back-off. Retries stop while more than half of the recent calls failed.
+    """
+    config: dict[str, object] = {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [
+            {
+                "name": [{}],
+                "retryPolicy": {
+                    "maxAttempts": settings.max_attempts,
+                    "initialBackoff": f"{settings.initial_backoff_seconds:g}s",
+                    "maxBackoff": f"{settings.max_backoff_seconds:g}s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+    }
+    if settings.health_service is not None:
+        config["healthCheckConfig"] = {"serviceName": settings.health_service}
+    return config

@@ -1,0 +1,37 @@
+"""The deadline of the call that is being answered, as the code below it sees it.
+
+A contextvar carries it. A task that a handler starts inherits it, so background tasks are started when a
+service opens and never by a handler.
+"""
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+
+from libs.domain.errors import DeadlineExpired
+
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+
+
+def set_deadline(seconds: float | None, now: Callable[[], float] = time.monotonic) -> None:
+    """Say that the current task has `seconds` left; None for as long as it likes."""
+    _deadline.set(None if seconds is None else now() + seconds)
+
+
+def remaining_seconds(now: Callable[[], float] = time.monotonic) -> float | None:
+    """What is left of the deadline, negative when it has passed; None without one."""
+    deadline = _deadline.get()
+    return None if deadline is None else deadline - now()
+
+
+def call_timeout(cap_s: float, shave_s: float, now: Callable[[], float] = time.monotonic) -> float:
+    """The time-out of an outgoing call: what is left, less `shave_s` to answer in, and at most `cap_s`.
+
+    Raises DeadlineExpired when nothing would be left.
+    """
+    remaining = remaining_seconds(now)
+    if remaining is None:
+        return cap_s
+    if remaining <= shave_s:
+        raise DeadlineExpired("the deadline is too near for another call")
+    return min(cap_s, remaining - shave_s)

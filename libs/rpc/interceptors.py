@@ -1,0 +1,235 @@
+"""What every method of every server has around it, in one layer.
+
+It gives the call its deadline, turns errors into statuses, and answers a request that does not parse with
+INVALID_ARGUMENT. So a servicer has no try/except and no deadline arithmetic. Services of gRPC itself (health,
+reflection) are left as they are.
+"""
+
+import asyncio
+import inspect
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from opentelemetry import trace
+
+from libs.domain.errors import (
+    DeadlineExpired,
+    InvalidRequest,
+    TallyError,
+    Unavailable,
+    Unimplemented,
+    Violation,
+)
+from libs.rpc.deadline import remaining_seconds, set_deadline
+from libs.rpc.status import abort_details
+from libs.rpc.stopping import Stopped, Stopping
+from libs.rpc.tracing import ServerTracing
+
+_log = structlog.get_logger(__name__)
+
+# gRPC's own types for handlers differ between its four kinds, so they are Any here.
+Answer = Callable[[Any, Any], Awaitable[Any]]
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """The layer around the methods of one server.
+
+    `unary_deadline_s` and `stream_deadline_s` are for calls that come without a deadline. It wraps each method
+    once and then only looks it up, so it must be the server's only interceptor.
+    """
+
+    def __init__(
+        self,
+        *,
+        unary_deadline_s: float,
+        stream_deadline_s: float,
+        stopping: Stopping,
+        tracing: ServerTracing | None = None,
+    ) -> None:
+        self._unary_deadline_s = unary_deadline_s
+        self._stream_deadline_s = stream_deadline_s
+        self._stopping = stopping
+        self._tracing = tracing
+        self._wrapped: dict[str, Any] = {}
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
+        """The wrapped handler of the method; None when there is no such method."""
+        method: str = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None or method.startswith("/grpc."):
+                return handler
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Any) -> Any:
+        behavior = (
+            handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        )
+        answer: Answer = behavior
+        if handler.response_streaming:
+            answer = _writing(behavior)
+        if handler.request_streaming:
+            answer = self._stoppable(answer)
+        streaming = handler.request_streaming or handler.response_streaming
+        answer = _guarded(answer, self._stream_deadline_s if streaming else self._unary_deadline_s)
+        if self._tracing is not None:
+            answer = self._tracing.around(method, answer)
+        parse = (_parse_or_raise if handler.request_streaming else _parse_or_return)(
+            handler.request_deserializer
+        )
+        return _KINDS[handler.request_streaming, handler.response_streaming](
+            answer, parse, handler.response_serializer
+        )
+
+    def _stoppable(self, answer: Answer) -> Answer:
+        """Its stream of requests ends when the server stops; then what was read is still answered."""
+
+        async def answer_stream(requests: Any, context: Any) -> Any:
+            stream = _Requests(requests, self._stopping)
+            response = await answer(stream, context)
+            if stream.stopped:
+                raise Unavailable("the server is stopping; send what has no answer again, to another one")
+            return response
+
+        return answer_stream
+
+
+class _Requests:
+    """The requests of a stream until the client, or the server, has had enough."""
+
+    def __init__(self, requests: Any, stopping: Stopping) -> None:
+        self._next = aiter(requests).__anext__
+        self._stopping = stopping
+        self.stopped = False
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self._stopping.unless_stopped(self._next())
+        except Stopped:
+            self.stopped = True
+            raise StopAsyncIteration from None
+
+
+def _guarded(answer: Answer, default_deadline_s: float) -> Answer:
+    async def answer_or_abort(request: Any, context: Any) -> Any:
+        try:
+            if request.__class__ is _Malformed:
+                raise request.error
+            remaining = context.time_remaining()
+            if remaining is None:
+                set_deadline(default_deadline_s)
+                async with asyncio.timeout(default_deadline_s):
+                    return await answer(request, context)
+            set_deadline(remaining)
+            if remaining <= 0:
+                raise DeadlineExpired("the deadline had passed before the call was begun")
+            return await answer(request, context)  # gRPC itself cancels it at the client's deadline
+        except grpc.aio.BaseError:
+            raise  # the call is over: aborted by the handler, or the client is gone
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the one place that catches all
+            code, message, trailers = abort_details(_told(error))
+            await context.abort(code, message, trailers)
+
+    return answer_or_abort
+
+
+def _told(error: BaseException) -> TallyError:
+    """What the caller is told of an exception. Raises it again where gRPC has to see it."""
+    if isinstance(error, TallyError):
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise error  # the client is gone, or the grace is over: gRPC cancelled this task, and answers
+        # Something that the handler awaited was cancelled. gRPC would take this for its own cancellation and
+        # leave the caller without an answer until its deadline.
+        return Unavailable("the service is stopping; send the request again, to another one")
+    if isinstance(error, TimeoutError) and (remaining_seconds() or 0) <= 0:
+        return DeadlineExpired("the deadline passed before the call was answered")
+    if isinstance(error, NotImplementedError):
+        return Unimplemented("this server does not answer this method")
+    return _internal(error)
+
+
+def _internal(error: BaseException) -> TallyError:
+    """An error that keeps the exception's text from the caller, who gets an id to ask for it in the log."""
+    error_id = uuid.uuid4().hex
+    _log.error("unexpected exception", error_id=error_id, exc_info=error)
+    trace.get_current_span().record_exception(error)
+    return TallyError(
+        f"internal error; the server's log has it as {error_id}", metadata={"error_id": error_id}
+    )
+
+
+def _writing(behavior: Callable[[Any, Any], Any]) -> Answer:
+    """A handler with a stream of responses, generator or not, as a coroutine that writes them."""
+    if not inspect.isasyncgenfunction(behavior):
+        return behavior
+
+    async def answer(request: Any, context: Any) -> None:
+        async with aclosing(behavior(request, context)) as responses:
+            async for response in responses:
+                await context.write(response)
+
+    return answer
+
+
+class _Malformed:
+    """Stands for a request that does not parse, until there is a call to refuse."""
+
+    def __init__(self, error: InvalidRequest) -> None:
+        self.error = error
+
+
+def _invalid(error: DecodeError) -> InvalidRequest:
+    return InvalidRequest(
+        [Violation("request", f"not a well-formed message, or a string in it is not UTF-8 ({error})")]
+    )
+
+
+def _parse_or_return(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """gRPC parses the one request before the handler's layer begins, so what is wrong is handed in."""
+    if parse is None:
+        return None
+
+    def parse_or_return(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError as error:
+            return _Malformed(_invalid(error))
+
+    return parse_or_return
+
+
+def _parse_or_raise(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """gRPC parses the requests of a stream when the handler reads them, so what is wrong is raised there."""
+    if parse is None:
+        return None
+
+    def parse_or_raise(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError as error:
+            raise _invalid(error) from error
+
+    return parse_or_raise
+
+
+_KINDS: dict[tuple[bool, bool], Callable[..., Any]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}

@@ -1,0 +1,66 @@
+"""Who has a port."""
+
+import os
+import socket
+
+import psutil
+
+from libs.domain.errors import NotReady
+
+
+def check_free(address: str) -> None:
+    """Raise NotReady when another socket listens at `host:port`, with the process that has it.
+
+    gRPC would notice too, but it writes the reason to stderr and raises an error that does not say it.
+    """
+    host, _, port = address.rpartition(":")
+    for family, kind, protocol, _, place in _places(host.strip("[]"), int(port), address):
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(place)
+                probe.listen()
+            except OSError as error:
+                raise taken(address, error) from error
+
+
+def taken(address: str, error: Exception) -> NotReady:
+    """The error that says why nothing can listen at `address`."""
+    port = int(address.rpartition(":")[2])
+    holder = holder_of(port)
+    if holder is None:
+        return NotReady(f"cannot listen on {address}: {error}")
+    return NotReady(
+        f"cannot listen on {address}: port {port} is taken by {holder}; stop it or take another port"
+    )
+
+
+def holder_of(port: int) -> str | None:
+    """The process that listens on a TCP port of this machine, in words; None when nothing does."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except (psutil.Error, OSError):
+        return None
+    for connection in connections:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+            return _named(connection.pid)
+    return None
+
+
+def _named(pid: int | None) -> str:
+    if pid is None:
+        return "a process of another user (root can see which)"
+    if pid == os.getpid():
+        return f"this process itself (pid {pid})"
+    try:
+        command = " ".join(psutil.Process(pid).cmdline())
+    except (psutil.Error, OSError):
+        return f"pid {pid}"
+    return f"pid {pid} ({command})" if command else f"pid {pid}"
+
+
+def _places(host: str, port: int, address: str) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)  # type: ignore[return-value]  # ints are enums here
+    except OSError as error:
+        raise NotReady(f"cannot listen on {address}: {error}") from error

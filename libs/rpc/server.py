@@ -1,0 +1,152 @@
+"""The one way to open a gRPC server, with health, reflection, interceptors and a graceful end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]  # it ships no types
+from pydantic import BaseModel, Field
+
+from libs.rpc import health as health_service
+from libs.rpc import ports
+from libs.rpc.health import Health
+from libs.rpc.interceptors import CallInterceptor
+from libs.rpc.stopping import Stopping
+from libs.rpc.tracing import ServerTracing
+from libs.telemetry.setup import OFF, Telemetry
+
+
+class ServerSettings(BaseModel, frozen=True, extra="forbid"):
+    """How a server listens, what it accepts, and how it stops."""
+
+    address: str = Field(
+        "127.0.0.1:50051",
+        pattern=r"^(unix:.+|\S+:\d{1,5})$",
+        description="Where to listen: `host:port`, `[v6]:port` or `unix:path`; port 0 takes a free one.",
+    )
+    max_message_mib: int = Field(
+        9, ge=1, le=64, description="Largest message in MiB, a little above that of a request."
+    )
+    max_concurrent_rpcs: int = Field(
+        2048, ge=1, description="Calls beyond this many at once are refused as RESOURCE_EXHAUSTED."
+    )
+    default_deadline_seconds: float = Field(
+        30.0, gt=0, le=3600, description="Deadline of a call that comes without one."
+    )
+    default_stream_deadline_seconds: float = Field(
+        3600.0, gt=0, description="Deadline of a stream that comes without one."
+    )
+    drain_delay_seconds: float = Field(
+        0.0, ge=0, le=300, description="Time between saying NOT_SERVING and refusing calls, for balancers."
+    )
+    grace_seconds: float = Field(
+        10.0, ge=0, le=300, description="Time that calls under way have to end when the server stops."
+    )
+    keepalive_seconds: float = Field(60.0, ge=5, description="An idle connection is probed this often.")
+    keepalive_timeout_seconds: float = Field(
+        10.0, gt=0, description="A probe without answer ends the connection."
+    )
+    min_client_ping_seconds: float = Field(
+        5.0, ge=0, description="A client that probes more often than this is disconnected."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Servable:
+    """A gRPC service: its full name, and the function that adds its servicer to a server."""
+
+    name: str
+    register: Callable[[grpc.aio.Server], None]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenServer:
+    """A server that listens: where, and the health that it reports."""
+
+    address: str
+    health: Health
+
+
+@asynccontextmanager
+async def open_server(
+    settings: ServerSettings, services: Iterable[Servable], *, telemetry: Telemetry = OFF
+) -> AsyncIterator[OpenServer]:
+    """A server that listens, every service NOT_SERVING until `health.set_serving` says otherwise.
+
+    Leaving it: all NOT_SERVING, the drain delay, idle streams ended, the grace for what is under way. A
+    cancellation meanwhile cuts delay and grace short. Raises NotReady when the address cannot be had.
+    """
+    services = list(services)
+    stopping = Stopping()
+    health = Health([service.name for service in services], stopping)
+    interceptor = CallInterceptor(
+        unary_deadline_s=settings.default_deadline_seconds,
+        stream_deadline_s=settings.default_stream_deadline_seconds,
+        stopping=stopping,
+        tracing=ServerTracing(telemetry) if telemetry.enabled else None,
+    )
+    server = grpc.aio.server(
+        interceptors=[interceptor],
+        options=_options(settings),
+        maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
+    )
+    for service in services:
+        service.register(server)
+    health.register(server)
+    names = [service.name for service in services]
+    reflection.enable_server_reflection(
+        (*names, health_service.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    address = _bind(server, settings.address)
+    await health.start()
+    await server.start()
+    try:
+        yield OpenServer(address, health)
+    finally:
+        await _leave(server, health, stopping, settings)
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    max_message_bytes = settings.max_message_mib * 1024 * 1024
+    return [
+        ("grpc.so_reuseport", 0),  # with it two processes share a port, and each gets half of the calls
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.keepalive_time_ms", int(settings.keepalive_seconds * 1000)),
+        ("grpc.keepalive_timeout_ms", int(settings.keepalive_timeout_seconds * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(settings.min_client_ping_seconds * 1000)),
+    ]
+
+
+def _bind(server: grpc.aio.Server, address: str) -> str:
+    if address.startswith("unix:"):
+        server.add_insecure_port(address)
+        return address
+    ports.check_free(address)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:  # taken between the check and now
+        raise ports.taken(address, error) from error
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+async def _leave(
+    server: grpc.aio.Server, health: Health, stopping: Stopping, settings: ServerSettings
+) -> None:
+    async def drain() -> None:
+        await health.leave()
+        await asyncio.sleep(settings.drain_delay_seconds)
+        stopping.begin()
+        await server.stop(settings.grace_seconds)
+
+    # a task of its own, because a cancellation inside `stop` would leave gRPC half stopped
+    draining = asyncio.create_task(drain())
+    try:
+        await asyncio.shield(draining)
+    except asyncio.CancelledError:
+        await server.stop(None)
+        draining.cancel()
+        raise

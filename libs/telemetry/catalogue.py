@@ -1,0 +1,112 @@
+"""The one catalogue of metrics: what each is called, what it counts, and in which unit.
+
+To add one, add a constant here and make the instrument with the function of its kind. Names follow
+OpenTelemetry (dots); units are UCUM (https://ucum.org).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+
+
+class Kind(StrEnum):
+    """How the values of a metric add up."""
+
+    COUNTER = "counter"
+    UP_DOWN_COUNTER = "up-down counter"
+    HISTOGRAM = "histogram"
+    GAUGE = "gauge"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: its name, kind, unit, what it says, and for a histogram the bounds of its buckets."""
+
+    name: str
+    kind: Kind
+    unit: str
+    description: str
+    buckets: tuple[float, ...] | None = None
+
+
+SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+RPC_SERVER_DURATION = Metric(
+    "tally.rpc.server.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "Time to answer a call, by service, method and status code; its count is the number of calls.",
+    SECONDS,
+)
+RPC_SERVER_IN_FLIGHT = Metric(
+    "tally.rpc.server.in_flight",
+    Kind.UP_DOWN_COUNTER,
+    "{call}",
+    "Calls being answered now, by service and method.",
+)
+RPC_CLIENT_DURATION = Metric(
+    "tally.rpc.client.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "Time of an outgoing call with its retries, by service, method and status code.",
+    SECONDS,
+)
+BREAKER_TRANSITIONS = Metric(
+    "tally.rpc.breaker.transitions",
+    Kind.COUNTER,
+    "{transition}",
+    "Changes of a circuit breaker, by its name and the state that it went to.",
+)
+
+ALL: tuple[Metric, ...] = (
+    RPC_SERVER_DURATION,
+    RPC_SERVER_IN_FLIGHT,
+    RPC_CLIENT_DURATION,
+    BREAKER_TRANSITIONS,
+)
+
+
+def counter(meter: Meter, metric: Metric) -> metrics.Counter:
+    """The instrument of a metric that only grows. Raises ValueError for a metric of another kind."""
+    _check(metric, Kind.COUNTER)
+    return meter.create_counter(metric.name, metric.unit, metric.description)
+
+
+def up_down_counter(meter: Meter, metric: Metric) -> metrics.UpDownCounter:
+    """The instrument of a metric that grows and shrinks. Raises ValueError for a metric of another kind."""
+    _check(metric, Kind.UP_DOWN_COUNTER)
+    return meter.create_up_down_counter(metric.name, metric.unit, metric.description)
+
+
+def histogram(meter: Meter, metric: Metric) -> metrics.Histogram:
+    """The instrument of a metric with a distribution. Raises ValueError for a metric of another kind."""
+    _check(metric, Kind.HISTOGRAM)
+    return meter.create_histogram(
+        metric.name,
+        metric.unit,
+        metric.description,
+        explicit_bucket_boundaries_advisory=metric.buckets,
+    )
+
+
+def observe(meter: Meter, metric: Metric, read: Callable[[], float | Sequence[Observation]]) -> None:
+    """Report what `read` says at each export: one number, or one observation per set of attributes.
+
+    `read` is called on the exporter's thread, so it only looks at what is in memory. Raises ValueError for a
+    metric that is not a gauge.
+    """
+    _check(metric, Kind.GAUGE)
+
+    def callback(_: CallbackOptions) -> Sequence[Observation]:
+        value = read()
+        return [Observation(value)] if isinstance(value, int | float) else value
+
+    meter.create_observable_gauge(metric.name, [callback], metric.unit, metric.description)
+
+
+def _check(metric: Metric, kind: Kind) -> None:
+    if metric.kind is not kind:
+        raise ValueError(f"{metric.name} is a {metric.kind}, not a {kind}")
