@@ -1,0 +1,46 @@
+"""Waits that end when the server stops."""
+
+import asyncio
+
+import pytest
+
+from libs.rpc.stopping import Stopped, Stopping
+
+
+async def test_what_comes_before_the_stop_is_handed_on() -> None:
+    async def arrives() -> str:
+        return "a request"
+
+    assert await Stopping().unless_stopped(arrives()) == "a request"
+
+
+async def test_all_waits_under_way_end_at_once() -> None:
+    stopping = Stopping()
+    waits = [asyncio.create_task(stopping.unless_stopped(asyncio.Event().wait())) for _ in range(3)]
+    await asyncio.sleep(0)
+    stopping.begin()
+    outcomes = await asyncio.gather(*waits, return_exceptions=True)
+    assert all(isinstance(outcome, Stopped) for outcome in outcomes)
+
+
+async def test_a_wait_that_begins_after_the_stop_ends_too() -> None:
+    stopping = Stopping()
+    stopping.begin()
+    with pytest.raises(Stopped):
+        await stopping.unless_stopped(asyncio.Event().wait())
+
+
+async def test_a_time_out_of_the_wait_itself_is_not_taken_for_the_stop() -> None:
+    async def times_out() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        await Stopping().unless_stopped(times_out())
+
+
+async def test_a_cancelled_wait_is_cancelled() -> None:
+    wait = asyncio.create_task(Stopping().unless_stopped(asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    wait.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await wait
