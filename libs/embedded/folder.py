@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,11 +17,13 @@ SOCKET_PATH_BYTES = 107  # sun_path of unix(7) holds 108, one of them the final 
 def hold_folder(folder: Path) -> Iterator[Path]:
     """Make `folder` if need be and hold its lock; yields it as an absolute path. Raises NotReady.
 
-    The lock ends with this process however it ends: Python opens files so that no child inherits them.
+    The lock ends with this process however it ends: Python opens files so that no program that it starts
+    inherits them.
     """
     folder = folder.absolute()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
         lock = (folder / "lock").open("a+")
     except OSError as error:
         raise NotReady(f"The data folder {folder} cannot be used: {error}. Take another one.") from error
@@ -42,32 +44,27 @@ def hold_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def open_socket_folder(folder: Path, longest_name: str, owner: tuple[int, int] | None) -> Iterator[Path]:
-    """Yield a private folder where a socket called `longest_name` has a path that is short enough.
+def open_socket_folder(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Yield a private folder where the longest of `names` has a path that is short enough for a socket.
 
-    That is `folder` itself, or else a new folder for temporary files. A link in `folder` leads to it, so that
-    the next start removes what a kill left behind.
+    That is `folder` itself, or else a new temporary folder. A link in `folder` leads to it, so that the next
+    start removes what a kill left behind. Files called `names` that are left in `folder` go too: Postgres would
+    believe the pid in one of them, whose ever it is by now.
     """
     link = folder / "sockets"
+    longest_name = max(names, key=len)
     _remove_linked(link)
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
     if _fits(folder, longest_name):
         yield folder
         return
-    for place in (tempfile.gettempdir(), "/tmp", "/dev/shm"):  # noqa: S108 - mkdtemp makes a private folder there
-        if not _fits(Path(place) / "tally-12345678", longest_name) or not os.access(place, os.W_OK):
-            continue
-        sockets = Path(tempfile.mkdtemp(prefix="tally-", dir=place))
-        if owner is not None:
-            os.chown(sockets, *owner)
-        link.symlink_to(sockets)
-        try:
-            yield sockets
-        finally:
-            _remove_linked(link)
-        return
-    raise NotReady(
-        f"The path of {folder} is too long for a unix socket, and so is that of every temporary folder."
-    )
+    sockets = _make_short_folder(folder, longest_name)
+    link.symlink_to(sockets)
+    try:
+        yield sockets
+    finally:
+        _remove_linked(link)
 
 
 def rotate_log(log: Path) -> Path:
@@ -81,6 +78,19 @@ def rotate_log(log: Path) -> Path:
 def _fits(folder: Path, name: str) -> bool:
     # asyncpg takes a comma for the end of a host name.
     return len(os.fsencode(folder / name)) <= SOCKET_PATH_BYTES and "," not in str(folder)
+
+
+def _make_short_folder(folder: Path, name: str) -> Path:
+    for place in (tempfile.gettempdir(), "/tmp", "/dev/shm"):  # noqa: S108 - mkdtemp makes a private folder there
+        if _fits(Path(place) / "tally-12345678", name) and os.access(place, os.W_OK):
+            made = Path(tempfile.mkdtemp(prefix="tally-", dir=place))
+            owner = folder.stat()
+            os.chown(made, owner.st_uid, owner.st_gid)
+            return made
+    raise NotReady(
+        f"The path of {folder} is too long for a unix socket, and so is that of every temporary folder. "
+        "Take a data folder with a shorter path."
+    )
 
 
 def _remove_linked(link: Path) -> None:

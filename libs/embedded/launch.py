@@ -5,7 +5,8 @@ and code between fork and exec may hang where there were more. It imports nothin
 
     python -I -S launch.py PARENT_PID DEATH_SIGNAL IDENTITY FOLDER COMMAND…
 
-IDENTITY is `self`, `namespace` or `UID:GID`. What goes wrong is a line on standard error and exit status 127.
+IDENTITY is `self`, `user:UID:GID`, or `namespace:UID`, which is the caller under another number. What goes wrong is
+a line on standard error and exit status 127.
 """
 
 import ctypes
@@ -16,26 +17,25 @@ from pathlib import Path
 
 CLONE_NEWUSER = 0x10000000
 PR_SET_PDEATHSIG = 1
-NAMESPACE_ID = 1000  # any id but 0, which is the one that Postgres refuses
 
 
 def become(identity: str) -> None:
-    if identity == "namespace":
-        enter_namespace()
-    elif identity != "self":
-        uid, gid = map(int, identity.split(":"))
-        os.setgroups([])
-        os.setgid(gid)
-        os.setuid(uid)
+    match identity.split(":"):
+        case ["user", uid, gid]:
+            os.setgroups([])
+            os.setgid(int(gid))
+            os.setuid(int(uid))
+        case ["namespace", number]:
+            enter_namespace(int(number))
 
 
-def enter_namespace() -> None:
-    """Be uid 1000 where that uid stands for the caller's: files stay the caller's (user_namespaces(7))."""
+def enter_namespace(number: int) -> None:
+    """Be uid and gid `number`, which stands for the caller's own: files stay his (user_namespaces(7))."""
     uid, gid = os.geteuid(), os.getegid()
     call("unshare", CLONE_NEWUSER)
     Path("/proc/self/setgroups").write_text("deny")  # the kernel asks for it before an unprivileged gid_map
-    Path("/proc/self/uid_map").write_text(f"{NAMESPACE_ID} {uid} 1")
-    Path("/proc/self/gid_map").write_text(f"{NAMESPACE_ID} {gid} 1")
+    Path("/proc/self/uid_map").write_text(f"{number} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{number} {gid} 1")
 
 
 def follow(parent: int, death_signal: int) -> None:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from libs.domain.errors import NotReady
 from libs.embedded.folder import hold_folder, open_socket_folder, rotate_log
 from libs.embedded.identity import Identity, choose_identity, give
-from libs.embedded.process import Process, Step, end_residents
+from libs.embedded.process import Process, Step, end_residents, read_tail
 
 NAME = "tally"  # of the user and of the database
 PORT = 5432  # nothing listens on it: it is part of the socket's name
@@ -74,11 +74,11 @@ async def open_postgres(
             await _stop_survivors(data, settings)
         else:
             await _make_cluster(folder, data, binaries / "initdb", identity, log, settings)
-        with open_socket_folder(folder, f"{SOCKET}.lock", identity.owner) as sockets:
+        with open_socket_folder(folder, [SOCKET, f"{SOCKET}.lock"]) as sockets:
             server = Process.start(
                 "Postgres",
                 [binaries / "postgres", "-D", data, *_configure(sockets, settings)],
-                folder=folder,
+                folder=data,  # from its first moment, since that is where survivors are looked for
                 log=log,
                 death_signal=signal.SIGINT,
                 identity=identity.name,
@@ -86,7 +86,7 @@ async def open_postgres(
             try:
                 dsn = f"postgresql://{NAME}@/{NAME}?host={quote(str(sockets))}&port={PORT}"
                 await server.wait_until(lambda: _is_ready(data, server.pid), settings.start_timeout_seconds)
-                await _make_database(dsn)
+                await _make_database(dsn, log)
                 yield dsn
             finally:
                 await server.stop(_list_steps(settings))
@@ -221,13 +221,18 @@ async def _is_ready(data: Path, pid: int) -> bool:
     return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
 
 
-async def _make_database(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn, database="postgres")
+async def _make_database(dsn: str, log: Path) -> None:
     try:
-        if not await connection.fetchval("select true from pg_database where datname = $1", NAME):
-            await connection.execute(f"create database {NAME}")
-    finally:
-        await connection.close()
+        connection = await asyncpg.connect(dsn, database="postgres")
+        try:
+            if not await connection.fetchval("select true from pg_database where datname = $1", NAME):
+                await connection.execute(f"create database {NAME}")
+        finally:
+            await connection.close()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise NotReady(
+            f"Postgres runs, but its database {NAME} cannot be opened: {error}. {read_tail(log)}"
+        ) from error
 
 
 def _read_pid_file(data: Path) -> list[str]:

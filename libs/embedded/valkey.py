@@ -55,7 +55,7 @@ async def open_valkey(
             raise NotReady(
                 f"An earlier Valkey still runs in {folder} (pid {pids}) and does not end. End it first."
             )
-        with open_socket_folder(folder, SOCKET, None) as sockets:
+        with open_socket_folder(folder, [SOCKET]) as sockets:
             server = Process.start(
                 "Valkey",
                 [binary, *_configure(folder, sockets / SOCKET, settings)],
