@@ -4,7 +4,8 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import suppress
 from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
@@ -69,9 +70,12 @@ class Client:
         )
         self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tally-client", daemon=True)
+        self._thread = threading.Thread(target=_serve, args=(self._loop,), name="tally-client", daemon=True)
         self._thread.start()
-        # A client that nobody closed must not hold up the end of the program.
+        self._closed = False
+        # Held from the check to the submission: what the loop is given before it closes, it still sees.
+        self._submitting = threading.Lock()
+        # A client that nobody closed ends its thread when it is forgotten, or with the program.
         self._stop = weakref.finalize(self, _stop, self._loop, self._thread, self._process)
         self._run(self._client.__aenter__())
 
@@ -93,16 +97,23 @@ class Client:
         """
         outcomes = self._client.stream(_in_threads(batches), timeout=timeout)
         try:
-            while (outcome := self._run(anext(outcomes, None))) is not None:
+            while (outcome := self._run(_next(outcomes))) is not None:
                 yield outcome
         finally:
-            self._run(outcomes.aclose())
+            with suppress(ClientUnusable):  # the loop ends the stream itself when the client is closed
+                self._run(_end(outcomes))
 
     def close(self) -> None:
         """Take no new calls, wait for those under way as long as the default timeout, and end the thread."""
-        if self._stop.alive and os.getpid() == self._process:
-            self._run(self._client.close())
-            self._stop()
+        if os.getpid() != self._process:
+            return
+        with self._submitting:
+            if self._closed:
+                return
+            self._closed = True
+            closing = asyncio.run_coroutine_threadsafe(self._client.close(), self._loop)
+        closing.result()
+        self._stop()
 
     def __enter__(self) -> Self:
         return self
@@ -118,36 +129,63 @@ class Client:
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run it on the client's own loop, and wait."""
         try:
-            self._check_usable()
+            self._check_process()
+            with self._submitting:
+                self._check_open()
+                future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except ClientUnusable:
             coroutine.close()
             raise
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
 
-    def _check_usable(self) -> None:
+    def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise ClientUnusable(
                 f"the client was opened in process {self._process}, and this is its fork {os.getpid()}. "
                 "Open a client in each process, after the fork (gunicorn: in the post_fork hook)",
                 reason="CLIENT_FORKED",
             )
-        if not self._stop.alive:
+
+    def _check_open(self) -> None:
+        if self._closed:
             raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
         if threading.current_thread() is self._thread:
             raise ClientUnusable("a blocking call would wait for its own thread", reason="CLIENT_ELSEWHERE")
 
 
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop until it is stopped, then end what still runs on it, so that no caller waits for ever."""
+    loop.run_forever()
+    loop.run_until_complete(_wind_up(loop))
+    loop.close()
+
+
+async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await loop.shutdown_asyncgens()
+
+
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, process: int) -> None:
-    if os.getpid() != process:  # the loop belongs to the parent
+    if os.getpid() != process:  # the loop is the parent's
         return
     loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    if threading.current_thread() is not thread:  # the garbage collector may call from there
+        thread.join()
+
+
+async def _next(outcomes: AsyncGenerator[Receipt | Refusal, None]) -> Receipt | Refusal | None:
+    return await anext(outcomes, None)
+
+
+async def _end(outcomes: AsyncGenerator[Receipt | Refusal, None]) -> None:
+    await outcomes.aclose()
 
 
 async def _in_threads(batches: Iterable[Batch]) -> AsyncIterator[Batch]:

@@ -48,6 +48,8 @@ class Client:
         request_ids: RequestIds | None = None,
     ) -> None:
         """`address`: host:port. `timeout`: of calls that name none. `credentials`: for TLS."""
+        if address.startswith(("http://", "https://")):
+            raise InvalidRequest.of("address", f"{address!r} should be host:port alone, without http")
         self.address = address
         self._timeout_s = timeout
         self._credentials = credentials

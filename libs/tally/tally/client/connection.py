@@ -4,6 +4,7 @@ A request is serialized once, so that every attempt sends the same bytes.
 """
 
 import asyncio
+import ipaddress
 import json
 import os
 import random
@@ -56,16 +57,18 @@ class Connection:
         self._address = address
         self._timeout_s = timeout_s
         self._home = (os.getpid(), asyncio.get_running_loop())
-        self._closed = False
+        self._closing = asyncio.Event()
+        # A proxy set for the way out (http_proxy) leads away from this machine's own services.
+        options = (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if _is_loopback(address) else _OPTIONS
         self._channel = (
-            grpc.aio.insecure_channel(address, options=_OPTIONS)
+            grpc.aio.insecure_channel(address, options=options)
             if credentials is None
-            else grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+            else grpc.aio.secure_channel(address, credentials, options=options)
         )
 
     async def close(self) -> None:
         """Wait for the calls under way as long as the default timeout, then end them."""
-        self._closed = True
+        self._closing.set()
         await self._channel.close(self._timeout_s)
 
     async def call(
@@ -99,13 +102,11 @@ class Connection:
                 return await send(payload, timeout=deadline - loop.time())
             except grpc.aio.AioRpcError as error:
                 wait_s = _wait_asked_for(error)
-                if wait_s is None or loop.time() + wait_s >= deadline:
+                if wait_s is None or loop.time() + wait_s >= deadline or await self._closes_within(wait_s):
                     raise to_error(error, self._address, timeout_s, request_ids) from error
             except asyncio.CancelledError:
                 self._raise_if_closed(request_ids)
                 raise
-            await asyncio.sleep(wait_s)
-            self._check_usable()
 
     async def stream(
         self,
@@ -148,8 +149,16 @@ class Connection:
                 request_ids=tuple(pending),
             )
 
+    async def _closes_within(self, wait_s: float) -> bool:
+        """Wait, unless the client is closed meanwhile."""
+        try:
+            await asyncio.wait_for(self._closing.wait(), wait_s)
+        except TimeoutError:
+            return False
+        return True
+
     def _check_usable(self) -> None:
-        if self._closed:
+        if self._closing.is_set():
             raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
         if self._home != (os.getpid(), asyncio.get_running_loop()):
             raise ClientUnusable(
@@ -161,7 +170,7 @@ class Connection:
     def _raise_if_closed(self, request_ids: Sequence[str]) -> None:
         """Tell a call that ended with its client from one that its own task gave up."""
         task = asyncio.current_task()
-        if not self._closed or (task and task.cancelling()):
+        if not self._closing.is_set() or (task and task.cancelling()):
             return
         if request_ids:
             raise OutcomeUnknown(
@@ -170,6 +179,14 @@ class Connection:
                 request_ids=request_ids,
             )
         raise ClientUnusable("the client was closed during the call", reason="CLIENT_CLOSED")
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.removeprefix("dns:///").rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _wait_asked_for(error: grpc.aio.AioRpcError) -> float | None:

@@ -1,0 +1,255 @@
+"""The peer runs on the event loop of the test, so everything that blocks is called in a thread."""
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tally.client import (
+    Batch,
+    ClientUnusable,
+    Event,
+    InvalidRequest,
+    OutcomeUnknown,
+    Overloaded,
+    Receipt,
+    Refusal,
+)
+from tally.client.blocking import Client
+from tally.ingest.v1 import ingest_pb2
+from tally.query.v1 import query_pb2
+from tests.integration.tally.peer import Context, Peer, error_info, never_answer, refuse, retry_after
+
+
+def client_threads() -> int:
+    return sum(thread.name == "tally-client" for thread in threading.enumerate())
+
+
+async def test_many_threads_share_one_client(peer: Peer) -> None:
+    def count_all() -> list[Receipt]:
+        with Client(peer.address) as client, ThreadPoolExecutor(8) as threads:
+            return list(threads.map(client.count, [f"v{n}" for n in range(200)]))
+
+    receipts = await asyncio.to_thread(count_all)
+    sent = [ingest_pb2.CountEventRequest.FromString(r.payload) for r in peer.received]
+    assert sorted(s.video_id for s in sent) == sorted(f"v{n}" for n in range(200))
+    assert {s.request_id for s in sent} == {r.request_id for r in receipts}
+    assert len(receipts) == 200
+
+
+async def test_a_result_and_an_error_are_those_of_the_asynchronous_client(peer: Peer) -> None:
+    peer.answers["GetCount"] = query_pb2.GetCountResponse(count=3, as_of=Timestamp(seconds=60))
+
+    def use() -> None:
+        with Client(peer.address) as client:
+            assert client.address == peer.address
+            assert client.get_count("v", "like").count == 3
+            assert client.process_many([Event("v")] * 5).accepted_count == 5
+            with pytest.raises(InvalidRequest):
+                client.get_count("v", start=datetime(2026, 1, 1))  # noqa: DTZ001 (a naive time is the point)
+            peer.turns.append(never_answer)
+            with pytest.raises(OutcomeUnknown) as raised:
+                client.count("v", timeout=0.2)
+            assert raised.value.request_id
+
+    await asyncio.to_thread(use)
+
+
+async def test_a_stream_may_be_fed_by_an_iterator_that_waits_for_the_answers(peer: Peer) -> None:
+    def use() -> list[Receipt | Refusal]:
+        outcomes: list[Receipt | Refusal] = []
+        answered = threading.Event()
+
+        def batches(client: Client) -> Iterator[Batch]:
+            yield client.batch([Event("a")])
+            assert answered.wait(5)
+            yield client.batch([Event("refused")])
+
+        with Client(peer.address) as client:
+            for outcome in client.stream(batches(client)):
+                outcomes.append(outcome)
+                answered.set()
+        return outcomes
+
+    receipt, refusal = await asyncio.to_thread(use)
+    assert isinstance(receipt, Receipt)
+    assert isinstance(refusal, Refusal)
+
+
+async def test_a_stream_can_be_left_in_the_middle(peer: Peer) -> None:
+    def use() -> Receipt:
+        with Client(peer.address) as client:
+            for _ in client.stream(client.batch([Event("a")]) for _ in range(1_000_000)):
+                break
+            return client.count("v")
+
+    assert (await asyncio.to_thread(use)).accepted_count == 1
+
+
+async def test_closing_ends_the_thread_and_refuses_what_comes_later(peer: Peer) -> None:
+    def use() -> None:
+        before = client_threads()
+        client = Client(peer.address)
+        assert client_threads() == before + 1
+        client.count("v")
+        client.close()
+        client.close()
+        assert client_threads() == before
+        with pytest.raises(ClientUnusable, match="closed"):
+            client.count("v")
+
+    await asyncio.to_thread(use)
+
+
+async def test_closing_lets_the_calls_of_other_threads_end(peer: Peer) -> None:
+    arrived, go_on = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def dawdle(_payload: bytes, _context: Context) -> None:
+        arrived.set()
+        await go_on.wait()
+
+    def use() -> Receipt:
+        with Client(peer.address) as client, ThreadPoolExecutor(1) as threads:
+            call = threads.submit(client.count, "v")
+            assert arrived.wait(5)
+            loop.call_soon_threadsafe(loop.call_later, 0.1, go_on.set)
+            client.close()
+            return call.result(0)
+
+    peer.turns.append(dawdle)
+    assert (await asyncio.to_thread(use)).accepted_count == 1
+
+
+async def test_closing_ends_a_wait_for_an_overloaded_service(peer: Peer) -> None:
+    arrived = threading.Event()
+    busy = refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", error_info("OVERLOADED"), retry_after(60))
+
+    async def arrive(payload: bytes, context: Context) -> None:
+        arrived.set()
+        await busy(payload, context)
+
+    def use() -> None:
+        with Client(peer.address, timeout=0.1) as client, ThreadPoolExecutor(1) as threads:
+            call = threads.submit(client.count, "v", timeout=600)
+            assert arrived.wait(5)
+            client.close()
+            with pytest.raises((Overloaded, OutcomeUnknown)) as raised:
+                call.result(5)
+            assert raised.value.request_id
+
+    peer.turns.append(arrive)
+    await asyncio.to_thread(use)
+
+
+async def test_a_call_that_outlasts_the_closing_is_told_that_its_outcome_is_unknown(peer: Peer) -> None:
+    arrived = threading.Event()
+
+    async def arrive(payload: bytes, context: Context) -> None:
+        arrived.set()
+        await never_answer(payload, context)
+
+    def use() -> None:
+        with Client(peer.address, timeout=0.1) as client, ThreadPoolExecutor(1) as threads:
+            call = threads.submit(client.count, "v", timeout=600)
+            assert arrived.wait(5)
+            client.close()
+            with pytest.raises(OutcomeUnknown) as raised:
+                call.result(5)
+            assert raised.value.reason == "CLIENT_CLOSED"
+
+    peer.turns.append(arrive)
+    await asyncio.to_thread(use)
+
+
+async def test_threads_that_race_with_the_closing_all_get_an_end(peer: Peer) -> None:
+    def count(client: Client) -> str:
+        try:
+            while True:
+                client.count("v")
+        except (ClientUnusable, OutcomeUnknown) as error:
+            return error.reason
+
+    def use() -> list[str]:
+        with Client(peer.address) as client, ThreadPoolExecutor(4) as threads:
+            calls = [threads.submit(count, client) for _ in range(4)]
+            while len(peer.received) < 20:
+                time.sleep(0.001)
+            client.close()
+            return [call.result(10) for call in calls]
+
+    assert set(await asyncio.to_thread(use)) == {"CLIENT_CLOSED"}
+
+
+async def test_a_client_that_nobody_closed_ends_its_thread_when_it_is_forgotten(peer: Peer) -> None:
+    def use() -> None:
+        before = client_threads()
+        client = Client(peer.address)
+        client.count("v")
+        del client
+        gc.collect()
+        assert client_threads() == before
+
+    await asyncio.to_thread(use)
+
+
+FORKING = """
+import os, sys
+from tally.client import ClientUnusable
+from tally.client.blocking import Client
+
+client = Client(sys.argv[1])
+client.count("before")
+child = os.fork()
+if child == 0:
+    try:
+        client.count("in the fork")
+    except ClientUnusable as error:
+        client.close()
+        print(error.reason, error, flush=True)
+    sys.exit(0)  # and with it all that a process does at its end
+assert os.waitpid(child, 0)[1] == 0
+client.count("after")
+"""
+
+
+async def test_a_fork_is_refused_and_its_parent_goes_on(peer: Peer) -> None:
+    script = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        FORKING,
+        peer.address,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    try:
+        output, errors = await asyncio.wait_for(script.communicate(), 30)
+    finally:
+        if script.returncode is None:
+            script.kill()
+    assert script.returncode == 0, errors.decode()
+    assert output.decode().startswith(f"CLIENT_FORKED the client was opened in process {script.pid}")
+    videos = [ingest_pb2.CountEventRequest.FromString(r.payload).video_id for r in peer.received]
+    assert videos == ["before", "after"]
+
+
+async def test_a_script_that_forgets_to_close_ends_at_once(peer: Peer) -> None:
+    code = "import sys; from tally.client.blocking import Client; Client(sys.argv[1]).count('v')"
+    started = time.monotonic()
+    script = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, peer.address, stderr=subprocess.PIPE
+    )
+    _, errors = await asyncio.wait_for(script.communicate(), 30)
+    assert (script.returncode, errors) == (0, b"")
+    assert time.monotonic() - started < 15
