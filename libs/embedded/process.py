@@ -24,6 +24,7 @@ from typing import Self
 from libs.domain.errors import NotReady
 
 POLL_SECONDS = 0.01
+SEARCH_SECONDS = 0.05  # a look at every process of the machine takes some milliseconds
 TAIL_LINES = 15
 LAUNCH = Path(__file__).with_name("launch.py")
 
@@ -150,7 +151,7 @@ async def end_residents(
         try:
             async with asyncio.timeout(seconds):
                 while left:
-                    await asyncio.sleep(POLL_SECONDS)
+                    await asyncio.sleep(SEARCH_SECONDS)
                     left = find()
         except TimeoutError:
             continue

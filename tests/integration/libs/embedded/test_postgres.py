@@ -57,7 +57,7 @@ async def test_it_is_durable_private_and_set_as_asked(tmp_path: Path) -> None:
         await connection.close()
     found = {row["name"]: row["setting"] for row in rows}
     wanted = {
-        "fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "data_sync_retry": "off",
+        "fsync": "on", "synchronous_commit": "on", "full_page_writes": "on",
         "listen_addresses": "", "unix_socket_permissions": "0700", "TimeZone": "UTC", "jit": "off",
         "wal_compression": "off", "shared_buffers": "4096", "max_wal_size": "128", "max_connections": "30",
     }  # fmt: skip
