@@ -20,6 +20,7 @@ from opentelemetry import trace
 from libs.domain.errors import (
     DeadlineExpired,
     InvalidRequest,
+    Overloaded,
     TallyError,
     Unavailable,
     Unimplemented,
@@ -32,6 +33,8 @@ from libs.rpc.tracing import ServerTracing
 
 _log = structlog.get_logger(__name__)
 
+_RETRY_AFTER_S = 1.0
+
 # gRPC's own types for handlers differ between its four kinds, so they are Any here.
 Answer = Callable[[Any, Any], Awaitable[Any]]
 
@@ -39,8 +42,9 @@ Answer = Callable[[Any, Any], Awaitable[Any]]
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """The layer around the methods of one server.
 
-    `unary_deadline_s` and `stream_deadline_s` are for calls that come without a deadline. It wraps each method
-    once and then only looks it up, so it must be the server's only interceptor.
+    `unary_deadline_s` and `stream_deadline_s` are for calls that come without a deadline; calls beyond
+    `max_concurrent` at once are refused. It wraps each method once and then only looks it up, so it must be
+    the server's only interceptor.
     """
 
     def __init__(
@@ -48,11 +52,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         *,
         unary_deadline_s: float,
         stream_deadline_s: float,
+        max_concurrent: int,
         stopping: Stopping,
         tracing: ServerTracing | None = None,
     ) -> None:
         self._unary_deadline_s = unary_deadline_s
         self._stream_deadline_s = stream_deadline_s
+        self._max_concurrent = max_concurrent
+        self._concurrent = 0
         self._stopping = stopping
         self._tracing = tracing
         self._wrapped: dict[str, Any] = {}
@@ -80,7 +87,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.request_streaming:
             answer = self._stoppable(answer)
         streaming = handler.request_streaming or handler.response_streaming
-        answer = _guarded(answer, self._stream_deadline_s if streaming else self._unary_deadline_s)
+        answer = self._guarded(answer, self._stream_deadline_s if streaming else self._unary_deadline_s)
         if self._tracing is not None:
             answer = self._tracing.around(method, answer)
         parse = (_parse_or_raise if handler.request_streaming else _parse_or_return)(
@@ -89,6 +96,35 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return _KINDS[handler.request_streaming, handler.response_streaming](
             answer, parse, handler.response_serializer
         )
+
+    def _guarded(self, answer: Answer, default_deadline_s: float) -> Answer:
+        """It has a deadline, is refused when there are too many, and ends in a response or a status."""
+
+        async def answer_or_abort(request: Any, context: Any) -> Any:
+            self._concurrent += 1
+            try:
+                if request.__class__ is _Malformed:
+                    raise request.error
+                if self._concurrent > self._max_concurrent:
+                    raise Overloaded("too many calls at once", retry_after_s=_RETRY_AFTER_S)
+                remaining = context.time_remaining()
+                if remaining is None:
+                    set_deadline(default_deadline_s)
+                    async with asyncio.timeout(default_deadline_s):
+                        return await answer(request, context)
+                set_deadline(remaining)
+                if remaining <= 0:
+                    raise DeadlineExpired("the deadline had passed before the call was begun")
+                return await answer(request, context)  # gRPC itself cancels it at the caller's deadline
+            except grpc.aio.BaseError:
+                raise  # the call is over: aborted by the handler, or the caller is gone
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the one place that catches all
+                code, message, trailers = abort_details(_told(error))
+                await context.abort(code, message, trailers)
+            finally:
+                self._concurrent -= 1
+
+        return answer_or_abort
 
     def _stoppable(self, answer: Answer) -> Answer:
         """Its stream of requests ends when the server stops; then what was read is still answered."""
@@ -122,29 +158,6 @@ class _Requests:
             raise StopAsyncIteration from None
 
 
-def _guarded(answer: Answer, default_deadline_s: float) -> Answer:
-    async def answer_or_abort(request: Any, context: Any) -> Any:
-        try:
-            if request.__class__ is _Malformed:
-                raise request.error
-            remaining = context.time_remaining()
-            if remaining is None:
-                set_deadline(default_deadline_s)
-                async with asyncio.timeout(default_deadline_s):
-                    return await answer(request, context)
-            set_deadline(remaining)
-            if remaining <= 0:
-                raise DeadlineExpired("the deadline had passed before the call was begun")
-            return await answer(request, context)  # gRPC itself cancels it at the client's deadline
-        except grpc.aio.BaseError:
-            raise  # the call is over: aborted by the handler, or the client is gone
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the one place that catches all
-            code, message, trailers = abort_details(_told(error))
-            await context.abort(code, message, trailers)
-
-    return answer_or_abort
-
-
 def _told(error: BaseException) -> TallyError:
     """What the caller is told of an exception. Raises it again where gRPC has to see it."""
     if isinstance(error, TallyError):
@@ -152,10 +165,10 @@ def _told(error: BaseException) -> TallyError:
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
         if task is not None and task.cancelling():
-            raise error  # the client is gone, or the grace is over: gRPC cancelled this task, and answers
+            raise error  # the caller is gone, or the grace is over: gRPC cancelled this task, and answers
         # Something that the handler awaited was cancelled. gRPC would take this for its own cancellation and
         # leave the caller without an answer until its deadline.
-        return Unavailable("the service is stopping; send the request again, to another one")
+        return Unavailable("the server gave this call up, as it does when it stops; send the same again")
     if isinstance(error, TimeoutError) and (remaining_seconds() or 0) <= 0:
         return DeadlineExpired("the deadline passed before the call was answered")
     if isinstance(error, NotImplementedError):

@@ -30,7 +30,7 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
         9, ge=1, le=64, description="Largest message in MiB, a little above that of a request."
     )
     max_concurrent_rpcs: int = Field(
-        2048, ge=1, description="Calls beyond this many at once are refused as RESOURCE_EXHAUSTED."
+        2048, ge=1, description="Calls beyond this many at once are refused, but not health checks."
     )
     default_deadline_seconds: float = Field(
         30.0, gt=0, le=3600, description="Deadline of a call that comes without one."
@@ -84,14 +84,11 @@ async def open_server(
     interceptor = CallInterceptor(
         unary_deadline_s=settings.default_deadline_seconds,
         stream_deadline_s=settings.default_stream_deadline_seconds,
+        max_concurrent=settings.max_concurrent_rpcs,
         stopping=stopping,
         tracing=ServerTracing(telemetry) if telemetry.enabled else None,
     )
-    server = grpc.aio.server(
-        interceptors=[interceptor],
-        options=_options(settings),
-        maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
-    )
+    server = grpc.aio.server(interceptors=[interceptor], options=_options(settings))
     for service in services:
         service.register(server)
     health.register(server)
@@ -100,9 +97,9 @@ async def open_server(
         (*names, health_service.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
     address = _bind(server, settings.address)
-    await health.start()
-    await server.start()
     try:
+        await health.start()
+        await server.start()
         yield OpenServer(address, health)
     finally:
         await _leave(server, health, stopping, settings)

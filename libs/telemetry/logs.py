@@ -54,6 +54,8 @@ def set_up_logs(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    # below INFO gRPC writes several lines for each call
+    logging.getLogger("grpc").setLevel(max(level, logging.INFO))
 
 
 def add_span(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -20,7 +20,9 @@ def stream() -> Iterator[io.StringIO]:
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     yield io.StringIO()
-    root.handlers, root.level = handlers, level
+    root.handlers = handlers
+    root.setLevel(level)
+    logging.getLogger("grpc").setLevel(logging.NOTSET)
     structlog.reset_defaults()
 
 

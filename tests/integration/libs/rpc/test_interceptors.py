@@ -1,0 +1,329 @@
+"""What the layer around every method does with good calls and bad ones."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # it ships no types
+from structlog.testing import capture_logs
+
+from libs.domain.errors import (
+    Cancelled,
+    DeadlineExpired,
+    InvalidRequest,
+    Overloaded,
+    TallyError,
+    Unavailable,
+    Unimplemented,
+    Violation,
+)
+from libs.rpc.calls import UnaryCall
+from libs.rpc.channel import ChannelSettings, open_channel
+from libs.rpc.deadline import call_timeout, remaining_seconds
+from libs.rpc.server import open_server
+from libs.rpc.status import error_from_rpc
+from tally.counting.v1 import counting_pb2
+from tally.ingest.v1 import ingest_pb2
+from tests.integration.libs.rpc.servicer import (
+    ANY_PORT,
+    APPEND,
+    CUT_OFF,
+    INGEST,
+    NOT_UTF8,
+    Counting,
+    CountingStub,
+    Ingest,
+    IngestStub,
+    counting,
+    ingest,
+)
+
+SHORT = ANY_PORT.model_copy(update={"default_deadline_seconds": 0.2, "default_stream_deadline_seconds": 0.3})
+
+
+@asynccontextmanager
+async def channel_to(*servables: Any, settings: Any = ANY_PORT) -> AsyncIterator[grpc.aio.Channel]:
+    async with (
+        open_server(settings, servables) as server,
+        open_channel(server.address, ChannelSettings()) as channel,
+    ):
+        yield channel
+
+
+async def refusal(awaitable: Awaitable[object]) -> TallyError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await awaitable
+    return error_from_rpc(caught.value)
+
+
+def append(channel: grpc.aio.Channel, timeout_s: float | None = 10) -> Awaitable[object]:
+    call: Awaitable[object] = CountingStub(channel).Append(counting_pb2.AppendRequest(), timeout=timeout_s)
+    return call
+
+
+def raw_call(channel: grpc.aio.Channel, method: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+    """A method that is sent the very bytes that the test says."""
+    return channel.unary_unary(method)
+
+
+@pytest.mark.parametrize("data", [NOT_UTF8, CUT_OFF], ids=["not UTF-8", "cut off"])
+async def test_bytes_that_do_not_parse_are_an_invalid_argument(data: bytes) -> None:
+    servicer = Counting()
+    async with channel_to(counting(servicer)) as channel:
+        error = await refusal(raw_call(channel, APPEND)(data, timeout=10))
+    assert type(error) is InvalidRequest
+    assert "tally.counting.v1.AppendRequest" in error.message
+    assert servicer.calls == 0
+
+
+async def test_bytes_that_do_not_parse_end_a_stream_as_an_invalid_argument() -> None:
+    async with channel_to(ingest(Ingest())) as channel:
+        stream: Any = channel.stream_stream(f"/{INGEST}/StreamEvents")(timeout=10)
+        good = ingest_pb2.StreamEventsRequest(batch=ingest_pb2.ProcessEventsRequest(request_id="good"))
+        await stream.write(good.SerializeToString())
+        first = ingest_pb2.StreamEventsResponse.FromString(await stream.read())
+        await stream.write(b"\x0a\x7f")
+        error = await refusal(stream.read())
+    assert first.receipt.request_id == "good"
+    assert type(error) is InvalidRequest
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidRequest([Violation("video_id", "1 to 128 bytes é")], total=70),
+        Overloaded("too much", retry_after_s=1.5),
+        Unavailable("Postgres is away"),
+        TallyError("a null \0, a line\nand 100 %"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_a_handler_raises_is_what_the_caller_raises(error: TallyError) -> None:
+    async def behave() -> None:
+        raise error
+
+    async with channel_to(counting(Counting(behave))) as channel:
+        call = UnaryCall(CountingStub(channel).Append, APPEND)
+        with pytest.raises(type(error)) as caught:
+            await call(counting_pb2.AppendRequest(), timeout_s=10)
+    assert caught.value.message == error.message
+    assert vars(caught.value) == vars(error)
+
+
+async def test_20_long_violations_of_text_that_is_not_ascii_arrive_as_what_they_are() -> None:
+    long = [Violation(f"events[{i}].{'ж' * 500}", "é日本🎬" * 500) for i in range(20)]
+
+    async def behave() -> None:
+        raise InvalidRequest(long)
+
+    async with channel_to(counting(Counting(behave))) as channel:
+        error = await refusal(append(channel))
+    assert isinstance(error, InvalidRequest)
+    assert len(error.violations) == 20
+
+
+async def test_calls_beyond_the_limit_are_refused_with_a_delay_and_health_checks_are_not() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def behave() -> None:
+        begun.set()
+        await go_on.wait()
+
+    settings = ANY_PORT.model_copy(update={"max_concurrent_rpcs": 1})
+    async with channel_to(counting(Counting(behave)), settings=settings) as channel:
+        first = asyncio.ensure_future(append(channel))
+        await begun.wait()
+        error = await refusal(append(channel))
+        assert isinstance(error, Overloaded)
+        assert error.retry_after_s > 0
+        health = health_pb2_grpc.HealthStub(channel)
+        await health.Check(health_pb2.HealthCheckRequest(), timeout=10)
+        go_on.set()
+        await first
+        await append(channel)
+
+
+async def test_an_error_of_a_stream_comes_after_what_was_answered() -> None:
+    calls = 0
+
+    async def behave() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise Overloaded("too much", retry_after_s=1)
+
+    async with channel_to(ingest(Ingest(behave))) as channel:
+        stream = IngestStub(channel).StreamEvents(timeout=10)
+        await stream.write(ingest_pb2.StreamEventsRequest())
+        assert (await stream.read()).HasField("receipt")
+        await stream.write(ingest_pb2.StreamEventsRequest())
+        assert type(await refusal(stream.read())) is Overloaded
+
+
+async def test_an_unexpected_exception_keeps_its_text_and_is_found_in_the_log() -> None:
+    async def behave() -> None:
+        raise LookupError("password=hunter2")
+
+    async with channel_to(counting(Counting(behave))) as channel:
+        with capture_logs() as logs, pytest.raises(grpc.aio.AioRpcError) as caught:
+            await append(channel)
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert "hunter2" not in str(caught.value)
+    assert "LookupError" not in str(caught.value)
+    error = error_from_rpc(caught.value)
+    [line] = [line for line in logs if line["log_level"] == "error"]
+    assert line["error_id"] == error.metadata["error_id"]
+    assert line["error_id"] in error.message
+    assert "hunter2" in str(line["exc_info"])
+
+
+async def test_a_method_that_nobody_wrote_is_unimplemented() -> None:
+    async with channel_to(ingest(Ingest())) as channel:
+        error = await refusal(IngestStub(channel).CountEvent(ingest_pb2.CountEventRequest(), timeout=10))
+    assert type(error) is Unimplemented
+
+
+async def test_a_method_that_is_not_there_is_unimplemented() -> None:
+    async with channel_to(counting(Counting())) as channel:
+        error = await refusal(
+            raw_call(channel, "/tally.counting.v1.CountingService/Nothing")(b"", timeout=10)
+        )
+    assert type(error) is Unimplemented
+
+
+async def test_a_cancellation_from_within_is_answered_at_once_as_unavailable() -> None:
+    async def behave() -> None:
+        flush: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        flush.cancel()
+        await flush
+
+    async with channel_to(counting(Counting(behave))) as channel:
+        # without an answer it would be the deadline that ends it
+        assert type(await refusal(append(channel))) is Unavailable
+
+
+async def test_a_caller_that_goes_away_ends_the_handler_and_nothing_else() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def behave() -> None:
+        if ended.is_set():
+            return
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with channel_to(counting(Counting(behave))) as channel:
+        call = asyncio.ensure_future(append(channel))
+        await begun.wait()
+        call.cancel()
+        await asyncio.wait_for(ended.wait(), 10)
+        assert await append(channel) == counting_pb2.AppendResponse()
+
+
+async def test_a_cancelled_status_from_the_other_side_is_an_error_and_no_cancellation() -> None:
+    async def behave() -> None:
+        raise Cancelled("by an operator")
+
+    async with channel_to(counting(Counting(behave))) as channel:
+        assert type(await refusal(append(channel))) is Cancelled
+
+
+async def test_the_deadline_of_the_caller_is_what_the_handler_sees() -> None:
+    seen: list[float | None] = []
+
+    async def behave() -> None:
+        seen.extend([remaining_seconds(), call_timeout(cap_s=3, shave_s=0.5)])
+
+    async with channel_to(counting(Counting(behave))) as channel:
+        await append(channel, timeout_s=100)
+    [remaining, capped] = seen
+    assert remaining is not None
+    assert 90 < remaining <= 100.1
+    assert capped == 3
+
+
+async def test_a_call_without_a_deadline_gets_the_default() -> None:
+    seen: list[float | None] = []
+
+    async def behave() -> None:
+        seen.append(remaining_seconds())
+
+    async with channel_to(counting(Counting(behave))) as channel:
+        await append(channel, timeout_s=None)
+    [remaining] = seen
+    assert remaining is not None
+    assert ANY_PORT.default_deadline_seconds - 10 < remaining <= ANY_PORT.default_deadline_seconds
+
+
+async def hold(ended: asyncio.Event) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        ended.set()
+
+
+async def test_a_handler_that_overruns_the_default_deadline_is_ended() -> None:
+    ended = asyncio.Event()
+    async with channel_to(counting(Counting(lambda: hold(ended))), settings=SHORT) as channel:
+        assert type(await refusal(append(channel, timeout_s=None))) is DeadlineExpired
+        assert ended.is_set()
+
+
+async def test_a_stream_that_overruns_its_default_deadline_is_ended() -> None:
+    async with channel_to(ingest(Ingest()), settings=SHORT) as channel:
+        stream = IngestStub(channel).StreamEvents()
+        await stream.write(ingest_pb2.StreamEventsRequest())
+        await stream.read()
+        assert type(await refusal(stream.read())) is DeadlineExpired
+
+
+async def test_a_handler_that_overruns_the_caller_s_deadline_is_ended() -> None:
+    ended = asyncio.Event()
+    async with channel_to(counting(Counting(lambda: hold(ended)))) as channel:
+        assert type(await refusal(append(channel, timeout_s=0.2))) is DeadlineExpired
+        await asyncio.wait_for(ended.wait(), 10)
+
+
+async def test_a_time_out_inside_a_handler_before_the_deadline_is_not_the_caller_s() -> None:
+    async def behave() -> None:
+        raise TimeoutError("of a statement")
+
+    async with channel_to(counting(Counting(behave))) as channel:
+        with capture_logs():
+            assert type(await refusal(append(channel))) is TallyError
+
+
+CALLER = """
+import asyncio, sys, grpc
+async def main():
+    async with grpc.aio.insecure_channel(sys.argv[1]) as channel:
+        await channel.unary_unary(sys.argv[2])(b"", timeout=1)
+asyncio.run(main())
+"""
+
+
+async def test_the_server_itself_ends_a_call_whose_caller_is_frozen() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def behave() -> None:
+        begun.set()
+        await hold(ended)
+
+    async with open_server(ANY_PORT, [counting(Counting(behave))]) as server:
+        caller = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", CALLER, server.address, APPEND, stderr=asyncio.subprocess.DEVNULL
+        )
+        try:
+            await asyncio.wait_for(begun.wait(), 30)
+            caller.send_signal(signal.SIGSTOP)
+            await asyncio.wait_for(ended.wait(), 10)
+        finally:
+            caller.kill()
+            await caller.wait()
