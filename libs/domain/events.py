@@ -1,0 +1,36 @@
+"""A batch of events as columns: what a request brings, and what an entry's payload is made of."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+NO_TIME = np.iinfo(np.int64).min
+"""In `time_us`: this event has no time of its own."""
+NO_ACTOR = np.iinfo(np.uint16).max
+"""In `actor_index`: this event has no actor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """n events. Dictionaries hold each string once; the index columns point into them.
+
+    A column that is None says that no event has such a thing.
+    """
+
+    video_ids: list[str]
+    event_types: list[str]
+    actor_ids: list[str]
+    video_index: npt.NDArray[np.uint16]
+    """(n,) places in `video_ids`"""
+    event_type_index: npt.NDArray[np.uint16]
+    """(n,) places in `event_types`"""
+    actor_index: npt.NDArray[np.uint16] | None = None
+    """(n,) places in `actor_ids`, or NO_ACTOR"""
+    time_us: npt.NDArray[np.int64] | None = None
+    """(n,) microseconds since 1970-01-01 UTC, or NO_TIME"""
+    value: npt.NDArray[np.float64] | None = None
+    """(n,) the values, or NaN for none"""
+
+    def __len__(self) -> int:
+        return len(self.video_index)

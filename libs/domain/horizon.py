@@ -1,0 +1,23 @@
+"""How old a request id may be: the door refuses first, the floor follows half an hour behind.
+
+Between the two lies the time that a request may spend on its way, so that no request is refused by one shard
+and counted by another.
+"""
+
+import uuid
+
+from libs.domain.request_id import first_id_of
+
+HORIZON_MS = 24 * 3_600_000
+AHEAD_MS = 5 * 60_000
+FLOOR_BEHIND_DOOR_MS = 30 * 60_000
+
+
+def is_inside(id_ms: int, now_ms: int) -> bool:
+    """Whether an id made at `id_ms` may pass the door at `now_ms`; milliseconds since 1970-01-01 UTC."""
+    return now_ms - HORIZON_MS <= id_ms <= now_ms + AHEAD_MS
+
+
+def floor_at(now_ms: int) -> uuid.UUID:
+    """The floor that belongs to `now_ms`: no id below it may enter the journal any more."""
+    return first_id_of(now_ms - HORIZON_MS - FLOOR_BEHIND_DOOR_MS)

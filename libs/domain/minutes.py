@@ -1,0 +1,43 @@
+"""Time ranges in whole minutes since 1970-01-01 UTC, half-open: [start, end)."""
+
+from dataclasses import dataclass
+
+from libs.domain.rules import EARLIEST_EVENT_US
+
+MINUTE_US = 60_000_000
+FIRST_MINUTE = EARLIEST_EVENT_US // MINUTE_US
+LAST_MINUTE = 2**31 - 1
+"""The largest minute that the rollups' column holds: the year 6053."""
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteRange:
+    """From `start` up to but without `end`; None is unbounded. Both in minutes."""
+
+    start: int | None = None
+    end: int | None = None
+
+    @property
+    def is_unbounded(self) -> bool:
+        return self.start is None and self.end is None
+
+    @property
+    def is_empty(self) -> bool:
+        return self.start is not None and self.end is not None and self.start >= self.end
+
+
+def minute_of(time_us: int) -> int:
+    """The whole minute that a time in microseconds lies in; adjacent ranges so add up."""
+    return time_us // MINUTE_US
+
+
+def range_of(start_us: int | None, end_us: int | None) -> MinuteRange:
+    """Take both bounds down to their whole minute. A start before the year 2000 is unbounded.
+
+    Raises ValueError when the start is after the end.
+    """
+    if start_us is not None and end_us is not None and start_us > end_us:
+        raise ValueError("must not be after end_time")
+    start = None if start_us is None or start_us < EARLIEST_EVENT_US else minute_of(start_us)
+    end = None if end_us is None else min(max(minute_of(end_us), 0), LAST_MINUTE)
+    return MinuteRange(start, end)

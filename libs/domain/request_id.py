@@ -1,0 +1,50 @@
+"""Request ids: UUID version 7 (RFC 9562, section 5.7), made once by whoever sends a request first.
+
+The first 48 bits are milliseconds since 1970-01-01 UTC. They decide whether an id is inside the horizon and
+which journal partition it belongs to, so an id says by itself where its first attempt is to be found.
+"""
+
+import secrets
+import uuid
+
+_TEXT_LENGTH = 36
+_VARIANT = 0b10 << 62
+_VERSION = 7 << 76
+
+
+def make_request_id(now_ms: int) -> uuid.UUID:
+    """Make an id for a request first sent at `now_ms`, milliseconds since 1970-01-01 UTC."""
+    random = secrets.randbits(74)
+    high, low = random >> 62, random & ((1 << 62) - 1)
+    return uuid.UUID(int=(now_ms << 80) | _VERSION | (high << 64) | _VARIANT | low)
+
+
+def first_id_of(ms: int) -> uuid.UUID:
+    """The smallest 128-bit id whose time is `ms`: a bound for comparing, not an id to send."""
+    return uuid.UUID(int=max(0, ms) << 80)
+
+
+def time_ms_of(request_id: uuid.UUID) -> int:
+    """When the id was made: milliseconds since 1970-01-01 UTC."""
+    return request_id.int >> 80
+
+
+def parse_request_id(text: str) -> uuid.UUID:
+    """Read an id in its usual text form.
+
+    Raises ValueError with a sentence for the caller when it is not a UUID version 7 of 36 characters.
+    """
+    try:
+        parsed = uuid.UUID(text) if len(text) == _TEXT_LENGTH else None
+    except ValueError:
+        parsed = None
+    if parsed is None or str(parsed) != text.lower():
+        raise ValueError(
+            "must be a UUID version 7 in text form, such as 01890a5d-ac96-774b-bcce-b302099a8057"
+        )
+    if parsed.version != 7:
+        raise ValueError(
+            f"is a UUID of version {parsed.version}; use version 7 (RFC 9562), which holds the time: "
+            "the server refuses what is too old to be told from a repeat"
+        )
+    return parsed

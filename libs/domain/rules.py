@@ -1,0 +1,53 @@
+"""What a single field may hold. Each rule answers None, or what is allowed there."""
+
+import math
+import re
+import unicodedata
+
+MAX_EVENTS = 50_000
+MAX_REQUEST_BYTES = 8 * 1024 * 1024
+EARLIEST_EVENT_US = 946_684_800_000_000
+"""2000-01-01 UTC, in microseconds since 1970-01-01 UTC."""
+FUTURE_TOLERANCE_US = 5 * 60 * 1_000_000
+MAX_MAGNITUDE = float(2**53)
+
+_EVENT_TYPE = re.compile(r"[a-z0-9_.-]{1,64}", re.ASCII)
+# Nearly every video id is of these characters: one match instead of a look at each of them.
+_PLAIN_VIDEO_ID = re.compile(r"[ -~]{1,128}", re.ASCII)
+
+VIDEO_ID = "must be 1 to 128 bytes of UTF-8 without control characters"
+EVENT_TYPE = "must be 1 to 64 of the characters a-z, 0-9, _, . and -"
+ACTOR_ID = "must be at most 128 bytes of UTF-8"
+VALUE = "must be a finite number within ±2^53"
+NEEDS_VALUE = "this function needs a value"
+NEEDS_ACTOR = "this function needs an actor_id"
+EVENT_TIME = "must be from the year 2000 to 5 minutes ahead of the server's time"
+
+
+def check_video_id(video_id: str) -> str | None:
+    """1 to 128 bytes of UTF-8 without control characters (Unicode category Cc)."""
+    if _PLAIN_VIDEO_ID.fullmatch(video_id):
+        return None
+    fits = 1 <= len(video_id.encode(errors="surrogatepass")) <= 128
+    clean = not any(unicodedata.category(character) in ("Cc", "Cs") for character in video_id)
+    return None if fits and clean else VIDEO_ID
+
+
+def check_event_type(event_type: str) -> str | None:
+    """1 to 64 of [a-z0-9_.-]."""
+    return None if _EVENT_TYPE.fullmatch(event_type) else EVENT_TYPE
+
+
+def check_actor_id(actor_id: str) -> str | None:
+    """At most 128 bytes."""
+    return None if len(actor_id) <= 32 or len(actor_id.encode(errors="surrogatepass")) <= 128 else ACTOR_ID
+
+
+def check_value(value: float) -> str | None:
+    """Finite and within ±2^53, up to which a double holds every integer."""
+    return None if math.isfinite(value) and abs(value) <= MAX_MAGNITUDE else VALUE
+
+
+def check_event_time(time_us: int, now_us: int) -> str | None:
+    """From the year 2000 to 5 minutes ahead of `now_us`; both in microseconds since 1970-01-01 UTC."""
+    return None if EARLIEST_EVENT_US <= time_us <= now_us + FUTURE_TOLERANCE_US else EVENT_TIME

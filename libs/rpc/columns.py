@@ -1,0 +1,84 @@
+"""Between the message EventColumns and `libs.domain.events.Events`: columns of fixed width, little-endian."""
+
+import numpy as np
+import numpy.typing as npt
+
+from libs.domain.errors import InvalidRequest, Violation
+from libs.domain.events import NO_ACTOR, Events
+from tally.ingest.v1.ingest_pb2 import EventColumns
+
+_INDEX = np.dtype("<u2")
+_TIME = np.dtype("<i8")
+_VALUE = np.dtype("<f8")
+
+
+def encode(events: Events) -> EventColumns:
+    """Write a batch as the message that clients send and entries are made of."""
+    return EventColumns(
+        video_ids=events.video_ids,
+        event_types=events.event_types,
+        actor_ids=events.actor_ids,
+        video_index=events.video_index.astype(_INDEX, copy=False).tobytes(),
+        event_type_index=events.event_type_index.astype(_INDEX, copy=False).tobytes(),
+        actor_index=b""
+        if events.actor_index is None
+        else events.actor_index.astype(_INDEX, copy=False).tobytes(),
+        event_time_us=b"" if events.time_us is None else events.time_us.astype(_TIME, copy=False).tobytes(),
+        value=b"" if events.value is None else events.value.astype(_VALUE, copy=False).tobytes(),
+    )
+
+
+def decode(columns: EventColumns, path: str = "columns") -> Events:
+    """Read a batch. The arrays are read-only views of the message's bytes.
+
+    Raises InvalidRequest when a column's length or an index does not fit; `path` is the message's own.
+    """
+    video_index = _index(columns.video_index, len(columns.video_ids), None, f"{path}.video_index", None)
+    n = len(video_index)
+    actor_index = columns.actor_index
+    time_us, value = columns.event_time_us, columns.value
+    return Events(
+        video_ids=list(columns.video_ids),
+        event_types=list(columns.event_types),
+        actor_ids=list(columns.actor_ids),
+        video_index=video_index,
+        event_type_index=_index(
+            columns.event_type_index, len(columns.event_types), n, f"{path}.event_type_index", None
+        ),
+        actor_index=_index(actor_index, len(columns.actor_ids), n, f"{path}.actor_index", NO_ACTOR)
+        if actor_index
+        else None,
+        time_us=_column(time_us, _TIME, n, f"{path}.event_time_us").astype(np.int64, copy=False)
+        if time_us
+        else None,
+        value=_column(value, _VALUE, n, f"{path}.value").astype(np.float64, copy=False) if value else None,
+    )
+
+
+def _column(data: bytes, dtype: np.dtype[np.generic], n: int | None, path: str) -> npt.NDArray[np.generic]:
+    width = dtype.itemsize
+    if len(data) % width or (n is not None and len(data) != n * width):
+        of = "for each event" if n is None else f"for each of the {n} events"
+        raise InvalidRequest([Violation(path, f"must have {width} bytes {of}, and has {len(data)}")])
+    return np.frombuffer(data, dtype)
+
+
+def _index(
+    data: bytes, dictionary_size: int, n: int | None, path: str, none: int | None
+) -> npt.NDArray[np.uint16]:
+    index = _column(data, _INDEX, n, path).astype(np.uint16, copy=False)
+    outside = index >= dictionary_size
+    if none is not None:
+        outside &= index != none
+    if outside.any():
+        places = np.flatnonzero(outside)
+        raise InvalidRequest(
+            [
+                Violation(
+                    f"{path}[{place}]", f"is {index[place]}, and its dictionary has {dictionary_size} entries"
+                )
+                for place in places[:20].tolist()
+            ],
+            total=len(places),
+        )
+    return index

@@ -1,0 +1,1 @@
+"""How a process lives: loops that must not die, signals, start and stop in order."""

@@ -1,0 +1,1 @@
+"""Postgres and Valkey: connections, what their errors mean, and the schema."""

@@ -1,0 +1,150 @@
+"""Connections to Postgres, and what the end of a statement on them means.
+
+A `WriteConnection` knows two ends: success without a warning, and an ERROR that the server sent outside of
+SQLSTATE classes 08 and 57. Every other end is in doubt: the transaction may be committed or not, now or later. The
+connection is then closed, never asked to cancel, and whoever owns it goes through recovery.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import asyncpg
+from pydantic import BaseModel, Field
+
+from libs.domain.errors import NotReady
+
+T = TypeVar("T")
+
+_IN_DOUBT_CLASSES = ("08", "57")
+
+
+class PostgresSettings(BaseModel, frozen=True, extra="forbid"):
+    """How Postgres is reached."""
+
+    dsn: str | None = Field(
+        None, description="postgresql://… of a server of your own; unset: the embedded one"
+    )
+    pool_size: int = Field(
+        8, ge=1, le=100, description="connections that a service keeps for reads and upkeep"
+    )
+    connect_timeout_seconds: float = Field(5.0, gt=0, description="how long opening a connection may take")
+
+
+class InDoubt(Exception):
+    """Nobody knows whether the transaction was committed; the connection is closed."""
+
+
+class Refused(Exception):
+    """The server refused the statement with an ERROR: for certain nothing of it was done."""
+
+    def __init__(self, error: asyncpg.PostgresError) -> None:
+        super().__init__(str(error))
+        self.sqlstate: str = error.sqlstate
+        self.constraint: str | None = error.constraint_name
+        self.is_of_the_data = self.sqlstate[:2] == "22" or (
+            self.sqlstate[:2] == "23" and self.constraint is not None
+        )
+        """Whether the rows are to blame, so that the same rows would be refused again."""
+
+
+class WriteConnection:
+    """One connection, one statement or transaction at a time, each with a known end or in doubt."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._warnings: list[str] = []
+        connection.add_log_listener(self._note)
+
+    @property
+    def pid(self) -> int:
+        """The server process at the other end."""
+        pid: int = self._connection.get_server_pid()
+        return pid
+
+    async def run(self, work: Callable[[Any], Awaitable[T]], *, timeout_seconds: float) -> T:
+        """Do `work` with the asyncpg connection and tell how it ended.
+
+        Raises Refused when the server said that nothing was done, and InDoubt when nobody knows; after
+        InDoubt, and after a cancellation, the connection is closed.
+        """
+        self._warnings.clear()
+        task = asyncio.ensure_future(work(self._connection))
+        # Not wait_for: it would cancel the task, and asyncpg would then ask the server to cancel the statement.
+        try:
+            done, _ = await asyncio.wait({task}, timeout=timeout_seconds)
+        except asyncio.CancelledError:
+            self._abandon(task)
+            raise
+        if not done:
+            self._abandon(task)
+            raise InDoubt(f"no answer within {timeout_seconds} s")
+        try:
+            result = task.result()
+        except asyncpg.PostgresError as error:
+            if _is_definite(error):
+                raise Refused(error) from error
+            self.close()
+            raise InDoubt(str(error)) from error
+        except (asyncpg.InterfaceError, OSError, EOFError) as error:
+            self.close()
+            raise InDoubt(str(error)) from error
+        except BaseException:
+            self.close()
+            raise
+        if self._warnings:
+            # For example a cancelled wait for the synchronous standby, which answers success.
+            self.close()
+            raise InDoubt("; ".join(self._warnings))
+        return result
+
+    def close(self) -> None:
+        """Cut the connection at once, without a word to the server."""
+        self._connection.terminate()
+
+    def _abandon(self, task: "asyncio.Future[Any]") -> None:
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # somebody looked at it
+        self.close()
+
+    def _note(self, _connection: Any, message: asyncpg.PostgresLogMessage) -> None:
+        if message.severity_en == "WARNING":
+            self._warnings.append(str(message))
+
+
+def _is_definite(error: asyncpg.PostgresError) -> bool:
+    return error.severity_en == "ERROR" and error.sqlstate[:2] not in _IN_DOUBT_CLASSES
+
+
+async def connect(dsn: str, settings: PostgresSettings, name: str, **server_settings: str) -> Any:
+    """Open one connection that shows as `name` in pg_stat_activity. Raises OSError or asyncpg.PostgresError."""
+    return await asyncpg.connect(
+        dsn,
+        timeout=settings.connect_timeout_seconds,
+        server_settings={"application_name": name, "timezone": "UTC", **server_settings},
+    )
+
+
+@asynccontextmanager
+async def open_pool(dsn: str, settings: PostgresSettings, name: str) -> AsyncIterator[Any]:
+    """Open a pool for reads and upkeep. Raises NotReady when Postgres cannot be reached."""
+    try:
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=settings.pool_size,
+            timeout=settings.connect_timeout_seconds,
+            server_settings={"application_name": name, "timezone": "UTC"},
+        )
+    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+        raise NotReady(
+            f"cannot reach Postgres: {error}. Check TALLY_POSTGRES__DSN and that it is up"
+        ) from error
+    try:
+        yield pool
+    finally:
+        # close() waits for every borrower; one that hangs with the server must not keep us.
+        try:
+            await asyncio.wait_for(pool.close(), timeout=settings.connect_timeout_seconds)
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            pool.terminate()

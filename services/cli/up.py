@@ -1,0 +1,78 @@
+"""Running services in the foreground: what `tally up` and `python -m services` do."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+from pydantic import ValidationError
+
+from libs.domain.errors import TallyError
+from libs.rpc.server import OpenServer
+from libs.runtime.background import LoopDied
+from libs.telemetry.logs import set_up_logs
+from services.process import check_names, run_process
+from services.registry import ALL
+from services.settings import Settings
+
+_DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+
+def run(names: Sequence[str]) -> int:
+    """Run services until Ctrl-C or SIGTERM; the exit code."""
+    try:
+        check_names(names)
+        settings = Settings()
+        set_up_logs(settings.log)
+
+        def announce(server: OpenServer) -> None:
+            _say(_banner(names, settings, server.address))
+
+        uvloop.run(run_process(settings, names, lambda what: _say(f"{what} …"), announce))
+    except ValidationError as error:
+        return _fail("\n".join(_problem(each["loc"], each["msg"]) for each in error.errors()))
+    except TallyError as error:
+        return _fail(error.message)
+    except LoopDied as error:
+        return _fail(f"cannot go on: {error}")
+    return 0
+
+
+def _banner(names: Sequence[str], settings: Settings, address: str) -> str:
+    lines = ["", f"Tally is serving {', '.join(names)}.", "", f"  gRPC   {address}"]
+    if ALL in names and settings.postgres.dsn is None:
+        lines.append(f"  data   {settings.data_dir.absolute()}")
+    tally = _own_command()
+    where = "" if address == _DEFAULT_ADDRESS else f" --address {address}"
+    lines += [
+        "",
+        "Count a view, and read it back:",
+        "",
+        f"  {tally} count MBdVXkSdhwU{where}",
+        f"  {tally} get MBdVXkSdhwU --strong{where}",
+        "",
+        "Ctrl-C stops it.",
+    ]
+    return "\n".join(lines)
+
+
+def _own_command() -> str:
+    """The path of `tally` beside this Python, as short as it can be typed from here."""
+    command = Path(sys.executable).parent / "tally"
+    relative = os.path.relpath(command)
+    return str(command) if relative.startswith("..") else relative
+
+
+def _problem(place: tuple[int | str, ...], message: str) -> str:
+    name = "__".join(str(part) for part in place).upper()
+    return f"TALLY_{name}: {message}"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  to whoever started it
+
+
+def _fail(message: str) -> int:
+    print(f"tally: {message}", file=sys.stderr, flush=True)  # noqa: T201  to whoever started it
+    return 1

@@ -1,0 +1,43 @@
+"""An entry: the part of one request that belongs to one partition."""
+
+import uuid
+from dataclasses import dataclass
+from enum import IntEnum
+
+from libs.domain.events import Events
+
+
+class Outcome(IntEnum):
+    """What became of an entry. The numbers are those of `tally.counting.v1.Outcome`."""
+
+    JOURNALED = 1
+    DUPLICATE = 2
+    BELOW_FLOOR = 3
+    CONTENT_MISMATCH = 4
+    INVALID = 5
+    UNAVAILABLE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`(request_id, partition)` is its key; the same on every retry."""
+
+    request_id: uuid.UUID
+    partition: int
+    request_hash: int
+    """64 bits of the whole request's bytes, signed"""
+    payload: bytes
+    """a serialized EventColumns, kept in the journal as it is"""
+    events: Events
+    """what the payload says"""
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedEntry:
+    """An entry with its place in a log."""
+
+    seq: int
+    received_at_us: int
+    """microseconds since 1970-01-01 UTC by Postgres's clock, never ahead of it"""
+    entry: Entry

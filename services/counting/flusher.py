@@ -1,0 +1,105 @@
+"""The flush: the buffer of one log becomes rows of the rollups, up to the cut."""
+
+import asyncio
+from typing import Any
+
+from libs.domain.clock import Clock
+from libs.stores.postgres import Refused
+from services.counting.appender import Appender, LogClosed
+from services.counting.buffer import Buffer, MinuteRows
+from services.counting.log import Log
+from services.counting.rollups import NotNext, apply
+from services.counting.settings import FlushSettings
+
+_LOAD_FACTOR = 4
+"""A flush that took t seconds is followed by so many t without one: Postgres keeps time for the inserts, and longer
+intervals meet the same keys more often."""
+
+
+class Flusher:
+    """Flushes one log again and again."""
+
+    def __init__(self, log: Log, appender: Appender, settings: FlushSettings, clock: Clock) -> None:
+        self._log = log
+        self._appender = appender
+        self._settings = settings
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._took_seconds = 0.0
+        self._stopping = False
+        self._flushed = asyncio.Condition()
+        self.oldest_unapplied_at: float | None = None
+        """monotonic seconds since when something waits for a flush"""
+
+    async def run(self) -> None:
+        """Flush until `stop`. Raises InDoubt, and LogClosed when somebody else has moved the checkpoint."""
+        while not self._stopping:
+            pause = min(
+                max(self._settings.interval_seconds, _LOAD_FACTOR * self._took_seconds),
+                self._settings.max_interval_seconds,
+            )
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            await self.flush()
+
+    def stop(self) -> None:
+        """Let `run` flush once more and return."""
+        self._stopping = True
+        self._wake.set()
+
+    async def make_room(self) -> None:
+        """Wait until the buffer may take another group; wakes the flush when it is full."""
+        while self._is_full():
+            self._wake.set()
+            async with self._flushed:
+                await self._flushed.wait()
+
+    def _is_full(self) -> bool:
+        buffer = self._appender.buffer
+        return (
+            buffer.cell_count >= self._settings.max_cells or buffer.event_count >= self._settings.max_events
+        )
+
+    def note_arrival(self) -> None:
+        """Something was journaled: from now on it waits for a flush."""
+        if self.oldest_unapplied_at is None:
+            self.oldest_unapplied_at = self._clock.monotonic()
+
+    async def flush(self) -> None:
+        """Move everything up to the cut. What the server refused for certain is tried again until it gets in."""
+        log = self._log
+        if log.cut == log.applied_seq:
+            return
+        started, to_seq = self._clock.monotonic(), log.cut
+        taken, self._appender.buffer = self._appender.buffer, Buffer()
+        async with self._flushed:
+            self._flushed.notify_all()
+        rows = await asyncio.to_thread(taken.rows)
+        while not await self._try(rows, to_seq):  # noqa: ASYNC110  nothing tells when to try again
+            await asyncio.sleep(self._settings.interval_seconds)
+        log.applied_seq = to_seq
+        self._took_seconds = self._clock.monotonic() - started
+        self.oldest_unapplied_at = None if log.cut == to_seq else started
+
+    async def _try(self, rows: MinuteRows, to_seq: int) -> bool:
+        async def move(connection: Any) -> None:
+            await apply(
+                connection,
+                self._log.log_id,
+                self._log.applied_seq,
+                to_seq,
+                rows,
+                self._settings.statement_cells,
+            )
+
+        try:
+            await self._log.flushes.run(move, timeout_seconds=self._settings.timeout_seconds)
+        except Refused:
+            return False
+        except NotNext as error:
+            raise LogClosed from error
+        return True

@@ -1,0 +1,124 @@
+"""Recovery: open → closed → settled. The one way in which the entries of a lost buffer reach the rollups.
+
+Any shard may do any step for any log at any time, twice at once, or be cut off in the middle: closing is decided by the
+log's row, applying by the compare and set of its checkpoint.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from libs.domain.errors import InvalidRequest
+from libs.rpc.columns import decode
+from services.counting.buffer import Buffer
+from services.counting.entry import Entry, NumberedEntry
+from services.counting.log import ROLLUPS
+from services.counting.rollups import NotNext, apply
+from services.counting.settings import FlushSettings, RecoverySettings
+from tally.ingest.v1.ingest_pb2 import EventColumns
+
+_LOGGER = structlog.get_logger(__name__)
+
+# A plain update would not wait for an insert that holds the row `for key share`; this lock does not go together
+# with it. Skipping instead of waiting: whoever holds the row is looked at first.
+_LOCK = "select state from log where log_id = $1 for update skip locked"
+_CLOSE = "update log set state = 'closed' where log_id = $1 and state = 'open'"
+_TERMINATE = """
+select pg_terminate_backend(pid) from log join pg_stat_activity on pid = any (pids)
+where log_id = $1 and application_name like 'tally counting % ' || log_id"""
+_SETTLE = "update log set state = 'settled' where log_id = $1 and state = 'closed'"
+_STATE = "select state from log where log_id = $1"
+_APPLIED = "select applied_seq from checkpoint where log_id = $1 and consumer = $2"
+# By number, never by time; no entry is below the floor that its log was opened with, which leaves old partitions out.
+_UNAPPLIED = """
+select * from (
+    select journal.seq, request_id, partition, request_hash, payload, events,
+        (extract(epoch from received_at) * 1000000)::bigint as received_at_us,
+        sum(events) over (order by journal.seq) as events_so_far
+    from log join journal using (log_id)
+    where log_id = $1 and journal.seq > $2 and request_id >= opening_floor
+    order by journal.seq limit $3
+) as entry
+where events_so_far - events < $3
+order by seq"""
+_SET_ASIDE = """
+insert into dead_letter (request_id, partition, log_id, seq, events, reason) values ($1, $2, $3, $4, $5, $6)"""
+
+
+class Recovery:
+    """Closes, applies and settles logs over a pool of connections."""
+
+    def __init__(self, pool: Any, recovery: RecoverySettings, flush: FlushSettings) -> None:
+        self._pool = pool
+        self._settings = recovery
+        self._flush = flush
+
+    async def take_over(self, log_id: int) -> bool:
+        """Bring a log to its end, as far as it can be brought now; true when it is settled.
+
+        Raises asyncpg.PostgresError or OSError when Postgres is away; everything done until then stays done.
+        """
+        if not await self._close(log_id):
+            return False
+        while await self._apply_piece(log_id):
+            pass
+        await self._pool.execute(_SETTLE, log_id)
+        _LOGGER.info("log settled", log_id=log_id)
+        return True
+
+    async def _close(self, log_id: int) -> bool:
+        """Close the log, in a transaction of its own; true when it is closed."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            if await connection.fetchval(_LOCK, log_id) is not None:
+                await connection.execute(_CLOSE, log_id)
+        # They can do no good any more, and may hold the log's row or its checkpoint for a shard that is frozen.
+        await self._pool.execute(_TERMINATE, log_id)
+        return bool(await self._pool.fetchval(_STATE, log_id) != "open")
+
+    async def _apply_piece(self, log_id: int) -> bool:
+        """Apply the next entries; false when there are none. The log must be closed."""
+        async with self._pool.acquire() as connection:
+            applied_seq = await connection.fetchval(_APPLIED, log_id, ROLLUPS)
+            piece = await connection.fetch(_UNAPPLIED, log_id, applied_seq, self._settings.piece_events)
+            if not piece:
+                return False
+            buffer, dead = _read(piece)
+            try:
+                async with connection.transaction():
+                    await apply(
+                        connection,
+                        log_id,
+                        applied_seq,
+                        piece[-1]["seq"],
+                        buffer.rows(),
+                        self._flush.statement_cells,
+                    )
+                    for row, reason in dead:
+                        await connection.execute(
+                            _SET_ASIDE,
+                            row["request_id"],
+                            row["partition"],
+                            log_id,
+                            row["seq"],
+                            row["events"],
+                            reason,
+                        )
+            except NotNext:
+                pass  # somebody else has applied this piece; look again
+        return True
+
+
+def _read(rows: Sequence[Any]) -> tuple[Buffer, list[tuple[Any, str]]]:
+    """Add the entries up; those that cannot be read come back with the reason."""
+    buffer, dead = Buffer(), []
+    for row in rows:
+        try:
+            events = decode(EventColumns.FromString(row["payload"]))
+        except (InvalidRequest, DecodeError) as error:
+            dead.append((row, str(error)))
+            continue
+        entry = Entry(row["request_id"], row["partition"], row["request_hash"], row["payload"], events)
+        buffer.add(NumberedEntry(row["seq"], row["received_at_us"], entry))
+    return buffer, dead

@@ -1,0 +1,91 @@
+"""The rollups: additions to `rollup_minute`, under the compare and set of a checkpoint.
+
+The statements of one transaction always come in one order (checkpoint, minute rows ascending by key, flush log), so
+that two shards never wait for each other in a circle.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from services.counting.buffer import MinuteRows, pieces
+from services.counting.log import ROLLUPS
+
+_ADVANCE = """
+update checkpoint set applied_seq = $3
+where log_id = $1 and consumer = $4 and applied_seq = $2
+returning generation"""
+
+_ADD_COUNTS = """
+insert into rollup_minute as old (generation, video_id, event_type, minute, count)
+select $1, * from unnest($2::text[], $3::text[], $4::integer[], $5::bigint[])
+on conflict (video_id, event_type, minute, generation) do update set count = old.count + excluded.count"""
+
+# M2 by the formula of Chan, Golub and LeVeque (1979).
+_ADD_VALUES = """
+insert into rollup_minute as old
+    (generation, video_id, event_type, minute, count, value_count, sum, min, max, m2)
+select $1, * from unnest($2::text[], $3::text[], $4::integer[], $5::bigint[], $6::bigint[], $7::float8[],
+    $8::float8[], $9::float8[], $10::float8[])
+on conflict (video_id, event_type, minute, generation) do update set
+    count = old.count + excluded.count,
+    value_count = old.value_count + excluded.value_count,
+    sum = old.sum + excluded.sum,
+    min = least(old.min, excluded.min),
+    max = greatest(old.max, excluded.max),
+    m2 = old.m2 + excluded.m2 + case
+        when old.value_count = 0 or excluded.value_count = 0 then 0
+        else (excluded.sum / excluded.value_count - old.sum / old.value_count) ^ 2
+            * old.value_count * excluded.value_count / (old.value_count + excluded.value_count)
+        end"""
+
+_NOTE = """
+insert into flush_log (log_id, from_seq, to_seq, generation, events, cells) values ($1, $2, $3, $4, $5, $6)"""
+
+
+class NotNext(Exception):
+    """The checkpoint is not where the caller thought: somebody else has moved it. Nothing was written."""
+
+
+async def apply(
+    connection: Any, log_id: int, from_seq: int, to_seq: int, rows: MinuteRows, statement_cells: int
+) -> None:
+    """Add what the entries (from_seq, to_seq] of a log amount to, in one transaction on an asyncpg connection.
+
+    Raises NotNext unless the checkpoint stood at `from_seq`.
+    """
+    async with connection.transaction():
+        generation = await connection.fetchval(_ADVANCE, log_id, from_seq, to_seq, ROLLUPS)
+        if generation is None:
+            raise NotNext
+        for piece in pieces(rows, statement_cells):
+            await _add(connection, generation, rows, piece)
+        await connection.execute(
+            _NOTE, log_id, from_seq, to_seq, generation, int(rows.cells.count.sum()), len(rows)
+        )
+
+
+async def _add(connection: Any, generation: int, rows: MinuteRows, piece: slice) -> None:
+    keys = (rows.video_id[piece], rows.event_type[piece], rows.minute[piece])
+    count = rows.cells.count[piece].tolist()
+    values = rows.cells.values
+    if values is None or not values.value_count[piece].any():
+        await connection.execute(_ADD_COUNTS, generation, *keys, count)
+        return
+    await connection.execute(
+        _ADD_VALUES,
+        generation,
+        *keys,
+        count,
+        values.value_count[piece].tolist(),
+        values.sum[piece].tolist(),
+        _nullable(values.min[piece]),
+        _nullable(values.max[piece]),
+        values.m2[piece].tolist(),
+    )
+
+
+def _nullable(column: npt.NDArray[np.float64]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in column.tolist()]

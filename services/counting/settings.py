@@ -1,0 +1,54 @@
+"""Settings of the counting service: TALLY_COUNTING__…"""
+
+from pydantic import BaseModel, Field
+
+
+class JournalSettings(BaseModel, frozen=True, extra="forbid"):
+    """The group commit."""
+
+    max_group_entries: int = Field(1_000, ge=1, le=10_000, description="entries in one insert")
+    max_group_bytes: int = Field(4 * 1024 * 1024, ge=1, description="bytes of payload in one insert")
+    max_waiting_entries: int = Field(
+        20_000, ge=1, description="entries that may wait before more are refused"
+    )
+    max_waiting_bytes: int = Field(
+        64 * 1024 * 1024, ge=1, description="bytes that may wait before more are refused"
+    )
+    insert_timeout_seconds: float = Field(5.0, gt=0, description="after which an insert is in doubt")
+    partitions_ahead_hours: int = Field(48, ge=24, description="how far ahead journal partitions are made")
+
+
+class FlushSettings(BaseModel, frozen=True, extra="forbid"):
+    """The way from the buffer to the rollups."""
+
+    interval_seconds: float = Field(1.0, gt=0, le=30, description="between two flushes")
+    max_interval_seconds: float = Field(30.0, gt=0, le=300, description="between two flushes under load")
+    max_cells: int = Field(100_000, ge=1, description="cells in the buffer that start a flush at once")
+    max_events: int = Field(5_000_000, ge=1, description="events in the buffer that start a flush at once")
+    statement_cells: int = Field(5_000, ge=1, description="cells in one statement of a flush")
+    timeout_seconds: float = Field(9.0, gt=0, description="after which a flush is in doubt")
+
+
+class RecoverySettings(BaseModel, frozen=True, extra="forbid"):
+    """Taking over from shards that died."""
+
+    heartbeat_seconds: float = Field(1.0, gt=0, description="between two heartbeats of a log")
+    takeover_seconds: float = Field(
+        10.0, gt=0, description="without a heartbeat until others take a log over"
+    )
+    piece_events: int = Field(100_000, ge=1, description="events that recovery applies in one transaction")
+    transaction_timeout_seconds: float = Field(
+        8.0, gt=0, description="the longest transaction of a shard; below the takeover time"
+    )
+
+
+class CountingSettings(BaseModel, frozen=True, extra="forbid"):
+    """The counting service."""
+
+    shard: str = Field("", description="name of this shard in the log table; unset: host name and pid")
+    max_flush_lag_seconds: float = Field(
+        30.0, gt=0, description="lag of the rollups that makes the shard unready"
+    )
+    journal: JournalSettings = JournalSettings()
+    flush: FlushSettings = FlushSettings()
+    recovery: RecoverySettings = RecoverySettings()

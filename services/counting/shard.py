@@ -1,0 +1,176 @@
+"""A shard: log after log, one at a time, for as long as the process lives."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import asyncpg
+import structlog
+
+from libs.domain.clock import Clock
+from libs.domain.errors import Unavailable
+from libs.stores.postgres import InDoubt, PostgresSettings
+from libs.telemetry.setup import Telemetry
+from services.counting.appender import Appender, LogClosed, Queue
+from services.counting.buffer import Buffer
+from services.counting.entry import Entry, Outcome
+from services.counting.flusher import Flusher
+from services.counting.journal import Journal
+from services.counting.log import Log, beat, open_log
+from services.counting.partitions import keep_partitions
+from services.counting.recovery import Recovery
+from services.counting.settings import CountingSettings
+from services.counting.takeover import Takeover, read_beats
+
+_LOGGER = structlog.get_logger(__name__)
+
+AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+"""What a statement raises when Postgres is away or will not do it now."""
+_REOPEN_SECONDS = 0.5
+_UPKEEP_SECONDS = 600.0
+_UPKEEP_RETRY_SECONDS = 5.0
+
+
+class Shard:
+    """Takes entries, and runs the life of one log after the other."""
+
+    def __init__(
+        self,
+        name: str,
+        dsn: str,
+        pool: Any,
+        clock: Clock,
+        postgres: PostgresSettings,
+        settings: CountingSettings,
+        telemetry: Telemetry,
+    ) -> None:
+        self.name = name
+        self._dsn = dsn
+        self._pool = pool
+        self._clock = clock
+        self._postgres = postgres
+        self._settings = settings
+        self._telemetry = telemetry
+        self._recovery = Recovery(pool, settings.recovery, settings.flush)
+        self._queue = Queue(settings.journal)
+        self._log: Log | None = None
+        self._flusher: Flusher | None = None
+        self._given_up: set[int] = set()
+        self._stopping = asyncio.Event()
+
+    async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
+        """Make entries durable; the outcome of each, in order.
+
+        Raises Overloaded when too many wait, and Unavailable while there is no log.
+        """
+        if self._log is None:
+            raise Unavailable(f"shard {self.name} cannot reach Postgres; send the same request again")
+        return await asyncio.gather(*self._queue.put(entries))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a log, and its rollups are not too far behind."""
+        if self._log is None or self._flusher is None:
+            return False
+        since = self._flusher.oldest_unapplied_at
+        return since is None or self._clock.monotonic() - since <= self._settings.max_flush_lag_seconds
+
+    async def run_logs(self) -> None:
+        """Open a log and write to it until it is in doubt; then the next. Returns after `stop`."""
+        while not self._stopping.is_set():
+            try:
+                log = await open_log(self._dsn, self._postgres, self._settings.recovery, self.name)
+            except AWAY as error:
+                _LOGGER.warning("no log: Postgres is away", shard=self.name, error=str(error))
+                self._log = None
+                self._queue.answer_all(Outcome.UNAVAILABLE)
+                await asyncio.sleep(_REOPEN_SECONDS)
+                continue
+            try:
+                await self._write_to(log)
+            finally:
+                log.abandon()
+                self._given_up.add(log.log_id)
+        self._log = None
+        self._queue.answer_all(Outcome.UNAVAILABLE)
+        await self._recover(self._given_up)
+
+    async def run_recovery(self) -> None:
+        """Bring the logs to their end that this shard gave up, and those whose shards are silent. For ever."""
+        pause = self._settings.recovery.heartbeat_seconds
+        takeover = Takeover(self._settings.recovery.takeover_seconds, pause)
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                beats = await read_beats(self._pool)
+            except AWAY:
+                continue
+            own = self._log and self._log.log_id
+            silent = takeover.look(beats, self._clock.monotonic())
+            await self._recover(self._given_up.union(silent) - {own})
+
+    async def run_upkeep(self) -> None:
+        """Keep journal partitions ahead of time. For ever."""
+        while True:
+            try:
+                await keep_partitions(self._pool, self._settings.journal.partitions_ahead_hours)
+            except AWAY as error:
+                _LOGGER.warning("journal partitions not kept", error=str(error))
+                await asyncio.sleep(_UPKEEP_RETRY_SECONDS)
+            else:
+                await asyncio.sleep(_UPKEEP_SECONDS)
+
+    def stop(self) -> None:
+        """Let `run_logs` flush what it has, settle its log and return. Nothing must be appended any more."""
+        self._stopping.set()
+
+    async def _write_to(self, log: Log) -> None:
+        """Write until somebody calls `stop`, or until the log is in doubt or closed."""
+        _LOGGER.info("log opened", shard=self.name, log_id=log.log_id)
+        journal = Journal(log.inserts, log.log_id, self._settings.journal.insert_timeout_seconds)
+        appender = Appender(log, journal, Buffer(), self._clock, self._telemetry)
+        flusher = Flusher(log, appender, self._settings.flush, self._clock)
+        self._log, self._flusher = log, flusher
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                flushing = tasks.create_task(flusher.run())
+                others = [
+                    tasks.create_task(self._append_groups(appender, flusher)),
+                    tasks.create_task(self._keep_alive(log)),
+                ]
+                await self._stopping.wait()
+                flusher.stop()
+                await flushing
+                for task in others:
+                    task.cancel()
+        except* (InDoubt, LogClosed) as errors:
+            reasons = [str(error) or type(error).__name__ for error in errors.exceptions]
+            _LOGGER.warning("log given up", shard=self.name, log_id=log.log_id, reasons=reasons)
+
+    async def _append_groups(self, appender: Appender, flusher: Flusher) -> None:
+        while True:
+            await flusher.make_room()
+            group = await self._queue.take_group()
+            flusher.note_arrival()
+            try:
+                await appender.append(group)
+            except BaseException:
+                self._queue.put_back(group)
+                raise
+
+    async def _keep_alive(self, log: Log) -> None:
+        while True:
+            try:
+                if not await beat(self._pool, log.log_id):
+                    raise LogClosed
+            except AWAY:
+                pass  # the inserts will tell
+            await asyncio.sleep(self._settings.recovery.heartbeat_seconds)
+
+    async def _recover(self, log_ids: Iterable[int]) -> None:
+        for log_id in list(log_ids):
+            try:
+                if await self._recovery.take_over(log_id):
+                    self._given_up.discard(log_id)
+            except AWAY as error:
+                _LOGGER.warning("recovery goes on later", log_id=log_id, error=str(error))

@@ -1,0 +1,111 @@
+"""The way to one shard: entries of many requests share a call, and a call is under way nearly always."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from libs.domain.clock import Clock
+from libs.domain.errors import Overloaded, TallyError, Unavailable
+from libs.rpc.breaker import Breaker
+from services.partitioner.settings import SenderSettings
+from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse, Entry, Outcome
+
+Append = Callable[[AppendRequest, float], Awaitable[AppendResponse]]
+"""Calls the shard with a request and a time-out in seconds. Raises TallyError."""
+
+_RETRY_AFTER_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waiting:
+    """An entry, until when somebody waits for it, and where to put its outcome."""
+
+    entry: Entry
+    deadline: float
+    """monotonic seconds"""
+    outcome: asyncio.Future[Outcome]
+
+
+class Sender:
+    """Sends entries to one shard. Without calls under way an entry leaves at once; otherwise it shares the next."""
+
+    def __init__(
+        self,
+        address: str,
+        partition_count: int,
+        append: Append,
+        breaker: Breaker,
+        settings: SenderSettings,
+        clock: Clock,
+    ) -> None:
+        self.address = address
+        self._partition_count = partition_count
+        self._append = append
+        self._breaker = breaker
+        self._settings = settings
+        self._clock = clock
+        self._waiting: deque[Waiting] = deque()
+        self._waiting_bytes = 0
+        self._has_some = asyncio.Event()
+
+    def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:
+        """Queue entries, all or none; the outcome of each, in order, or a TallyError of the call.
+
+        Raises Overloaded when there is no room.
+        """
+        arriving = sum(len(entry.payload) for entry in entries)
+        if self._waiting_bytes + arriving > self._settings.max_waiting_bytes:
+            raise Overloaded(
+                "too many events wait for their shard; send the same request again later",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        loop = asyncio.get_running_loop()
+        waiting = [Waiting(entry, deadline, loop.create_future()) for entry in entries]
+        self._waiting.extend(waiting)
+        self._waiting_bytes += arriving
+        self._has_some.set()
+        return [each.outcome for each in waiting]
+
+    async def run(self) -> None:
+        """Make calls for ever; run as many of these side by side as there may be calls at once."""
+        while True:
+            await self._has_some.wait()
+            if taken := self._take():
+                await self._call(taken)
+
+    def _take(self) -> list[Waiting]:
+        taken: list[Waiting] = []
+        size = 0
+        while self._waiting and len(taken) < self._settings.max_call_entries:
+            size += len(self._waiting[0].entry.payload)
+            if taken and size > self._settings.max_call_bytes:
+                break
+            waiting = self._waiting.popleft()
+            self._waiting_bytes -= len(waiting.entry.payload)
+            if not waiting.outcome.done():
+                taken.append(waiting)
+        if not self._waiting:
+            self._has_some.clear()
+        return taken
+
+    async def _call(self, taken: Sequence[Waiting]) -> None:
+        request = AppendRequest(partition_count=self._partition_count, entries=[each.entry for each in taken])
+        patience = max(each.deadline for each in taken) - self._clock.monotonic()
+        timeout_s = max(0.001, min(self._settings.attempt_timeout_seconds, patience))
+        try:
+            response = await self._breaker.call(lambda: self._append(request, timeout_s))
+            if len(response.outcomes) != len(taken):
+                raise Unavailable(f"shard {self.address} answered for another number of entries")
+        except TallyError as error:
+            for each in taken:
+                if not each.outcome.done():
+                    each.outcome.set_exception(error)
+            return
+        except asyncio.CancelledError:
+            for each in taken:
+                each.outcome.cancel()
+            raise
+        for each, outcome in zip(taken, response.outcomes, strict=True):
+            if not each.outcome.done():
+                each.outcome.set_result(outcome)

@@ -1,0 +1,122 @@
+"""IngestService: protobuf ↔ requests."""
+
+from collections.abc import AsyncIterator
+
+import xxhash
+from google.protobuf.message import Message
+
+from libs.domain.errors import InvalidRequest, Violation
+from libs.domain.rules import MAX_REQUEST_BYTES
+from libs.rpc.types import ServicerContext
+from services.partitioner.door import Door
+from services.partitioner.ingest import Ingest
+from services.partitioner.router import Router
+from services.partitioner.stream import answer_stream
+from tally.common.v1.common_pb2 import DURABILITY_JOURNALED
+from tally.ingest.v1 import ingest_pb2 as pb
+from tally.ingest.v1.ingest_pb2_grpc import IngestServiceServicer
+
+_VIEW = "view"
+
+
+class IngestServicer(IngestServiceServicer):
+    """Serves one partitioner."""
+
+    def __init__(self, door: Door, ingest: Ingest, router: Router, batches_at_once: int) -> None:
+        self._door = door
+        self._ingest = ingest
+        self._router = router
+        self._batches_at_once = batches_at_once
+
+    async def CountViewEvent(
+        self, request: pb.CountViewEventRequest, context: ServicerContext
+    ) -> pb.CountViewEventResponse:
+        event = pb.Event(video_id=request.video_id, event_type=_VIEW, actor_id=request.actor_id)
+        if request.HasField("event_time"):
+            event.event_time.CopyFrom(request.event_time)
+        return pb.CountViewEventResponse(receipt=await self._process_one(request, event, ""))
+
+    async def CountEvent(
+        self, request: pb.CountEventRequest, context: ServicerContext
+    ) -> pb.CountEventResponse:
+        event = pb.Event(video_id=request.video_id, event_type=request.event_type, actor_id=request.actor_id)
+        if request.HasField("event_time"):
+            event.event_time.CopyFrom(request.event_time)
+        return pb.CountEventResponse(receipt=await self._process_one(request, event, ""))
+
+    async def ProcessEvent(
+        self, request: pb.ProcessEventRequest, context: ServicerContext
+    ) -> pb.ProcessEventResponse:
+        return pb.ProcessEventResponse(receipt=await self._process_one(request, request.event, "event."))
+
+    async def ProcessEvents(
+        self, request: pb.ProcessEventsRequest, context: ServicerContext
+    ) -> pb.ProcessEventsResponse:
+        return pb.ProcessEventsResponse(receipt=await self._process_batch(request))
+
+    async def StreamEvents(
+        self, request_iterator: AsyncIterator[pb.StreamEventsRequest], context: ServicerContext
+    ) -> None:
+        await answer_stream(request_iterator, context.write, self._process_batch, self._batches_at_once)
+
+    async def GetPartitionMap(
+        self, request: pb.GetPartitionMapRequest, context: ServicerContext
+    ) -> pb.GetPartitionMapResponse:
+        return pb.GetPartitionMapResponse(
+            partition_count=self._router.partition_count,
+            version=self._router.version,
+            shards=[
+                pb.ShardPartitions(address=address, partitions=self._router.led_by(address))
+                for address in self._router.addresses
+            ],
+        )
+
+    async def _process_one(
+        self,
+        request: pb.CountViewEventRequest | pb.CountEventRequest | pb.ProcessEventRequest,
+        event: pb.Event,
+        path: str,
+    ) -> pb.Receipt:
+        request_hash = _hash_of(request)
+        request_id, events = self._door.admit_event(request.request_id, event, path)
+        counted = await self._ingest.append(request_id, request_hash, events)
+        return _receipt(str(request_id), counted.accepted, counted.duplicate)
+
+    async def _process_batch(self, request: pb.ProcessEventsRequest) -> pb.Receipt:
+        request_hash = _hash_of(request)
+        if bool(request.events) == request.HasField("columns"):
+            raise InvalidRequest(
+                [Violation("events", "either events or columns must be given, and not both")]
+            )
+        if request.HasField("columns"):
+            request_id, events = self._door.admit_columns(request.request_id, request.columns)
+        else:
+            request_id, events = self._door.admit_rows(request.request_id, request.events)
+        counted = await self._ingest.append(request_id, request_hash, events)
+        return _receipt(str(request_id), counted.accepted, counted.duplicate)
+
+
+def _hash_of(request: Message) -> int:
+    """XXH3 (64 bits) of the request. A retry repeats its bytes, and so its hash.
+
+    Raises InvalidRequest when the request is larger than it may be.
+    """
+    data = request.SerializeToString(deterministic=True)
+    if len(data) > MAX_REQUEST_BYTES:
+        raise InvalidRequest(
+            [
+                Violation(
+                    "request", f"must be at most {MAX_REQUEST_BYTES:,} bytes, and has {len(data):,}; cut it"
+                )
+            ]
+        )
+    return xxhash.xxh3_64_intdigest(data)
+
+
+def _receipt(request_id: str, accepted: int, duplicate: int) -> pb.Receipt:
+    return pb.Receipt(
+        request_id=request_id,
+        accepted_count=accepted,
+        duplicate_count=duplicate,
+        durability=DURABILITY_JOURNALED,
+    )

@@ -1,0 +1,43 @@
+"""A stream of batches: each is answered by itself, in any order, and a refused one does not end the stream."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from libs.domain.errors import InvalidRequest, TallyError, Violation
+from libs.rpc.status import code_of
+from tally.ingest.v1 import ingest_pb2 as pb
+
+Process = Callable[[pb.ProcessEventsRequest], Awaitable[pb.Receipt]]
+Write = Callable[[pb.StreamEventsResponse], Awaitable[None]]
+
+
+async def answer_stream(
+    requests: AsyncIterator[pb.StreamEventsRequest], write: Write, process: Process, at_once: int
+) -> None:
+    """Answer every batch. At most `at_once` are under way; while they are, no more is read from the stream."""
+    places = asyncio.Semaphore(at_once)
+
+    async def answer(batch: pb.ProcessEventsRequest) -> None:
+        try:
+            await write(await _answer(batch, process))
+        finally:
+            places.release()
+
+    async with asyncio.TaskGroup() as tasks:
+        async for request in requests:
+            await places.acquire()
+            tasks.create_task(answer(request.batch))
+
+
+async def _answer(batch: pb.ProcessEventsRequest, process: Process) -> pb.StreamEventsResponse:
+    try:
+        if not batch.request_id:
+            raise InvalidRequest([Violation("batch.request_id", "must be given, to tell the answers apart")])
+        return pb.StreamEventsResponse(receipt=await process(batch))
+    except TallyError as error:
+        number: int = code_of(error).value[0]
+        return pb.StreamEventsResponse(
+            refusal=pb.Refusal(
+                request_id=batch.request_id, code=number, reason=error.reason, message=error.message
+            )
+        )

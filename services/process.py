@@ -1,0 +1,193 @@
+"""The life of one process: stores, services, server; and back in the reverse order."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import structlog
+
+from libs.domain.errors import NotReady
+from libs.embedded.folder import open_socket_folder
+from libs.embedded.postgres import open_postgres
+from libs.embedded.valkey import open_valkey
+from libs.rpc import ports
+from libs.rpc.server import OpenServer, ServerSettings, open_server
+from libs.runtime.background import Background, open_background
+from libs.runtime.context import Context
+from libs.runtime.service import Opened
+from libs.stores.postgres import open_pool
+from libs.stores.schema import migrate, read_cluster
+from libs.stores.server_clock import ServerClock
+from libs.telemetry.setup import open_telemetry
+from services.registry import ALL, NAMES, SERVICES
+from services.settings import Settings
+
+_LOGGER = structlog.get_logger(__name__)
+
+_READINESS_SECONDS = 0.2
+_CLOCK_SECONDS = 10.0
+_SOCKET = "counting.sock"
+
+Report = Callable[[str], None]
+"""is told what takes time"""
+
+
+@asynccontextmanager
+async def open_process(
+    settings: Settings, names: Sequence[str], report: Report = lambda _: None
+) -> AsyncIterator[tuple[OpenServer, Background]]:
+    """Open these services; yields once all of them are serving.
+
+    Raises NotReady, or another TallyError, when something that they need is missing.
+    """
+    is_all = ALL in names
+    chosen = [service for service in SERVICES if is_all or service.name in names]
+    ports.check_free(settings.server.address)
+    async with AsyncExitStack() as stack:
+        dsn, valkey_url = await _open_stores(stack, settings, report, may_embed=is_all)
+        telemetry = stack.enter_context(open_telemetry(f"tally-{'-'.join(names)}"))
+        pool = await stack.enter_async_context(open_pool(dsn, settings.postgres, f"tally {' '.join(names)}"))
+        if is_all:
+            async with pool.acquire() as connection:
+                await migrate(connection, settings.partition_count)
+        cluster = await read_cluster(pool, settings.partition_count)
+        clock = ServerClock()
+        await clock.read(pool)
+        background = await stack.enter_async_context(open_background())
+        background.start("clock", _keep_clock(clock, pool))
+        context = Context(dsn, valkey_url, pool, cluster, clock, background, telemetry)
+        if is_all:
+            settings = _with_own_shard(stack, settings)
+        opened: list[Opened] = []
+        served: list[tuple[OpenServer, Sequence[Opened]]] = []
+
+        async def serve(server_settings: ServerSettings, some: Sequence[Opened]) -> OpenServer:
+            servables = [servable for each in some for servable in each.servables]
+            server = await stack.enter_async_context(
+                open_server(server_settings, servables, telemetry=telemetry)
+            )
+            served.append((server, some))
+            return server
+
+        report("Starting the services")
+        for service in chosen:
+            each = await stack.enter_async_context(service.open(context, settings))
+            stack.push_async_callback(each.drain)
+            opened.append(each)
+            if is_all and service.name == "counting":
+                # Of its own, so that calls from outside cannot take the places of those between the services.
+                await serve(ServerSettings(address=settings.partitioner.shards[0]), [each])
+        server = await serve(settings.server, opened)
+        readiness = background.start("readiness", _tell_readiness(served, background))
+        stack.callback(readiness.cancel)
+        await _until_ready(opened, background)
+        yield server, background
+
+
+async def run_process(
+    settings: Settings, names: Sequence[str], report: Report, announce: Callable[[OpenServer], None]
+) -> None:
+    """Run these services until SIGINT or SIGTERM. Raises LoopDied when one of them cannot go on."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    opening = asyncio.create_task(_serve(settings, names, report, announce, stop))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    await opening
+
+
+async def _serve(
+    settings: Settings,
+    names: Sequence[str],
+    report: Report,
+    announce: Callable[[OpenServer], None],
+    stop: asyncio.Event,
+) -> None:
+    async with open_process(settings, names, report) as (server, background):
+        announce(server)
+        watching = asyncio.create_task(background.watch())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if stop.is_set():
+            watching.cancel()
+            report("Stopping")
+        else:
+            await watching
+
+
+async def _open_stores(
+    stack: AsyncExitStack, settings: Settings, report: Report, *, may_embed: bool
+) -> tuple[str, str]:
+    """The DSN and the URL of the stores, of our own where none are set."""
+    dsn, url = settings.postgres.dsn, settings.valkey.url
+    if not may_embed and (dsn is None or url is None):
+        missing = [
+            name
+            for name, value in (("TALLY_POSTGRES__DSN", dsn), ("TALLY_VALKEY__URL", url))
+            if value is None
+        ]
+        raise NotReady(
+            f"{' and '.join(missing)} must be set: only `{ALL}` brings servers of its own, because services "
+            "in several processes must share theirs"
+        )
+    if dsn is None:
+        report(f"Starting Postgres in {settings.data_dir / 'postgres'}")
+        dsn = await stack.enter_async_context(
+            open_postgres(settings.data_dir / "postgres", settings=settings.embedded.postgres)
+        )
+    if url is None:
+        report(f"Starting Valkey in {settings.data_dir / 'valkey'}")
+        url = await stack.enter_async_context(
+            open_valkey(settings.data_dir / "valkey", settings=settings.embedded.valkey)
+        )
+    return dsn, url
+
+
+def _with_own_shard(stack: AsyncExitStack, settings: Settings) -> Settings:
+    """The settings of a process that holds the one shard there is, behind a socket of its own."""
+    folder: Path = stack.enter_context(open_socket_folder(settings.data_dir.absolute(), [_SOCKET]))
+    partitioner = settings.partitioner.model_copy(update={"shards": (f"unix:{folder / _SOCKET}",)})
+    return settings.model_copy(update={"partitioner": partitioner})
+
+
+async def _keep_clock(clock: ServerClock, pool: Any) -> None:
+    while True:
+        await asyncio.sleep(_CLOCK_SECONDS)
+        try:
+            await clock.read(pool)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            _LOGGER.warning("Postgres's clock was not read", error=str(error))
+
+
+async def _tell_readiness(
+    served: Sequence[tuple[OpenServer, Sequence[Opened]]], background: Background
+) -> None:
+    """Say SERVING for what is ready, and only for that, for as long as the process lives."""
+    while True:
+        for server, opened in served:
+            for each in opened:
+                for servable in each.servables:
+                    await server.health.set_serving(servable.name, each.is_ready() and background.is_alive)
+        await asyncio.sleep(_READINESS_SECONDS)
+
+
+async def _until_ready(opened: Sequence[Opened], background: Background) -> None:
+    while not all(each.is_ready() for each in opened):
+        if not background.is_alive:
+            await background.watch()
+        await asyncio.sleep(0.01)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises NotReady for a name that is no service's."""
+    unknown = [name for name in names if name not in (*NAMES, ALL)]
+    if unknown or not names:
+        raise NotReady(f"no service is called {', '.join(unknown)}. There are: {ALL}, {', '.join(NAMES)}")

@@ -1,0 +1,31 @@
+"""What an operator asks: how far each log is, and whether the rollups equal the journal."""
+
+from typing import Any
+
+_LOGS = """
+select log_id, shard, state, opened_at, applied_seq, coalesce(last_seq, applied_seq) as last_seq,
+    coalesce(extract(epoch from now() - first_received_at), 0)::float8 as lag_seconds
+from log join checkpoint using (log_id) cross join lateral (
+    select max(seq) as last_seq, min(received_at) as first_received_at
+    from journal where journal.log_id = log.log_id and seq > applied_seq and request_id >= opening_floor
+) as unapplied
+where state <> 'settled'
+order by opened_at"""
+
+_AUDIT = """
+select
+    (select coalesce(sum(events), 0)::bigint from journal join checkpoint using (log_id) where seq <= applied_seq)
+        as journaled_events,
+    (select coalesce(sum(count), 0)::bigint from rollup_minute) as counted_events,
+    (select coalesce(sum(events), 0)::bigint from dead_letter) as dead_events"""
+
+
+async def list_logs(pool: Any) -> list[Any]:
+    """The logs that are not settled, oldest first."""
+    logs: list[Any] = await pool.fetch(_LOGS)
+    return logs
+
+
+async def audit(pool: Any) -> Any:
+    """Journal against rollups, in one snapshot: journaled_events, counted_events, dead_events."""
+    return await pool.fetchrow(_AUDIT)

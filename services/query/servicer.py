@@ -1,0 +1,116 @@
+"""QueryService: protobuf ↔ readings."""
+
+from typing import Any
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs.domain import rules
+from libs.domain.errors import InvalidRequest, Violation
+from libs.domain.function import Function
+from libs.domain.minutes import MinuteRange, range_of
+from libs.rpc.types import ServicerContext
+from services.query.proof import audit, list_logs
+from services.query.reader import Reader
+from services.query.warm import Reading
+from tally.common.v1.common_pb2 import CONSISTENCY_STRONG
+from tally.query.v1 import query_pb2 as pb
+from tally.query.v1.query_pb2_grpc import QueryServiceServicer
+
+_VIEW = "view"
+_FUNCTIONS = frozenset(Function)
+
+
+class QueryServicer(QueryServiceServicer):
+    """Serves reads."""
+
+    def __init__(self, reader: Reader, pool: Any) -> None:
+        self._reader = reader
+        self._pool = pool
+
+    async def GetViewsCount(
+        self, request: pb.GetViewsCountRequest, context: ServicerContext
+    ) -> pb.GetViewsCountResponse:
+        reading = await self._read(request, _VIEW)
+        return pb.GetViewsCountResponse(count=reading.cell.count, as_of=_timestamp(reading.as_of_us))
+
+    async def GetCount(self, request: pb.GetCountRequest, context: ServicerContext) -> pb.GetCountResponse:
+        reading = await self._read(request, request.event_type)
+        return pb.GetCountResponse(count=reading.cell.count, as_of=_timestamp(reading.as_of_us))
+
+    async def GetStats(self, request: pb.GetStatsRequest, context: ServicerContext) -> pb.GetStatsResponse:
+        function = _function(request)
+        reading = await self._read(request, request.event_type)
+        return pb.GetStatsResponse(
+            value=reading.cell.evaluate(function),
+            as_of=_timestamp(reading.as_of_us),
+            count=reading.cell.count if function is Function.COUNT else reading.cell.value_count,
+        )
+
+    async def ListLogs(self, request: pb.ListLogsRequest, context: ServicerContext) -> pb.ListLogsResponse:
+        logs = [
+            pb.Log(
+                log_id=row["log_id"],
+                shard=row["shard"],
+                state=row["state"],
+                open_time=row["opened_at"],
+                applied_seq=row["applied_seq"],
+                last_seq=row["last_seq"],
+                lag_seconds=row["lag_seconds"],
+            )
+            for row in await list_logs(self._pool)
+        ]
+        return pb.ListLogsResponse(logs=logs)
+
+    async def Audit(self, request: pb.AuditRequest, context: ServicerContext) -> pb.AuditResponse:
+        found = await audit(self._pool)
+        return pb.AuditResponse(
+            **found,
+            discrepancy_events=found["counted_events"] + found["dead_events"] - found["journaled_events"],
+        )
+
+    async def _read(
+        self, request: pb.GetViewsCountRequest | pb.GetCountRequest | pb.GetStatsRequest, event_type: str
+    ) -> Reading:
+        minutes = _checked_range(request, event_type)
+        is_strong = request.consistency == CONSISTENCY_STRONG
+        return await self._reader.read(request.video_id, event_type, minutes, is_strong=is_strong)
+
+
+def _checked_range(
+    request: pb.GetViewsCountRequest | pb.GetCountRequest | pb.GetStatsRequest, event_type: str
+) -> MinuteRange:
+    """The range that is asked for. Raises InvalidRequest for everything that is wrong with the request."""
+    violations = []
+    if problem := rules.check_video_id(request.video_id):
+        violations.append(Violation("video_id", problem))
+    if problem := rules.check_event_type(event_type):
+        violations.append(Violation("event_type", problem))
+    minutes = MinuteRange()
+    try:
+        minutes = range_of(_micros(request, "start_time"), _micros(request, "end_time"))
+    except ValueError as error:
+        violations.append(Violation("start_time", str(error)))
+    if violations:
+        raise InvalidRequest(violations)
+    return minutes
+
+
+def _function(request: pb.GetStatsRequest) -> Function:
+    """The aggregate that is asked for. Raises InvalidRequest and, for what comes later, Unimplemented."""
+    if int(request.function) not in _FUNCTIONS:
+        raise InvalidRequest(
+            [Violation("function", f"is {request.function}, which is no function of this api")]
+        )
+    return Function(request.function) or Function.COUNT
+
+
+def _micros(request: Message, field: str) -> int | None:
+    if not request.HasField(field):
+        return None
+    time: Timestamp = getattr(request, field)
+    return time.seconds * 1_000_000 + time.nanos // 1000
+
+
+def _timestamp(time_us: int) -> Timestamp:
+    return Timestamp(seconds=time_us // 1_000_000, nanos=time_us % 1_000_000 * 1000)

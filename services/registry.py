@@ -1,0 +1,48 @@
+"""The table of the services: how each is opened and whom it calls."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from libs.runtime.context import Context
+from libs.runtime.service import Opened
+from services.counting.app import open_counting
+from services.partitioner.app import open_partitioner
+from services.query.app import open_query
+from services.settings import Settings
+
+Open = Callable[[Context, Settings], AbstractAsyncContextManager[Opened]]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One box of the README's diagram."""
+
+    name: str
+    purpose: str
+    open: Open
+    calls: tuple[str, ...] = ()
+    """the services that it calls"""
+
+
+# In the order in which they are opened; they are drained in the reverse order.
+SERVICES: Sequence[Service] = (
+    Service(
+        "counting",
+        "makes events durable and counts them",
+        lambda context, settings: open_counting(context, settings.counting, settings.postgres),
+    ),
+    Service(
+        "partitioner",
+        "takes events in and sends them to the shards",
+        lambda context, settings: open_partitioner(context, settings.partitioner),
+        calls=("counting",),
+    ),
+    Service(
+        "query",
+        "answers counts and statistics",
+        lambda context, settings: open_query(context, settings.query),
+    ),
+)
+ALL = "all"
+NAMES = tuple(service.name for service in SERVICES)

@@ -1,0 +1,55 @@
+"""The settings of a process, and the one place that reads the environment.
+
+Each variable mirrors its place: TALLY_COUNTING__FLUSH__INTERVAL_SECONDS is `counting.flush.interval_seconds`.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from libs.embedded.postgres import EmbeddedPostgresSettings
+from libs.embedded.valkey import EmbeddedValkeySettings
+from libs.rpc.server import ServerSettings
+from libs.stores.postgres import PostgresSettings
+from libs.telemetry.logs import LogSettings
+from services.counting.settings import CountingSettings
+from services.partitioner.settings import PartitionerSettings
+from services.query.settings import QuerySettings
+
+
+class ValkeySettings(BaseModel, frozen=True, extra="forbid"):
+    """How Valkey is reached."""
+
+    url: str | None = Field(None, description="redis://… of a server of your own; unset: the embedded one")
+
+
+class EmbeddedSettings(BaseModel, frozen=True, extra="forbid"):
+    """The servers that Tally starts itself."""
+
+    postgres: EmbeddedPostgresSettings = EmbeddedPostgresSettings()
+    valkey: EmbeddedValkeySettings = EmbeddedValkeySettings()
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TALLY_", env_nested_delimiter="__", extra="ignore", frozen=True
+    )
+
+    data_dir: Path = Field(Path(".tally"), description="where the embedded servers keep their data")
+    partition_count: int = Field(
+        16,
+        ge=1,
+        le=4096,
+        description="partitions of a new cluster, a power of two; fixed for its life",
+    )
+    server: ServerSettings = ServerSettings()
+    log: LogSettings = LogSettings()
+    postgres: PostgresSettings = PostgresSettings()
+    valkey: ValkeySettings = ValkeySettings()
+    embedded: EmbeddedSettings = EmbeddedSettings()
+    partitioner: PartitionerSettings = PartitionerSettings()
+    counting: CountingSettings = CountingSettings()
+    query: QuerySettings = QuerySettings()
