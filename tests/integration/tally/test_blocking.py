@@ -59,7 +59,7 @@ async def test_a_result_and_an_error_are_those_of_the_asynchronous_client(peer: 
                 client.get_count("v", start=datetime(2026, 1, 1))  # noqa: DTZ001 (a naive time is the point)
             peer.turns.append(never_answer)
             with pytest.raises(OutcomeUnknown) as raised:
-                client.count("v", timeout=0.2)
+                client.count("v", timeout=0.5)
             assert raised.value.request_id
 
     await asyncio.to_thread(use)

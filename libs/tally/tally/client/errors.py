@@ -46,7 +46,7 @@ class TallyError(Exception):
 
 
 class InvalidRequest(TallyError, ValueError):
-    """The request can never be accepted as it is; `violations` says what to change. Nothing was counted."""
+    """The request can never be accepted as it is; `violations` says what to change."""
 
     @classmethod
     def of(cls, field: str, description: str) -> Self:
@@ -59,7 +59,10 @@ class InvalidRequest(TallyError, ValueError):
 
 
 class RequestIdReused(InvalidRequest):
-    """The request id was used before, for other events. Make a new id for new events."""
+    """The request id was used before, for other events. New events need a new id.
+
+    It is noticed where a part of the request meets its predecessor: other parts may have been counted.
+    """
 
 
 class OutOfRange(TallyError):
@@ -76,7 +79,10 @@ class OutOfRange(TallyError):
 
 
 class Overloaded(TallyError):
-    """The service has more work than it can take. Send the same again after `retry_after_s` seconds."""
+    """The service has more work than it can take. Send the same again after `retry_after_s` seconds.
+
+    A write goes under the same id: a part of it may have been counted.
+    """
 
 
 class Unavailable(TallyError):
