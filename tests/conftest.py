@@ -1,0 +1,49 @@
+"""Fixtures: one Postgres and one Valkey for the run, a database for each test, and Tally on top of them."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import redis
+
+from tests.support.database import make_template
+from tests.support.servers import Servers, fresh_database, name_of, open_servers
+from tests.support.stack import Stack, open_stack
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def servers() -> AsyncIterator[Servers]:
+    """Real servers, with fsync; they end with the run."""
+    async with open_servers() as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def template(servers: Servers) -> AsyncIterator[str]:
+    """The name of a migrated database that the others are copies of."""
+    async with fresh_database(servers.postgres_dsn) as dsn:
+        await make_template(dsn)
+        yield name_of(dsn)
+
+
+@pytest_asyncio.fixture
+async def dsn(servers: Servers, template: str) -> AsyncIterator[str]:
+    """A migrated database of the test's own."""
+    async with fresh_database(servers.postgres_dsn, template) as made:
+        yield made
+
+
+@pytest.fixture
+def valkey_url(servers: Servers) -> str:
+    """An empty Valkey."""
+    with redis.Redis.from_url(servers.valkey_url) as client:
+        client.flushall()
+    return servers.valkey_url
+
+
+@pytest_asyncio.fixture
+async def stack(dsn: str, valkey_url: str, tmp_path: Path) -> AsyncIterator[Stack]:
+    """Every service in this process, on a database of its own."""
+    async with open_stack(dsn, valkey_url, tmp_path) as opened:
+        yield opened

@@ -1,0 +1,44 @@
+"""Every service in the test's own process, or a part of them, on given servers."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from libs.rpc.server import ServerSettings
+from libs.stores.postgres import PostgresSettings
+from services.process import open_process
+from services.settings import Settings, ValkeySettings
+from tally.client import Client
+from tests.support.database import PARTITION_COUNT
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Where the services are reached, and with which database."""
+
+    address: str
+    client: Client
+    dsn: str
+
+
+@asynccontextmanager
+async def open_stack(
+    dsn: str,
+    valkey_url: str,
+    folder: Path,
+    names: Sequence[str] = ("all",),
+    overrides: Mapping[str, Any] | None = None,
+) -> AsyncIterator[Stack]:
+    """Open services on a free port; `overrides` are settings by the name of their component."""
+    settings = Settings(
+        data_dir=folder,
+        partition_count=PARTITION_COUNT,
+        server=ServerSettings(address="127.0.0.1:0", grace_seconds=1.0),
+        postgres=PostgresSettings(dsn=dsn),
+        valkey=ValkeySettings(url=valkey_url),
+        **(overrides or {}),
+    )
+    async with open_process(settings, names) as (server, _), Client(server.address, timeout=20.0) as client:
+        yield Stack(server.address, client, dsn)
