@@ -175,7 +175,7 @@ async def _make_cluster(
         command,
         folder=folder,
         log=log,
-        death_signal=signal.SIGKILL,
+        death_signal=signal.SIGTERM,  # on which initdb clears up after itself
         identity=identity.name,
     )
     try:

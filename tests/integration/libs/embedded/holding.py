@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from libs.embedded.process import find_residents
+from libs.embedded.process import end_residents, find_residents
 
 REPOSITORY = Path(__file__).parents[4]
 HOLDER = Path(__file__).with_name("holder.py")
@@ -18,7 +19,7 @@ HOLDER = Path(__file__).with_name("holder.py")
 
 @asynccontextmanager
 async def hold(what: str, folder: Path) -> AsyncIterator[Process]:
-    """A process that opens `what` on `folder`; killed at the end if the test has not done so."""
+    """A process that opens `what` on `folder`; killed at the end, with its server, if the test has not done so."""
     parent = await asyncio.create_subprocess_exec(
         sys.executable,
         HOLDER,
@@ -35,6 +36,9 @@ async def hold(what: str, folder: Path) -> AsyncIterator[Process]:
         if parent.returncode is None:
             parent.kill()
         await parent.communicate()
+        place, program = (folder / "pgdata", "postgres") if what == "postgres" else (folder, "valkey-server")
+        if is_there(place):
+            await end_residents(place, program, [(signal.SIGKILL, 30)])
 
 
 async def read_address(parent: Process) -> str:
@@ -59,6 +63,10 @@ def is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def is_there(path: Path) -> bool:
+    return path.exists()
 
 
 def has(folder: Path, pattern: str) -> bool:

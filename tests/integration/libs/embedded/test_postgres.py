@@ -15,6 +15,8 @@ from libs.domain.errors import NotReady
 from libs.embedded.postgres import EmbeddedPostgresSettings, open_postgres, read_pid
 from tests.integration.libs.embedded.holding import eventually, has, hold, is_alive, is_deserted, read_address
 
+BUSY = "do $$ begin while clock_timestamp() < now() + interval '100 s' loop end loop; end $$"
+
 
 async def write(dsn: str, *values: int) -> None:
     connection = await asyncpg.connect(dsn)
@@ -103,7 +105,7 @@ async def test_busy_workers_of_a_killed_server_do_not_hinder_the_next_start(tmp_
         await write(dsn, 1)
         connection = await asyncpg.connect(dsn)
         # It never looks up from its work, so it does not notice that the postmaster has gone.
-        busy = asyncio.create_task(connection.execute("do $$ begin loop end loop; end $$"))
+        busy = asyncio.create_task(connection.execute(BUSY))
         worker = connection.get_server_pid()
         await eventually(lambda: psutil.Process(worker).cpu_times().user > 0.1)
         os.kill(find_pid(tmp_path), signal.SIGKILL)
