@@ -1,0 +1,94 @@
+"""A throw-away Tally: every service in a child process, on a free port, its data gone at the end.
+
+    with open_stack() as address:  # "127.0.0.1:41233"
+        ...
+
+It blocks, so open it outside of an event loop. The child ends with this process however that ends; the
+folder stays behind only after kill -9. What is set in the environment holds for the child too, except where
+it listens and which stores it has: those are always its own.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # it ships no types
+
+from libs.domain.errors import NotReady
+from libs.embedded.process import LAUNCH, read_tail
+
+START_SECONDS = 120.0
+STOP_SECONDS = 60.0
+_OWN = ("TALLY_SERVER__ADDRESS", "TALLY_DATA_DIR", "TALLY_POSTGRES__DSN", "TALLY_VALKEY__URL")
+
+
+@contextmanager
+def open_stack() -> Iterator[str]:
+    """Yields `host:port` once every service is serving. Raises NotReady, with the end of the child's log."""
+    with tempfile.TemporaryDirectory(prefix="tally-load-") as made:
+        folder, address = Path(made), f"127.0.0.1:{_free_port()}"
+        child = _start(folder, address)
+        try:
+            _wait_until_serving(child, address, folder / "tally.log")
+            yield address
+        finally:
+            _stop(child)
+
+
+def _start(folder: Path, address: str) -> subprocess.Popen[bytes]:
+    environment = {name: value for name, value in os.environ.items() if name not in _OWN}
+    environment |= {"TALLY_SERVER__ADDRESS": address, "TALLY_DATA_DIR": str(folder / "data")}
+    follow = [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(int(signal.SIGTERM)), "self"]
+    with (folder / "tally.log").open("wb") as log:
+        return subprocess.Popen(  # noqa: S603 - constants and paths of our own
+            [*follow, str(folder), sys.executable, "-m", "services", "all"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops it in order
+            env=environment,
+        )
+
+
+def _wait_until_serving(child: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        while not _is_serving(health):
+            if child.poll() is not None:
+                raise NotReady(f"Tally did not start: it ended with {child.returncode}. {read_tail(log)}")
+            if time.monotonic() > deadline:
+                raise NotReady(f"Tally did not start within {START_SECONDS:g} s. {read_tail(log)}")
+            time.sleep(0.05)
+
+
+def _is_serving(health: health_pb2_grpc.HealthStub) -> bool:
+    try:
+        answer = health.Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+    except grpc.RpcError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
