@@ -153,6 +153,7 @@ async def _open_stores(
 
 def _with_own_shard(stack: AsyncExitStack, settings: Settings) -> Settings:
     """The settings of a process that holds the one shard there is, behind a socket of its own."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
     folder: Path = stack.enter_context(open_socket_folder(settings.data_dir.absolute(), [_SOCKET]))
     partitioner = settings.partitioner.model_copy(update={"shards": (f"unix:{folder / _SOCKET}",)})
     return settings.model_copy(update={"partitioner": partitioner})

@@ -1,0 +1,112 @@
+"""Services in processes of their own, to be killed and frozen."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tally.client import Client, TallyError
+from tests.support.database import PARTITION_COUNT
+from tests.support.eventually import eventually
+
+_SERVICE = {
+    "counting": "tally.counting.v1.CountingService",
+    "partitioner": "tally.ingest.v1.IngestService",
+    "query": "tally.query.v1.QueryService",
+}
+
+FAST = {
+    "TALLY_COUNTING__RECOVERY__HEARTBEAT_SECONDS": "0.2",
+    "TALLY_COUNTING__RECOVERY__TAKEOVER_SECONDS": "2",
+    "TALLY_COUNTING__RECOVERY__TRANSACTION_TIMEOUT_SECONDS": "1.5",
+}
+"""What a counting process needs so that a takeover comes soon."""
+NO_FLUSH = {"TALLY_COUNTING__FLUSH__INTERVAL_SECONDS": "30"}
+"""What keeps a counting process from flushing while a test lives."""
+
+
+@dataclass(slots=True)
+class ServiceProcess:
+    """One process and where its service is reached."""
+
+    address: str
+    process: "subprocess.Popen[bytes]"
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        self.process.kill()
+        self.process.wait()
+
+    def freeze(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+
+@asynccontextmanager
+async def run_service(
+    name: str,
+    dsn: str,
+    valkey_url: str,
+    folder: Path,
+    *,
+    shards: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+) -> AsyncIterator[ServiceProcess]:
+    """Run one service; it is killed at the end unless it has ended by then."""
+    address = f"127.0.0.1:{_free_port()}"
+    settings = {
+        "TALLY_SERVER__ADDRESS": address,
+        "TALLY_POSTGRES__DSN": dsn,
+        "TALLY_VALKEY__URL": valkey_url,
+        "TALLY_PARTITION_COUNT": str(PARTITION_COUNT),
+        "TALLY_PARTITIONER__SHARDS": "[" + ",".join(f'"{shard}"' for shard in shards) + "]",
+    }
+    log = folder / f"{name}-{address.rpartition(':')[2]}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603  our own code
+            [sys.executable, "-m", "services", name],
+            env={**os.environ, **settings, **(env or {})},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        await _until_serving(process, address, name, log)
+        yield ServiceProcess(address, process)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait()
+
+
+async def _until_serving(process: "subprocess.Popen[bytes]", address: str, name: str, log: Path) -> None:
+    async def is_serving() -> bool:
+        assert process.poll() is None, f"{name} ended: {log.read_text()}"
+        try:
+            async with Client(address, timeout=1.0) as client:
+                return await client.health(_SERVICE[name]) == "SERVING"
+        except TallyError:
+            return False
+
+    await eventually(is_serving, 30.0)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+async def stop(process: ServiceProcess) -> None:
+    """SIGTERM, and wait for an orderly end."""
+    process.process.terminate()
+    code = await asyncio.to_thread(process.process.wait, 30)
+    assert code == 0

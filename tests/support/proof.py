@@ -1,0 +1,96 @@
+"""What must hold after every fault, asked of the database itself."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from libs.rpc.columns import decode
+from tally.ingest.v1.ingest_pb2 import EventColumns
+from tests.support.entries import Counts, counts_of
+from tests.support.eventually import eventually
+
+_UNAPPLIED = """
+select count(*) from journal join checkpoint using (log_id) where seq > applied_seq"""
+_ROLLUPS = """
+select video_id, event_type, sum(count)::bigint as count from rollup_minute group by video_id, event_type"""
+_SETTLED_TOO_EARLY = """
+select log_id, seq from journal join checkpoint using (log_id) join log using (log_id)
+where state = 'settled' and seq > applied_seq"""
+# Each flush against the journal's entries of its span, and each log's flushes in one unbroken chain.
+_FLUSHES = """
+select log_id, from_seq, to_seq, flush_log.events, coalesce(sum(journal.events), 0)::bigint as journaled,
+    lag(to_seq, 1, 0::bigint) over (partition by log_id order by to_seq) as previous
+from flush_log left join journal using (log_id)
+where seq is null or (seq > from_seq and seq <= to_seq) or not exists (
+    select from journal as spanned
+    where spanned.log_id = flush_log.log_id and spanned.seq > from_seq and spanned.seq <= to_seq)
+group by log_id, from_seq, to_seq, flush_log.events"""
+_DISCREPANCY = """
+select (select coalesce(sum(count), 0) from rollup_minute)
+    - (select coalesce(sum(events), 0) from journal join checkpoint using (log_id) where seq <= applied_seq)"""
+
+
+@asynccontextmanager
+async def open_proof(dsn: str) -> AsyncIterator[Any]:
+    """A connection of the test's own."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def assert_exact(dsn: str, acknowledged: Counts, within_seconds: float = 30.0) -> None:
+    """Counted less distinct acknowledged is 0, for every video and event type, in journal and rollups.
+
+    Waits until every entry of every log is applied.
+    """
+    async with open_proof(dsn) as connection:
+
+        async def is_applied() -> bool:
+            return not await connection.fetchval(_UNAPPLIED)
+
+        await eventually(is_applied, within_seconds)
+        expected = Counter({key: n for key, n in acknowledged.items() if n})
+        assert await rolled_up(connection) == expected
+        assert await journaled(connection) == expected
+        assert await connection.fetch(_SETTLED_TOO_EARLY) == []
+        await assert_chained(connection)
+        assert await connection.fetchval(_DISCREPANCY) == 0
+
+
+async def rolled_up(connection: Any) -> Counter[tuple[str, str]]:
+    """What the rollups say."""
+    return Counter(
+        {(row["video_id"], row["event_type"]): row["count"] for row in await connection.fetch(_ROLLUPS)}
+    )
+
+
+async def journaled(connection: Any) -> Counter[tuple[str, str]]:
+    """What the payloads in the journal say."""
+    total: Counter[tuple[str, str]] = Counter()
+    for row in await connection.fetch("select payload, events from journal"):
+        events = decode(EventColumns.FromString(row["payload"]))
+        assert len(events) == row["events"]
+        total += counts_of(events)
+    return total
+
+
+async def assert_chained(connection: Any) -> None:
+    """The flushes of each log follow each other without a gap, and each has the events of its span."""
+    for row in await connection.fetch(_FLUSHES):
+        assert row["from_seq"] == row["previous"], dict(row)
+        assert row["events"] == row["journaled"], dict(row)
+
+
+async def states(connection: Any) -> Counter[str]:
+    """How many logs are in which state."""
+    return Counter(
+        {
+            row["state"]: row["n"]
+            for row in await connection.fetch("select state, count(*) as n from log group by state")
+        }
+    )
