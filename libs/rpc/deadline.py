@@ -10,6 +10,9 @@ from contextvars import ContextVar
 
 from libs.domain.errors import DeadlineExpired
 
+# event loops round to milliseconds, and gRPC's timers have a clock of their own
+_TIMER_SLACK_S = 0.01
+
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
@@ -22,6 +25,12 @@ def remaining_seconds(now: Callable[[], float] = time.monotonic) -> float | None
     """What is left of the deadline, negative when it has passed; None without one."""
     deadline = _deadline.get()
     return None if deadline is None else deadline - now()
+
+
+def has_passed(now: Callable[[], float] = time.monotonic) -> bool:
+    """Whether the deadline is over, or so near that a timer set for it may have fired."""
+    remaining = remaining_seconds(now)
+    return remaining is not None and remaining <= _TIMER_SLACK_S
 
 
 def call_timeout(cap_s: float, shave_s: float, now: Callable[[], float] = time.monotonic) -> float:

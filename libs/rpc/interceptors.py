@@ -26,7 +26,7 @@ from libs.domain.errors import (
     Unimplemented,
     Violation,
 )
-from libs.rpc.deadline import remaining_seconds, set_deadline
+from libs.rpc.deadline import has_passed, set_deadline
 from libs.rpc.status import abort_details
 from libs.rpc.stopping import Stopped, Stopping
 from libs.rpc.tracing import ServerTracing
@@ -169,7 +169,7 @@ def _told(error: BaseException) -> TallyError:
         # Something that the handler awaited was cancelled. gRPC would take this for its own cancellation and
         # leave the caller without an answer until its deadline.
         return Unavailable("the server gave this call up, as it does when it stops; send the same again")
-    if isinstance(error, TimeoutError) and (remaining_seconds() or 0) <= 0:
+    if isinstance(error, TimeoutError) and has_passed():
         return DeadlineExpired("the deadline passed before the call was answered")
     if isinstance(error, NotImplementedError):
         return Unimplemented("this server does not answer this method")

@@ -13,7 +13,7 @@ import grpc
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from libs.rpc.deadline import remaining_seconds
+from libs.rpc.deadline import has_passed
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
 
@@ -62,8 +62,7 @@ class ServerTracing:
                 try:
                     return await answer(request, context)
                 except asyncio.CancelledError:
-                    late = (remaining_seconds() or 1) <= 0
-                    code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+                    code = grpc.StatusCode.DEADLINE_EXCEEDED if has_passed() else grpc.StatusCode.CANCELLED
                     raise
                 except BaseException:
                     code = grpc.StatusCode.UNKNOWN

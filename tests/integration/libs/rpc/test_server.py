@@ -125,7 +125,7 @@ async def test_two_servers_never_share_a_port() -> None:
 
 async def test_a_taken_port_is_refused_with_the_process_that_has_it() -> None:
     script = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
-    with subprocess.Popen(  # noqa: ASYNC220, S603 - it only prints a line
+    with subprocess.Popen(  # noqa: S603 - it only prints a line
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None

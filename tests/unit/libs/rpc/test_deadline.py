@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from libs.domain.errors import DeadlineExpired
-from libs.rpc.deadline import call_timeout, remaining_seconds, set_deadline
+from libs.rpc.deadline import call_timeout, has_passed, remaining_seconds, set_deadline
 
 
 class Now:
@@ -39,6 +39,18 @@ def test_what_is_left_shrinks_as_time_passes_and_goes_below_zero() -> None:
     assert remaining_seconds(now) == 0.5
     now.seconds += 1
     assert remaining_seconds(now) == -0.5
+
+
+def test_a_deadline_has_passed_when_a_timer_set_for_it_may_have_fired() -> None:
+    now = Now()
+    assert not has_passed(now)
+    set_deadline(2, now)
+    now.seconds += 1.9
+    assert not has_passed(now)
+    now.seconds += 0.099
+    assert has_passed(now)
+    now.seconds += 5
+    assert has_passed(now)
 
 
 def test_an_outgoing_call_gets_what_is_left_less_the_shave() -> None:
