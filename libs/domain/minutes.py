@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from libs.domain.rules import EARLIEST_EVENT_US
 
 MINUTE_US = 60_000_000
-FIRST_MINUTE = EARLIEST_EVENT_US // MINUTE_US
 LAST_MINUTE = 2**31 - 1
 """The largest minute that the rollups' column holds: the year 6053."""
 
@@ -21,10 +20,6 @@ class MinuteRange:
     def is_unbounded(self) -> bool:
         return self.start is None and self.end is None
 
-    @property
-    def is_empty(self) -> bool:
-        return self.start is not None and self.end is not None and self.start >= self.end
-
 
 def minute_of(time_us: int) -> int:
     """The whole minute that a time in microseconds lies in; adjacent ranges so add up."""
@@ -38,6 +33,11 @@ def range_of(start_us: int | None, end_us: int | None) -> MinuteRange:
     """
     if start_us is not None and end_us is not None and start_us > end_us:
         raise ValueError("must not be after end_time")
-    start = None if start_us is None or start_us < EARLIEST_EVENT_US else minute_of(start_us)
-    end = None if end_us is None else min(max(minute_of(end_us), 0), LAST_MINUTE)
+    start = None if start_us is None or start_us < EARLIEST_EVENT_US else _bound_at(start_us)
+    end = None if end_us is None else _bound_at(end_us)
     return MinuteRange(start, end)
+
+
+def _bound_at(time_us: int) -> int:
+    """A caller's bound may be any time; beyond the column there is nothing to count."""
+    return min(max(minute_of(time_us), 0), LAST_MINUTE)

@@ -7,7 +7,6 @@ which journal partition it belongs to, so an id says by itself where its first a
 import secrets
 import uuid
 
-_TEXT_LENGTH = 36
 _VARIANT = 0b10 << 62
 _VERSION = 7 << 76
 
@@ -32,15 +31,16 @@ def time_ms_of(request_id: uuid.UUID) -> int:
 def parse_request_id(text: str) -> uuid.UUID:
     """Read an id in its usual text form.
 
-    Raises ValueError with a sentence for the caller when it is not a UUID version 7 of 36 characters.
+    Raises ValueError with a sentence for the caller when it is not a UUID version 7, written in its one usual way.
     """
     try:
-        parsed = uuid.UUID(text) if len(text) == _TEXT_LENGTH else None
+        parsed = uuid.UUID(text)
     except ValueError:
         parsed = None
-    if parsed is None or str(parsed) != text.lower():
+    # Other ways to write it would be other bytes, and so other content to the guard against an id used twice.
+    if parsed is None or parsed.version is None or str(parsed) != text:
         raise ValueError(
-            "must be a UUID version 7 in text form, such as 01890a5d-ac96-774b-bcce-b302099a8057"
+            "must be a UUID version 7 in its usual text form, such as 01890a5d-ac96-774b-bcce-b302099a8057"
         )
     if parsed.version != 7:
         raise ValueError(
