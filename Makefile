@@ -8,7 +8,7 @@ PROTO := $(wildcard proto/tally/*/v1/*.proto)
 TIMES ?= 10
 PYTHONS := python3 python3.13 python3.12 python3.11
 
-.PHONY: help setup run test test-system check exact proto demo load k8s wheel lock clean
+.PHONY: docs help setup run test test-system check exact proto demo load k8s wheel lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ demo: $(VENV)/.run $(VENV)/.proto ## Replay a real data set on a throw-away stac
 
 load: setup ## Count and read for 20 s with locust; fails unless counted = acknowledged
 	@$(PY) -m loadtests.load
+
+docs: setup ## Renew docs/settings.md from the code
+	@$(PY) -m services.settings_table > docs/settings.md
 
 k8s: setup ## Render and validate the Kubernetes manifests
 	@$(PY) -m pytest -q tests/k8s
@@ -91,7 +94,10 @@ $(VENV)/.dev: $(VENV)/.made requirements-dev.lock pyproject.toml libs/tally/pypr
 	$(call INSTALL,requirements-dev.lock)
 	@touch $(VENV)/.run
 
+# The types of the stubs come from a plugin that only development has.
 $(VENV)/.proto: $(VENV)/.run $(PROTO)
 	@echo "[3/3] generating code from the protos"
-	@$(PY) -m grpc_tools.protoc -I proto --python_out=libs/tally --pyi_out=libs/tally --grpc_python_out=libs/tally $(PROTO)
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) -m grpc_tools.protoc -I proto --python_out=libs/tally \
+	  --pyi_out=libs/tally --grpc_python_out=libs/tally \
+	  $$(test -x $(VENV)/bin/protoc-gen-mypy_grpc && echo --mypy_grpc_out=quiet:libs/tally) $(PROTO)
 	@touch $@

@@ -2,16 +2,15 @@
 
 import asyncio
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import structlog
 
 from libs.domain.errors import NotReady
-from libs.embedded.folder import open_socket_folder
 from libs.embedded.postgres import open_postgres
 from libs.embedded.valkey import open_valkey
 from libs.rpc import ports
@@ -30,7 +29,6 @@ _LOGGER = structlog.get_logger(__name__)
 
 _READINESS_SECONDS = 0.2
 _CLOCK_SECONDS = 10.0
-_SOCKET = "counting.sock"
 
 Report = Callable[[str], None]
 """is told what takes time"""
@@ -152,10 +150,9 @@ async def _open_stores(
 
 
 def _with_own_shard(stack: AsyncExitStack, settings: Settings) -> Settings:
-    """The settings of a process that holds the one shard there is, behind a socket of its own."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    folder: Path = stack.enter_context(open_socket_folder(settings.data_dir.absolute(), [_SOCKET]))
-    partitioner = settings.partitioner.model_copy(update={"shards": (f"unix:{folder / _SOCKET}",)})
+    """The settings of a process that holds the one shard there is, behind a socket that nobody else has."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tally-", ignore_cleanup_errors=True))
+    partitioner = settings.partitioner.model_copy(update={"shards": (f"unix:{folder}/counting.sock",)})
     return settings.model_copy(update={"partitioner": partitioner})
 
 

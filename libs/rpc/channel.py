@@ -38,6 +38,8 @@ def open_channel(address: str, settings: ChannelSettings) -> grpc.aio.Channel:
             ("grpc.service_config", json.dumps(service_config(settings))),
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", max_message_bytes),
+            # What is larger than gRPC's 256 KiB would silently never be sent again.
+            ("grpc.per_rpc_retry_buffer_size", max_message_bytes),
             ("grpc.keepalive_time_ms", int(settings.keepalive_seconds * 1000)),
             ("grpc.keepalive_timeout_ms", int(settings.keepalive_timeout_seconds * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),

@@ -60,12 +60,53 @@ BREAKER_TRANSITIONS = Metric(
     "{transition}",
     "Changes of a circuit breaker, by its name and the state that it went to.",
 )
+JOURNAL_COMMIT_DURATION = Metric(
+    "tally.journal.commit.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "Time of one insert into the journal; its count is the number of group commits.",
+    SECONDS,
+)
+JOURNAL_ENTRIES = Metric(
+    "tally.journal.entries",
+    Kind.COUNTER,
+    "{entry}",
+    "Entries that were answered, by outcome: journaled, duplicate, content_mismatch and so on.",
+)
+FLUSH_DURATION = Metric(
+    "tally.flush.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "Time of one flush; its count is the number of flushes.",
+    SECONDS,
+)
+FLUSH_CELLS = Metric("tally.flush.cells", Kind.COUNTER, "{cell}", "Cells that flushes wrote.")
+FLUSH_LAG = Metric(
+    "tally.flush.lag", Kind.GAUGE, "s", "Age of the oldest entry of this shard that the rollups lack."
+)
+JOURNAL_WAITING = Metric(
+    "tally.journal.waiting", Kind.GAUGE, "{entry}", "Entries that wait for their insert into the journal."
+)
+LOGS_GIVEN_UP = Metric(
+    "tally.log.given_up", Kind.COUNTER, "{log}", "Logs that a shard gave up, in doubt or closed by another."
+)
+LOGS_TAKEN_OVER = Metric(
+    "tally.log.taken_over", Kind.COUNTER, "{log}", "Logs that were closed, applied and settled by recovery."
+)
 
 ALL: tuple[Metric, ...] = (
     RPC_SERVER_DURATION,
     RPC_SERVER_IN_FLIGHT,
     RPC_CLIENT_DURATION,
     BREAKER_TRANSITIONS,
+    JOURNAL_COMMIT_DURATION,
+    JOURNAL_ENTRIES,
+    FLUSH_DURATION,
+    FLUSH_CELLS,
+    FLUSH_LAG,
+    JOURNAL_WAITING,
+    LOGS_GIVEN_UP,
+    LOGS_TAKEN_OVER,
 )
 
 

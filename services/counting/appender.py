@@ -17,6 +17,7 @@ from services.counting.buffer import Buffer
 from services.counting.entry import Entry, NumberedEntry, Outcome
 from services.counting.journal import Journal
 from services.counting.log import Log
+from services.counting.metrics import Metrics
 from services.counting.settings import JournalSettings
 from services.counting.tracing import trace_commit
 
@@ -103,13 +104,20 @@ class Appender:
     """Inserts groups for one log, and puts what was inserted into the buffer."""
 
     def __init__(
-        self, log: Log, journal: Journal, buffer: Buffer, clock: Clock, telemetry: Telemetry
+        self,
+        log: Log,
+        journal: Journal,
+        buffer: Buffer,
+        clock: Clock,
+        telemetry: Telemetry,
+        metrics: Metrics,
     ) -> None:
         self._log = log
         self._journal = journal
         self.buffer = buffer
         self._clock = clock
         self._telemetry = telemetry
+        self._metrics = metrics
 
     async def append(self, group: Sequence[Waiting]) -> None:
         """Insert a group and answer its entries. Raises InDoubt and LogClosed: then the rest is unanswered."""
@@ -121,8 +129,12 @@ class Appender:
         self._log.last_seq += len(group)
         with trace_commit(self._telemetry, [waiting.entry.traceparent for waiting in group]):
             await self._insert(numbered, group)
+        self._metrics.note_outcomes(
+            waiting.outcome.result() for waiting in group if not waiting.outcome.cancelled()
+        )
 
     async def _insert(self, numbered: Sequence[NumberedEntry], group: Sequence[Waiting]) -> None:
+        started = self._clock.monotonic()
         try:
             answer = await self._journal.insert(numbered)
         except Refused as refused:
@@ -130,6 +142,7 @@ class Appender:
             return
         if not answer.is_open:
             raise LogClosed
+        self._metrics.commit_duration.record(self._clock.monotonic() - started)
         duplicates = []
         # From here to the cut nothing is awaited: a flush sees all of the group or none of it.
         for entry, waiting in zip(numbered, group, strict=True):

@@ -8,6 +8,7 @@ from libs.stores.postgres import Refused
 from services.counting.appender import Appender, LogClosed
 from services.counting.buffer import Buffer, MinuteRows
 from services.counting.log import Log
+from services.counting.metrics import Metrics
 from services.counting.rollups import NotNext, apply
 from services.counting.settings import FlushSettings
 
@@ -19,7 +20,10 @@ intervals meet the same keys more often."""
 class Flusher:
     """Flushes one log again and again."""
 
-    def __init__(self, log: Log, appender: Appender, settings: FlushSettings, clock: Clock) -> None:
+    def __init__(
+        self, log: Log, appender: Appender, settings: FlushSettings, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._metrics = metrics
         self._log = log
         self._appender = appender
         self._settings = settings
@@ -83,6 +87,8 @@ class Flusher:
             await asyncio.sleep(self._settings.interval_seconds)
         log.applied_seq = to_seq
         self._took_seconds = self._clock.monotonic() - started
+        self._metrics.flush_duration.record(self._took_seconds)
+        self._metrics.flush_cells.add(len(rows))
         self.oldest_unapplied_at = None if log.cut == to_seq else started
 
     async def _try(self, rows: MinuteRows, to_seq: int) -> bool:

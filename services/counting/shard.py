@@ -10,6 +10,7 @@ import structlog
 from libs.domain.clock import Clock
 from libs.domain.errors import Unavailable
 from libs.stores.postgres import InDoubt, PostgresSettings
+from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
 from services.counting.appender import Appender, LogClosed, Queue
 from services.counting.buffer import Buffer
@@ -17,6 +18,7 @@ from services.counting.entry import Entry, Outcome
 from services.counting.flusher import Flusher
 from services.counting.journal import Journal
 from services.counting.log import Log, beat, open_log
+from services.counting.metrics import Metrics
 from services.counting.partitions import keep_partitions
 from services.counting.recovery import Recovery
 from services.counting.settings import CountingSettings
@@ -51,12 +53,15 @@ class Shard:
         self._postgres = postgres
         self._settings = settings
         self._telemetry = telemetry
+        self._metrics = Metrics(telemetry)
         self._recovery = Recovery(pool, settings.recovery, settings.flush)
         self._queue = Queue(settings.journal)
         self._log: Log | None = None
         self._flusher: Flusher | None = None
         self._given_up: set[int] = set()
         self._stopping = asyncio.Event()
+        catalogue.observe(telemetry.meter, catalogue.FLUSH_LAG, lambda: self.lag_seconds)
+        catalogue.observe(telemetry.meter, catalogue.JOURNAL_WAITING, lambda: len(self._queue))
 
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Make entries durable; the outcome of each, in order.
@@ -70,10 +75,13 @@ class Shard:
     @property
     def is_ready(self) -> bool:
         """Whether there is a log, and its rollups are not too far behind."""
-        if self._log is None or self._flusher is None:
-            return False
-        since = self._flusher.oldest_unapplied_at
-        return since is None or self._clock.monotonic() - since <= self._settings.max_flush_lag_seconds
+        return self._log is not None and self.lag_seconds <= self._settings.max_flush_lag_seconds
+
+    @property
+    def lag_seconds(self) -> float:
+        """The age of the oldest entry of the log that the rollups lack; 0 when there is none."""
+        since = self._flusher.oldest_unapplied_at if self._flusher else None
+        return 0.0 if since is None else self._clock.monotonic() - since
 
     async def run_logs(self) -> None:
         """Open a log and write to it until it is in doubt; then the next. Returns after `stop`."""
@@ -89,6 +97,7 @@ class Shard:
             try:
                 await self._write_to(log)
             finally:
+                self._metrics.given_up.add(0 if self._stopping.is_set() else 1)
                 log.abandon()
                 self._given_up.add(log.log_id)
         self._log = None
@@ -128,8 +137,8 @@ class Shard:
         """Write until somebody calls `stop`, or until the log is in doubt or closed."""
         _LOGGER.info("log opened", shard=self.name, log_id=log.log_id)
         journal = Journal(log.inserts, log.log_id, self._settings.journal.insert_timeout_seconds)
-        appender = Appender(log, journal, Buffer(), self._clock, self._telemetry)
-        flusher = Flusher(log, appender, self._settings.flush, self._clock)
+        appender = Appender(log, journal, Buffer(), self._clock, self._telemetry, self._metrics)
+        flusher = Flusher(log, appender, self._settings.flush, self._clock, self._metrics)
         self._log, self._flusher = log, flusher
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -172,5 +181,6 @@ class Shard:
             try:
                 if await self._recovery.take_over(log_id):
                     self._given_up.discard(log_id)
+                    self._metrics.taken_over.add(1)
             except AWAY as error:
                 _LOGGER.warning("recovery goes on later", log_id=log_id, error=str(error))

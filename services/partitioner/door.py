@@ -5,7 +5,7 @@ range just now.
 """
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,7 +18,7 @@ from libs.domain.function import NEEDS_ACTOR, NEEDS_VALUE, Function
 from libs.domain.horizon import is_inside
 from libs.domain.request_id import make_request_id, parse_request_id, time_ms_of
 from libs.rpc.columns import decode
-from tally.ingest.v1.ingest_pb2 import Event, EventColumns
+from tally.ingest.v1.ingest_pb2 import Event, EventColumns, ProcessEventsRequest
 
 _FUNCTIONS = frozenset(Function)
 _MAX_TOLD = 20
@@ -42,6 +42,11 @@ class Findings:
             self._invalid_total += 1
             if len(self._invalid) < _MAX_TOLD:
                 self._invalid.append(Violation(field, problem))
+
+    def note_all(self, error: InvalidRequest) -> None:
+        """Note what somebody else has found."""
+        self._invalid_total += error.total
+        self._invalid.extend(error.violations[: _MAX_TOLD - len(self._invalid)])
 
     def note_out_of_range(self, field: str, problem: str | None) -> None:
         """The same for a time that lies outside what is accepted now."""
@@ -68,15 +73,11 @@ class Door:
         """The id and the event of a request for one; `path` comes before the names of its fields."""
         return self._admit(request_id, lambda findings, now_us: _read_rows([event], [path], findings, now_us))
 
-    def admit_rows(self, request_id: str, rows: Iterable[Event]) -> tuple[uuid.UUID, Events]:
-        """The id and the events of a request that has a message for each."""
-        rows = list(rows)
-        paths = [f"events[{place}]." for place in range(len(rows))] if len(rows) <= rules.MAX_EVENTS else []
-        return self._admit(request_id, lambda findings, now_us: _read_rows(rows, paths, findings, now_us))
-
-    def admit_columns(self, request_id: str, columns: EventColumns) -> tuple[uuid.UUID, Events]:
-        """The id and the events of a request that has columns."""
-        return self._admit(request_id, lambda findings, now_us: _read_columns(columns, findings, now_us))
+    def admit_batch(self, request: ProcessEventsRequest) -> tuple[uuid.UUID, Events]:
+        """The id and the events of a request for many, be they rows or columns."""
+        return self._admit(
+            request.request_id, lambda findings, now_us: _read_batch(request, findings, now_us)
+        )
 
     def _admit(self, request_id: str, read: Callable[[Findings, int], Events]) -> tuple[uuid.UUID, Events]:
         now_us = self._clock.now_us()
@@ -108,10 +109,19 @@ def _check_count(n: int, findings: Findings, path: str) -> bool:
     return 0 < n <= rules.MAX_EVENTS
 
 
-def _read_rows(rows: list[Event], paths: list[str], findings: Findings, now_us: int) -> Events:
+def _read_batch(request: ProcessEventsRequest, findings: Findings, now_us: int) -> Events:
+    rows, has_columns = request.events, request.HasField("columns")
+    if bool(rows) == has_columns:
+        findings.note("events", "either events or columns must be given, and not both")
+    elif has_columns:
+        return _read_columns(request.columns, findings, now_us)
+    elif _check_count(len(rows), findings, "events"):
+        return _read_rows(rows, (f"events[{place}]." for place in range(len(rows))), findings, now_us)
+    return _NOTHING
+
+
+def _read_rows(rows: Sequence[Event], paths: Iterable[str], findings: Findings, now_us: int) -> Events:
     n = len(rows)
-    if not _check_count(n, findings, "events"):
-        return _NOTHING
     videos: dict[str, int] = {}
     types: dict[str, int] = {}
     actors: dict[str, int] = {}
@@ -177,18 +187,17 @@ def _read_time(time: Timestamp, path: str, findings: Findings, now_us: int) -> i
 def _read_columns(columns: EventColumns, findings: Findings, now_us: int) -> Events:
     if not _check_count(len(columns.video_index) // 2, findings, "columns"):
         return _NOTHING
+    for place, video_id in enumerate(columns.video_ids):
+        findings.note(f"columns.video_ids[{place}]", rules.check_video_id(video_id))
+    for place, event_type in enumerate(columns.event_types):
+        findings.note(f"columns.event_types[{place}]", rules.check_event_type(event_type))
+    for place, actor_id in enumerate(columns.actor_ids):
+        findings.note(f"columns.actor_ids[{place}]", rules.check_actor_id(actor_id))
     try:
         events = decode(columns)
     except InvalidRequest as error:
-        for violation in error.violations:
-            findings.note(violation.field, violation.description)
+        findings.note_all(error)
         return _NOTHING
-    for place, video_id in enumerate(events.video_ids):
-        findings.note(f"columns.video_ids[{place}]", rules.check_video_id(video_id))
-    for place, event_type in enumerate(events.event_types):
-        findings.note(f"columns.event_types[{place}]", rules.check_event_type(event_type))
-    for place, actor_id in enumerate(events.actor_ids):
-        findings.note(f"columns.actor_ids[{place}]", rules.check_actor_id(actor_id))
     _check_values(events, findings)
     _check_times(events, findings, now_us)
     return events

@@ -16,6 +16,7 @@ from services.counting.buffer import Buffer
 from services.counting.entry import Outcome
 from services.counting.journal import Journal
 from services.counting.log import open_log
+from services.counting.metrics import Metrics
 from services.counting.settings import JournalSettings
 from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually
@@ -42,7 +43,9 @@ async def test_a_group_answered_by_a_closed_log_is_not_acknowledged(dsn: str) ->
         await connection.execute("update log set state = 'closed'")
         queue = Queue(JournalSettings())
         outcomes = queue.put([as_entry(entry) for entry in cut_request(COUNTS)])
-        appender = Appender(log, Journal(log.inserts, log.log_id, 5.0), Buffer(), SystemClock(), OFF)
+        appender = Appender(
+            log, Journal(log.inserts, log.log_id, 5.0), Buffer(), SystemClock(), OFF, Metrics(OFF)
+        )
         group = await queue.take_group()
         with pytest.raises(LogClosed):
             await appender.append(group)
@@ -113,7 +116,8 @@ async def test_rollups_never_show_a_half_applied_flush(dsn: str) -> None:
     """A flush of many statements, looked at while it goes on: all of it is there or nothing."""
     videos = {(f"video {n}", "view"): 1 for n in range(200)}
     flush = quick(0.01).flush.model_copy(update={"statement_cells": 7})
-    requests, seen = 0, set()
+    requests = 0
+    seen: set[int] = set()
     async with open_proof(dsn) as connection:
         async with open_shard(dsn, quick().model_copy(update={"flush": flush})) as shard:
             while len(seen) < 8:

@@ -1,0 +1,26 @@
+"""What a shard tells of itself, in numbers. The names are in `libs.telemetry.catalogue`."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from libs.telemetry import catalogue
+from libs.telemetry.setup import Telemetry
+from services.counting.entry import Outcome
+
+
+class Metrics:
+    """The instruments of one shard; they cost next to nothing while telemetry is off."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        meter = telemetry.meter
+        self._entries = catalogue.counter(meter, catalogue.JOURNAL_ENTRIES)
+        self.commit_duration = catalogue.histogram(meter, catalogue.JOURNAL_COMMIT_DURATION)
+        self.flush_duration = catalogue.histogram(meter, catalogue.FLUSH_DURATION)
+        self.flush_cells = catalogue.counter(meter, catalogue.FLUSH_CELLS)
+        self.given_up = catalogue.counter(meter, catalogue.LOGS_GIVEN_UP)
+        self.taken_over = catalogue.counter(meter, catalogue.LOGS_TAKEN_OVER)
+
+    def note_outcomes(self, outcomes: Iterable[Outcome]) -> None:
+        """Count the entries of one group by what became of them."""
+        for outcome, n in Counter(outcomes).items():
+            self._entries.add(n, {"outcome": outcome.name.lower()})
