@@ -1,0 +1,55 @@
+"""`make load`: count and read for a while on a throw-away Tally; exit code 1 unless counted = acknowledged."""
+
+import argparse
+import signal
+import sys
+from types import FrameType
+
+import gevent
+import locust
+from locust.env import Environment
+
+from libs.domain.errors import TallyError
+from loadtests.locustfile import Viewer, prepare
+from loadtests.stack import open_stack
+
+
+def main() -> int:
+    arguments = _parse()
+    signal.signal(signal.SIGTERM, _exit)  # so that SIGTERM too ends the stack in order
+    print("Starting a throw-away Tally …", flush=True)
+    try:
+        with open_stack() as address:
+            print(f"{arguments.users} users for {arguments.seconds:g} s on {address} …", flush=True)
+            return run_load(address, arguments.users, arguments.seconds)
+    except TallyError as error:
+        print(f"tally: {error.message}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def run_load(address: str, users: int, seconds: float) -> int:
+    """Run the users of the locustfile against `address`; 0 when the verdict is right."""
+    environment = Environment(user_classes=[Viewer], events=locust.events, host=address)
+    runner = environment.create_local_runner()
+    prepare(environment=environment, runner=runner)
+    runner.start(users, spawn_rate=users)
+    gevent.sleep(seconds)
+    runner.quit()
+    return 1 if environment.process_exit_code is None else environment.process_exit_code
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.load", description=__doc__)
+    parser.add_argument("--users", type=int, default=8, help="users at once (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long (default %(default)g)")
+    return parser.parse_args()
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""`make load`, with fewer users and seconds."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+
+
+async def test_a_throw_away_tally_counts_what_it_acknowledged_and_leaves_nothing(tmp_path: Path) -> None:
+    # These would lead to somebody's own servers.
+    elsewhere = {
+        "TALLY_POSTGRES__DSN": "postgresql://nobody@127.0.0.1:1/none",
+        "TALLY_DATA_DIR": "/nonexistent",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "loadtests.load", "--users", "2", "--seconds", "1",
+        cwd=ROOT, env=os.environ | elsewhere | {"TMPDIR": str(tmp_path)},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        printed, _ = await asyncio.wait_for(process.communicate(), 100)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+    text = printed.decode()
+    assert process.returncode == 0, text
+    assert "verdict: exact: counted = acknowledged" in text
+    assert "CountViewEvent" in text
+    assert not list(tmp_path.iterdir())
