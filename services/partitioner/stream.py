@@ -14,25 +14,37 @@ Write = Callable[[pb.StreamEventsResponse], Awaitable[None]]
 async def answer_stream(
     requests: AsyncIterator[pb.StreamEventsRequest], write: Write, process: Process, at_once: int
 ) -> None:
-    """Answer every batch. At most `at_once` are under way; while they are, no more is read from the stream."""
+    """Answer every batch. At most `at_once` are under way; while they are, no more is read from the stream.
+
+    Raises InvalidRequest where the stream holds no batch but bytes that are none; those before are answered first.
+    """
     places = asyncio.Semaphore(at_once)
+    writing = asyncio.Lock()  # gRPC breaks the call when two messages are written at once
+    malformed: InvalidRequest | None = None
 
     async def answer(batch: pb.ProcessEventsRequest) -> None:
         try:
-            await write(await _answer(batch, process))
+            response = await _answer(batch, process)
+            async with writing:
+                await write(response)
         finally:
             places.release()
 
     async with asyncio.TaskGroup() as tasks:
-        async for request in requests:
-            await places.acquire()
-            tasks.create_task(answer(request.batch))
+        try:
+            async for request in requests:
+                await places.acquire()
+                tasks.create_task(answer(request.batch))
+        except InvalidRequest as error:
+            malformed = error
+    if malformed:
+        raise malformed
 
 
 async def _answer(batch: pb.ProcessEventsRequest, process: Process) -> pb.StreamEventsResponse:
     try:
         if not batch.request_id:
-            raise InvalidRequest([Violation("batch.request_id", "must be given, to tell the answers apart")])
+            raise InvalidRequest([Violation("request_id", "must be given, to tell the answers apart")])
         return pb.StreamEventsResponse(receipt=await process(batch))
     except TallyError as error:
         number: int = code_of(error).value[0]

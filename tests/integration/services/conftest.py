@@ -1,0 +1,33 @@
+"""A stack that the tests of one module share: each uses videos of its own."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+import redis
+
+from tests.integration.services.api import Api, open_api
+from tests.support.servers import Servers, fresh_database
+from tests.support.stack import Stack, open_stack
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(
+    servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    """Every service in this process, for all tests of a module; they run in the loop of their module."""
+    with redis.Redis.from_url(servers.valkey_url) as client:
+        client.flushall()
+    folder = tmp_path_factory.mktemp("tally")
+    async with (
+        fresh_database(servers.postgres_dsn, template) as dsn,
+        open_stack(dsn, servers.valkey_url, folder) as opened,
+    ):
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(shared: Stack) -> AsyncIterator[Api]:
+    """The shared stack's services as generated stubs call them, and a look into its database."""
+    async with open_api(shared) as opened:
+        yield opened
