@@ -7,11 +7,13 @@ import pytest
 from libs.domain.request_id import make_request_id, time_ms_of
 from services.counting.entry import Outcome
 from tests.support.entries import as_entry, cut_request, new_id
-from tests.support.proof import assert_exact
+from tests.support.proof import assert_exact, open_proof
 from tests.support.proxy import Cut, open_proxy
 from tests.support.shards import NEVER, open_shard, quick, send
 
 pytestmark = pytest.mark.exact
+
+_DEADLOCKS = "select deadlocks from pg_stat_database where datname = current_database()"
 
 COUNTS = {(f"video {n}", "view"): n + 1 for n in range(8)} | {("video 3", "like"): 5}
 
@@ -44,6 +46,20 @@ async def test_a_request_sent_twice_at_once_to_two_shards_counts_once(dsn: str) 
         told = [outcome for each in outcomes for outcome in each]
         assert told.count(Outcome.JOURNALED) == told.count(Outcome.DUPLICATE) == sum(map(len, requests))
         await assert_exact(dsn, {key: n * len(ids) for key, n in COUNTS.items()})
+
+
+async def test_groups_of_two_shards_in_opposite_order_do_not_wait_for_each_other(dsn: str) -> None:
+    requests = 300
+    async with open_shard(dsn, name="a") as a, open_shard(dsn, name="b") as b:
+        for _ in range(3):
+            entries = [
+                as_entry(entry) for n in range(requests) for entry in cut_request({("video", "view"): 1})
+            ]
+            await asyncio.gather(a.append(entries), b.append(list(reversed(entries))))
+        await assert_exact(dsn, {("video", "view"): 3 * requests})
+    async with open_proof(dsn) as connection:
+        # What a session has seen is known to all when it ends; the shards have ended theirs.
+        assert await connection.fetchval(_DEADLOCKS) == 0
 
 
 async def test_two_inserts_of_one_request_in_one_group_commit_count_once(dsn: str) -> None:

@@ -21,13 +21,10 @@ select log_id, seq from journal join checkpoint using (log_id) join log using (l
 where state = 'settled' and seq > applied_seq"""
 # Each flush against the journal's entries of its span, and each log's flushes in one unbroken chain.
 _FLUSHES = """
-select log_id, from_seq, to_seq, flush_log.events, coalesce(sum(journal.events), 0)::bigint as journaled,
-    lag(to_seq, 1, 0::bigint) over (partition by log_id order by to_seq) as previous
-from flush_log left join journal using (log_id)
-where seq is null or (seq > from_seq and seq <= to_seq) or not exists (
-    select from journal as spanned
-    where spanned.log_id = flush_log.log_id and spanned.seq > from_seq and spanned.seq <= to_seq)
-group by log_id, from_seq, to_seq, flush_log.events"""
+select flush_log.log_id, from_seq, to_seq, flush_log.events, coalesce(sum(journal.events), 0)::bigint as journaled,
+    lag(to_seq, 1, 0::bigint) over (partition by flush_log.log_id order by to_seq) as previous
+from flush_log left join journal on journal.log_id = flush_log.log_id and seq > from_seq and seq <= to_seq
+group by flush_log.log_id, from_seq, to_seq, flush_log.events"""
 _DISCREPANCY = """
 select (select coalesce(sum(count), 0) from rollup_minute)
     - (select coalesce(sum(events), 0) from journal join checkpoint using (log_id) where seq <= applied_seq)"""
