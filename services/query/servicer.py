@@ -39,8 +39,8 @@ class QueryServicer(QueryServiceServicer):
         return pb.GetCountResponse(count=reading.cell.count, as_of=_timestamp(reading.as_of_us))
 
     async def GetStats(self, request: pb.GetStatsRequest, context: ServicerContext) -> pb.GetStatsResponse:
-        function = _function(request)
         reading = await self._read(request, request.event_type)
+        function = Function(request.function) or Function.COUNT
         return pb.GetStatsResponse(
             value=reading.cell.evaluate(function),
             as_of=_timestamp(reading.as_of_us),
@@ -86,6 +86,8 @@ def _checked_range(
         violations.append(Violation("video_id", problem))
     if problem := rules.check_event_type(event_type):
         violations.append(Violation("event_type", problem))
+    if isinstance(request, pb.GetStatsRequest) and int(request.function) not in _FUNCTIONS:
+        violations.append(Violation("function", f"is {request.function}, which is no function of this api"))
     minutes = MinuteRange()
     try:
         minutes = range_of(_micros(request, "start_time"), _micros(request, "end_time"))
@@ -94,15 +96,6 @@ def _checked_range(
     if violations:
         raise InvalidRequest(violations)
     return minutes
-
-
-def _function(request: pb.GetStatsRequest) -> Function:
-    """The aggregate that is asked for. Raises InvalidRequest and, for what comes later, Unimplemented."""
-    if int(request.function) not in _FUNCTIONS:
-        raise InvalidRequest(
-            [Violation("function", f"is {request.function}, which is no function of this api")]
-        )
-    return Function(request.function) or Function.COUNT
 
 
 def _micros(request: Message, field: str) -> int | None:
