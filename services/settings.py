@@ -5,7 +5,7 @@ Each variable mirrors its place: TALLY_COUNTING__FLUSH__INTERVAL_SECONDS is `cou
 
 from pathlib import Path
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.embedded.postgres import EmbeddedPostgresSettings
@@ -53,3 +53,10 @@ class Settings(BaseSettings):
     partitioner: PartitionerSettings = PartitionerSettings()
     counting: CountingSettings = CountingSettings()
     query: QuerySettings = QuerySettings()
+
+    @field_validator("partition_count")
+    @classmethod
+    def _is_power_of_two(cls, count: int) -> int:
+        if count & (count - 1):
+            raise ValueError("must be a power of two, such as 16")
+        return count

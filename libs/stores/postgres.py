@@ -136,7 +136,7 @@ async def open_pool(dsn: str, settings: PostgresSettings, name: str) -> AsyncIte
             timeout=settings.connect_timeout_seconds,
             server_settings={"application_name": name, "timezone": "UTC"},
         )
-    except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise NotReady(
             f"cannot reach Postgres: {error}. Check TALLY_POSTGRES__DSN and that it is up"
         ) from error

@@ -1,6 +1,8 @@
 """Settings of the counting service: TALLY_COUNTING__…"""
 
-from pydantic import BaseModel, Field
+from typing import Self
+
+from pydantic import BaseModel, Field, model_validator
 
 
 class JournalSettings(BaseModel, frozen=True, extra="forbid"):
@@ -40,6 +42,12 @@ class RecoverySettings(BaseModel, frozen=True, extra="forbid"):
     transaction_timeout_seconds: float = Field(
         8.0, gt=0, description="the longest transaction of a shard; below the takeover time"
     )
+
+    @model_validator(mode="after")
+    def _frozen_shards_let_go_in_time(self) -> Self:
+        if self.transaction_timeout_seconds >= self.takeover_seconds:
+            raise ValueError("transaction_timeout_seconds must be below takeover_seconds")
+        return self
 
 
 class CountingSettings(BaseModel, frozen=True, extra="forbid"):
