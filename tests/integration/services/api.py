@@ -15,6 +15,7 @@ from libs.domain.request_id import make_request_id
 from tally.common.v1.common_pb2 import CONSISTENCY_STRONG
 from tally.ingest.v1 import ingest_pb2_grpc
 from tally.query.v1 import query_pb2, query_pb2_grpc
+from tests.support.eventually import eventually
 from tests.support.stack import Stack
 
 # the generated stubs have no types without a plugin
@@ -67,6 +68,15 @@ class Api:
         """The entries in the journal, and their events."""
         row = await self.database.fetchrow("select count(*), coalesce(sum(events), 0) from journal")
         return row[0], row[1]
+
+    async def flushed(self) -> None:
+        """Wait until the rollups contain all that is in the journal."""
+
+        async def is_flushed() -> bool:
+            logs = (await self.query.ListLogs(query_pb2.ListLogsRequest(), timeout=TIMEOUT_S)).logs
+            return all(log.applied_seq == log.last_seq for log in logs)
+
+        await eventually(is_flushed)
 
     async def raw(self, method: str, data: bytes) -> bytes:
         """Call a method of IngestService with these very bytes."""
