@@ -41,3 +41,10 @@ async def api(shared: Stack) -> AsyncIterator[Api]:
     """The shared stack's services as generated stubs call them, and a look into its database."""
     async with open_api(shared) as opened:
         yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def dsn_of_test(servers: Servers, template: str) -> AsyncIterator[str]:
+    """A migrated database of the test's own, in the loop of its module."""
+    async with fresh_database(servers.postgres_dsn, template) as made:
+        yield made
