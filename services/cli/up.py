@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
-from pydantic import ValidationError
 
 from libs.domain.errors import TallyError
 from libs.rpc.server import OpenServer
 from libs.runtime.background import LoopDied
 from libs.telemetry.logs import set_up_logs
+from services.cli.configuration import read_settings
+from services.cli.failure import OK, REFUSED, USAGE, Failure
 from services.process import check_names, run_process
 from services.registry import ALL
 from services.settings import Settings
@@ -23,20 +24,23 @@ def run(names: Sequence[str]) -> int:
     """Run services until Ctrl-C or SIGTERM; the exit code."""
     try:
         check_names(names)
-        settings = Settings()
+    except TallyError as error:
+        return _fail(error.message, USAGE)
+    try:
+        settings = read_settings()
         set_up_logs(settings.log)
 
         def announce(server: OpenServer) -> None:
             _say(_banner(names, settings, server.address))
 
         uvloop.run(run_process(settings, names, lambda what: _say(f"{what} …"), announce))
-    except ValidationError as error:
-        return _fail("\n".join(_problem(each["loc"], each["msg"]) for each in error.errors()))
+    except Failure as failure:
+        return _fail(failure.message, failure.exit_code)
     except TallyError as error:
-        return _fail(error.message)
+        return _fail(error.message, REFUSED)
     except LoopDied as error:
-        return _fail(f"cannot go on: {error}")
-    return 0
+        return _fail(f"cannot go on: {error}", REFUSED)
+    return OK
 
 
 def _banner(names: Sequence[str], settings: Settings, address: str) -> str:
@@ -64,15 +68,10 @@ def _own_command() -> str:
     return str(command) if relative.startswith("..") else relative
 
 
-def _problem(place: tuple[int | str, ...], message: str) -> str:
-    name = "__".join(str(part) for part in place).upper()
-    return f"TALLY_{name}: {message}"
-
-
 def _say(text: str) -> None:
     print(text, flush=True)  # noqa: T201  to whoever started it
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, exit_code: int) -> int:
     print(f"tally: {message}", file=sys.stderr, flush=True)  # noqa: T201  to whoever started it
-    return 1
+    return exit_code

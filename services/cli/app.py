@@ -1,0 +1,252 @@
+"""The `tally` command: what it takes, what it says of itself, and how it ends.
+
+What a command needs is imported when it runs: `tally count` should not wait for the servers' libraries.
+"""
+
+import re
+import sys
+from importlib.metadata import version
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from services.cli.failure import OK, Failure
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+_ADDRESS = re.compile(r"unix:.+|[^\s/]+:\d{1,5}")
+_MAX_TIMES = 50_000
+
+
+def _check_address(address: str) -> str:
+    if not _ADDRESS.fullmatch(address):
+        raise typer.BadParameter(f"{address!r} should be host:port, for example {DEFAULT_ADDRESS}")
+    return address
+
+
+def _check_replay_id(text: str | None) -> str | None:
+    try:
+        if text is None or UUID(text).version == 7:
+            return text
+    except ValueError:
+        pass
+    raise typer.BadParameter(f"{text!r} is not the id of a replay, which is a UUID of version 7")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tally {version('tally-services')}")
+        raise typer.Exit(OK)
+
+
+Address = Annotated[
+    str,
+    typer.Option(
+        envvar="TALLY_SERVER__ADDRESS",
+        metavar="HOST:PORT",
+        callback=_check_address,
+        help="Where the services are.",
+    ),
+]
+Video = Annotated[str, typer.Argument(metavar="VIDEO", help="The video's id.", show_default=False)]
+Type = Annotated[str, typer.Option("--type", metavar="TYPE", help="What happened: view, like, …")]
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        make_app()()
+    except Failure as failure:
+        print(f"tally: {failure.message}", file=sys.stderr)  # noqa: T201  to whoever started it
+        sys.exit(failure.exit_code)
+
+
+def make_app() -> typer.Typer:
+    """The command line with all its commands."""
+    app = typer.Typer(
+        name="tally",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,  # plain help, which is the same in a pipe
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback()(tally)
+    for command in (up, count, get, replay, status, migrate):
+        app.command()(command)
+    return app
+
+
+def tally(
+    is_version_wanted: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Count video events exactly once, and read the counts.
+
+    \b
+    Exit codes:
+      0  done, all is well
+      1  the service refused, or what was checked is not as it should be
+      2  the command was used in a wrong way
+      3  nothing answers, or a write had no answer and may or may not have been counted
+
+    \b
+    Start with:
+      tally up
+      tally count MBdVXkSdhwU
+      tally get MBdVXkSdhwU --strong
+    """
+    _ = is_version_wanted  # its callback has seen to it
+
+
+def up(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="partitioner, counting, query; or all.", show_default="all"),
+    ] = None,
+) -> None:
+    """Run services in the foreground, until Ctrl-C.
+
+    Without a name it runs all of them, on a Postgres and a Valkey of its own, with the data in .tally/. With
+    names it needs TALLY_POSTGRES__DSN and TALLY_VALKEY__URL.
+
+    \b
+    Example:
+      tally up
+    """
+    from services.cli.up import run
+
+    raise typer.Exit(run(names or ["all"]))
+
+
+def count(
+    video: Video,
+    event_type: Type = "view",
+    times: Annotated[int, typer.Option(metavar="N", min=1, max=_MAX_TIMES, help="How many events.")] = 1,
+    request_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Of an earlier try without an answer, so that it counts once."),
+    ] = None,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Count an event that happens now.
+
+    With --times it counts so many of them in one request: all or none.
+
+    \b
+    Example:
+      tally count MBdVXkSdhwU --type like --times 3
+    """
+    from services.cli.count import count as run
+
+    typer.echo(run(address, video, event_type, times, request_id))
+
+
+def get(
+    video: Video,
+    event_type: Type = "view",
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help="From this minute on.", show_default="the beginning"),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option("--to", metavar="TIME", help="Up to this minute, without it.", show_default="the end"),
+    ] = None,
+    strong: Annotated[
+        bool,
+        typer.Option("--strong", help="With everything that was acknowledged before; otherwise it may lag."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Print a count: of all time, or of a range.
+
+    A time is ISO 8601, in UTC unless it names a zone, or seconds since 1970.
+
+    \b
+    Example:
+      tally get MBdVXkSdhwU --from 2017-09-20 --to 2017-09-21T12:30:00Z
+    """
+    from services.cli.get import get as run
+    from services.cli.times import parse_option
+
+    range_start, range_end = parse_option(start, "--from"), parse_option(end, "--to")
+    typer.echo(run(address, video, event_type, range_start, range_end, strong=strong, as_json=as_json))
+
+
+def replay(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV or JSON lines; - is standard input.")],
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad lines out; otherwise they stop the replay.")
+    ] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="ID", callback=_check_replay_id, help="Go on with a replay that was cut off."),
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long to send again what has no answer.")
+    ] = 60.0,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Count the events of a file.
+
+    The fields are video_id, event_type, event_time, value, actor_id and function; only video_id is needed. A
+    CSV file names its columns in the first line. A time is ISO 8601, in UTC unless it names a zone, or seconds since
+    1970; without one, an event happens when it is received.
+
+    Lines go in requests of 5,000: all of a request are counted or none. A replay that was cut off can be run again
+    with --resume and the id that it printed, on the same file, within 24 hours of its start: it sends
+    everything again under the same request ids, and what was counted comes back as duplicate.
+
+    \b
+    Examples:
+      tally replay events.csv
+      zcat events.jsonl.gz | tally replay - --skip-bad
+    """
+    from services.cli.replay import replay as run
+
+    run(file, address, skip_bad=skip_bad, resume=resume, patience_s=patience)
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Show whether all is well.
+
+    That is: the services and their health, the shards and their partitions, the logs and their lag, and the
+    discrepancy between journal and rollups, which must be 0.
+
+    Exits with 1 when something is not SERVING or the discrepancy is not 0. The shards are asked at the addresses that
+    the partitioner has, so run it where these can be reached.
+
+    \b
+    Example:
+      tally status --json
+    """
+    from services.cli import status as module
+
+    found = module.read_status(address)
+    if as_json:
+        typer.echo(module.to_json(found))
+    else:
+        module.show(found)
+    if found.problems:
+        raise Failure("; ".join(found.problems))
+
+
+def migrate() -> None:
+    """Bring the database of TALLY_POSTGRES__DSN up to date. Harmless to repeat.
+
+    A new cluster gets as many partitions as TALLY_PARTITION_COUNT says (16), for its life.
+
+    \b
+    Example:
+      TALLY_POSTGRES__DSN=postgresql://tally@db.example/tally tally migrate
+    """
+    from services.cli.migrate import migrate as run
+
+    for name in run() or ["nothing to do"]:
+        typer.echo(name)

@@ -1,0 +1,25 @@
+"""What commands print: colour and lines on a terminal, plain text in a pipe."""
+
+import sys
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+_NO_WIDTH = 10_000
+"""Nothing is folded where there is no terminal."""
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """A console on one of the standard streams."""
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    width = None if is_terminal else _NO_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, force_terminal=is_terminal)
+
+
+def make_table(console: Console, title: str, *columns: str) -> Table:
+    """A table with these headings; those that begin with `#` are of numbers."""
+    table = Table(title=title, title_justify="left", box=SIMPLE if console.is_terminal else None)
+    for column in columns:
+        table.add_column(column.removeprefix("#"), justify="right" if column.startswith("#") else "left")
+    return table

@@ -1,0 +1,124 @@
+"""`tally status`: whether all is well, and where to look if it is not."""
+
+import json
+from collections.abc import Awaitable
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from services.cli.calling import call
+from services.cli.output import make_table, open_console
+from tally.client import Audit, Client, Log, ShardPartitions, TallyError
+
+T = TypeVar("T")
+
+_SERVICES = ("tally.ingest.v1.IngestService", "tally.query.v1.QueryService")
+_OF_SHARD = "tally.counting.v1.CountingService"
+_SERVING = "SERVING"
+_UNREACHABLE = "UNREACHABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What the partitioner says of a shard, and what the shard says of itself."""
+
+    address: str
+    health: str
+    partitions: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Status:
+    """What could be found out."""
+
+    services: dict[str, str] = field(default_factory=dict)
+    """the health of each at the address"""
+    shards: list[Shard] = field(default_factory=list)
+    logs: tuple[Log, ...] = ()
+    audit: Audit | None = None
+    problems: list[str] = field(default_factory=list)
+    """what is not well, in words"""
+
+
+def read_status(address: str) -> Status:
+    """Ask everything. Raises Failure when nothing answers at all; what else fails is among the problems."""
+    return call(address, _read)
+
+
+def to_json(status: Status) -> str:
+    """The status for programs; `problems` is empty when all is well."""
+    fields: dict[str, Any] = asdict(status)
+    for log in fields["logs"]:
+        log["open_time"] = log["open_time"].isoformat()
+    return json.dumps(fields, indent=2)
+
+
+def show(status: Status) -> None:
+    """The status as tables on standard output."""
+    console = open_console()
+    table = make_table(console, "Services", "service", "health")
+    for name, health in status.services.items():
+        table.add_row(name, health)
+    console.print(table)
+
+    table = make_table(console, "Shards", "address", "health", "#partitions", "which")
+    for shard in status.shards:
+        table.add_row(shard.address, shard.health, str(len(shard.partitions)), _ranges(shard.partitions))
+    console.print(table)
+
+    table = make_table(console, "Logs", "#log", "shard", "state", "#applied", "#last entry", "#lag")
+    for log in status.logs:
+        sequence = (str(log.applied_seq), str(log.last_seq))
+        table.add_row(str(log.log_id), log.shard, log.state, *sequence, f"{log.lag_s:.1f} s")
+    console.print(table)
+
+    if status.audit:
+        table = make_table(console, "Events", "#in the journal", "#in the rollups", "#dead", "#discrepancy")
+        table.add_row(*(str(number) for number in asdict(status.audit).values()))
+        console.print(table)
+
+
+async def _read(client: Client) -> Status:
+    status = Status()
+    for name in _SERVICES:
+        status.services[name] = await client.health(name)
+    problems = status.problems
+    problems += [f"{name} is {health}" for name, health in status.services.items() if health != _SERVING]
+    if partition_map := await _ask(client.partition_map(), problems, "the partition map"):
+        status.shards = [await _read_shard(shard) for shard in partition_map.shards]
+    problems += [
+        f"shard {each.address} is {each.health}" for each in status.shards if each.health != _SERVING
+    ]
+    status.logs = await _ask(client.list_logs(), problems, "the logs") or ()
+    status.audit = await _ask(client.audit(), problems, "the audit")
+    if status.audit and status.audit.discrepancy_events:
+        problems.append(f"the discrepancy is {status.audit.discrepancy_events} events and must be 0")
+    return status
+
+
+async def _ask(answer: Awaitable[T], problems: list[str], what: str) -> T | None:
+    try:
+        return await answer
+    except TallyError as error:
+        problems.append(f"{what} cannot be read: {error.message}")
+        return None
+
+
+async def _read_shard(shard: ShardPartitions) -> Shard:
+    """Asks the shard itself, at the address that the partitioner uses."""
+    try:
+        async with Client(shard.address) as client:
+            health = await client.health(_OF_SHARD)
+    except TallyError:
+        health = _UNREACHABLE
+    return Shard(shard.address, health, shard.partitions)
+
+
+def _ranges(numbers: tuple[int, ...]) -> str:
+    """Ascending numbers in short: `0-7, 12`."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][-1] == number - 1:
+            ranges[-1][1:] = [number]
+        else:
+            ranges.append([number])
+    return ", ".join("-".join(str(end) for end in each) for each in ranges)

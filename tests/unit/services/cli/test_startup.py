@@ -1,0 +1,33 @@
+import subprocess
+import sys
+
+import pytest
+
+_LOADED = (
+    "import sys, {module}; print(*(name for name in sys.modules if '.' not in name or 'services.' in name))"
+)
+
+
+def loaded_by(module: str) -> set[str]:
+    code = _LOADED.format(module=module)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - constants
+    return set(done.stdout.split())
+
+
+def test_help_loads_no_grpc() -> None:
+    assert not loaded_by("services.cli.app") & {
+        "grpc",
+        "rich",
+        "asyncpg",
+        "uvloop",
+        "numpy",
+        "services.process",
+    }
+
+
+@pytest.mark.parametrize("command", ["count", "get", "replay", "status"])
+def test_a_command_that_calls_loads_no_server(command: str) -> None:
+    loaded = loaded_by(f"services.cli.{command}")
+    assert "grpc" in loaded
+    assert not loaded & {"asyncpg", "uvloop", "numpy", "pydantic", "services.process", "services.settings"}
