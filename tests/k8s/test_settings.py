@@ -1,0 +1,143 @@
+"""Every variable is a setting, and the settings fit what is around them."""
+
+import os
+from collections.abc import Callable, Sequence
+
+import pytest
+from pydantic import BaseModel
+
+from services.registry import NAMES
+from services.settings import Settings
+from tests.k8s.render import Choice, Manifest
+from tests.k8s.workloads import Workload, find, list_workloads, read_environment
+
+# The base leaves these two to whoever brings the stores.
+ELSEWHERE = {"TALLY_POSTGRES__DSN": "postgresql://postgres/tally", "TALLY_VALKEY__URL": "redis://valkey"}
+# Closing connections, and sending the last telemetry.
+CLOSING_SECONDS = 10
+
+Environment = Callable[[Workload], dict[str, str]]
+Read = Callable[[Workload], Settings]
+
+
+@pytest.fixture
+def ours(objects: Sequence[Manifest]) -> list[Workload]:
+    return [workload for workload in list_workloads(objects) if workload.is_ours]
+
+
+@pytest.fixture
+def environment_of(choice: Choice, objects: Sequence[Manifest]) -> Environment:
+    elsewhere = {} if choice.is_overlay else ELSEWHERE
+    return lambda workload: read_environment(workload, objects, elsewhere)
+
+
+@pytest.fixture
+def settings_of(environment_of: Environment, monkeypatch: pytest.MonkeyPatch) -> Read:
+    def read(workload: Workload) -> Settings:
+        for name in [name for name in os.environ if name.startswith("TALLY_")]:
+            monkeypatch.delenv(name)
+        for name, value in environment_of(workload).items():
+            monkeypatch.setenv(name, value)
+        return Settings()
+
+    return read
+
+
+def is_setting(name: str) -> bool:
+    """Whether a variable leads to a field; the settings ignore one that leads nowhere."""
+    model: type[BaseModel] | None = Settings
+    for part in name.removeprefix("TALLY_").lower().split("__"):
+        if model is None or part not in model.model_fields:
+            return False
+        kind = model.model_fields[part].annotation
+        model = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    return model is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("TALLY_PARTITION_COUNT", True),
+        ("TALLY_COUNTING__FLUSH__INTERVAL_SECONDS", True),
+        ("TALLY_COUNTING__FLUSH", False),
+        ("TALLY_COUNTING__FLUSH_INTERVAL_SECONDS", False),
+        ("TALLY_PARTITIONS", False),
+        ("TALLY_PARTITION_COUNT__MORE", False),
+    ],
+)
+def test_a_variable_is_a_setting_when_it_leads_to_a_field(name: str, expected: bool) -> None:
+    assert is_setting(name) is expected
+
+
+def test_every_variable_is_a_setting(ours: list[Workload], environment_of: Environment) -> None:
+    for workload in ours:
+        for name in environment_of(workload):
+            assert name.startswith("TALLY_"), f"{workload}: {name}"
+            assert is_setting(name), f"{workload}: {name}"
+
+
+def test_the_settings_of_every_container_are_accepted(ours: list[Workload], settings_of: Read) -> None:
+    for workload in ours:
+        settings = settings_of(workload)
+        assert settings.postgres.dsn is not None, workload
+        assert settings.valkey.url is not None, workload
+        assert settings.log.format == "json", workload
+
+
+def test_everybody_has_the_same_partition_count_and_is_told_it(
+    ours: list[Workload], settings_of: Read, environment_of: Environment
+) -> None:
+    assert len({settings_of(workload).partition_count for workload in ours}) == 1
+    assert all("TALLY_PARTITION_COUNT" in environment_of(workload) for workload in ours)
+
+
+def test_a_service_listens_where_its_port_is(ours: list[Workload], settings_of: Read) -> None:
+    for workload in ours:
+        if workload.serves:
+            assert settings_of(workload).server.address == f"0.0.0.0:{workload.ports['grpc']}", workload
+
+
+def test_a_pod_has_the_time_that_its_end_takes(ours: list[Workload], settings_of: Read) -> None:
+    for workload in ours:
+        if workload.serves:
+            settings = settings_of(workload)
+            needed = settings.server.drain_delay_seconds + settings.server.grace_seconds + CLOSING_SECONDS
+            if workload.name == "counting":
+                needed += settings.counting.flush.timeout_seconds
+                needed += settings.counting.recovery.transaction_timeout_seconds
+            assert workload.pod["terminationGracePeriodSeconds"] >= needed, workload
+
+
+def test_a_balanced_service_waits_until_balancers_know_that_it_leaves(
+    ours: list[Workload], settings_of: Read
+) -> None:
+    for workload in ours:
+        if workload.kind == "Deployment":
+            assert settings_of(workload).server.drain_delay_seconds >= 5, workload
+
+
+def test_the_partitioner_knows_every_shard(
+    ours: list[Workload], objects: Sequence[Manifest], settings_of: Read
+) -> None:
+    by_name = {workload.name: workload for workload in ours}
+    counting = by_name["counting"]
+    assert counting.kind == "StatefulSet"
+    service = find(objects, "Service")[counting.spec["serviceName"]]
+    assert service["spec"]["clusterIP"] == "None"
+    assert settings_of(by_name["partitioner"]).partitioner.shards == tuple(
+        f"{counting.name}-{number}.{service['metadata']['name']}:{counting.ports['grpc']}"
+        for number in range(counting.spec["replicas"])
+    )
+
+
+def test_each_shard_goes_by_the_name_of_its_pod(ours: list[Workload], settings_of: Read) -> None:
+    (counting,) = (workload for workload in ours if workload.name == "counting")
+    assert settings_of(counting).counting.shard == "counting-0"
+
+
+def test_every_service_runs_and_under_its_own_name(ours: list[Workload]) -> None:
+    serving = [workload for workload in ours if workload.serves]
+    assert sorted(workload.name for workload in serving) == sorted(NAMES)
+    for workload in serving:
+        assert workload.container["command"] == ["python", "-m", "services", workload.name]
+        assert "args" not in workload.container
