@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import asyncpg
 import structlog
 
 from libs.domain.errors import NotReady
@@ -18,7 +17,7 @@ from libs.rpc.server import OpenServer, ServerSettings, open_server
 from libs.runtime.background import Background, open_background
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
-from libs.stores.postgres import open_pool
+from libs.stores.postgres import AWAY, open_pool
 from libs.stores.schema import migrate, read_cluster
 from libs.stores.server_clock import ServerClock
 from libs.telemetry.setup import open_telemetry
@@ -161,7 +160,7 @@ async def _keep_clock(clock: ServerClock, pool: Any) -> None:
         await asyncio.sleep(_CLOCK_SECONDS)
         try:
             await clock.read(pool)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except AWAY as error:
             _LOGGER.warning("Postgres's clock was not read", error=str(error))
 
 

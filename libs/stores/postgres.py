@@ -6,18 +6,22 @@ connection is then closed, never asked to cancel, and whoever owns it goes throu
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import asyncpg
 from pydantic import BaseModel, Field
 
-from libs.domain.errors import NotReady
+from libs.domain.errors import NotReady, Unavailable
 
 T = TypeVar("T")
 
+AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What a statement raises when Postgres is away or will not do it now; `TimeoutError` is an OSError."""
+
 _IN_DOUBT_CLASSES = ("08", "57")
+_AWAY_CLASSES = ("08", "25", "53", "57")
 
 
 class PostgresSettings(BaseModel, frozen=True, extra="forbid"):
@@ -87,12 +91,11 @@ class WriteConnection:
                 raise Refused(error) from error
             self.close()
             raise InDoubt(str(error)) from error
-        except (asyncpg.InterfaceError, OSError, EOFError) as error:
+        except Exception as error:
+            # Whatever it was, it is not one of the two ends that are known. (When the server dies, asyncpg
+            # raises errors of its own making, too.)
             self.close()
-            raise InDoubt(str(error)) from error
-        except BaseException:
-            self.close()
-            raise
+            raise InDoubt(repr(error)) from error
         if self._warnings:
             # For example a cancelled wait for the synchronous standby, which answers success.
             self.close()
@@ -125,6 +128,17 @@ async def connect(dsn: str, settings: PostgresSettings, name: str, **server_sett
     )
 
 
+@contextmanager
+def reaching_postgres() -> Iterator[None]:
+    """Around reads for a caller. Raises Unavailable when Postgres is away; our own mistakes stay what they are."""
+    try:
+        yield
+    except AWAY as error:
+        if isinstance(error, asyncpg.PostgresError) and error.sqlstate[:2] not in _AWAY_CLASSES:
+            raise
+        raise Unavailable("Postgres cannot be reached now; ask again") from error
+
+
 @asynccontextmanager
 async def open_pool(dsn: str, settings: PostgresSettings, name: str) -> AsyncIterator[Any]:
     """Open a pool for reads and upkeep. Raises NotReady when Postgres cannot be reached."""
@@ -136,7 +150,7 @@ async def open_pool(dsn: str, settings: PostgresSettings, name: str) -> AsyncIte
             timeout=settings.connect_timeout_seconds,
             server_settings={"application_name": name, "timezone": "UTC"},
         )
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+    except (*AWAY, ValueError) as error:
         raise NotReady(
             f"cannot reach Postgres: {error}. Check TALLY_POSTGRES__DSN and that it is up"
         ) from error
@@ -146,5 +160,5 @@ async def open_pool(dsn: str, settings: PostgresSettings, name: str) -> AsyncIte
         # close() waits for every borrower; one that hangs with the server must not keep us.
         try:
             await asyncio.wait_for(pool.close(), timeout=settings.connect_timeout_seconds)
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except AWAY:
             pool.terminate()

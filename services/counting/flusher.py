@@ -3,14 +3,18 @@
 import asyncio
 from typing import Any
 
+import structlog
+
 from libs.domain.clock import Clock
 from libs.stores.postgres import Refused
 from services.counting.appender import Appender, LogClosed
 from services.counting.buffer import Buffer, MinuteRows
 from services.counting.log import Log
 from services.counting.metrics import Metrics
-from services.counting.rollups import NotNext, apply
+from services.counting.rollups import apply
 from services.counting.settings import FlushSettings
+
+_LOGGER = structlog.get_logger(__name__)
 
 _LOAD_FACTOR = 4
 """A flush that took t seconds is followed by so many t without one: Postgres keeps time for the inserts, and longer
@@ -92,20 +96,15 @@ class Flusher:
         self.oldest_unapplied_at = None if log.cut == to_seq else started
 
     async def _try(self, rows: MinuteRows, to_seq: int) -> bool:
-        async def move(connection: Any) -> None:
-            await apply(
-                connection,
-                self._log.log_id,
-                self._log.applied_seq,
-                to_seq,
-                rows,
-                self._settings.statement_cells,
-            )
+        log, size = self._log, self._settings.statement_cells
+
+        async def move(connection: Any) -> bool:
+            return await apply(connection, log.log_id, log.applied_seq, to_seq, rows, size)
 
         try:
-            await self._log.flushes.run(move, timeout_seconds=self._settings.timeout_seconds)
-        except Refused:
+            if not await log.flushes.run(move, timeout_seconds=self._settings.timeout_seconds):
+                raise LogClosed
+        except Refused as refused:
+            _LOGGER.warning("flush refused, and tried again", log_id=log.log_id, error=str(refused))
             return False
-        except NotNext as error:
-            raise LogClosed from error
         return True

@@ -15,7 +15,7 @@ from libs.rpc.columns import decode
 from services.counting.buffer import Buffer
 from services.counting.entry import Entry, NumberedEntry
 from services.counting.log import ROLLUPS
-from services.counting.rollups import NotNext, apply
+from services.counting.rollups import apply
 from services.counting.settings import FlushSettings, RecoverySettings
 from tally.ingest.v1.ingest_pb2 import EventColumns
 
@@ -85,16 +85,15 @@ class Recovery:
             if not piece:
                 return False
             buffer, dead = _read(piece)
-            try:
-                async with connection.transaction():
-                    await apply(
-                        connection,
-                        log_id,
-                        applied_seq,
-                        piece[-1]["seq"],
-                        buffer.rows(),
-                        self._flush.statement_cells,
-                    )
+            async with connection.transaction():
+                if await apply(
+                    connection,
+                    log_id,
+                    applied_seq,
+                    piece[-1]["seq"],
+                    buffer.rows(),
+                    self._flush.statement_cells,
+                ):
                     for row, reason in dead:
                         await connection.execute(
                             _SET_ASIDE,
@@ -105,9 +104,7 @@ class Recovery:
                             row["events"],
                             reason,
                         )
-            except NotNext:
-                pass  # somebody else has applied this piece; look again
-        return True
+        return True  # or somebody else has applied this piece: look again
 
 
 def _read(rows: Sequence[Any]) -> tuple[Buffer, list[tuple[Any, str]]]:

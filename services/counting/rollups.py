@@ -45,26 +45,23 @@ _NOTE = """
 insert into flush_log (log_id, from_seq, to_seq, generation, events, cells) values ($1, $2, $3, $4, $5, $6)"""
 
 
-class NotNext(Exception):
-    """The checkpoint is not where the caller thought: somebody else has moved it. Nothing was written."""
-
-
 async def apply(
     connection: Any, log_id: int, from_seq: int, to_seq: int, rows: MinuteRows, statement_cells: int
-) -> None:
+) -> bool:
     """Add what the entries (from_seq, to_seq] of a log amount to, in one transaction on an asyncpg connection.
 
-    Raises NotNext unless the checkpoint stood at `from_seq`.
+    False, and nothing was written, when the checkpoint is not at `from_seq`: somebody else has moved it.
     """
     async with connection.transaction():
         generation = await connection.fetchval(_ADVANCE, log_id, from_seq, to_seq, ROLLUPS)
         if generation is None:
-            raise NotNext
+            return False
         for piece in pieces(rows, statement_cells):
             await _add(connection, generation, rows, piece)
         await connection.execute(
             _NOTE, log_id, from_seq, to_seq, generation, int(rows.cells.count.sum()), len(rows)
         )
+    return True
 
 
 async def _add(connection: Any, generation: int, rows: MinuteRows, piece: slice) -> None:

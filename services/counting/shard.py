@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import asyncpg
 import structlog
 
 from libs.domain.clock import Clock
 from libs.domain.errors import Unavailable
-from libs.stores.postgres import InDoubt, PostgresSettings
+from libs.stores.postgres import AWAY, InDoubt, PostgresSettings
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
 from services.counting.appender import Appender, LogClosed, Queue
@@ -26,8 +25,6 @@ from services.counting.takeover import Takeover, read_beats
 
 _LOGGER = structlog.get_logger(__name__)
 
-AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-"""What a statement raises when Postgres is away or will not do it now."""
 _REOPEN_SECONDS = 0.5
 _UPKEEP_SECONDS = 600.0
 _UPKEEP_RETRY_SECONDS = 5.0

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from libs.stores.postgres import reaching_postgres
+
 _LOGS = """
 select log_id, shard, state, opened_at, applied_seq, coalesce(last_seq, applied_seq) as last_seq,
     coalesce(extract(epoch from now() - first_received_at), 0)::float8 as lag_seconds
@@ -21,11 +23,16 @@ select
 
 
 async def list_logs(pool: Any) -> list[Any]:
-    """The logs that are not settled, oldest first."""
-    logs: list[Any] = await pool.fetch(_LOGS)
+    """The logs that are not settled, oldest first. Raises Unavailable when Postgres is away."""
+    with reaching_postgres():
+        logs: list[Any] = await pool.fetch(_LOGS)
     return logs
 
 
 async def audit(pool: Any) -> Any:
-    """Journal against rollups, in one snapshot: journaled_events, counted_events, dead_events."""
-    return await pool.fetchrow(_AUDIT)
+    """Journal against rollups, in one snapshot: journaled_events, counted_events, dead_events.
+
+    Raises Unavailable when Postgres is away.
+    """
+    with reaching_postgres():
+        return await pool.fetchrow(_AUDIT)

@@ -4,6 +4,7 @@ from typing import Any
 
 from libs.domain.minutes import MinuteRange
 from libs.domain.partition import partition_of
+from libs.stores.postgres import reaching_postgres
 from services.query.hot import Hot
 from services.query.pending import read_everything
 from services.query.warm import Reading, read_rollups
@@ -18,7 +19,13 @@ class Reader:
         self._partition_count = partition_count
 
     async def read(self, video_id: str, event_type: str, minutes: MinuteRange, *, is_strong: bool) -> Reading:
-        """The aggregate of one video and event type over a range."""
+        """The aggregate of one video and event type over a range. Raises Unavailable when Postgres is away."""
+        with reaching_postgres():
+            return await self._read(video_id, event_type, minutes, is_strong=is_strong)
+
+    async def _read(
+        self, video_id: str, event_type: str, minutes: MinuteRange, *, is_strong: bool
+    ) -> Reading:
         if is_strong:
             partition = partition_of(video_id, self._partition_count)
             return await read_everything(self._pool, video_id, event_type, minutes, partition)

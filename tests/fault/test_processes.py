@@ -7,7 +7,7 @@ import grpc
 import pytest
 import redis
 
-from tally.client import Client, Event
+from tally.client import Client, Event, Unavailable
 from tally.counting.v1.counting_pb2 import OUTCOME_DUPLICATE, OUTCOME_JOURNALED, AppendRequest
 from tally.counting.v1.counting_pb2_grpc import CountingServiceStub
 from tests.support.entries import append, cut_request, new_id
@@ -200,3 +200,23 @@ async def test_an_append_for_another_partition_count_is_refused(
             )
         assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         await assert_exact(dsn, {})
+
+
+async def test_reads_say_so_while_postgres_is_away_and_answer_when_it_is_back(
+    valkey_url: str, tmp_path: Path
+) -> None:
+    async with breakable_postgres() as postgres, open_stack(postgres.url, valkey_url, tmp_path) as stack:
+        await stack.client.count("video")
+        postgres.kill()
+        for strong in (True, False):
+            with pytest.raises(Unavailable):
+                await stack.client.get_count("video", strong=strong, timeout=2.0)
+        await postgres.start()
+
+        async def is_answered() -> bool:
+            try:
+                return (await stack.client.get_count("video", strong=True)).count == 1
+            except Unavailable:
+                return False
+
+        await eventually(is_answered)
