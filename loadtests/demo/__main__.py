@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from libs.domain.errors import NotReady
 from libs.embedded.process import read_tail
@@ -66,13 +67,13 @@ async def _replay_and_check(
     questions = list(ask_everything(oracle))
     with report.make_progress(console) as progress:
         sending = progress.add_task("Replaying", total=len(events))
-        flushing = progress.add_task("Flushing", start=False, total=None)
-        checking = progress.add_task("Checking", start=False, total=len(questions))
+        flushing = progress.add_task("Flushing", start=False, visible=False, total=None)
+        checking = progress.add_task("Checking", start=False, visible=False, total=len(questions))
         replayed = await replay(client, cut(events, _REQUEST_EVENTS), lambda n: progress.advance(sending, n))
-        progress.start_task(flushing)
+        _begin(progress, flushing)
         await wait_for_flush(client, lambda n, of: progress.update(flushing, completed=n, total=of))
         flushed_seconds = time.perf_counter() - started
-        progress.start_task(checking)
+        _begin(progress, checking)
         verdict = await check(client, iter(questions), lambda: progress.advance(checking))
     audit = await client.audit()
     exact = is_exact(verdict, audit, oracle)
@@ -81,6 +82,11 @@ async def _replay_and_check(
     report.show_speed(console, replayed, flushed_seconds)
     report.show_verdict(console, verdict, audit, exact=exact)
     return exact
+
+
+def _begin(progress: Progress, phase: TaskID) -> None:
+    progress.start_task(phase)
+    progress.update(phase, visible=True)
 
 
 def _fail(message: str, code: int) -> int:

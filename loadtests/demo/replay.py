@@ -26,8 +26,9 @@ class Replay:
     """of each request, from the call to its acknowledgement, waits that the service asked for included"""
 
     @property
-    def events_per_s(self) -> float:
-        return self.accepted_count / self.seconds
+    def event_count(self) -> int:
+        """Every event has one acknowledgement; a duplicate is one whose first attempt had no answer."""
+        return self.accepted_count + self.duplicate_count
 
     def latency_ms(self, percent: float) -> float:
         """The time within which so many percent of the requests were acknowledged; 100 is the longest."""

@@ -83,10 +83,10 @@ def show_totals(console: Console, oracle: Oracle, verdict: Verdict) -> None:
 
 def show_speed(console: Console, replay: Replay, flushed_seconds: float) -> None:
     """How fast it went. `flushed_seconds`: from the first request to the last flush."""
+    count = replay.event_count
     console.print(
-        f"{replay.accepted_count:,} events acknowledged in {replay.seconds:.1f} s: "
-        f"{replay.events_per_s:,.0f} events/s. In the rollups after {flushed_seconds:.1f} s: "
-        f"{replay.accepted_count / flushed_seconds:,.0f} events/s."
+        f"{count:,} events acknowledged in {replay.seconds:.1f} s: {count / replay.seconds:,.0f} events/s. "
+        f"In the rollups after {flushed_seconds:.1f} s: {count / flushed_seconds:,.0f} events/s."
     )
     console.print(
         f"{len(replay.latencies_s):,} requests, {IN_FLIGHT} in flight, acknowledged within "
