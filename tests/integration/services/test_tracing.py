@@ -1,5 +1,6 @@
 """One CountEvent, followed from the partitioner through the shard to the journal commit."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ async def test_one_trace_leads_from_the_call_to_the_journal_commit(
         call = spans["tally.ingest.v1.IngestService/CountEvent"]
         way = [call, spans["append"], spans["counting append"], spans["journal commit"]]
         assert {span.trace_id for span in way} == {call.trace_id}
-        for parent, child in zip(way, way[1:], strict=False):
+        for parent, child in pairwise(way):
             assert child.parent_span_id == parent.span_id
         # The commit may serve many traces: it is linked to each of them, and a child of none.
         group = spans["journal commit group"]
