@@ -9,7 +9,7 @@ import pytest
 
 from services.cli.failure import INTERRUPTED, OK, REFUSED, UNKNOWN
 from tests.support.eventually import eventually
-from tests.support.stack import Stack
+from tests.support.stack import Stack, open_stack
 from tests.support.terminal import finish, kill, run, start
 
 HEADING = "video_id,event_type,event_time,value\n"
@@ -166,6 +166,25 @@ async def test_a_file_that_cannot_be_read_is_named(stack: Stack, tmp_path: Path)
     headless = await run("replay", "-", address=stack.address, stdin="v1,view\nv2,view\n")
     assert headless.exit_code == REFUSED
     assert "tally: line 1: the first line of a CSV file names its columns" in headless.err
+
+
+async def test_a_server_that_goes_away_leaves_the_outcome_unknown(
+    dsn: str, valkey_url: str, tmp_path: Path
+) -> None:
+    async with open_stack(dsn, valkey_url, tmp_path) as stack:
+        process = await start("replay", "-", "--patience", "0", address=stack.address)
+        assert process.stdin
+        process.stdin.write((HEADING + rows(5_001)).encode())
+
+        async def is_counted() -> bool:
+            return (await counts(stack)).total() == 5_000
+
+        await eventually(is_counted)
+    ended = await finish(process, rows(2))
+    assert (ended.exit_code, ended.out) == (UNKNOWN, "counted 5000, duplicate 0, refused 0, bad lines 0\n")
+    assert f"tally: no answer for lines 5002 to 5004: nothing answers at {stack.address}" in ended.err
+    assert "what was counted is not counted again" in ended.err
+    assert "--request-id" not in ended.err
 
 
 async def test_without_a_server_nothing_is_read(tmp_path: Path) -> None:
