@@ -18,6 +18,8 @@ from services.partitioner.router import Router
 from tally.counting.v1 import counting_pb2
 from tally.counting.v1.counting_pb2 import Entry, Outcome
 
+_DURABLE = frozenset((counting_pb2.OUTCOME_JOURNALED, counting_pb2.OUTCOME_DUPLICATE))
+
 
 @dataclass(frozen=True, slots=True)
 class Counted:
@@ -82,7 +84,9 @@ class Ingest:
                 [Violation("request_id", "is older than the journal reaches; not counted by this attempt")],
                 server_time_us=self._clock.now_us(),
             )
-        if counting_pb2.OUTCOME_INVALID in outcomes:
+        if not _DURABLE.issuperset(
+            outcomes
+        ):  # what a shard may say one day counts as no acknowledgement either
             raise TallyError("the journal refused an entry of this request for good; see the shard's log")
 
 

@@ -1,0 +1,49 @@
+"""Shards that do what a test says, and time that it turns."""
+
+import asyncio
+from collections.abc import Sequence
+
+from libs.domain.errors import TallyError
+from tally.counting.v1.counting_pb2 import OUTCOME_JOURNALED, Entry, Outcome
+
+
+class Clock:
+    """A clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def now_us(self) -> int:
+        return int(self.seconds * 1_000_000)
+
+
+class Shard:
+    """In the place of a Sender: answers its sends one after the other, the last answer for ever."""
+
+    def __init__(self, *answers: Outcome | TallyError) -> None:
+        self._answers = list(answers) or [OUTCOME_JOURNALED]
+        self.sends: list[list[Entry]] = []
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [entry for entries in self.sends for entry in entries]
+
+    def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002  Sender's
+        self.sends.append(list(entries))
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        futures: list[asyncio.Future[Outcome]] = []
+        for _ in entries:
+            future = asyncio.get_running_loop().create_future()
+            if isinstance(answer, TallyError):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+            futures.append(future)
+        return futures
+
+
+def entry(partition: int, size: int = 1) -> Entry:
+    return Entry(request_id=bytes(16), partition=partition, event_count=1, payload=bytes(size))

@@ -1,0 +1,93 @@
+"""A request becomes entries, and their outcomes a receipt."""
+
+from typing import Any
+
+import pytest
+
+from libs.domain.errors import OutOfRange, RequestIdReused, TallyError
+from libs.domain.partition import partition_of
+from libs.domain.request_id import make_request_id
+from libs.rpc.columns import decode
+from libs.telemetry.setup import OFF
+from services.partitioner.ingest import Ingest
+from tally.counting.v1 import counting_pb2 as pb
+from tally.ingest.v1.ingest_pb2 import EventColumns
+from tests.unit.libs.domain.batches import Row, batch_of, rows_of
+from tests.unit.services.partitioner.shards import Clock
+
+ID = make_request_id(1_800_000_000_000)
+ROWS = [Row(f"video {n % 13}", "view", value=float(n)) for n in range(60)]
+PARTITIONS = 4
+
+
+class Router:
+    """Keeps the entries, and answers them in the order of their partitions."""
+
+    def __init__(self, *outcomes: pb.Outcome) -> None:
+        self.partition_count = PARTITIONS
+        self._outcomes = outcomes
+        self.appended: list[list[pb.Entry]] = []
+
+    async def append(self, entries: list[pb.Entry]) -> list[pb.Outcome]:
+        self.appended.append(entries)
+        return list(self._outcomes or [pb.OUTCOME_JOURNALED] * len(entries))
+
+
+def ingest_with(router: Any) -> Ingest:
+    return Ingest(router, Clock(), OFF)
+
+
+async def test_the_entries_hold_every_event_once_in_its_partition() -> None:
+    router = Router()
+    counted = await ingest_with(router).append(ID, 7, batch_of(ROWS))
+    assert (counted.accepted, counted.duplicate) == (60, 0)
+    (entries,) = router.appended
+    kept = []
+    for entry in entries:
+        rows = rows_of(decode(EventColumns.FromString(entry.payload)))
+        assert (entry.request_id, entry.request_hash, entry.event_count) == (ID.bytes, 7, len(rows))
+        assert {partition_of(row.video_id, PARTITIONS) for row in rows} == {entry.partition}
+        kept += rows
+    assert sorted(kept) == sorted(ROWS)
+
+
+async def test_a_retry_sends_the_same_entries() -> None:
+    router = Router()
+    for rows in (ROWS, ROWS, [ROWS[0]], [ROWS[0]]):
+        await ingest_with(router).append(ID, 7, batch_of(rows))
+    assert router.appended[0] == router.appended[1]
+    assert router.appended[2] == router.appended[3]
+
+
+async def test_what_one_entry_had_counted_before_is_a_duplicate() -> None:
+    router = Router(pb.OUTCOME_JOURNALED, pb.OUTCOME_DUPLICATE, pb.OUTCOME_JOURNALED, pb.OUTCOME_DUPLICATE)
+    counted = await ingest_with(router).append(ID, 7, batch_of(ROWS))
+    sizes = [entry.event_count for entry in router.appended[0]]
+    assert (counted.accepted, counted.duplicate) == (sizes[0] + sizes[2], sizes[1] + sizes[3])
+
+
+J = pb.OUTCOME_JOURNALED
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "error"),
+    [
+        ((J, J, pb.OUTCOME_CONTENT_MISMATCH, J), RequestIdReused),
+        ((J, J, pb.OUTCOME_BELOW_FLOOR, J), OutOfRange),
+        ((pb.OUTCOME_BELOW_FLOOR, pb.OUTCOME_CONTENT_MISMATCH, J, J), RequestIdReused),
+        ((J, J, J, pb.OUTCOME_INVALID), TallyError),
+        ((J, J, J, pb.OUTCOME_UNSPECIFIED), TallyError),
+        ((J, J, J, 7), TallyError),  # of a shard that is newer
+    ],
+)
+async def test_one_entry_that_is_not_durable_makes_no_receipt(outcomes: Any, error: type[TallyError]) -> None:
+    with pytest.raises(TallyError) as caught:
+        await ingest_with(Router(*outcomes)).append(ID, 7, batch_of(ROWS))
+    assert type(caught.value) is error
+
+
+async def test_below_the_floor_the_servers_time_is_told() -> None:
+    with pytest.raises(OutOfRange) as caught:
+        await ingest_with(Router(pb.OUTCOME_BELOW_FLOOR)).append(ID, 7, batch_of([ROWS[0]]))
+    assert caught.value.metadata["server_time_us"] == "1000000000"
+    assert "not counted by this attempt" in caught.value.message

@@ -1,0 +1,116 @@
+"""Where entries go when shards take them, are away, or have enough."""
+
+from typing import Any
+
+import pytest
+
+from libs.domain.errors import DeadlineExpired, InvalidRequest, Overloaded, TallyError, Unavailable, Violation
+from libs.rpc.deadline import set_deadline
+from services.partitioner.router import Router
+from services.partitioner.settings import PartitionerSettings
+from tally.counting.v1.counting_pb2 import (
+    OUTCOME_DUPLICATE,
+    OUTCOME_JOURNALED,
+    OUTCOME_UNAVAILABLE,
+)
+from tests.unit.services.partitioner.shards import Clock, Shard, entry
+
+PARTITIONS = 8
+AWAY = Unavailable("away")
+SETTINGS = PartitionerSettings(max_rounds=3, round_backoff_seconds=0.001)
+
+
+def router_of(*shards: Shard, clock: Clock | None = None) -> Router:
+    senders: Any = {f"shard {number}": shard for number, shard in enumerate(shards)}
+    return Router(senders, PARTITIONS, SETTINGS, clock or Clock())
+
+
+async def test_each_entry_goes_to_the_leader_of_its_partition_in_one_send() -> None:
+    shards = [Shard(), Shard(), Shard()]
+    router = router_of(*shards)
+    entries = [entry(partition) for partition in range(PARTITIONS)]
+    assert await router.append(entries) == [OUTCOME_JOURNALED] * PARTITIONS
+    for number, shard in enumerate(shards):
+        (sent,) = shard.sends
+        assert [each.partition for each in sent] == router.led_by(f"shard {number}")
+    led = [partition for address in router.addresses for partition in router.led_by(address)]
+    assert sorted(led) == list(range(PARTITIONS))
+
+
+async def test_outcomes_are_in_the_order_of_the_entries() -> None:
+    shards = [Shard(OUTCOME_JOURNALED), Shard(OUTCOME_DUPLICATE)]
+    router = router_of(*shards)
+    entries = [entry(partition) for partition in (5, 0, 7, 2, 1)]
+    expected = [
+        OUTCOME_JOURNALED if each.partition in router.led_by("shard 0") else OUTCOME_DUPLICATE
+        for each in entries
+    ]
+    assert len(set(expected)) == 2
+    assert await router.append(entries) == expected
+
+
+@pytest.mark.parametrize("answer", [AWAY, DeadlineExpired("late"), OUTCOME_UNAVAILABLE], ids=str)
+async def test_what_the_leader_cannot_take_goes_to_the_next(answer: Any) -> None:
+    shards = [Shard(answer), Shard()]
+    router = router_of(*shards)
+    entries = [entry(partition) for partition in range(PARTITIONS)]
+    assert await router.append(entries) == [OUTCOME_JOURNALED] * PARTITIONS
+    # Nothing that the well shard has taken is sent again.
+    assert sorted(each.partition for each in shards[1].entries) == list(range(PARTITIONS))
+    assert sorted(each.partition for each in shards[0].entries) == router.led_by("shard 0")
+
+
+async def test_a_shard_that_comes_back_is_tried_again_in_the_next_round() -> None:
+    shards = [Shard(AWAY, OUTCOME_JOURNALED), Shard(AWAY, AWAY, OUTCOME_JOURNALED)]
+    assert await router_of(*shards).append([entry(0)]) == [OUTCOME_JOURNALED]
+    assert len(shards[0].sends) + len(shards[1].sends) > 2
+
+
+async def test_when_no_shard_takes_it_in_all_rounds_the_caller_is_told() -> None:
+    shards = [Shard(AWAY), Shard(AWAY)]
+    with pytest.raises(Unavailable, match=r"^away$"):
+        await router_of(*shards).append([entry(0)])
+    assert [len(shard.sends) for shard in shards] == [SETTINGS.max_rounds] * 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Overloaded("full", retry_after_s=1), InvalidRequest([Violation("entries", "no")]), TallyError("broken")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_another_shard_could_not_do_better_goes_back_to_the_caller(error: TallyError) -> None:
+    shards = [Shard(error), Shard(error)]
+    with pytest.raises(type(error)) as caught:
+        await router_of(*shards).append([entry(0)])
+    assert caught.value is error
+    assert sum(len(shard.sends) for shard in shards) == 1
+
+
+async def test_after_the_deadline_no_shard_is_tried() -> None:
+    clock = Clock()
+
+    class Slow(Shard):
+        def send(self, *arguments: Any) -> Any:
+            clock.seconds += 40
+            return super().send(*arguments)
+
+    shards = [Slow(AWAY), Slow(AWAY)]
+    with pytest.raises(DeadlineExpired, match="send the same request again"):
+        await router_of(*shards, clock=clock).append([entry(0)])
+    assert sum(len(shard.sends) for shard in shards) == 2  # 60 s at most
+
+
+async def test_a_caller_without_time_is_refused_before_anything_is_sent() -> None:
+    set_deadline(0.001)
+    try:
+        shard = Shard()
+        with pytest.raises(DeadlineExpired):
+            await router_of(shard).append([entry(0)])
+        assert shard.sends == []
+    finally:
+        set_deadline(None)
+
+
+async def test_the_version_changes_with_the_shards_and_with_nothing_else() -> None:
+    one, same, other = router_of(Shard()), router_of(Shard(AWAY)), router_of(Shard(), Shard())
+    assert one.version == same.version != other.version

@@ -1,0 +1,192 @@
+"""How entries of many requests share calls to one shard."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from libs.domain.errors import Overloaded, TallyError, Unavailable
+from libs.rpc.breaker import Breaker
+from services.partitioner.sender import Sender
+from services.partitioner.settings import SenderSettings
+from tally.counting.v1.counting_pb2 import (
+    OUTCOME_DUPLICATE,
+    OUTCOME_JOURNALED,
+    AppendRequest,
+    AppendResponse,
+    Outcome,
+)
+from tests.unit.services.partitioner.shards import Clock, entry
+
+SETTINGS = SenderSettings(max_call_entries=3, max_call_bytes=100, max_waiting_bytes=1000, breaker_failures=2)
+SOON = 1010.0
+
+
+class Shard:
+    """Holds each call until the test lets it end."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[AppendRequest, float]] = []
+        self.answer: Callable[[AppendRequest], AppendResponse] = lambda request: AppendResponse(
+            outcomes=[OUTCOME_JOURNALED] * len(request.entries)
+        )
+        self.error: TallyError | None = None
+        self.free = asyncio.Event()
+
+    async def append(self, request: AppendRequest, timeout_s: float) -> AppendResponse:
+        self.calls.append((request, timeout_s))
+        await self.free.wait()
+        if self.error:
+            raise self.error
+        return self.answer(request)
+
+    @property
+    def partitions(self) -> list[list[int]]:
+        return [[each.partition for each in request.entries] for request, _ in self.calls]
+
+
+@asynccontextmanager
+async def sending(shard: Shard, at_once: int = 1) -> AsyncIterator[Sender]:
+    clock = Clock()
+    breaker = Breaker(
+        "shard", failures=2, reset_after_s=1, is_failure=lambda e: isinstance(e, Unavailable), clock=clock
+    )
+    sender = Sender("shard", 8, shard.append, breaker, SETTINGS, clock)
+    loops = [asyncio.create_task(sender.run()) for _ in range(at_once)]
+    try:
+        yield sender
+    finally:
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+
+
+async def settle() -> None:
+    """Let everything run that can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_an_entry_that_finds_no_call_under_way_leaves_at_once_and_others_share_the_next() -> None:
+    shard = Shard()
+    async with sending(shard) as sender:
+        outcomes = sender.send([entry(0)], SOON)
+        await settle()
+        for partition in (1, 2, 3, 4):
+            outcomes += sender.send([entry(partition)], SOON)
+        await settle()
+        assert shard.partitions == [[0]]
+        shard.free.set()
+        assert await asyncio.gather(*outcomes) == [OUTCOME_JOURNALED] * 5
+    assert shard.partitions == [[0], [1, 2, 3], [4]]
+    assert {request.partition_count for request, _ in shard.calls} == {8}
+
+
+async def test_a_call_is_bounded_in_bytes_and_a_large_entry_goes_alone() -> None:
+    shard = Shard()
+    shard.free.set()
+    async with sending(shard) as sender:
+        sizes = [60, 40, 1, 500, 10]
+        await asyncio.gather(*sender.send([entry(n, size) for n, size in enumerate(sizes)], SOON))
+    assert shard.partitions == [[0, 1], [2], [3], [4]]
+
+
+async def test_each_gets_its_own_outcome() -> None:
+    shard = Shard()
+    shard.free.set()
+    shard.answer = lambda request: AppendResponse(
+        outcomes=[OUTCOME_DUPLICATE if each.partition % 2 else OUTCOME_JOURNALED for each in request.entries]
+    )
+    async with sending(shard) as sender:
+        outcomes = await asyncio.gather(*sender.send([entry(n) for n in range(4)], SOON))
+    assert outcomes == [OUTCOME_JOURNALED, OUTCOME_DUPLICATE] * 2
+
+
+async def test_beyond_what_may_wait_all_of_a_send_is_refused_until_there_is_room() -> None:
+    shard = Shard()
+    async with sending(shard) as sender:
+        waiting = sender.send([entry(0, 900)], SOON)  # nobody has taken it yet
+        with pytest.raises(Overloaded, match="send the same request again"):
+            sender.send([entry(1, 50), entry(2, 51)], SOON)
+        shard.free.set()
+        await asyncio.gather(*waiting)
+        await asyncio.gather(*sender.send([entry(3, 1000)], SOON))
+    assert shard.partitions == [[0], [3]]
+
+
+async def test_whoever_stopped_waiting_is_not_sent_and_takes_no_room() -> None:
+    shard = Shard()
+    async with sending(shard) as sender:
+        first = sender.send([entry(0)], SOON)
+        await settle()
+        gone, kept = sender.send([entry(1, 500), entry(2, 500)], SOON)
+        gone.cancel()
+        shard.free.set()
+        await asyncio.gather(*first, kept)
+        await asyncio.gather(*sender.send([entry(3, 1000)], SOON))
+    assert shard.partitions == [[0], [2], [3]]
+
+
+async def test_a_call_that_fails_is_told_to_all_who_shared_it_and_to_no_other() -> None:
+    shard = Shard()
+    shard.free.set()
+    shard.error = Unavailable("away")
+    async with sending(shard) as sender:
+        outcomes = await asyncio.gather(*sender.send([entry(0), entry(1)], SOON), return_exceptions=True)
+        assert [str(outcome) for outcome in outcomes] == ["away", "away"]
+        shard.error = None
+        assert await asyncio.gather(*sender.send([entry(2)], SOON)) == [OUTCOME_JOURNALED]
+
+
+async def test_after_repeated_failures_the_shard_is_left_alone() -> None:
+    shard = Shard()
+    shard.free.set()
+    shard.error = Unavailable("away")
+    async with sending(shard) as sender:
+        for _ in range(4):
+            await asyncio.gather(*sender.send([entry(0)], SOON), return_exceptions=True)
+        (outcome,) = await asyncio.gather(*sender.send([entry(0)], SOON), return_exceptions=True)
+    assert isinstance(outcome, Unavailable)
+    assert len(shard.calls) == 2
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+async def test_an_answer_for_another_number_of_entries_acknowledges_none(count: int) -> None:
+    shard = Shard()
+    shard.free.set()
+    shard.answer = lambda _: AppendResponse(outcomes=[OUTCOME_JOURNALED] * count)
+    async with sending(shard) as sender:
+        outcomes = await asyncio.gather(*sender.send([entry(0), entry(1)], SOON), return_exceptions=True)
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+
+
+async def test_a_call_has_as_long_as_somebody_waits_for_it_but_no_longer_than_an_attempt() -> None:
+    shard = Shard()
+    shard.free.set()
+    async with sending(shard) as sender:
+        for deadline in (1000.5, 1100.0, 900.0):
+            await asyncio.gather(*sender.send([entry(0)], deadline))
+        outcomes: list[asyncio.Future[Outcome]] = []
+        for deadline in (1000.2, 1000.9):
+            outcomes += sender.send([entry(0)], deadline)
+        await asyncio.gather(*outcomes)
+    assert [timeout_s for _, timeout_s in shard.calls] == pytest.approx([0.5, 3.0, 0.001, 0.9])
+
+
+async def test_several_calls_are_under_way_when_they_may_be() -> None:
+    shard = Shard()
+    async with sending(shard, at_once=2) as sender:
+        outcomes = sender.send([entry(n) for n in range(7)], SOON)
+        await settle()
+        assert shard.partitions == [[0, 1, 2], [3, 4, 5]]
+        shard.free.set()
+        await asyncio.gather(*outcomes)
+
+
+async def test_when_the_sender_ends_nobody_waits_for_ever() -> None:
+    shard = Shard()
+    async with sending(shard) as sender:
+        outcomes = sender.send([entry(0)], SOON)
+        await settle()
+    assert [outcome.cancelled() for outcome in outcomes] == [True]
