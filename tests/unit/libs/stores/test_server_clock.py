@@ -1,0 +1,85 @@
+"""Postgres's clock as a service sees it, between two readings."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from libs.stores import server_clock
+from libs.stores.server_clock import ServerClock
+
+POSTGRES_US = 1_800_000_000_000_000
+
+
+class Machine:
+    """The machine's monotonic clock, and a connection on which a question takes its time."""
+
+    def __init__(self) -> None:
+        self.seconds = 50.0
+        self.way_seconds: Sequence[float] = (0.0, 0.0)
+        self.postgres_ahead_us = POSTGRES_US - 50_000_000
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    @property
+    def postgres_us(self) -> int:
+        return self.postgres_ahead_us + round(self.seconds * 1_000_000)
+
+    async def fetchval(self, _statement: str) -> int:
+        there, back = self.way_seconds
+        self.seconds += there
+        answer = self.postgres_us
+        self.seconds += back
+        return answer
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    made = Machine()
+    monkeypatch.setattr(server_clock, "time", made)
+    return made
+
+
+async def test_it_goes_on_from_the_last_reading(machine: Machine) -> None:
+    clock = ServerClock()
+    await clock.read(machine)
+    assert clock.now_us() == POSTGRES_US
+    machine.seconds += 12.5
+    assert clock.now_us() == POSTGRES_US + 12_500_000 == machine.postgres_us
+
+
+@pytest.mark.parametrize("way", [(0.0, 0.4), (0.4, 0.0), (0.1, 0.3)])
+async def test_it_is_never_ahead_and_behind_by_no_more_than_it_says(
+    machine: Machine, way: tuple[float, float]
+) -> None:
+    clock = ServerClock()
+    machine.way_seconds = way
+    await clock.read(machine)
+    behind_us = machine.postgres_us - clock.now_us()
+    assert clock.uncertainty_seconds == pytest.approx(0.4)
+    assert behind_us == pytest.approx(way[1] * 1_000_000, abs=2)
+    assert 0 <= behind_us + 1 <= clock.uncertainty_seconds * 1_000_000 + 2
+
+
+async def test_a_clock_that_was_set_is_followed_at_the_next_reading(machine: Machine) -> None:
+    clock = ServerClock()
+    await clock.read(machine)
+    machine.postgres_ahead_us += 3_000_000
+    machine.seconds += 1
+    assert clock.now_us() == machine.postgres_us - 3_000_000
+    await clock.read(machine)
+    assert clock.now_us() == machine.postgres_us
+
+
+async def test_a_reading_that_fails_leaves_the_last_one(machine: Machine) -> None:
+    clock = ServerClock()
+    await clock.read(machine)
+
+    class Away:
+        async def fetchval(self, _statement: str) -> int:
+            raise OSError("away")
+
+    with pytest.raises(OSError, match="away"):
+        await clock.read(Away())
+    machine.seconds += 1
+    assert clock.now_us() == machine.postgres_us
