@@ -6,7 +6,7 @@ inserted again under the next log, where the primary key tells what was journale
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from libs.domain.clock import Clock
@@ -43,6 +43,7 @@ class Queue:
         self._settings = settings
         self._waiting: deque[Waiting] = deque()
         self._bytes = 0
+        self.event_count = 0
         self._has_some = asyncio.Event()
 
     def __len__(self) -> int:
@@ -62,7 +63,7 @@ class Queue:
         loop = asyncio.get_running_loop()
         waiting = [Waiting(entry, loop.create_future()) for entry in entries]
         self._waiting.extend(waiting)
-        self._bytes += arriving
+        self._count(entries, +1)
         self._has_some.set()
         return [each.outcome for each in waiting]
 
@@ -77,7 +78,7 @@ class Queue:
                 if group and size > self._settings.max_group_bytes:
                     break
                 waiting = self._waiting.popleft()
-                self._bytes -= len(waiting.entry.payload)
+                self._count([waiting.entry], -1)
                 if not waiting.outcome.done():
                     group.append(waiting)
             if not self._waiting:
@@ -88,7 +89,7 @@ class Queue:
         """Return what was taken and is still waited for, to the front and in its order."""
         unanswered = [waiting for waiting in group if not waiting.outcome.done()]
         self._waiting.extendleft(reversed(unanswered))
-        self._bytes += sum(len(waiting.entry.payload) for waiting in unanswered)
+        self._count([waiting.entry for waiting in unanswered], +1)
         if self._waiting:
             self._has_some.set()
 
@@ -96,8 +97,13 @@ class Queue:
         """Give everybody who waits the same outcome."""
         while self._waiting:
             _answer(self._waiting.popleft(), outcome)
-        self._bytes = 0
+        self._bytes = self.event_count = 0
         self._has_some.clear()
+
+    def _count(self, entries: Iterable[Entry], sign: int) -> None:
+        for entry in entries:
+            self._bytes += sign * len(entry.payload)
+            self.event_count += sign * len(entry.events)
 
 
 class Appender:

@@ -6,6 +6,7 @@ from typing import Any
 import structlog
 
 from libs.domain.clock import Clock
+from libs.domain.errors import Overloaded
 from libs.stores.postgres import Refused
 from services.counting.appender import Appender, LogClosed
 from services.counting.buffer import Buffer, MinuteRows
@@ -15,6 +16,8 @@ from services.counting.rollups import apply
 from services.counting.settings import FlushSettings
 
 _LOGGER = structlog.get_logger(__name__)
+
+_MIN_DELAY_S, _MAX_DELAY_S = 0.1, 2.0
 
 _LOAD_FACTOR = 4
 """A flush that took t seconds is followed by so many t without one: Postgres keeps time for the inserts, and longer
@@ -35,7 +38,6 @@ class Flusher:
         self._wake = asyncio.Event()
         self._took_seconds = 0.0
         self._stopping = False
-        self._flushed = asyncio.Condition()
         self.oldest_unapplied_at: float | None = None
         """monotonic seconds since when something waits for a flush"""
 
@@ -59,23 +61,21 @@ class Flusher:
         self._stopping = True
         self._wake.set()
 
-    async def make_room(self) -> None:
-        """Wait until the buffer may take another group; wakes the flush when it is full."""
-        while self._is_full():
+    def admit(self, events: int) -> None:
+        """Raises Overloaded when so many more events, each perhaps a cell, might be too many for the buffer."""
+        if self._appender.buffer.cell_count + events > self._settings.max_cells:
             self._wake.set()
-            async with self._flushed:
-                await self._flushed.wait()
-
-    def _is_full(self) -> bool:
-        buffer = self._appender.buffer
-        return (
-            buffer.cell_count >= self._settings.max_cells or buffer.event_count >= self._settings.max_events
-        )
+            raise Overloaded(
+                "events come faster than they can be added to the rollups; send the same request again later",
+                retry_after_s=min(max(self._took_seconds, _MIN_DELAY_S), _MAX_DELAY_S),
+            )
 
     def note_arrival(self) -> None:
-        """Something was journaled: from now on it waits for a flush."""
+        """Something was journaled, and waits for a flush from now on; one is due at once when there is much."""
         if self.oldest_unapplied_at is None:
             self.oldest_unapplied_at = self._clock.monotonic()
+        if self._appender.buffer.cell_count >= self._settings.due_cells:
+            self._wake.set()
 
     async def flush(self) -> None:
         """Move everything up to the cut. What the server refused for certain is tried again until it gets in."""
@@ -84,8 +84,6 @@ class Flusher:
             return
         started, to_seq = self._clock.monotonic(), log.cut
         taken, self._appender.buffer = self._appender.buffer, Buffer()
-        async with self._flushed:
-            self._flushed.notify_all()
         rows = await asyncio.to_thread(taken.rows)
         while not await self._try(rows, to_seq):  # noqa: ASYNC110  nothing tells when to try again
             await asyncio.sleep(self._settings.interval_seconds)

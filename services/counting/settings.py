@@ -25,8 +25,8 @@ class FlushSettings(BaseModel, frozen=True, extra="forbid"):
 
     interval_seconds: float = Field(1.0, gt=0, le=30, description="between two flushes")
     max_interval_seconds: float = Field(30.0, gt=0, le=300, description="between two flushes under load")
-    max_cells: int = Field(100_000, ge=1, description="cells in the buffer that start a flush at once")
-    max_events: int = Field(5_000_000, ge=1, description="events in the buffer that start a flush at once")
+    due_cells: int = Field(100_000, ge=1, description="cells in the buffer that start a flush at once")
+    max_cells: int = Field(200_000, ge=1, description="cells in the buffer beyond which entries are refused")
     statement_cells: int = Field(5_000, ge=1, description="cells in one statement of a flush")
     timeout_seconds: float = Field(9.0, gt=0, description="after which a flush is in doubt")
 

@@ -65,8 +65,9 @@ class Shard:
 
         Raises Overloaded when too many wait, and Unavailable while there is no log.
         """
-        if self._log is None:
+        if self._log is None or self._flusher is None:
             raise Unavailable(f"shard {self.name} cannot reach Postgres; send the same request again")
+        self._flusher.admit(self._queue.event_count + sum(len(entry.events) for entry in entries))
         return await asyncio.gather(*self._queue.put(entries))
 
     @property
@@ -155,14 +156,13 @@ class Shard:
 
     async def _append_groups(self, appender: Appender, flusher: Flusher) -> None:
         while True:
-            await flusher.make_room()
             group = await self._queue.take_group()
-            flusher.note_arrival()
             try:
                 await appender.append(group)
             except BaseException:
                 self._queue.put_back(group)
                 raise
+            flusher.note_arrival()
 
     async def _keep_alive(self, log: Log) -> None:
         while True:
