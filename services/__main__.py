@@ -1,8 +1,9 @@
-"""`python -m services [all | NAME…]`: run services in the foreground until Ctrl-C or SIGTERM."""
+"""`python -m services [all | NAME…]` is `tally up`: run services in the foreground until Ctrl-C or SIGTERM."""
 
 import sys
 
-from services.cli.up import run
+from services.cli.app import main
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:] or ["all"]))
+    sys.argv[1:1] = ["up"]
+    main()

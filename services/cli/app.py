@@ -3,6 +3,7 @@
 What a command needs is imported when it runs: `tally count` should not wait for the servers' libraries.
 """
 
+import os
 import re
 import sys
 from importlib.metadata import version
@@ -54,6 +55,8 @@ Type = Annotated[str, typer.Option("--type", metavar="TYPE", help="What happened
 
 def main() -> None:
     """Run the command line and exit."""
+    # Else gRPC's core prints notes of its own, for example of connections that a stopping server ends.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         make_app()()
     except Failure as failure:

@@ -1,13 +1,14 @@
 """Services in processes of their own, to be killed and frozen."""
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,11 +99,17 @@ async def _until_serving(process: "subprocess.Popen[bytes]", address: str, name:
     await eventually(is_serving, 30.0)
 
 
+# Below what the kernel gives to outgoing connections, and apart from those of other test processes: nobody takes
+# the port between now and the start of the service.
+_PORTS = itertools.count(10_000 + os.getpid() % 200 * 100)
+
+
 def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    for port in _PORTS:
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("count never ends")
 
 
 async def stop(process: ServiceProcess) -> None:
