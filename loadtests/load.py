@@ -3,6 +3,8 @@
 import argparse
 import signal
 import sys
+import tempfile
+from pathlib import Path
 from types import FrameType
 
 import gevent
@@ -19,7 +21,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _exit)  # so that SIGTERM too ends the stack in order
     print("Starting a throw-away Tally …", flush=True)
     try:
-        with open_stack() as address:
+        with (
+            tempfile.TemporaryDirectory(prefix="tally-load-") as folder,
+            open_stack(Path(folder), Path(folder) / "tally.log") as address,
+        ):
             print(f"{arguments.users} users for {arguments.seconds:g} s on {address} …", flush=True)
             return run_load(address, arguments.users, arguments.seconds)
     except TallyError as error:

@@ -1,11 +1,11 @@
-"""A throw-away Tally: every service in a child process, on a free port, its data gone at the end.
+"""A throw-away Tally: every service in a child process, on a free port and on stores that end with it.
 
-    with open_stack() as address:  # "127.0.0.1:41233"
+    with open_stack(folder, folder / "tally.log") as address:  # "127.0.0.1:41233"
         ...
 
-It blocks, so open it outside of an event loop. The child ends with this process however that ends; the
-folder stays behind only after kill -9. What is set in the environment holds for the child too, except where
-it listens and which stores it has: those are always its own.
+It blocks, so open it outside of an event loop. The child ends with this process however that ends. What is set in the
+environment holds for the child too, except where it listens and which stores it has: those are always its own, lest a
+DSN of the caller's leads to counts that matter.
 """
 
 import os
@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,28 +30,30 @@ _OWN = ("TALLY_SERVER__ADDRESS", "TALLY_DATA_DIR", "TALLY_POSTGRES__DSN", "TALLY
 
 
 @contextmanager
-def open_stack() -> Iterator[str]:
-    """Yields `host:port` once every service is serving. Raises NotReady, with the end of the child's log."""
-    with tempfile.TemporaryDirectory(prefix="tally-load-") as made:
-        folder, address = Path(made), f"127.0.0.1:{_free_port()}"
-        child = _start(folder, address)
-        try:
-            _wait_until_serving(child, address, folder / "tally.log")
-            yield address
-        finally:
-            _stop(child)
+def open_stack(folder: Path, log: Path) -> Iterator[str]:
+    """Yields `host:port` once every service is serving. Raises NotReady, with the end of `log`.
+
+    The data go to `folder` and all output to a new `log`; both are the caller's, who removes them.
+    """
+    address = f"127.0.0.1:{_free_port()}"
+    child = _start(folder.absolute(), log, address)
+    try:
+        _wait_until_serving(child, address, log)
+        yield address
+    finally:
+        _stop(child)
 
 
-def _start(folder: Path, address: str) -> subprocess.Popen[bytes]:
+def _start(folder: Path, log: Path, address: str) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if name not in _OWN}
     environment |= {"TALLY_SERVER__ADDRESS": address, "TALLY_DATA_DIR": str(folder / "data")}
     follow = [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(int(signal.SIGTERM)), "self"]
-    with (folder / "tally.log").open("wb") as log:
+    with log.open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - constants and paths of our own
             [*follow, str(folder), sys.executable, "-m", "services", "all"],
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=output,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops it in order
             env=environment,
         )

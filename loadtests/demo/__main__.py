@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from loadtests.demo.events import Events, cut, make_events
 from loadtests.demo.oracle import Oracle, make_oracle
 from loadtests.demo.replay import replay, wait_for_flush
 from loadtests.demo.rises import find_rises
-from loadtests.demo.stack import open_stack
+from loadtests.stack import open_stack
 from tally.client import Client, TallyError
 
 FILE = Path(__file__).parents[1] / "data" / "youtube_trending_us_2017.csv"
@@ -32,10 +33,23 @@ def main(file: Path = FILE) -> int:
     console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
     data_dir = Path(os.environ.get("TALLY_DATA_DIR", ".tally"))
     log = data_dir / "demo.log"
-    log.unlink(missing_ok=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: what was started is stopped
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        return asyncio.run(_run(console, file, data_dir, log))
-    except (KeyboardInterrupt, asyncio.CancelledError):
+        dataset = read_dataset(file)
+        rises = list(find_rises(dataset.rows))
+        oracle = make_oracle((row.video_id for row in dataset.rows), rises)
+        events = make_events(rises)
+        report.show_dataset(console, dataset, oracle, file.name)
+        console.print(f"Starting a stack of its own; its log is {log}")
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(prefix="demo-", dir=data_dir, ignore_cleanup_errors=True) as folder,
+            open_stack(Path(folder), log) as address,
+        ):
+            exact = asyncio.run(_run(console, address, dataset, oracle, events))
+        return 0 if exact else _FAILED
+    except KeyboardInterrupt:
         return _fail("stopped before the end; nothing is left of the stack", _STOPPED)
     except NotReady as error:
         return _fail(error.message, _FAILED)
@@ -45,19 +59,9 @@ def main(file: Path = FILE) -> int:
         return _fail(str(error), _FAILED)
 
 
-async def _run(console: Console, file: Path, data_dir: Path, log: Path) -> int:
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: what was started is stopped
-        loop.add_signal_handler(number, lambda: task and task.cancel())
-    dataset = read_dataset(file)
-    rises = list(find_rises(dataset.rows))
-    oracle = make_oracle((row.video_id for row in dataset.rows), rises)
-    events = make_events(rises)
-    report.show_dataset(console, dataset, oracle, file.name)
-    console.print(f"Starting a stack of its own; its log is {log}")
-    async with open_stack(data_dir, log) as address, Client(address) as client:
-        exact = await _replay_and_check(console, client, dataset, oracle, events)
-    return 0 if exact else 1
+async def _run(console: Console, address: str, dataset: Dataset, oracle: Oracle, events: Events) -> bool:
+    async with Client(address) as client:
+        return await _replay_and_check(console, client, dataset, oracle, events)
 
 
 async def _replay_and_check(
