@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from services.settings import Settings
 
@@ -22,22 +21,18 @@ def settings_table() -> str:
     """The page `docs/settings.md`."""
     rows = (
         f"| `{name}` | {_shown(default)} | {description} |"
-        for name, default, description in _list_settings(Settings, Settings(), "TALLY_")
+        for name, default, description in _list_settings(Settings, "TALLY_")
     )
     return _HEAD + "\n".join(rows) + "\n"
 
 
-def _list_settings(model: type[BaseModel], values: BaseModel, prefix: str) -> Iterator[tuple[str, Any, str]]:
+def _list_settings(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any, str]]:
     for name, field in model.model_fields.items():
-        value, variable = getattr(values, name), f"{prefix}{name.upper()}"
-        if isinstance(value, BaseModel):
-            yield from _list_settings(type(value), value, f"{variable}__")
+        default, variable = field.get_default(call_default_factory=True), f"{prefix}{name.upper()}"
+        if isinstance(default, BaseModel):
+            yield from _list_settings(type(default), f"{variable}__")
         else:
-            yield variable, field.get_default(call_default_factory=True), _described(field)
-
-
-def _described(field: FieldInfo) -> str:
-    return (field.description or "").strip().rstrip(".")
+            yield variable, default, field.description or ""
 
 
 def _shown(default: Any) -> str:

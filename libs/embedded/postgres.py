@@ -28,31 +28,31 @@ SOCKET = f".s.PGSQL.{PORT}"
 KILL_SECONDS = 10.0
 
 
-class EmbeddedPostgresSettings(BaseModel, frozen=True):
+class EmbeddedPostgresSettings(BaseModel, frozen=True, extra="forbid"):
     """The Postgres that Tally starts itself."""
 
-    shared_buffers_mb: int = Field(256, ge=16, le=65_536, description="Memory for pages, in MB.")
+    shared_buffers_mb: int = Field(256, ge=16, le=65_536, description="memory for pages")
     max_wal_size_mb: int = Field(
-        8192, ge=64, le=1_048_576, description="Write-ahead log that makes a checkpoint due, in MB of disk."
+        8192, ge=64, le=1_048_576, description="write-ahead log that makes a checkpoint due"
     )
     checkpoint_timeout_seconds: int = Field(
-        900, ge=30, le=86_400, description="The longest time between two checkpoints, in seconds."
+        900, ge=30, le=86_400, description="longest time between two checkpoints"
     )
-    max_connections: int = Field(100, ge=20, le=10_000, description="Connections that may be open at once.")
+    max_connections: int = Field(100, ge=20, le=10_000, description="connections that may be open at once")
     initdb_timeout_seconds: float = Field(
-        120, gt=0, le=3600, description="How long making a new data folder may take, in seconds."
+        120, gt=0, le=3600, description="how long making a new data folder may take"
     )
     start_timeout_seconds: float = Field(
         300,
         gt=0,
         le=3600,
-        description="How long a start may take, recovery after a crash included, in seconds.",
+        description="how long a start may take, recovery after a crash included",
     )
     stop_timeout_seconds: float = Field(
         60,
         gt=0,
         le=3600,
-        description="How long the last checkpoint may take before the server is killed, in seconds.",
+        description="how long the last checkpoint may take before the server is killed",
     )
 
 

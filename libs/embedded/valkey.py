@@ -23,17 +23,15 @@ PROGRAM = "valkey-server"
 KILL_SECONDS = 10.0
 
 
-class EmbeddedValkeySettings(BaseModel, frozen=True):
+class EmbeddedValkeySettings(BaseModel, frozen=True, extra="forbid"):
     """The Valkey that Tally starts itself."""
 
     max_memory_mb: int = Field(
-        256, ge=8, le=1_048_576, description="Memory for keys, in MB; beyond it the least recently used go."
+        256, ge=8, le=1_048_576, description="memory for keys; beyond it the least recently used go"
     )
-    start_timeout_seconds: float = Field(
-        30, gt=0, le=3600, description="How long a start may take, in seconds."
-    )
+    start_timeout_seconds: float = Field(30, gt=0, le=3600, description="how long a start may take")
     stop_timeout_seconds: float = Field(
-        10, gt=0, le=3600, description="How long a stop may take before the server is killed, in seconds."
+        10, gt=0, le=3600, description="how long a stop may take before the server is killed"
     )
 
 

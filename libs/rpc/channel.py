@@ -9,20 +9,20 @@ from pydantic import BaseModel, Field
 class ChannelSettings(BaseModel, frozen=True, extra="forbid"):
     """How a service reaches another one."""
 
-    max_message_mib: int = Field(9, ge=1, le=64, description="Largest message sent or received, in MiB.")
-    max_attempts: int = Field(4, ge=2, le=5, description="Attempts of a call that meets UNAVAILABLE.")
+    max_message_mib: int = Field(9, ge=1, le=64, description="largest message sent or received")
+    max_attempts: int = Field(4, ge=2, le=5, description="attempts of a call that meets UNAVAILABLE")
     initial_backoff_seconds: float = Field(
-        0.05, ge=0.001, le=10, description="Longest wait before the first retry."
+        0.05, ge=0.001, le=10, description="longest wait before the first retry"
     )
-    max_backoff_seconds: float = Field(1.0, ge=0.001, le=60, description="Longest wait before any retry.")
-    keepalive_seconds: float = Field(30.0, ge=5, description="An idle connection is probed this often.")
+    max_backoff_seconds: float = Field(1.0, ge=0.001, le=60, description="longest wait before any retry")
+    keepalive_seconds: float = Field(30.0, ge=5, description="time after which an idle connection is probed")
     keepalive_timeout_seconds: float = Field(
-        5.0, gt=0, description="A probe without answer ends the connection."
+        5.0, gt=0, description="time without an answer to a probe that ends the connection"
     )
-    connect_timeout_seconds: float = Field(5.0, ge=0.1, description="Longest attempt to connect.")
-    reconnect_max_seconds: float = Field(2.0, ge=0.1, description="Longest wait between attempts to connect.")
+    connect_timeout_seconds: float = Field(5.0, ge=0.1, description="longest attempt to connect")
+    reconnect_max_seconds: float = Field(2.0, ge=0.1, description="longest wait between attempts to connect")
     health_service: str | None = Field(
-        None, description="Use only servers that report this service as serving; unset: any server."
+        None, description="use only servers that report this service as serving; unset: any server"
     )
 
 

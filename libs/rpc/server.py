@@ -24,32 +24,32 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     address: str = Field(
         "127.0.0.1:50051",
         pattern=r"^(unix:.+|\S+:\d{1,5})$",
-        description="Where to listen: `host:port`, `[v6]:port` or `unix:path`; port 0 takes a free one.",
+        description="where to listen: `host:port`, `[v6]:port` or `unix:path`; port 0 takes a free one",
     )
     max_message_mib: int = Field(
-        9, ge=1, le=64, description="Largest message in MiB, a little above that of a request."
+        9, ge=1, le=64, description="largest message, a little above that of a request"
     )
     max_concurrent_rpcs: int = Field(
-        2048, ge=1, description="Calls beyond this many at once are refused, but not health checks."
+        2048, ge=1, description="calls at once beyond which more are refused, but not health checks"
     )
     default_deadline_seconds: float = Field(
-        30.0, gt=0, le=3600, description="Deadline of a call that comes without one."
+        30.0, gt=0, le=3600, description="deadline of a call that comes without one"
     )
     default_stream_deadline_seconds: float = Field(
-        3600.0, gt=0, description="Deadline of a stream that comes without one."
+        3600.0, gt=0, description="deadline of a stream that comes without one"
     )
     drain_delay_seconds: float = Field(
-        0.0, ge=0, le=300, description="Time between saying NOT_SERVING and refusing calls, for balancers."
+        0.0, ge=0, le=300, description="time between saying NOT_SERVING and refusing calls, for balancers"
     )
     grace_seconds: float = Field(
-        10.0, ge=0, le=300, description="Time that calls under way have to end when the server stops."
+        10.0, ge=0, le=300, description="time that calls under way have to end when the server stops"
     )
-    keepalive_seconds: float = Field(60.0, ge=5, description="An idle connection is probed this often.")
+    keepalive_seconds: float = Field(60.0, ge=5, description="time after which an idle connection is probed")
     keepalive_timeout_seconds: float = Field(
-        10.0, gt=0, description="A probe without answer ends the connection."
+        10.0, gt=0, description="time without an answer to a probe that ends the connection"
     )
     min_client_ping_seconds: float = Field(
-        5.0, ge=0, description="A client that probes more often than this is disconnected."
+        5.0, ge=0, description="time between two probes of a client below which it is disconnected"
     )
 
 

@@ -17,10 +17,10 @@ class LogSettings(BaseModel, frozen=True, extra="forbid"):
     """What is logged, and in which form."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Least severe level that is logged."
+        "INFO", description="least severe level that is logged"
     )
     format: Literal["auto", "json", "text"] = Field(
-        "auto", description="One JSON object a line, or text for people; auto: text on a terminal."
+        "auto", description="one JSON object a line, or text for people; auto: text on a terminal"
     )
 
 

@@ -16,31 +16,35 @@ class JournalSettings(BaseModel, frozen=True, extra="forbid"):
     max_waiting_bytes: int = Field(
         64 * 1024 * 1024, ge=1, description="bytes that may wait before more are refused"
     )
-    insert_timeout_seconds: float = Field(5.0, gt=0, description="after which an insert is in doubt")
+    insert_timeout_seconds: float = Field(
+        5.0, gt=0, description="how long an insert may take before it is in doubt"
+    )
     partitions_ahead_hours: int = Field(48, ge=24, description="how far ahead journal partitions are made")
 
 
 class FlushSettings(BaseModel, frozen=True, extra="forbid"):
     """The way from the buffer to the rollups."""
 
-    interval_seconds: float = Field(1.0, gt=0, le=30, description="between two flushes")
-    max_interval_seconds: float = Field(30.0, gt=0, le=300, description="between two flushes under load")
+    interval_seconds: float = Field(1.0, gt=0, le=30, description="time between two flushes")
+    max_interval_seconds: float = Field(
+        30.0, gt=0, le=300, description="longest time between two flushes, under load"
+    )
     due_cells: int = Field(100_000, ge=1, description="cells in the buffer that start a flush at once")
     max_cells: int = Field(200_000, ge=1, description="cells in the buffer beyond which entries are refused")
     statement_cells: int = Field(5_000, ge=1, description="cells in one statement of a flush")
-    timeout_seconds: float = Field(9.0, gt=0, description="after which a flush is in doubt")
+    timeout_seconds: float = Field(9.0, gt=0, description="how long a flush may take before it is in doubt")
 
 
 class RecoverySettings(BaseModel, frozen=True, extra="forbid"):
     """Taking over from shards that died."""
 
-    heartbeat_seconds: float = Field(1.0, gt=0, description="between two heartbeats of a log")
+    heartbeat_seconds: float = Field(1.0, gt=0, description="time between two heartbeats of a log")
     takeover_seconds: float = Field(
-        10.0, gt=0, description="without a heartbeat until others take a log over"
+        10.0, gt=0, description="time without a heartbeat after which others take a log over"
     )
     piece_events: int = Field(100_000, ge=1, description="events that recovery applies in one transaction")
     transaction_timeout_seconds: float = Field(
-        8.0, gt=0, description="the longest transaction of a shard; below the takeover time"
+        8.0, gt=0, description="longest transaction of a shard; below the takeover time"
     )
 
     @model_validator(mode="after")

@@ -17,13 +17,13 @@ class SenderSettings(BaseModel, frozen=True, extra="forbid"):
         64 * 1024 * 1024, ge=1, description="bytes that may wait before more are refused"
     )
     attempt_timeout_seconds: float = Field(
-        3.0, gt=0, description="of one call, after which the next shard is tried"
+        3.0, gt=0, description="how long a call may take before the next shard is tried"
     )
     breaker_failures: int = Field(
         5, ge=1, description="calls that fail in a row until the shard is left alone"
     )
     breaker_reset_seconds: float = Field(
-        1.0, gt=0, description="until a shard that was left alone is tried again"
+        1.0, gt=0, description="how long a shard is left alone before it is tried again"
     )
 
 
