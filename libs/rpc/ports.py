@@ -1,4 +1,4 @@
-"""Who has a port."""
+"""Who has a port, and what to say when a server cannot listen."""
 
 import os
 import socket
@@ -11,8 +11,11 @@ from libs.domain.errors import NotReady
 def check_free(address: str) -> None:
     """Raise NotReady when another socket listens at `host:port`, with the process that has it.
 
-    gRPC would notice too, but it writes the reason to stderr and raises an error that does not say it.
+    gRPC would notice too, but it writes the reason to stderr and raises an error that does not say it. Of a unix
+    socket nothing can be told before: gRPC takes the path over from whoever had it.
     """
+    if _is_unix(address):
+        return
     host, _, port = address.rpartition(":")
     for family, kind, protocol, _, place in _places(host.strip("[]"), int(port), address):
         with socket.socket(family, kind, protocol) as probe:
@@ -26,8 +29,8 @@ def check_free(address: str) -> None:
 
 def taken(address: str, error: Exception) -> NotReady:
     """The error that says why nothing can listen at `address`."""
-    port = int(address.rpartition(":")[2])
-    holder = holder_of(port)
+    port = address.rpartition(":")[2]
+    holder = None if _is_unix(address) else holder_of(int(port))
     if holder is None:
         return NotReady(f"cannot listen on {address}: {error}")
     return NotReady(
@@ -45,6 +48,10 @@ def holder_of(port: int) -> str | None:
         if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
             return _named(connection.pid)
     return None
+
+
+def _is_unix(address: str) -> bool:
+    return address.startswith("unix:")
 
 
 def _named(pid: int | None) -> str:

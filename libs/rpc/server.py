@@ -119,15 +119,12 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
 
 
 def _bind(server: grpc.aio.Server, address: str) -> str:
-    if address.startswith("unix:"):
-        server.add_insecure_port(address)
-        return address
     ports.check_free(address)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:  # taken between the check and now
         raise ports.taken(address, error) from error
-    return f"{address.rpartition(':')[0]}:{port}"
+    return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
 
 async def _leave(

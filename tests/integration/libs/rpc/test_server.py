@@ -116,6 +116,13 @@ async def test_a_server_listens_on_a_unix_socket_too(tmp_path: Path) -> None:
         await append(channel, timeout=5)
 
 
+async def test_a_unix_socket_in_no_folder_is_not_ready(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/missing/tally.sock"
+    with pytest.raises(NotReady, match=f"cannot listen on {address}"):
+        async with open_server(ServerSettings(address=address), []):
+            pass
+
+
 async def test_two_servers_never_share_a_port() -> None:
     async with open_server(ANY_PORT, []) as first:
         with pytest.raises(NotReady, match="this process itself"):
