@@ -1,6 +1,5 @@
 """Time as the code sees it: injected, so that a test can turn it."""
 
-import time
 from typing import Protocol
 
 
@@ -14,13 +13,3 @@ class Clock(Protocol):
     def now_us(self) -> int:
         """Microseconds since 1970-01-01 UTC."""
         ...
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def now_us(self) -> int:
-        return time.time_ns() // 1_000

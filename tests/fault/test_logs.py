@@ -6,7 +6,6 @@ import datetime as dt
 import asyncpg
 import pytest
 
-from libs.domain.clock import SystemClock
 from libs.domain.horizon import AHEAD_MS, HORIZON_MS
 from libs.domain.request_id import make_request_id, time_ms_of
 from libs.stores.postgres import PostgresSettings
@@ -18,6 +17,7 @@ from services.counting.journal import Journal
 from services.counting.log import open_log
 from services.counting.metrics import Metrics
 from services.counting.settings import JournalSettings
+from tests.support.clock import Clock
 from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually
 from tests.support.proof import assert_exact, open_proof, rolled_up, states
@@ -43,9 +43,7 @@ async def test_a_group_answered_by_a_closed_log_is_not_acknowledged(dsn: str) ->
         await connection.execute("update log set state = 'closed'")
         queue = Queue(JournalSettings())
         outcomes = queue.put([as_entry(entry) for entry in cut_request(COUNTS)])
-        appender = Appender(
-            log, Journal(log.inserts, log.log_id, 5.0), Buffer(), SystemClock(), OFF, Metrics(OFF)
-        )
+        appender = Appender(log, Journal(log.inserts, log.log_id, 5.0), Buffer(), Clock(), OFF, Metrics(OFF))
         group = await queue.take_group()
         with pytest.raises(LogClosed):
             await appender.append(group)

@@ -7,19 +7,7 @@ import pytest
 
 from libs.domain.errors import InvalidRequest, Unavailable, Violation
 from libs.rpc.breaker import Breaker, BreakerState
-
-
-class Clock:
-    """A clock that a test turns."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def now_us(self) -> int:
-        return int(self.seconds * 1_000_000)
+from tests.support.clock import Clock
 
 
 class Target:

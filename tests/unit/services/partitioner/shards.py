@@ -1,23 +1,10 @@
-"""Shards that do what a test says, and time that it turns."""
+"""Shards that do what a test says."""
 
 import asyncio
 from collections.abc import Sequence
 
 from libs.domain.errors import TallyError
 from tally.counting.v1.counting_pb2 import OUTCOME_JOURNALED, Entry, Outcome
-
-
-class Clock:
-    """A clock that a test turns."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def now_us(self) -> int:
-        return int(self.seconds * 1_000_000)
 
 
 class Shard:
@@ -31,7 +18,7 @@ class Shard:
     def entries(self) -> list[Entry]:
         return [entry for entries in self.sends for entry in entries]
 
-    def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002  Sender's
+    def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Sender's
         self.sends.append(list(entries))
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         futures: list[asyncio.Future[Outcome]] = []

@@ -12,8 +12,8 @@ from libs.telemetry.setup import OFF
 from services.partitioner.ingest import Ingest
 from tally.counting.v1 import counting_pb2 as pb
 from tally.ingest.v1.ingest_pb2 import EventColumns
+from tests.support.clock import Clock
 from tests.unit.libs.domain.batches import Row, batch_of, rows_of
-from tests.unit.services.partitioner.shards import Clock
 
 ID = make_request_id(1_800_000_000_000)
 ROWS = [Row(f"video {n % 13}", "view", value=float(n)) for n in range(60)]

@@ -13,7 +13,8 @@ from tally.counting.v1.counting_pb2 import (
     OUTCOME_JOURNALED,
     OUTCOME_UNAVAILABLE,
 )
-from tests.unit.services.partitioner.shards import Clock, Shard, entry
+from tests.support.clock import Clock
+from tests.unit.services.partitioner.shards import Shard, entry
 
 PARTITIONS = 8
 AWAY = Unavailable("away")

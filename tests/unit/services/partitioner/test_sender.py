@@ -17,7 +17,8 @@ from tally.counting.v1.counting_pb2 import (
     AppendResponse,
     Outcome,
 )
-from tests.unit.services.partitioner.shards import Clock, entry
+from tests.support.clock import Clock
+from tests.unit.services.partitioner.shards import entry
 
 SETTINGS = SenderSettings(max_call_entries=3, max_call_bytes=100, max_waiting_bytes=1000, breaker_failures=2)
 SOON = 1010.0
