@@ -42,4 +42,4 @@ def _shown(default: Any) -> str:
 
 
 if __name__ == "__main__":
-    print(settings_table(), end="")  # noqa: T201  this is what it is for
+    print(settings_table(), end="")  # noqa: T201 - this is what it is for

@@ -75,7 +75,7 @@ class Cell:
 
 def _held(bound: float | None) -> float:
     """A bound of a cell that has values."""
-    assert bound is not None  # noqa: S101  value_count > 0 says that it is there
+    assert bound is not None  # noqa: S101 - value_count > 0 says that it is there
     return bound
 
 

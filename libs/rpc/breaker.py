@@ -17,7 +17,7 @@ from libs.domain.errors import Unavailable
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
 
-_log = structlog.get_logger(__name__)
+_LOGGER = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -130,7 +130,7 @@ def reporter(telemetry: Telemetry) -> OnChange:
     transitions = catalogue.counter(telemetry.meter, catalogue.BREAKER_TRANSITIONS)
 
     def report(name: str, old: BreakerState, new: BreakerState) -> None:
-        log = _log.info if new is BreakerState.CLOSED else _log.warning
+        log = _LOGGER.info if new is BreakerState.CLOSED else _LOGGER.warning
         log("circuit breaker changed", breaker=name, old=old.value, new=new.value)
         transitions.add(1, {"breaker": name, "state": new.value})
 

@@ -31,7 +31,7 @@ from libs.rpc.status import abort_details
 from libs.rpc.stopping import Stopped, Stopping
 from libs.rpc.tracing import ServerTracing
 
-_log = structlog.get_logger(__name__)
+_LOGGER = structlog.get_logger(__name__)
 
 _RETRY_AFTER_S = 1.0
 
@@ -179,7 +179,7 @@ def _told(error: BaseException) -> TallyError:
 def _internal(error: BaseException) -> TallyError:
     """An error that keeps the exception's text from the caller, who gets an id to ask for it in the log."""
     error_id = uuid.uuid4().hex
-    _log.error("unexpected exception", error_id=error_id, exc_info=error)
+    _LOGGER.error("unexpected exception", error_id=error_id, exc_info=error)
     trace.get_current_span().record_exception(error)
     return TallyError(
         f"internal error; the server's log has it as {error_id}", metadata={"error_id": error_id}

@@ -60,7 +60,7 @@ def main() -> None:
     try:
         make_app()()
     except Failure as failure:
-        print(f"tally: {failure.message}", file=sys.stderr)  # noqa: T201  to whoever started it
+        print(f"tally: {failure.message}", file=sys.stderr)  # noqa: T201 - to whoever started it
         sys.exit(failure.exit_code)
 
 

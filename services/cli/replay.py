@@ -138,7 +138,7 @@ def replay(file: str, address: str, *, skip_bad: bool, resume: str | None, patie
                 _follow(this.run(cut(read_records(text)), sender), progress, binary)
         except KeyboardInterrupt:
             this.failure = Failure(f"interrupted after line {this.totals.last_line}", INTERRUPTED)
-    print(this.totals)  # noqa: T201  what was asked for
+    print(this.totals)  # noqa: T201 - what was asked for
     if this.failure:
         how = (
             f"To go on, run the same again with --resume {replay_id}: what was counted is not counted again."
@@ -175,7 +175,7 @@ def _open(file: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        binary = Path(file).open("rb")  # noqa: SIM115  it is closed below
+        binary = Path(file).open("rb")  # noqa: SIM115 - it is closed below
     except OSError as error:
         raise Failure(f"{file} cannot be read: {error.strerror}") from error
     with binary:

@@ -89,5 +89,5 @@ class Router:
     async def _pause(self, rounds: int, deadline: float) -> None:
         """Full jitter: a random part of a pause that doubles with each round, and never past the deadline."""
         longest = self._settings.round_backoff_seconds * 2 ** (rounds - 1)
-        pause = random.uniform(0, longest)  # noqa: S311  jitter is no secret
+        pause = random.uniform(0, longest)  # noqa: S311 - jitter is no secret
         await asyncio.sleep(min(pause, max(0.0, deadline - self._clock.monotonic())))

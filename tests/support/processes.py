@@ -72,7 +72,7 @@ async def run_service(
     }
     log = folder / f"{name}-{address.rpartition(':')[2]}.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603  our own code
+        process = subprocess.Popen(  # noqa: S603 - our own code
             [sys.executable, "-m", "services", name],
             env={**os.environ, **settings, **(env or {})},
             stdout=output,

@@ -56,7 +56,7 @@ async def test_a_result_and_an_error_are_those_of_the_asynchronous_client(peer: 
             assert client.get_count("v", "like").count == 3
             assert client.process_many([Event("v")] * 5).accepted_count == 5
             with pytest.raises(InvalidRequest):
-                client.get_count("v", start=datetime(2026, 1, 1))  # noqa: DTZ001 (a naive time is the point)
+                client.get_count("v", start=datetime(2026, 1, 1))  # noqa: DTZ001 - a naive time is the point
             peer.turns.append(never_answer)
             with pytest.raises(OutcomeUnknown) as raised:
                 client.count("v", timeout=0.5)

@@ -71,7 +71,7 @@ async def test_a_quantile_of_zero_is_sent_and_an_absent_value_is_none(client: Cl
 
 
 async def test_a_naive_bound_is_refused_by_name(client: Client, peer: Peer) -> None:
-    naive = datetime(2026, 1, 2)  # noqa: DTZ001 (a naive time is the point)
+    naive = datetime(2026, 1, 2)  # noqa: DTZ001 - a naive time is the point
     with pytest.raises(InvalidRequest, match=r"^end: 2026-01-02T00:00:00 has no time zone"):
         await client.get_count("v", end=naive)
     assert not peer.received

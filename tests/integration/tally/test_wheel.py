@@ -36,7 +36,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT / "libs" / "tally", folder / "source", ignore=IGNORED)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run(  # noqa: S603 (no part of it comes from outside)
+    subprocess.run(  # noqa: S603 - no part of it comes from outside
         [*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, folder / "source"],
         check=True,
     )

@@ -100,7 +100,7 @@ def test_a_value_that_is_not_a_number_is_not_taken_for_no_value() -> None:
 
 
 def test_a_naive_time_says_which_event_has_it() -> None:
-    naive = datetime(2026, 1, 2)  # noqa: DTZ001 (a naive time is the point)
+    naive = datetime(2026, 1, 2)  # noqa: DTZ001 - a naive time is the point
     with pytest.raises(ValueError, match=r"^events\[1\].event_time: .* has no time zone"):
         Columns.of([Event("a"), Event("a", event_time=naive)])
 

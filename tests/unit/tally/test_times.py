@@ -10,8 +10,8 @@ from tally.client.times import from_timestamp, to_microseconds, to_timestamp
 
 ZONES = st.integers(min_value=-12 * 60, max_value=14 * 60).map(lambda m: timezone(timedelta(minutes=m)))
 AWARE = st.datetimes(
-    min_value=datetime(1900, 1, 1),  # noqa: DTZ001 (hypothesis adds the zone)
-    max_value=datetime(2200, 1, 1),  # noqa: DTZ001 (hypothesis adds the zone)
+    min_value=datetime(1900, 1, 1),  # noqa: DTZ001 - hypothesis adds the zone
+    max_value=datetime(2200, 1, 1),  # noqa: DTZ001 - hypothesis adds the zone
     timezones=ZONES,
 )
 
@@ -49,6 +49,6 @@ def test_an_answer_is_in_utc() -> None:
 
 def test_a_naive_time_is_refused_with_the_way_to_mend_it() -> None:
     with pytest.raises(ValueError, match=r"^start: 2026-01-02T03:04:05 has no time zone") as raised:
-        to_timestamp(datetime(2026, 1, 2, 3, 4, 5), "start")  # noqa: DTZ001 (a naive time is the point)
+        to_timestamp(datetime(2026, 1, 2, 3, 4, 5), "start")  # noqa: DTZ001 - a naive time is the point
     assert isinstance(raised.value, InvalidRequest)
     assert "replace(tzinfo=UTC)" in str(raised.value)

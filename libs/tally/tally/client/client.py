@@ -1,6 +1,6 @@
 """The asynchronous client: one method for each thing that Tally does."""
 
-# ruff: noqa: ASYNC109 (the service is told the deadline of a call, and asyncio.timeout would keep it here)
+# ruff: noqa: ASYNC109 - the service is told the deadline of a call, and asyncio.timeout would keep it here
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing

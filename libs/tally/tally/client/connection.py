@@ -196,7 +196,7 @@ def _wait_asked_for(error: grpc.aio.AioRpcError) -> float | None:
     delay_s = Details(error).retry_after_s
     if delay_s is None:
         return None
-    return max(delay_s, _MIN_WAIT_S) * random.uniform(1.0, 1.2)  # noqa: S311 (spreads load, hides nothing)
+    return max(delay_s, _MIN_WAIT_S) * random.uniform(1.0, 1.2)  # noqa: S311 - spreads load, hides nothing
 
 
 async def _write_all(
