@@ -20,6 +20,10 @@ class TallyError(Exception):
         self.metadata = dict(metadata or {})
 
 
+MAX_VIOLATIONS = 20
+"""So many violations of a request are told; the others are only counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """One thing that is wrong with a request: the path of the field, and what is allowed there."""

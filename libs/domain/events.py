@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+VIEW = "view"
+"""The event type that CountViewEvent and GetViewsCount speak of."""
 NO_TIME = np.iinfo(np.int64).min
 """In `time_us`: this event has no time of its own."""
 NO_ACTOR = np.iinfo(np.uint16).max

@@ -4,6 +4,8 @@ import math
 import re
 import unicodedata
 
+from libs.domain.function import Function
+
 MAX_EVENTS = 50_000
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 EARLIEST_EVENT_US = 946_684_800_000_000
@@ -11,6 +13,7 @@ EARLIEST_EVENT_US = 946_684_800_000_000
 FUTURE_TOLERANCE_US = 5 * 60 * 1_000_000
 MAX_MAGNITUDE = float(2**53)
 
+_FUNCTIONS = frozenset(Function)
 _EVENT_TYPE = re.compile(r"[a-z0-9_.-]{1,64}", re.ASCII)
 # Nearly every video id is of these characters: one match instead of a look at each of them.
 _PLAIN_VIDEO_ID = re.compile(r"[ -~]{1,128}", re.ASCII)
@@ -46,6 +49,11 @@ def check_actor_id(actor_id: str) -> str | None:
 def check_value(value: float) -> str | None:
     """Finite and within ±2^53, up to which a double holds every integer."""
     return None if math.isfinite(value) and abs(value) <= MAX_MAGNITUDE else VALUE
+
+
+def check_function(number: int) -> str | None:
+    """A number of `Function`, UNSPECIFIED included."""
+    return None if number in _FUNCTIONS else f"is {number}, which is no function of this api"
 
 
 def check_event_time(time_us: int, now_us: int) -> str | None:

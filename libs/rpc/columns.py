@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from libs.domain.errors import InvalidRequest, Violation
+from libs.domain.errors import MAX_VIOLATIONS, InvalidRequest, Violation
 from libs.domain.events import NO_ACTOR, Events
 from tally.ingest.v1.ingest_pb2 import EventColumns
 
@@ -77,7 +77,7 @@ def _index(
                 Violation(
                     f"{path}[{place}]", f"is {index[place]}, and its dictionary has {dictionary_size} entries"
                 )
-                for place in places[:20].tolist()
+                for place in places[:MAX_VIOLATIONS].tolist()
             ],
             total=len(places),
         )

@@ -19,7 +19,6 @@ from libs.domain.errors import TallyError, Violation
 
 DOMAIN = "tally"
 DETAILS_KEY = "grpc-status-details-bin"
-MAX_VIOLATIONS = 20
 
 # The caller of a server whose trailers are over 8 KiB meets RESOURCE_EXHAUSTED instead of the error. The room
 # between is for the headers that gRPC and proxies add.
@@ -91,7 +90,7 @@ def _details(error: TallyError, limit: int) -> Iterator[AnyMessage]:
             error_details_pb2.BadRequest.FieldViolation(
                 field=_cut(violation.field, limit), description=_cut(violation.description, limit)
             )
-            for violation in error.violations[:MAX_VIOLATIONS]
+            for violation in error.violations[: errors.MAX_VIOLATIONS]
         ]
         yield _packed(error_details_pb2.BadRequest(field_violations=violations))
     if isinstance(error, errors.Overloaded):

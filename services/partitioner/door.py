@@ -1,7 +1,6 @@
 """The door: reads requests into events, and refuses what can not or may not be counted.
 
-All violations of a request are counted and the first are told. What is wrong in itself comes before what is out of
-range just now.
+Everything that is wrong with a request is found before any of it is told (`findings`).
 """
 
 import uuid
@@ -12,55 +11,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.domain import rules
 from libs.domain.clock import Clock
-from libs.domain.errors import InvalidRequest, OutOfRange, Violation
+from libs.domain.errors import InvalidRequest
 from libs.domain.events import NO_ACTOR, NO_TIME, Events
-from libs.domain.function import NEEDS_ACTOR, NEEDS_VALUE, Function
+from libs.domain.function import NEEDS_ACTOR, NEEDS_VALUE
 from libs.domain.horizon import is_inside
 from libs.domain.request_id import make_request_id, parse_request_id, time_ms_of
 from libs.rpc.columns import decode
+from services.partitioner.findings import Findings
 from tally.ingest.v1.ingest_pb2 import Event, EventColumns, ProcessEventsRequest
 
-_FUNCTIONS = frozenset(Function)
-_MAX_TOLD = 20
 _HORIZON = (
     "is older than 24 hours or more than 5 minutes ahead of the server's time; not counted by this attempt"
 )
-
-
-class Findings:
-    """What is wrong with one request."""
-
-    def __init__(self) -> None:
-        self._invalid: list[Violation] = []
-        self._invalid_total = 0
-        self._out_of_range: list[Violation] = []
-        self._out_of_range_total = 0
-
-    def note(self, field: str, problem: str | None) -> None:
-        """Note what a rule said of a field, if it said anything."""
-        if problem is not None:
-            self._invalid_total += 1
-            if len(self._invalid) < _MAX_TOLD:
-                self._invalid.append(Violation(field, problem))
-
-    def note_all(self, error: InvalidRequest) -> None:
-        """Note what somebody else has found."""
-        self._invalid_total += error.total
-        self._invalid.extend(error.violations[: _MAX_TOLD - len(self._invalid)])
-
-    def note_out_of_range(self, field: str, problem: str | None) -> None:
-        """The same for a time that lies outside what is accepted now."""
-        if problem is not None:
-            self._out_of_range_total += 1
-            if len(self._out_of_range) < _MAX_TOLD:
-                self._out_of_range.append(Violation(field, problem))
-
-    def raise_if_any(self, now_us: int) -> None:
-        """Raises InvalidRequest, or else OutOfRange with the server's time."""
-        if self._invalid:
-            raise InvalidRequest(self._invalid, self._invalid_total)
-        if self._out_of_range:
-            raise OutOfRange(self._out_of_range, self._out_of_range_total, server_time_us=now_us)
 
 
 class Door:
@@ -166,9 +128,8 @@ def _check_row(row: Event, path: str, findings: Findings) -> None:
 
 
 def _check_function(row: Event, path: str, findings: Findings) -> None:
-    if int(row.function) not in _FUNCTIONS:
-        findings.note(f"{path}function", f"is {row.function}, which is no function of this api")
-    elif int(row.function) in NEEDS_VALUE and not row.HasField("value"):
+    findings.note(f"{path}function", rules.check_function(row.function))
+    if int(row.function) in NEEDS_VALUE and not row.HasField("value"):
         findings.note(f"{path}value", rules.NEEDS_VALUE)
     elif int(row.function) in NEEDS_ACTOR and not row.actor_id:
         findings.note(f"{path}actor_id", rules.NEEDS_ACTOR)

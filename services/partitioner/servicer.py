@@ -6,6 +6,7 @@ import xxhash
 from google.protobuf.message import Message
 
 from libs.domain.errors import InvalidRequest, Violation
+from libs.domain.events import VIEW
 from libs.domain.rules import MAX_REQUEST_BYTES
 from libs.rpc.types import ServicerContext
 from services.partitioner.door import Door
@@ -15,8 +16,6 @@ from services.partitioner.stream import answer_stream
 from tally.common.v1.common_pb2 import DURABILITY_JOURNALED
 from tally.ingest.v1 import ingest_pb2 as pb
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceServicer
-
-_VIEW = "view"
 
 
 class IngestServicer(IngestServiceServicer):
@@ -31,7 +30,7 @@ class IngestServicer(IngestServiceServicer):
     async def CountViewEvent(
         self, request: pb.CountViewEventRequest, context: ServicerContext
     ) -> pb.CountViewEventResponse:
-        event = pb.Event(video_id=request.video_id, event_type=_VIEW, actor_id=request.actor_id)
+        event = pb.Event(video_id=request.video_id, event_type=VIEW, actor_id=request.actor_id)
         if request.HasField("event_time"):
             event.event_time.CopyFrom(request.event_time)
         return pb.CountViewEventResponse(receipt=await self._process_one(request, event, ""))

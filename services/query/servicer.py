@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.domain import rules
 from libs.domain.errors import InvalidRequest, Violation
+from libs.domain.events import VIEW
 from libs.domain.function import Function
 from libs.domain.minutes import MinuteRange, range_of
 from libs.rpc.types import ServicerContext
@@ -16,9 +17,6 @@ from services.query.warm import Reading
 from tally.common.v1.common_pb2 import CONSISTENCY_STRONG
 from tally.query.v1 import query_pb2 as pb
 from tally.query.v1.query_pb2_grpc import QueryServiceServicer
-
-_VIEW = "view"
-_FUNCTIONS = frozenset(Function)
 
 
 class QueryServicer(QueryServiceServicer):
@@ -31,7 +29,7 @@ class QueryServicer(QueryServiceServicer):
     async def GetViewsCount(
         self, request: pb.GetViewsCountRequest, context: ServicerContext
     ) -> pb.GetViewsCountResponse:
-        reading = await self._read(request, _VIEW)
+        reading = await self._read(request, VIEW)
         return pb.GetViewsCountResponse(count=reading.cell.count, as_of=_timestamp(reading.as_of_us))
 
     async def GetCount(self, request: pb.GetCountRequest, context: ServicerContext) -> pb.GetCountResponse:
@@ -86,8 +84,8 @@ def _checked_range(
         violations.append(Violation("video_id", problem))
     if problem := rules.check_event_type(event_type):
         violations.append(Violation("event_type", problem))
-    if isinstance(request, pb.GetStatsRequest) and int(request.function) not in _FUNCTIONS:
-        violations.append(Violation("function", f"is {request.function}, which is no function of this api"))
+    if isinstance(request, pb.GetStatsRequest) and (problem := rules.check_function(request.function)):
+        violations.append(Violation("function", problem))
     minutes = MinuteRange()
     try:
         minutes = range_of(_micros(request, "start_time"), _micros(request, "end_time"))

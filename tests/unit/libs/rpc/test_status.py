@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.domain import errors
-from libs.domain.errors import TallyError, Violation
-from libs.rpc.status import CODES, DETAILS_KEY, MAX_VIOLATIONS, abort_details, error_from_rpc
+from libs.domain.errors import MAX_VIOLATIONS, TallyError, Violation
+from libs.rpc.status import CODES, DETAILS_KEY, abort_details, error_from_rpc
 
 VIOLATIONS = [Violation("video_id", "1 to 128 bytes"), Violation("event_type", "1 to 64 of [a-z0-9_.-]")]
 
