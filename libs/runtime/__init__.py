@@ -1,1 +1,1 @@
-"""How a process lives: loops that must not die, signals, start and stop in order."""
+"""What a service is opened with, what it offers, and loops that must not die."""

@@ -1,1 +1,1 @@
-"""Postgres and Valkey: connections, what their errors mean, and the schema."""
+"""Postgres: connections, what the end of a statement means, its clock, and the schema."""
