@@ -4,7 +4,7 @@ import asyncio
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import structlog
@@ -88,36 +88,31 @@ async def open_process(
 async def run_process(
     settings: Settings, names: Sequence[str], report: Report, announce: Callable[[OpenServer], None]
 ) -> None:
-    """Run these services until SIGINT or SIGTERM. Raises LoopDied when one of them cannot go on."""
+    """Run these services until SIGINT or SIGTERM, however far they have come by then.
+
+    Raises LoopDied when one of them cannot go on.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    opening = asyncio.create_task(_serve(settings, names, report, announce, stop))
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    await opening
-
-
-async def _serve(
-    settings: Settings,
-    names: Sequence[str],
-    report: Report,
-    announce: Callable[[OpenServer], None],
-    stop: asyncio.Event,
-) -> None:
-    async with open_process(settings, names, report) as (server, background):
+    async with AsyncExitStack() as stack:
+        opening = asyncio.create_task(stack.enter_async_context(open_process(settings, names, report)))
+        await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not opening.done():
+            opening.cancel()
+            with suppress(asyncio.CancelledError):
+                await opening
+            return
+        server, background = await opening
         announce(server)
         watching = asyncio.create_task(background.watch())
-        stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if stop.is_set():
-            watching.cancel()
-            report("Stopping")
-        else:
+        if not stop.is_set():
             await watching
+        watching.cancel()
+        report("Stopping")
 
 
 async def _open_stores(

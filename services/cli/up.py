@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
 import uvloop
 
 from libs.domain.errors import TallyError
-from libs.rpc.server import OpenServer
 from libs.runtime.background import LoopDied
 from libs.telemetry.logs import set_up_logs
 from services.cli.configuration import read_settings
@@ -16,6 +16,8 @@ from services.cli.failure import OK, REFUSED, USAGE, Failure
 from services.process import check_names, run_process
 from services.registry import ALL
 from services.settings import Settings
+
+_LOGGER = structlog.get_logger(__name__)
 
 _DEFAULT_ADDRESS = "127.0.0.1:50051"
 
@@ -30,10 +32,7 @@ def run(names: Sequence[str]) -> int:
         settings = read_settings()
         set_up_logs(settings.log)
 
-        def announce(server: OpenServer) -> None:
-            _say(_banner(names, settings, server.address))
-
-        uvloop.run(run_process(settings, names, lambda what: _say(f"{what} …"), announce))
+        uvloop.run(_run(names, settings))
     except Failure as failure:
         return _fail(failure.message, failure.exit_code)
     except TallyError as error:
@@ -43,9 +42,27 @@ def run(names: Sequence[str]) -> int:
     return OK
 
 
-def _banner(names: Sequence[str], settings: Settings, address: str) -> str:
-    lines = ["", f"Tally is serving {', '.join(names)}.", "", f"  gRPC   {address}"]
-    if ALL in names and settings.postgres.dsn is None:
+async def _run(names: Sequence[str], settings: Settings) -> None:
+    """Talk to the person who started all of it, or to the log that a single service writes."""
+    if ALL in names:
+        await run_process(
+            settings,
+            names,
+            lambda what: _say(f"{what} …"),
+            lambda server: _say(_banner(settings, server.address)),
+        )
+    else:
+        await run_process(
+            settings,
+            names,
+            _LOGGER.info,
+            lambda server: _LOGGER.info("serving", services=list(names), address=server.address),
+        )
+
+
+def _banner(settings: Settings, address: str) -> str:
+    lines = ["", "Tally is serving.", "", f"  gRPC   {address}"]
+    if settings.postgres.dsn is None:
         lines.append(f"  data   {settings.data_dir.absolute()}")
     tally = _own_command()
     where = "" if address == _DEFAULT_ADDRESS else f" --address {address}"
