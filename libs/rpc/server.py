@@ -1,13 +1,14 @@
 """The one way to open a gRPC server, with health, reflection, interceptors and a graceful end."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]  # it ships no types
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from libs.rpc import health as health_service
 from libs.rpc import ports
@@ -17,13 +18,14 @@ from libs.rpc.stopping import Stopping
 from libs.rpc.tracing import ServerTracing
 from libs.telemetry.setup import OFF, Telemetry
 
+_ADDRESS = re.compile(r"unix:.+|\S+:\d{1,5}")
+
 
 class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     """How a server listens, what it accepts, and how it stops."""
 
     address: str = Field(
         "127.0.0.1:50051",
-        pattern=r"^(unix:.+|\S+:\d{1,5})$",
         description="where to listen: `host:port`, `[v6]:port` or `unix:path`; port 0 takes a free one",
     )
     max_message_mib: int = Field(
@@ -51,6 +53,13 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     min_client_ping_seconds: float = Field(
         5.0, ge=0, description="time between two probes of a client below which it is disconnected"
     )
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, address: str) -> str:
+        if not _ADDRESS.fullmatch(address):
+            raise ValueError("must be host:port, [v6]:port or unix:path")
+        return address
 
 
 @dataclass(frozen=True, slots=True)

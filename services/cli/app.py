@@ -12,11 +12,11 @@ from uuid import UUID
 
 import typer
 
+from libs.domain.rules import MAX_EVENTS
 from services.cli.failure import OK, Failure
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 _ADDRESS = re.compile(r"unix:.+|[^\s/]+:\d{1,5}")
-_MAX_TIMES = 50_000
 
 
 def _check_address(address: str) -> str:
@@ -126,7 +126,7 @@ def up(
 def count(
     video: Video,
     event_type: Type = "view",
-    times: Annotated[int, typer.Option(metavar="N", min=1, max=_MAX_TIMES, help="How many events.")] = 1,
+    times: Annotated[int, typer.Option(metavar="N", min=1, max=MAX_EVENTS, help="How many events.")] = 1,
     request_id: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Of an earlier try without an answer, so that it counts once."),

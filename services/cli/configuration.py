@@ -1,6 +1,8 @@
 """The settings of the environment, or a sentence for each that is wrong."""
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsError
 
 from services.cli.failure import USAGE, Failure
 from services.settings import Settings
@@ -11,11 +13,20 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
+        raise Failure("\n".join(_problem(each) for each in error.errors()), USAGE) from error
+    except SettingsError as error:  # it does not say which variable
         raise Failure(
-            "\n".join(_problem(each["loc"], each["msg"]) for each in error.errors()), USAGE
+            f"{error}. A list is written as JSON: TALLY_PARTITIONER__SHARDS='[\"host:50051\"]'", USAGE
         ) from error
 
 
-def _problem(place: tuple[int | str, ...], message: str) -> str:
-    name = "__".join(str(part) for part in place).upper()
+def _problem(error: ErrorDetails) -> str:
+    name = "__".join(str(part) for part in error["loc"]).upper()
+    match error["type"]:
+        case "extra_forbidden":
+            message = "there is no such setting"
+        case "value_error":  # a check of ours, whose sentence pydantic would begin with words of its own
+            message = str(error["ctx"]["error"])
+        case _:
+            message = error["msg"]
     return f"TALLY_{name}: {message}"
