@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 
 from libs.domain.errors import MAX_VIOLATIONS, InvalidRequest, Violation
 from libs.domain.events import NO_ACTOR, Events
@@ -26,6 +27,15 @@ def encode(events: Events) -> EventColumns:
         event_time_us=b"" if events.time_us is None else events.time_us.astype(_TIME, copy=False).tobytes(),
         value=b"" if events.value is None else events.value.astype(_VALUE, copy=False).tobytes(),
     )
+
+
+def parse(payload: bytes, path: str) -> Events:
+    """Read an entry's payload, a serialized EventColumns. Raises InvalidRequest when it is none, and as `decode`."""
+    try:
+        columns = EventColumns.FromString(payload)
+    except DecodeError as error:
+        raise InvalidRequest([Violation(path, f"is not a well-formed EventColumns ({error})")]) from error
+    return decode(columns, path)
 
 
 def decode(columns: EventColumns, path: str = "columns") -> Events:

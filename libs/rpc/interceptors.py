@@ -14,19 +14,11 @@ from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
 from opentelemetry import trace
 
-from libs.domain.errors import (
-    DeadlineExpired,
-    InvalidRequest,
-    Overloaded,
-    TallyError,
-    Unavailable,
-    Unimplemented,
-    Violation,
-)
+from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable, Unimplemented
 from libs.rpc.deadline import has_passed, set_deadline
+from libs.rpc.parsing import Malformed, parse_or_raise, parse_or_return
 from libs.rpc.status import abort_details
 from libs.rpc.stopping import Stopped, Stopping
 from libs.rpc.tracing import ServerTracing
@@ -90,7 +82,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         answer = self._guarded(answer, self._stream_deadline_s if streaming else self._unary_deadline_s)
         if self._tracing is not None:
             answer = self._tracing.around(method, answer)
-        parse = (_parse_or_raise if handler.request_streaming else _parse_or_return)(
+        parse = (parse_or_raise if handler.request_streaming else parse_or_return)(
             handler.request_deserializer
         )
         return _KINDS[handler.request_streaming, handler.response_streaming](
@@ -103,7 +95,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def answer_or_abort(request: Any, context: Any) -> Any:
             self._concurrent += 1
             try:
-                if request.__class__ is _Malformed:
+                if request.__class__ is Malformed:
                     raise request.error
                 if self._concurrent > self._max_concurrent:
                     raise Overloaded("too many calls at once", retry_after_s=_RETRY_AFTER_S)
@@ -197,47 +189,6 @@ def _writing(behavior: Callable[[Any, Any], Any]) -> Answer:
                 await context.write(response)
 
     return answer
-
-
-class _Malformed:
-    """Stands for a request that does not parse, until there is a call to refuse."""
-
-    def __init__(self, error: InvalidRequest) -> None:
-        self.error = error
-
-
-def _invalid(error: DecodeError) -> InvalidRequest:
-    return InvalidRequest(
-        [Violation("request", f"not a well-formed message, or a string in it is not UTF-8 ({error})")]
-    )
-
-
-def _parse_or_return(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
-    """gRPC parses the one request before the handler's layer begins, so what is wrong is handed in."""
-    if parse is None:
-        return None
-
-    def parse_or_return(data: bytes) -> Any:
-        try:
-            return parse(data)
-        except DecodeError as error:
-            return _Malformed(_invalid(error))
-
-    return parse_or_return
-
-
-def _parse_or_raise(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
-    """gRPC parses the requests of a stream when the handler reads them, so what is wrong is raised there."""
-    if parse is None:
-        return None
-
-    def parse_or_raise(data: bytes) -> Any:
-        try:
-            return parse(data)
-        except DecodeError as error:
-            raise _invalid(error) from error
-
-    return parse_or_raise
 
 
 _KINDS: dict[tuple[bool, bool], Callable[..., Any]] = {

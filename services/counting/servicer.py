@@ -4,13 +4,12 @@ import uuid
 from typing import cast
 
 from libs.domain.errors import InvalidRequest, PartitionCountMismatch, Violation
-from libs.rpc.columns import decode
+from libs.rpc.columns import parse
 from libs.rpc.types import ServicerContext
 from services.counting.entry import Entry
 from services.counting.shard import Shard
 from tally.counting.v1 import counting_pb2 as pb
 from tally.counting.v1.counting_pb2_grpc import CountingServiceServicer
-from tally.ingest.v1.ingest_pb2 import EventColumns
 
 
 class CountingServicer(CountingServiceServicer):
@@ -35,7 +34,7 @@ class CountingServicer(CountingServiceServicer):
             raise InvalidRequest([Violation(f"{path}.request_id", "must be the 16 bytes of a UUID")])
         if entry.partition >= self._partition_count:
             raise InvalidRequest([Violation(f"{path}.partition", f"must be below {self._partition_count}")])
-        events = decode(EventColumns.FromString(entry.payload), f"{path}.payload")
+        events = parse(entry.payload, f"{path}.payload")
         if len(events) != entry.event_count or not entry.event_count:
             raise InvalidRequest(
                 [Violation(f"{path}.event_count", f"must be that of the payload, {len(events)}")]

@@ -4,15 +4,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from libs.domain.cells import Cell, cells_of_events
 from libs.domain.errors import InvalidRequest
 from libs.domain.events import NO_TIME, Events
 from libs.domain.minutes import MINUTE_US, MinuteRange
-from libs.rpc.columns import decode
+from libs.rpc.columns import parse
 from services.query.warm import CELL, Reading, bounds, cell_of
-from tally.ingest.v1.ingest_pb2 import EventColumns
 
 # By number, never by time. No entry is below the floor that its log was opened with.
 _READ = f"""
@@ -41,8 +39,8 @@ async def read_everything(
 def _decoded(entries: Iterable[tuple[bytes, int]]) -> Iterable[tuple[Events, int]]:
     for payload, received_at_us in entries:
         try:
-            yield decode(EventColumns.FromString(payload)), received_at_us
-        except (InvalidRequest, DecodeError):
+            yield parse(payload, "payload"), received_at_us
+        except InvalidRequest:
             continue  # it will become a dead letter, which no answer contains
 
 

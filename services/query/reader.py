@@ -21,18 +21,13 @@ class Reader:
     async def read(self, video_id: str, event_type: str, minutes: MinuteRange, *, is_strong: bool) -> Reading:
         """The aggregate of one video and event type over a range. Raises Unavailable when Postgres is away."""
         with reaching_postgres():
-            return await self._read(video_id, event_type, minutes, is_strong=is_strong)
-
-    async def _read(
-        self, video_id: str, event_type: str, minutes: MinuteRange, *, is_strong: bool
-    ) -> Reading:
-        if is_strong:
-            partition = partition_of(video_id, self._partition_count)
-            return await read_everything(self._pool, video_id, event_type, minutes, partition)
-        if not minutes.is_unbounded:
-            return await read_rollups(self._pool, video_id, event_type, minutes)
-        reading = await self._hot.get(video_id, event_type)
-        if reading is None:
-            reading = await read_rollups(self._pool, video_id, event_type, minutes)
-            await self._hot.put(video_id, event_type, reading)
-        return reading
+            if is_strong:
+                partition = partition_of(video_id, self._partition_count)
+                return await read_everything(self._pool, video_id, event_type, minutes, partition)
+            if not minutes.is_unbounded:
+                return await read_rollups(self._pool, video_id, event_type, minutes)
+            reading = await self._hot.get(video_id, event_type)
+            if reading is None:
+                reading = await read_rollups(self._pool, video_id, event_type, minutes)
+                await self._hot.put(video_id, event_type, reading)
+            return reading

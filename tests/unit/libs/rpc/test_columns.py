@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from libs.domain.errors import InvalidRequest
 from libs.domain.events import NO_TIME, Events
-from libs.rpc.columns import decode, encode
+from libs.rpc.columns import decode, encode, parse
 from tally.ingest.v1.ingest_pb2 import EventColumns
 from tests.unit.libs.domain.batches import MODEST, ROWS, Row, batch_of, rows_of
 
@@ -144,6 +144,14 @@ def test_of_many_indexes_outside_the_first_20_are_told_and_all_are_counted() -> 
 def test_the_path_is_that_of_the_message() -> None:
     (found,) = refusal({"value": b"\0"}, "entries[7].payload").violations
     assert found.field == "entries[7].payload.value"
+
+
+def test_a_payload_that_is_no_message_is_invalid_under_its_path() -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        parse(b"\xff", "entries[7].payload")
+    (found,) = raised.value.violations
+    assert found.field == "entries[7].payload"
+    assert found.description.startswith("is not a well-formed EventColumns")
 
 
 def test_in_the_largest_dictionary_the_number_for_nobody_stays_nobody() -> None:
