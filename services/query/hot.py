@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from libs.domain.cells import Cell
 from libs.domain.clock import Clock
-from libs.domain.errors import Unavailable
+from libs.domain.errors import NotReady, Unavailable
 from libs.rpc.breaker import Breaker
 from services.query.settings import HotSettings
 from services.query.warm import Reading
@@ -87,10 +87,16 @@ def _read(held: bytes) -> Reading:
 
 
 def open_client(url: str, settings: HotSettings) -> "valkey.Redis":
-    """A client that connects when it is first used, and never waits longer than its time-out."""
-    return valkey.from_url(
-        url,
-        socket_timeout=settings.timeout_seconds,
-        socket_connect_timeout=settings.timeout_seconds,
-        retry=Retry(NoBackoff(), 0),  # Postgres has the answer too
-    )
+    """A client that connects when it is first used, and never waits longer than its time-out.
+
+    Raises NotReady when `url` is none that a client can use.
+    """
+    try:
+        return valkey.from_url(
+            url,
+            socket_timeout=settings.timeout_seconds,
+            socket_connect_timeout=settings.timeout_seconds,
+            retry=Retry(NoBackoff(), 0),  # Postgres has the answer too
+        )
+    except ValueError as error:
+        raise NotReady(f"TALLY_VALKEY__URL cannot be used: {error}") from error

@@ -12,9 +12,10 @@ import pytest_asyncio
 import redis.asyncio as valkey
 
 from libs.domain.cells import Cell
+from libs.domain.errors import NotReady
 from libs.rpc.breaker import Breaker
 from services.counting.settings import CountingSettings, FlushSettings
-from services.query.hot import AWAY, Hot
+from services.query.hot import AWAY, Hot, open_client
 from services.query.settings import HotSettings
 from services.query.warm import Reading
 from tally.ingest.v1 import ingest_pb2 as pb
@@ -227,3 +228,8 @@ async def test_a_valkey_that_hangs_delays_a_read_by_its_time_out_and_no_more(
             assert time.monotonic() - started < 5
         finally:
             breakable.thaw()
+
+
+def test_a_url_that_is_none_is_not_ready() -> None:
+    with pytest.raises(NotReady, match="TALLY_VALKEY__URL cannot be used"):
+        open_client("nonsense", HotSettings())
