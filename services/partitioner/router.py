@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import xxhash
 
 from libs.domain.clock import Clock
-from libs.domain.errors import DeadlineExpired, TallyError, Unavailable
+from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
 from libs.domain.placement import place_partitions
 from libs.rpc.deadline import call_timeout
 from services.partitioner.sender import Sender
@@ -82,7 +82,12 @@ class Router:
             by_shard.setdefault(ranked[attempt % len(ranked)], []).append((place, entry))
         sent: list[tuple[int, asyncio.Future[Outcome]]] = []
         for address, placed in by_shard.items():
-            futures = self._senders[address].send([entry for _, entry in placed], deadline)
+            try:
+                futures = self._senders[address].send([entry for _, entry in placed], deadline)
+            except Overloaded:
+                for _, outcome in sent:  # nobody waits for them any more
+                    outcome.cancel()
+                raise
             sent.extend(zip((place for place, _ in placed), futures, strict=True))
         return sent
 

@@ -1,5 +1,7 @@
 """Where entries go when shards take them, are away, or have enough."""
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from tally.counting.v1.counting_pb2 import (
     OUTCOME_DUPLICATE,
     OUTCOME_JOURNALED,
     OUTCOME_UNAVAILABLE,
+    Entry,
+    Outcome,
 )
 from tests.support.clock import Clock
 from tests.unit.services.partitioner.shards import Shard, entry
@@ -85,6 +89,27 @@ async def test_what_another_shard_could_not_do_better_goes_back_to_the_caller(er
         await router_of(*shards).append([entry(0)])
     assert caught.value is error
     assert sum(len(shard.sends) for shard in shards) == 1
+
+
+async def test_what_waits_for_one_shard_is_not_sent_when_another_has_no_room() -> None:
+    waiting: list[asyncio.Future[Any]] = []
+
+    class Waits(Shard):
+        def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Sender's
+            futures = [asyncio.get_running_loop().create_future() for _ in entries]
+            waiting.extend(futures)
+            return futures
+
+    class Full(Shard):
+        def send(self, *_: Any) -> Any:
+            raise Overloaded("full", retry_after_s=1)
+
+    router = router_of(Waits(), Full())
+    # The one that waits is asked first.
+    entries = [entry(router.led_by(f"shard {number}")[0]) for number in (0, 1)]
+    with pytest.raises(Overloaded):
+        await router.append(entries)
+    assert [outcome.cancelled() for outcome in waiting] == [True]
 
 
 async def test_after_the_deadline_no_shard_is_tried() -> None:
