@@ -3,7 +3,11 @@
 import time
 from typing import Any
 
+from libs.domain.errors import NotReady
+
 _NOW = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint"
+_LONGEST_READING_SECONDS = 1.0
+_TRIES = 5
 
 
 class ServerClock:
@@ -19,12 +23,23 @@ class ServerClock:
         self.uncertainty_seconds = float("inf")
 
     async def read(self, connection: Any) -> None:
-        """Take a reading over an asyncpg connection or pool."""
-        asked = time.monotonic()
-        reading_us = await connection.fetchval(_NOW)
-        answered = time.monotonic()
-        self._reading_us, self._taken_at = reading_us, answered
-        self.uncertainty_seconds = answered - asked
+        """Take a reading over an asyncpg connection or pool.
+
+        One that took more than a second is not used: if this process was frozen meanwhile, it is as old as that
+        took. The former reading stays then. Raises NotReady where there is none.
+        """
+        for _ in range(_TRIES):
+            asked = time.monotonic()
+            reading_us = await connection.fetchval(_NOW)
+            answered = time.monotonic()
+            if answered - asked <= _LONGEST_READING_SECONDS:
+                self._reading_us, self._taken_at = reading_us, answered
+                self.uncertainty_seconds = answered - asked
+                return
+        if not self._reading_us:
+            raise NotReady(
+                f"Postgres took more than {_LONGEST_READING_SECONDS:g} s to say what time it is, {_TRIES} times"
+            )
 
     def monotonic(self) -> float:
         return time.monotonic()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from libs.domain.errors import NotReady
 from libs.stores import server_clock
 from libs.stores.server_clock import ServerClock
 
@@ -16,6 +17,7 @@ class Machine:
     def __init__(self) -> None:
         self.seconds = 50.0
         self.way_seconds: Sequence[float] = (0.0, 0.0)
+        self.readings = 0
         self.postgres_ahead_us = POSTGRES_US - 50_000_000
 
     def monotonic(self) -> float:
@@ -26,6 +28,7 @@ class Machine:
         return self.postgres_ahead_us + round(self.seconds * 1_000_000)
 
     async def fetchval(self, _statement: str) -> int:
+        self.readings += 1
         there, back = self.way_seconds
         self.seconds += there
         answer = self.postgres_us
@@ -83,3 +86,33 @@ async def test_a_reading_that_fails_leaves_the_last_one(machine: Machine) -> Non
         await clock.read(Away())
     machine.seconds += 1
     assert clock.now_us() == machine.postgres_us
+
+
+async def test_a_reading_from_before_a_freeze_is_taken_again(machine: Machine) -> None:
+    clock = ServerClock()
+
+    class FrozenOnce:
+        async def fetchval(self, statement: str) -> int:
+            answer = await machine.fetchval(statement)
+            machine.seconds += 300.0 if machine.readings == 1 else 0.0
+            return answer
+
+    await clock.read(FrozenOnce())
+    assert machine.readings == 2
+    assert clock.now_us() == machine.postgres_us
+    assert clock.uncertainty_seconds == 0.0
+
+
+async def test_when_every_reading_takes_too_long_the_former_one_stays(machine: Machine) -> None:
+    clock = ServerClock()
+    await clock.read(machine)
+    machine.way_seconds = (0.0, 1.5)
+    await clock.read(machine)
+    assert clock.now_us() == machine.postgres_us
+    assert clock.uncertainty_seconds == 0.0
+
+
+async def test_without_any_reading_there_is_no_time_to_tell(machine: Machine) -> None:
+    machine.way_seconds = (1.01, 0.0)
+    with pytest.raises(NotReady, match="more than 1 s to say what time it is, 5 times"):
+        await ServerClock().read(machine)
