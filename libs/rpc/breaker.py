@@ -70,11 +70,14 @@ class Breaker:
         """The state as of the last call; an open circuit is half-open only when a probe asks."""
         return BreakerState(self._breaker.current_state)
 
-    async def call(self, function: Callable[[], Awaitable[T]]) -> T:
+    async def call(
+        self, function: Callable[[], Awaitable[T]], *, silent: tuple[type[Exception], ...] = ()
+    ) -> T:
         """What `function` returns or raises. Raises Unavailable without calling it while the circuit is open.
 
-        A cancelled call is neither success nor failure. A call that ends in another state than it began in
-        is not counted: it speaks of the past.
+        A cancelled call is neither success nor failure, and neither is one that raises what is `silent`: what
+        says nothing of the target. A call that ends in another state than it began in is not counted: it
+        speaks of the past.
         """
         self._admit()
         probe = self.state is BreakerState.HALF_OPEN
@@ -82,6 +85,8 @@ class Breaker:
         self._probing = probe
         try:
             result = await function()
+        except silent:
+            raise
         except Exception as error:
             self._report(error, transitions)
             raise

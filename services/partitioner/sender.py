@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from libs.domain.clock import Clock
-from libs.domain.errors import Overloaded, TallyError, Unavailable
+from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
 from libs.rpc.breaker import Breaker
 from services.partitioner.settings import SenderSettings
 from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse, Entry, Outcome
@@ -93,8 +93,10 @@ class Sender:
         request = AppendRequest(partition_count=self._partition_count, entries=[each.entry for each in taken])
         patience = max(each.deadline for each in taken) - self._clock.monotonic()
         timeout_s = max(0.001, min(self._settings.attempt_timeout_seconds, patience))
+        # A caller in a hurry must not close the way to the shard for everybody.
+        silent = (DeadlineExpired,) if timeout_s < self._settings.attempt_timeout_seconds else ()
         try:
-            response = await self._breaker.call(lambda: self._append(request, timeout_s))
+            response = await self._breaker.call(lambda: self._append(request, timeout_s), silent=silent)
             if len(response.outcomes) != len(taken):
                 raise Unavailable(f"shard {self.address} answered for another number of entries")
         except TallyError as error:

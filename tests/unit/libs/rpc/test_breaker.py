@@ -170,6 +170,25 @@ async def test_cancelled_calls_are_no_failures(breaker: Breaker) -> None:
     assert state_of(breaker) is BreakerState.CLOSED
 
 
+async def test_an_error_that_says_nothing_is_neither_failure_nor_success(
+    breaker: Breaker, clock: Clock
+) -> None:
+    async def say_nothing() -> None:
+        with pytest.raises(ConnectionError):
+            await breaker.call(Target(), silent=(ConnectionError,))
+
+    for _ in range(5):
+        await say_nothing()
+    assert state_of(breaker) is BreakerState.CLOSED
+    await fail(breaker, 2)
+    await say_nothing()
+    await fail(breaker, 1)
+    assert state_of(breaker) is BreakerState.OPEN
+    clock.seconds += 10
+    await say_nothing()
+    assert state_of(breaker) is BreakerState.HALF_OPEN
+
+
 @pytest.mark.parametrize("succeeds", [True, False])
 async def test_a_call_from_before_it_opened_does_not_decide_the_probe(
     breaker: Breaker, clock: Clock, succeeds: bool

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from libs.domain.errors import Overloaded, TallyError, Unavailable
+from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
 from libs.rpc.breaker import Breaker
 from services.partitioner.sender import Sender
 from services.partitioner.settings import SenderSettings
@@ -51,7 +51,11 @@ class Shard:
 async def sending(shard: Shard, at_once: int = 1) -> AsyncIterator[Sender]:
     clock = Clock()
     breaker = Breaker(
-        "shard", failures=2, reset_after_s=1, is_failure=lambda e: isinstance(e, Unavailable), clock=clock
+        "shard",
+        failures=2,
+        reset_after_s=1,
+        is_failure=lambda error: isinstance(error, Unavailable | DeadlineExpired),
+        clock=clock,
     )
     sender = Sender("shard", 8, shard.append, breaker, SETTINGS, clock)
     loops = [asyncio.create_task(sender.run()) for _ in range(at_once)]
@@ -140,16 +144,30 @@ async def test_a_call_that_fails_is_told_to_all_who_shared_it_and_to_no_other() 
         assert await asyncio.gather(*sender.send([entry(2)], SOON)) == [OUTCOME_JOURNALED]
 
 
-async def test_after_repeated_failures_the_shard_is_left_alone() -> None:
+@pytest.mark.parametrize("error", [Unavailable("away"), DeadlineExpired("late")], ids=str)
+async def test_after_repeated_failures_the_shard_is_left_alone(error: TallyError) -> None:
     shard = Shard()
     shard.free.set()
-    shard.error = Unavailable("away")
+    shard.error = error
     async with sending(shard) as sender:
         for _ in range(4):
             await asyncio.gather(*sender.send([entry(0)], SOON), return_exceptions=True)
         (outcome,) = await asyncio.gather(*sender.send([entry(0)], SOON), return_exceptions=True)
     assert isinstance(outcome, Unavailable)
     assert len(shard.calls) == 2
+
+
+async def test_callers_in_a_hurry_do_not_close_the_way_for_the_others() -> None:
+    shard = Shard()
+    shard.free.set()
+    shard.error = DeadlineExpired("late")
+    in_a_hurry = 1000 + SETTINGS.attempt_timeout_seconds - 0.1
+    async with sending(shard) as sender:
+        for _ in range(4):
+            await asyncio.gather(*sender.send([entry(0)], in_a_hurry), return_exceptions=True)
+        shard.error = None
+        assert await asyncio.gather(*sender.send([entry(0)], SOON)) == [OUTCOME_JOURNALED]
+    assert len(shard.calls) == 5
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
