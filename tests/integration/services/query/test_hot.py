@@ -230,6 +230,6 @@ async def test_a_valkey_that_hangs_delays_a_read_by_its_time_out_and_no_more(
             breakable.thaw()
 
 
-def test_a_url_that_is_none_is_not_ready() -> None:
+async def test_a_url_that_is_none_is_not_ready() -> None:
     with pytest.raises(NotReady, match="TALLY_VALKEY__URL cannot be used"):
         open_client("nonsense", HotSettings())
