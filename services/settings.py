@@ -5,7 +5,7 @@ Each variable mirrors its place: TALLY_COUNTING__FLUSH__INTERVAL_SECONDS is `cou
 
 from pathlib import Path
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.embedded.postgres import EmbeddedPostgresSettings
@@ -60,3 +60,20 @@ class Settings(BaseSettings):
         if count & (count - 1):
             raise ValueError("must be a power of two, such as 16")
         return count
+
+    @field_validator("counting")
+    @classmethod
+    def _fits_into_an_attempt(cls, counting: CountingSettings, info: ValidationInfo) -> CountingSettings:
+        """An entry may wait for the insert before its own, and for a look at duplicates after it.
+
+        If every attempt ended before that, slow commits would be acknowledged by no retry at all.
+        """
+        insert_seconds = counting.journal.insert_timeout_seconds
+        partitioner: PartitionerSettings | None = info.data.get("partitioner")  # None: it is wrong itself
+        if partitioner and partitioner.sender.attempt_timeout_seconds < 3 * insert_seconds:
+            raise ValueError(
+                f"an insert may take {insert_seconds:g} s, so that "
+                "TALLY_PARTITIONER__SENDER__ATTEMPT_TIMEOUT_SECONDS must be at least three times that, "
+                f"and is {partitioner.sender.attempt_timeout_seconds:g}"
+            )
+        return counting

@@ -17,7 +17,7 @@ class JournalSettings(BaseModel, frozen=True, extra="forbid"):
         64 * 1024 * 1024, ge=1, description="bytes that may wait before more are refused"
     )
     insert_timeout_seconds: float = Field(
-        5.0, gt=0, description="how long an insert may take before it is in doubt"
+        2.5, gt=0, description="how long an insert may take before it is in doubt"
     )
     partitions_ahead_hours: int = Field(48, ge=24, description="how far ahead journal partitions are made")
 

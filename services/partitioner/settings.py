@@ -16,8 +16,9 @@ class SenderSettings(BaseModel, frozen=True, extra="forbid"):
     max_waiting_bytes: int = Field(
         64 * 1024 * 1024, ge=1, description="bytes that may wait before more are refused"
     )
+    # A shard that answers late but well must not be given up: see services/settings.py.
     attempt_timeout_seconds: float = Field(
-        3.0, gt=0, description="how long a call may take before the next shard is tried"
+        8.0, gt=0, description="how long a call may take before the next shard is tried"
     )
     breaker_failures: int = Field(
         5, ge=1, description="calls that fail in a row until the shard is left alone"

@@ -26,3 +26,20 @@ def test_a_list_that_is_no_json_is_answered_with_one_that_is(monkeypatch: pytest
     monkeypatch.setenv("TALLY_PARTITIONER__SHARDS", "one:50051,other:50051")
     with pytest.raises(Failure, match="A list is written as JSON"):
         read_settings()
+
+
+@pytest.mark.parametrize(("attempt", "insert"), [("7.4", None), (None, "5"), ("3", "1.1")])
+def test_an_attempt_has_the_time_of_three_inserts(
+    monkeypatch: pytest.MonkeyPatch, attempt: str | None, insert: str | None
+) -> None:
+    attempt_name = "TALLY_PARTITIONER__SENDER__ATTEMPT_TIMEOUT_SECONDS"
+    if attempt:
+        monkeypatch.setenv(attempt_name, attempt)
+    if insert:
+        monkeypatch.setenv("TALLY_COUNTING__JOURNAL__INSERT_TIMEOUT_SECONDS", insert)
+    with pytest.raises(Failure) as failed:
+        read_settings()
+    assert failed.value.message == (
+        f"TALLY_COUNTING: an insert may take {insert or '2.5'} s, so that {attempt_name} must be at least "
+        f"three times that, and is {attempt or '8'}"
+    )
