@@ -6,7 +6,7 @@ connection is then closed, never asked to cancel, and whoever owns it goes throu
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
@@ -47,9 +47,7 @@ class Refused(Exception):
         super().__init__(str(error))
         self.sqlstate: str = error.sqlstate
         self.constraint: str | None = error.constraint_name
-        self.is_of_the_data = self.sqlstate[:2] == "22" or (
-            self.sqlstate[:2] == "23" and self.constraint is not None
-        )
+        self.is_of_the_data = is_of_the_data(error)
         """Whether the rows are to blame, so that the same rows would be refused again."""
 
 
@@ -115,12 +113,32 @@ class WriteConnection:
             self._warnings.append(str(message))
 
 
+def is_of_the_data(error: asyncpg.PostgresError) -> bool:
+    """Whether an ERROR is about the rows themselves: a bad value, or a constraint of a table. (That there is no
+    partition for a row is of class 23 too, but names no constraint.)"""
+    kind = error.sqlstate[:2]
+    return kind == "22" or (kind == "23" and error.constraint_name is not None)
+
+
 def _is_definite(error: asyncpg.PostgresError) -> bool:
     return error.severity_en == "ERROR" and error.sqlstate[:2] not in _IN_DOUBT_CLASSES
 
 
+def time_limits(transaction_seconds: float) -> dict[str, str]:
+    """Server settings by which a client that is frozen, or out of reach, holds locks no longer than this."""
+    longest = f"{int(transaction_seconds * 1000)}ms"
+    return {
+        "lock_timeout": longest,
+        "idle_in_transaction_session_timeout": longest,
+        "transaction_timeout": longest,
+        "tcp_keepalives_idle": "5",
+        "tcp_keepalives_interval": "2",
+        "tcp_keepalives_count": "3",
+    }
+
+
 async def connect(dsn: str, settings: PostgresSettings, name: str, **server_settings: str) -> Any:
-    """Open one connection that shows as `name` in pg_stat_activity. Raises OSError or asyncpg.PostgresError."""
+    """Open one connection that shows as `name` in pg_stat_activity. Raises what is in AWAY."""
     return await asyncpg.connect(
         dsn,
         timeout=settings.connect_timeout_seconds,
@@ -140,15 +158,26 @@ def reaching_postgres() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def open_pool(dsn: str, settings: PostgresSettings, name: str) -> AsyncIterator[Any]:
-    """Open a pool for reads and upkeep. Raises NotReady when Postgres cannot be reached."""
+async def open_pool(
+    dsn: str,
+    settings: PostgresSettings,
+    name: str,
+    *,
+    statement_seconds: float | None = None,
+    server_settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[Any]:
+    """Open a pool for reads and upkeep. Raises NotReady when Postgres cannot be reached.
+
+    A statement that takes longer than `statement_seconds` raises TimeoutError, also when the server is silent.
+    """
     try:
         pool = await asyncpg.create_pool(
             dsn,
             min_size=1,
             max_size=settings.pool_size,
             timeout=settings.connect_timeout_seconds,
-            server_settings={"application_name": name, "timezone": "UTC"},
+            command_timeout=statement_seconds,
+            server_settings={"application_name": name, "timezone": "UTC", **(server_settings or {})},
         )
     except (*AWAY, ValueError) as error:
         raise NotReady(

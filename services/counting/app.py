@@ -1,20 +1,24 @@
 """Wiring of the counting service."""
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
-from libs.stores.postgres import PostgresSettings, open_pool
+from libs.stores.postgres import PostgresSettings, open_pool, time_limits
+from services.counting.log import check_durability
 from services.counting.partitions import keep_partitions
 from services.counting.servicer import CountingServicer
-from services.counting.settings import CountingSettings
+from services.counting.settings import CountingSettings, RecoverySettings
 from services.counting.shard import Shard
 from tally.counting.v1.counting_pb2_grpc import add_CountingServiceServicer_to_server
 
+_DRAIN_SECONDS = 15.0
 NAME = "tally.counting.v1.CountingService"
 
 
@@ -24,8 +28,8 @@ async def open_counting(
 ) -> AsyncIterator[Opened]:
     """Open one shard."""
     name = settings.shard or f"{socket.gethostname()}/{os.getpid()}"
-    # Of its own: a beat must not wait behind somebody's slow reads.
-    async with open_pool(context.dsn, postgres, f"tally counting upkeep {name}") as pool:
+    async with open_upkeep_pool(context.dsn, postgres, settings.recovery, name) as pool:
+        await check_durability(pool)
         await keep_partitions(pool, settings.journal.partitions_ahead_hours)
         shard = Shard(name, context.dsn, pool, context.clock, postgres, settings, context.telemetry)
         logs = context.background.start("logs", shard.run_logs())
@@ -35,7 +39,8 @@ async def open_counting(
 
         async def drain() -> None:
             shard.stop()
-            await logs
+            # What does not end by then is in the journal, and will be recovered.
+            await asyncio.wait({logs}, timeout=_DRAIN_SECONDS)
 
         yield Opened(
             [Servable(NAME, lambda server: add_CountingServiceServicer_to_server(servicer, server))],
@@ -44,3 +49,20 @@ async def open_counting(
         )
         recovery.cancel()
         upkeep.cancel()
+
+
+def open_upkeep_pool(
+    dsn: str, postgres: PostgresSettings, recovery: RecoverySettings, shard: str
+) -> AbstractAsyncContextManager[Any]:
+    """Connections for a shard's heartbeats, recovery and upkeep.
+
+    They are its own: a beat must not wait behind somebody's slow reads. And they are bounded on both sides: a
+    silent server must not hold up the shard, nor a frozen shard the others.
+    """
+    return open_pool(
+        dsn,
+        postgres,
+        f"tally counting upkeep {shard}",
+        statement_seconds=recovery.statement_timeout_seconds,
+        server_settings=time_limits(recovery.transaction_timeout_seconds),
+    )

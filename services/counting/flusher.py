@@ -7,7 +7,7 @@ import structlog
 
 from libs.domain.clock import Clock
 from libs.domain.errors import Overloaded
-from libs.stores.postgres import Refused
+from libs.stores.postgres import InDoubt, Refused
 from services.counting.appender import Appender, LogClosed
 from services.counting.buffer import Buffer, MinuteRows
 from services.counting.log import Log
@@ -103,6 +103,9 @@ class Flusher:
             if not await log.flushes.run(move, timeout_seconds=self._settings.timeout_seconds):
                 raise LogClosed
         except Refused as refused:
+            if refused.is_of_the_data or self._stopping:
+                # Recovery finds the entry to blame, and sets it aside; the next start has the same journal.
+                raise InDoubt(str(refused)) from refused
             _LOGGER.warning("flush refused, and tried again", log_id=log.log_id, error=str(refused))
             return False
         return True

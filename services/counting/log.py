@@ -1,18 +1,23 @@
 """A log: one life of a shard. Opened by the shard, closed by whoever takes over, settled when it is applied."""
 
-import asyncio
 import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
-from libs.stores.postgres import PostgresSettings, WriteConnection, connect
+from libs.domain.errors import NotReady
+from libs.stores.postgres import PostgresSettings, WriteConnection, connect, time_limits
 from services.counting.settings import RecoverySettings
 
 ROLLUPS = "rollups"
 """The consumer that moves entries to the rollups."""
 
+# Weaker settings than `on` acknowledge what may be lost; `remote_apply` is stronger, and stays.
+_BE_DURABLE = """
+select set_config('synchronous_commit', 'on', false)
+where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"""
 _OPEN = """
-insert into log (log_id, shard, pids, floor, opening_floor) select $1, $2, $3, floor, floor from cluster"""
+insert into log (log_id, shard, pids, floor, opening_floor) select $1, $2, $3, floor, floor from cluster
+for share -- a floor that is being raised would be missed"""
 _START_CHECKPOINT = """
 insert into checkpoint (log_id, consumer, generation)
 select $1, $2, max(generation) from generation where sealed_at is null"""
@@ -44,21 +49,9 @@ class Log:
 
 
 async def open_log(dsn: str, postgres: PostgresSettings, recovery: RecoverySettings, shard: str) -> Log:
-    """Open a log with a new number. Raises OSError or asyncpg.PostgresError when Postgres is away.
-
-    The time limits bound how long a frozen shard can hold locks: less than it takes until it is taken over.
-    """
+    """Open a log with a new number. Raises what is in AWAY, Refused and InDoubt when Postgres is away."""
     log_id = secrets.randbits(63)
-    longest = f"{int(recovery.transaction_timeout_seconds * 1000)}ms"
-    limits = {
-        "lock_timeout": longest,
-        "idle_in_transaction_session_timeout": longest,
-        "transaction_timeout": longest,
-        "tcp_keepalives_idle": "5",
-        "tcp_keepalives_interval": "2",
-        "tcp_keepalives_count": "3",
-        "jit": "off",
-    }
+    limits = time_limits(recovery.transaction_timeout_seconds)
     inserts: Any = await connect(dsn, postgres, f"tally counting inserts {log_id}", **limits)
     try:
         flushes: Any = await connect(dsn, postgres, f"tally counting flushes {log_id}", **limits)
@@ -66,15 +59,29 @@ async def open_log(dsn: str, postgres: PostgresSettings, recovery: RecoverySetti
         inserts.terminate()
         raise
     log = Log(log_id, WriteConnection(inserts), WriteConnection(flushes))
+
+    async def register(connection: Any) -> None:
+        await connection.execute(_BE_DURABLE)
+        async with connection.transaction():
+            await connection.execute(_OPEN, log_id, shard, [log.inserts.pid, log.flushes.pid])
+            await connection.execute(_START_CHECKPOINT, log_id, ROLLUPS)
+            await connection.execute(_START_HEART, log_id)
+
     try:
-        async with asyncio.timeout(recovery.transaction_timeout_seconds), inserts.transaction():
-            await inserts.execute(_OPEN, log_id, shard, [log.inserts.pid, log.flushes.pid])
-            await inserts.execute(_START_CHECKPOINT, log_id, ROLLUPS)
-            await inserts.execute(_START_HEART, log_id)
+        await log.inserts.run(register, timeout_seconds=recovery.transaction_timeout_seconds)
     except BaseException:
         log.abandon()
         raise
     return log
+
+
+async def check_durability(pool: Any) -> None:
+    """Raises NotReady on a server that forgets commits when its machine stops."""
+    if await pool.fetchval("show fsync") != "on":
+        raise NotReady(
+            "this Postgres runs with fsync = off, and forgets what it has committed when its machine stops. "
+            "Set fsync = on"
+        )
 
 
 async def beat(pool: Any, log_id: int) -> bool:

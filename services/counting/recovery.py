@@ -7,11 +7,13 @@ log's row, applying by the compare and set of its checkpoint.
 from collections.abc import Sequence
 from typing import Any
 
+import asyncpg
 import structlog
 from google.protobuf.message import DecodeError
 
 from libs.domain.errors import InvalidRequest
 from libs.rpc.columns import decode
+from libs.stores.postgres import AWAY, is_of_the_data
 from services.counting.buffer import Buffer
 from services.counting.entry import Entry, NumberedEntry
 from services.counting.log import ROLLUPS
@@ -54,16 +56,23 @@ class Recovery:
         self._pool = pool
         self._settings = recovery
         self._flush = flush
+        self._piece_events = recovery.piece_events
 
     async def take_over(self, log_id: int) -> bool:
         """Bring a log to its end, as far as it can be brought now; true when it is settled.
 
-        Raises asyncpg.PostgresError or OSError when Postgres is away; everything done until then stays done.
+        Raises what is in AWAY when Postgres is away or too slow; everything done until then stays done.
         """
         if not await self._close(log_id):
             return False
-        while await self._apply_piece(log_id):
-            pass
+        try:
+            while await self._apply_piece(log_id):
+                self._piece_events = self._settings.piece_events
+        except AWAY:
+            self._piece_events = max(
+                1, self._piece_events // 2
+            )  # perhaps it was too much for the time there is
+            raise
         await self._pool.execute(_SETTLE, log_id)
         _LOGGER.info("log settled", log_id=log_id)
         return True
@@ -81,30 +90,40 @@ class Recovery:
         """Apply the next entries; false when there are none. The log must be closed."""
         async with self._pool.acquire() as connection:
             applied_seq = await connection.fetchval(_APPLIED, log_id, ROLLUPS)
-            piece = await connection.fetch(_UNAPPLIED, log_id, applied_seq, self._settings.piece_events)
+            piece = await connection.fetch(_UNAPPLIED, log_id, applied_seq, self._piece_events)
             if not piece:
                 return False
-            buffer, dead = _read(piece)
-            async with connection.transaction():
-                if await apply(
-                    connection,
-                    log_id,
-                    applied_seq,
-                    piece[-1]["seq"],
-                    buffer.rows(),
-                    self._flush.statement_cells,
-                ):
-                    for row, reason in dead:
-                        await connection.execute(
-                            _SET_ASIDE,
-                            row["request_id"],
-                            row["partition"],
-                            log_id,
-                            row["seq"],
-                            row["events"],
-                            reason,
+            while True:
+                try:
+                    await self._apply(connection, log_id, applied_seq, piece, *_read(piece))
+                except asyncpg.PostgresError as error:
+                    if not is_of_the_data(error):
+                        raise
+                    if len(piece) == 1:
+                        await self._apply(
+                            connection, log_id, applied_seq, piece, Buffer(), [(piece[0], str(error))]
                         )
-        return True  # or somebody else has applied this piece: look again
+                    else:
+                        piece = piece[: len(piece) // 2]  # until the entry to blame stands alone
+                        continue
+                return True  # or somebody else has applied this piece: look again
+
+    async def _apply(
+        self,
+        connection: Any,
+        log_id: int,
+        applied_seq: int,
+        piece: Sequence[Any],
+        buffer: Buffer,
+        dead: Sequence[tuple[Any, str]],
+    ) -> None:
+        """Apply a piece in one transaction: to the rollups what is in the buffer, the rest to the dead letters."""
+        rows, to_seq = buffer.rows(), piece[-1]["seq"]
+        async with connection.transaction():
+            if await apply(connection, log_id, applied_seq, to_seq, rows, self._flush.statement_cells):
+                for row, reason in dead:
+                    key = (row["request_id"], row["partition"], log_id, row["seq"])
+                    await connection.execute(_SET_ASIDE, *key, row["events"], reason)
 
 
 def _read(rows: Sequence[Any]) -> tuple[Buffer, list[tuple[Any, str]]]:

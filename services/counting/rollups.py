@@ -37,7 +37,7 @@ on conflict (video_id, event_type, minute, generation) do update set
     max = greatest(old.max, excluded.max),
     m2 = old.m2 + excluded.m2 + case
         when old.value_count = 0 or excluded.value_count = 0 then 0
-        else (excluded.sum / excluded.value_count - old.sum / old.value_count) ^ 2
+        else square_of(mean_of(excluded.sum, excluded.value_count) - mean_of(old.sum, old.value_count))
             * old.value_count * excluded.value_count / (old.value_count + excluded.value_count)
         end"""
 

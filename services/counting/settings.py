@@ -43,6 +43,9 @@ class RecoverySettings(BaseModel, frozen=True, extra="forbid"):
         10.0, gt=0, description="time without a heartbeat after which others take a log over"
     )
     piece_events: int = Field(100_000, ge=1, description="events that recovery applies in one transaction")
+    statement_timeout_seconds: float = Field(
+        3.0, gt=0, description="longest wait for a statement of upkeep and recovery"
+    )
     transaction_timeout_seconds: float = Field(
         8.0, gt=0, description="longest transaction of a shard; below the takeover time"
     )

@@ -8,7 +8,7 @@ import structlog
 
 from libs.domain.clock import Clock
 from libs.domain.errors import Unavailable
-from libs.stores.postgres import AWAY, InDoubt, PostgresSettings
+from libs.stores.postgres import AWAY, InDoubt, PostgresSettings, Refused
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
 from services.counting.appender import Appender, LogClosed, Queue
@@ -86,7 +86,7 @@ class Shard:
         while not self._stopping.is_set():
             try:
                 log = await open_log(self._dsn, self._postgres, self._settings.recovery, self.name)
-            except AWAY as error:
+            except (*AWAY, InDoubt, Refused) as error:
                 _LOGGER.warning("no log: Postgres is away", shard=self.name, error=str(error))
                 self._log = None
                 self._queue.answer_all(Outcome.UNAVAILABLE)
@@ -157,21 +157,28 @@ class Shard:
     async def _append_groups(self, appender: Appender, flusher: Flusher) -> None:
         while True:
             group = await self._queue.take_group()
+            flusher.note_arrival()
             try:
                 await appender.append(group)
             except BaseException:
                 self._queue.put_back(group)
                 raise
-            flusher.note_arrival()
+            flusher.note_arrival()  # a flush meanwhile may have taken all that was there before
 
     async def _keep_alive(self, log: Log) -> None:
         while True:
-            try:
-                if not await beat(self._pool, log.log_id):
-                    raise LogClosed
-            except AWAY:
-                pass  # the inserts will tell
+            # A task of its own: on a connection that is silent even a cancellation has to wait.
+            beating = asyncio.create_task(self._is_open(log))
+            await asyncio.wait({beating}, timeout=self._settings.recovery.statement_timeout_seconds)
+            if beating.done() and not beating.result():
+                raise LogClosed
             await asyncio.sleep(self._settings.recovery.heartbeat_seconds)
+
+    async def _is_open(self, log: Log) -> bool:
+        try:
+            return await beat(self._pool, log.log_id)
+        except AWAY:
+            return True  # the inserts will tell
 
     async def _recover(self, log_ids: Iterable[int]) -> None:
         for log_id in list(log_ids):

@@ -17,7 +17,7 @@ cell as materialized (
     from cell
 ), spread as (
     select coalesce(sum(cell.m2 + cell.value_count
-        * (cell.sum / cell.value_count - total.sum / total.value_count) ^ 2), 0) as m2
+        * square_of(mean_of(cell.sum, cell.value_count) - mean_of(total.sum, total.value_count))), 0) as m2
     from cell, total where cell.value_count > 0
 )"""
 

@@ -16,6 +16,8 @@ from tests.support.processes import FAST, NO_FLUSH, run_service, stop
 from tests.support.proof import assert_exact, open_proof, rolled_up, states
 from tests.support.proxy import open_proxy
 from tests.support.servers import breakable_postgres
+from tests.support.shards import FAST as FAST_RECOVERY
+from tests.support.shards import NEVER, open_shard, quick, send
 from tests.support.stack import open_stack
 
 pytestmark = pytest.mark.exact
@@ -95,6 +97,50 @@ async def test_a_shard_frozen_between_two_statements_of_its_flush_is_taken_over(
         await assert_exact(dsn, COUNTS)
         frozen.thaw()
         assert await append(frozen.address, cut_request(ONE), 30.0) == [OUTCOME_JOURNALED]
+        await assert_exact(dsn, COUNTS | ONE)
+
+
+async def test_a_shard_frozen_in_the_middle_of_a_recovery_holds_up_nobody(
+    dsn: str, valkey_url: str, tmp_path: Path
+) -> None:
+    async with open_shard(dsn, quick(NEVER), "dies", is_killed=True) as dies:
+        await send(dies, COUNTS)
+    async with (
+        open_proxy(dsn) as proxy,
+        run_service("counting", proxy.dsn, valkey_url, tmp_path, env=FAST) as frozen,
+        open_proof(dsn) as connection,
+    ):
+        in_transaction = asyncio.Event()
+
+        def freeze_in_recovery(name: str, data: bytes) -> None:
+            if "counting upkeep" in name and b"insert into rollup_minute" in data:
+                frozen.freeze()
+                in_transaction.set()
+
+        proxy.on_request = freeze_in_recovery
+        async with asyncio.timeout(20):
+            await in_transaction.wait()
+        async with run_service("counting", dsn, valkey_url, tmp_path, env=FAST):
+
+            async def is_taken_over() -> bool:
+                return (await states(connection))["settled"] == 2  # the dead one's and the frozen one's
+
+            await eventually(is_taken_over)
+        await assert_exact(dsn, COUNTS)
+
+
+async def test_a_server_that_falls_silent_is_left_for_one_that_answers(dsn: str) -> None:
+    """The machine is gone and nobody says so: no answer comes, and no connection ends."""
+    recovery = FAST_RECOVERY.model_copy(update={"statement_timeout_seconds": 1.0})
+    settings = quick(recovery=recovery)
+    settings = settings.model_copy(
+        update={"journal": settings.journal.model_copy(update={"insert_timeout_seconds": 1.0})}
+    )
+    async with open_proxy(dsn) as proxy, open_shard(proxy.dsn, settings) as shard:
+        await send(shard, COUNTS)
+        proxy.silence()
+        async with asyncio.timeout(15):
+            await send(shard, ONE)
         await assert_exact(dsn, COUNTS | ONE)
 
 

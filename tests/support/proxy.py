@@ -29,6 +29,12 @@ class Proxy:
     on_request: Callable[[str, bytes], None] | None = None
     """is told each request before it is passed on"""
     cut_count: int = 0
+    links: "set[Link]" = field(default_factory=set)
+
+    def silence(self) -> None:
+        """From now on nothing passes on the connections that there are, and none of them ends; new ones work."""
+        for link in self.links:
+            link.passing.clear()
 
     def take_cut(self, name: str) -> Cut | None:
         for part in self.cuts:
@@ -71,10 +77,13 @@ class Link:
         self._writer = writer
         self._name = ""
         self._swallows = False
+        self.passing = asyncio.Event()
+        self.passing.set()
 
     async def run(self, target: str) -> None:
         """Pass on in both directions until one of them ends."""
         upstream_reader, upstream_writer = await asyncio.open_unix_connection(target)
+        self._proxy.links.add(self)
         ways = [
             asyncio.create_task(self._forth(upstream_writer)),
             asyncio.create_task(self._back(upstream_reader)),
@@ -101,6 +110,7 @@ class Link:
                 self._swallows = cut is Cut.BEFORE_ANSWER
             elif _NAME in data:  # the startup message
                 self._name = data.split(_NAME, 1)[1].split(b"\0", 1)[0].decode()
+            await self.passing.wait()
             upstream.write(data)
             await upstream.drain()
 
@@ -108,5 +118,6 @@ class Link:
         while data := await upstream.read(1 << 20):
             if self._swallows:
                 return
+            await self.passing.wait()
             self._writer.write(data)
             await self._writer.drain()

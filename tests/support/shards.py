@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from libs.runtime.background import open_background
-from libs.stores.postgres import PostgresSettings, open_pool
+from libs.stores.postgres import PostgresSettings
 from libs.stores.server_clock import ServerClock
 from libs.telemetry.setup import OFF
+from services.counting.app import open_upkeep_pool
 from services.counting.entry import Outcome
 from services.counting.settings import CountingSettings, FlushSettings, RecoverySettings
 from services.counting.shard import Shard
@@ -31,11 +32,14 @@ async def open_shard(
     dsn: str, settings: CountingSettings | None = None, name: str = "shard", *, is_killed: bool = False
 ) -> AsyncIterator[Shard]:
     """A shard that takes entries. It stops in good order at the end, or with `is_killed` just ends."""
-    postgres = PostgresSettings(pool_size=4)
-    async with open_pool(dsn, postgres, f"test {name}") as pool, open_background() as background:
+    postgres, settings = PostgresSettings(pool_size=4), settings or quick()
+    async with (
+        open_upkeep_pool(dsn, postgres, settings.recovery, name) as pool,
+        open_background() as background,
+    ):
         clock = ServerClock()
         await clock.read(pool)
-        shard = Shard(name, dsn, pool, clock, postgres, settings or quick(), OFF)
+        shard = Shard(name, dsn, pool, clock, postgres, settings, OFF)
         logs = background.start("logs", shard.run_logs())
         background.start("recovery", shard.run_recovery())
 
