@@ -48,16 +48,10 @@ class Cell:
         )
 
     def evaluate(self, function: Function) -> float | None:
-        """One aggregate; None where no event carries a value. STDDEV is the population's.
-
-        Raises Unimplemented for what a cell cannot tell: it needs a sketch.
-        """
+        """One aggregate; None where no event carries a value. STDDEV is the population's. Raises Unimplemented."""
         if function is Function.COUNT:
             return float(self.count)
-        if function in (Function.DISTINCT, Function.QUANTILE):
-            raise Unimplemented(
-                f"{function.name.lower()} is not served yet; count, sum, average, min, max and stddev are"
-            )
+        check_told_by_cells(function)
         if not self.value_count:
             return None
         match function:
@@ -71,6 +65,14 @@ class Cell:
                 return self.max
             case _:
                 return math.sqrt(self.m2 / self.value_count)
+
+
+def check_told_by_cells(function: Function) -> None:
+    """Raises Unimplemented for what cells cannot tell: it needs a sketch."""
+    if function in (Function.DISTINCT, Function.QUANTILE):
+        raise Unimplemented(
+            f"{function.name.lower()} is not served yet; count, sum, average, min, max and stddev are"
+        )
 
 
 def _held(bound: float | None) -> float:

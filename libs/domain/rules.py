@@ -56,6 +56,11 @@ def check_function(number: int) -> str | None:
     return None if number in _FUNCTIONS else f"is {number}, which is no function of this api"
 
 
+def check_nanos(nanos: int) -> str | None:
+    """The nanoseconds of a Timestamp, which count forward from its second whatever the sign of that."""
+    return None if 0 <= nanos < 1_000_000_000 else "must be from 0 to 999,999,999"
+
+
 def check_event_time(time_us: int, now_us: int) -> str | None:
     """From the year 2000 to 5 minutes ahead of `now_us`; both in microseconds since 1970-01-01 UTC."""
     return None if EARLIEST_EVENT_US <= time_us <= now_us + FUTURE_TOLERANCE_US else EVENT_TIME

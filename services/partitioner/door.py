@@ -136,8 +136,8 @@ def _check_function(row: Event, path: str, findings: Findings) -> None:
 
 
 def _read_time(time: Timestamp, path: str, findings: Findings, now_us: int) -> int:
-    if not 0 <= time.nanos < 1_000_000_000:
-        findings.note(f"{path}.nanos", "must be from 0 to 999,999,999")
+    if problem := rules.check_nanos(time.nanos):
+        findings.note(f"{path}.nanos", problem)
         return NO_TIME
     # Beyond these seconds microseconds would not fit; both are out of range by thousands of years.
     time_us = max(-(2**42), min(time.seconds, 2**42)) * 1_000_000 + time.nanos // 1000

@@ -6,6 +6,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.domain import rules
+from libs.domain.cells import check_told_by_cells
 from libs.domain.errors import InvalidRequest, Violation
 from libs.domain.events import VIEW
 from libs.domain.function import Function
@@ -14,7 +15,7 @@ from libs.rpc.types import ServicerContext
 from services.query.proof import audit, list_logs
 from services.query.reader import Reader
 from services.query.warm import Reading
-from tally.common.v1.common_pb2 import CONSISTENCY_STRONG
+from tally.common.v1.common_pb2 import CONSISTENCY_STRONG, Consistency
 from tally.query.v1 import query_pb2 as pb
 from tally.query.v1.query_pb2_grpc import QueryServiceServicer
 
@@ -71,6 +72,8 @@ class QueryServicer(QueryServiceServicer):
         self, request: pb.GetViewsCountRequest | pb.GetCountRequest | pb.GetStatsRequest, event_type: str
     ) -> Reading:
         minutes = _checked_range(request, event_type)
+        if isinstance(request, pb.GetStatsRequest):
+            check_told_by_cells(Function(request.function))
         is_strong = request.consistency == CONSISTENCY_STRONG
         return await self._reader.read(request.video_id, event_type, minutes, is_strong=is_strong)
 
@@ -86,6 +89,14 @@ def _checked_range(
         violations.append(Violation("event_type", problem))
     if isinstance(request, pb.GetStatsRequest) and (problem := rules.check_function(request.function)):
         violations.append(Violation("function", problem))
+    if request.consistency not in Consistency.values():
+        violations.append(
+            Violation("consistency", f"is {request.consistency}, which is no consistency of this api")
+        )
+    if problem := rules.check_nanos(request.start_time.nanos):
+        violations.append(Violation("start_time.nanos", problem))
+    if problem := rules.check_nanos(request.end_time.nanos):
+        violations.append(Violation("end_time.nanos", problem))
     minutes = MinuteRange()
     try:
         minutes = range_of(_micros(request, "start_time"), _micros(request, "end_time"))

@@ -215,6 +215,9 @@ TABLE = [
     Bad("GetStats", lambda: stats(event_type="A"), ["event_type"], says=EVENT_TYPE),
     Bad("GetStats", lambda: stats(function=42), ["function"], says="is 42"),
     Bad("GetStats", lambda: stats(function=42, video_id=""), ["video_id", "function"]),
+    Bad("GetStats", lambda: stats(consistency=7), ["consistency"], says="is 7"),
+    Bad("GetStats", lambda: stats(start_time=Timestamp(nanos=-1)), ["start_time.nanos"]),
+    Bad("GetStats", lambda: stats(end_time=Timestamp(nanos=1_000_000_000)), ["end_time.nanos"]),
     # bad input comes before what is not served yet
     Bad("GetStats", lambda: stats(function="FUNCTION_DISTINCT", video_id=""), ["video_id"]),
     Bad(
@@ -348,8 +351,12 @@ async def test_what_nobody_expected_is_told_without_its_text(api: Api) -> None:
     assert refusal.metadata["error_id"] in refusal.message
 
 
-async def test_what_is_not_served_yet_says_so(api: Api) -> None:
+async def test_what_is_not_served_yet_says_so_without_a_look_at_the_rollups(api: Api) -> None:
     for function in ("FUNCTION_DISTINCT", "FUNCTION_QUANTILE"):
-        refusal = await refused(api.query.GetStats(stats(function=function), timeout=TIMEOUT_S))
+        await api.database.execute("alter table rollup_minute rename to hidden")
+        try:
+            refusal = await refused(api.query.GetStats(stats(function=function), timeout=TIMEOUT_S))
+        finally:
+            await api.database.execute("alter table hidden rename to rollup_minute")
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
         assert refusal.message.startswith(function.removeprefix("FUNCTION_").lower())
