@@ -1,5 +1,6 @@
 """The schema: numbered migrations, forward only, and the row that says what the cluster was created as."""
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -22,16 +23,17 @@ _NOW_MS = "select (extract(epoch from now()) * 1000)::bigint"
 _CREATE_CLUSTER = """
 insert into cluster (partition_count, floor) values ($1, $2)
 on conflict (only_row) do nothing"""
-_READ_CLUSTER = "select partition_count, epoch from cluster"
+_READ_CLUSTER = "select cluster_id, partition_count, epoch from cluster"
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """What was decided when the cluster was created."""
 
+    cluster_id: uuid.UUID
     partition_count: int
     epoch: int
-    """Part of every cached key; a restore raises it."""
+    """Part of every cached key, as the id is; a restore raises it."""
 
 
 async def migrate(
@@ -75,7 +77,7 @@ async def read_cluster(connection: Any, partition_count: int) -> Cluster:
             f"TALLY_PARTITION_COUNT is {partition_count}, and this cluster was created with "
             f"{row['partition_count']}. The count is fixed for the life of a cluster: set it to that"
         )
-    return Cluster(row["partition_count"], row["epoch"])
+    return Cluster(row["cluster_id"], row["partition_count"], row["epoch"])
 
 
 def _migrations() -> list[tuple[str, str]]:

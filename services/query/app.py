@@ -28,7 +28,7 @@ async def open_query(context: Context, settings: QuerySettings) -> AsyncIterator
         on_change=reporter(context.telemetry),
     )
     async with open_client(context.valkey_url, settings.hot) as client:
-        hot = Hot(client, breaker, context.cluster.epoch, settings.hot, context.clock)
+        hot = Hot(client, breaker, context.cluster, settings.hot, context.clock)
         servicer = QueryServicer(Reader(context.pool, hot, context.cluster.partition_count), context.pool)
         yield Opened(
             [Servable(NAME, lambda server: add_QueryServiceServicer_to_server(servicer, server))],

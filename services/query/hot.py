@@ -15,6 +15,7 @@ from libs.domain.cells import Cell
 from libs.domain.clock import Clock
 from libs.domain.errors import NotReady, Unavailable
 from libs.rpc.breaker import Breaker
+from libs.stores.schema import Cluster
 from services.query.settings import HotSettings
 from services.query.warm import Reading
 
@@ -33,11 +34,11 @@ class Hot:
     """The totals of one cluster and epoch. Never raises because Valkey is away: it has nothing then."""
 
     def __init__(
-        self, client: "valkey.Redis", breaker: Breaker, epoch: int, settings: HotSettings, clock: Clock
+        self, client: "valkey.Redis", breaker: Breaker, cluster: Cluster, settings: HotSettings, clock: Clock
     ) -> None:
         self._client = client
         self._breaker = breaker
-        self._epoch = epoch
+        self._prefix = f"tally:{cluster.cluster_id}:{cluster.epoch}:total"
         self._settings = settings
         self._clock = clock
         self._set_if_newer = client.register_script(_SET_IF_NEWER)
@@ -72,7 +73,7 @@ class Hot:
             return
 
     def _key(self, video_id: str, event_type: str) -> str:
-        return f"tally:{self._epoch}:total:{event_type}:{video_id}"
+        return f"{self._prefix}:{event_type}:{video_id}"
 
 
 def _write(reading: Reading) -> str:

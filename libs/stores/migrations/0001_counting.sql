@@ -3,6 +3,7 @@
 
 create table cluster (
     only_row        boolean primary key default true check (only_row),
+    cluster_id      uuid not null default gen_random_uuid(),  -- apart from others that share its Valkey
     partition_count smallint not null check (partition_count between 1 and 4096),
     epoch           bigint not null default 1,      -- raised by a restore: cached values of before are void
     floor           uuid not null,                  -- no request id below it may enter the journal; never lowered

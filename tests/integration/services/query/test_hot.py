@@ -2,11 +2,13 @@
 
 import json
 import time
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 import redis.asyncio as valkey
@@ -14,6 +16,7 @@ import redis.asyncio as valkey
 from libs.domain.cells import Cell
 from libs.domain.errors import NotReady
 from libs.rpc.breaker import Breaker
+from libs.stores.schema import Cluster, migrate, read_cluster
 from services.counting.settings import CountingSettings, FlushSettings
 from services.query.hot import AWAY, Hot, open_client
 from services.query.settings import HotSettings
@@ -22,7 +25,7 @@ from tally.ingest.v1 import ingest_pb2 as pb
 from tally.query.v1 import query_pb2
 from tests.integration.services.api import TIMEOUT_S, Api, new_id, open_api
 from tests.support.eventually import eventually
-from tests.support.servers import Breakable, Servers, breakable_valkey
+from tests.support.servers import Breakable, Servers, breakable_valkey, fresh_database
 from tests.support.stack import open_stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -59,8 +62,9 @@ async def cached_count(api: Api, video_id: str) -> int:
     return count
 
 
-def key_of(video_id: str) -> str:
-    return f"tally:1:total:view:{video_id}"
+async def key_of(api: Api, video_id: str) -> str:
+    cluster_id = await api.database.fetchval("select cluster_id from cluster")
+    return f"tally:{cluster_id}:1:total:view:{video_id}"
 
 
 def held(text: bytes | str | None) -> tuple[int, int, list[float]]:
@@ -77,13 +81,13 @@ async def test_a_total_that_was_read_is_held_for_2_seconds_and_equals_postgres(
     api: Api, store: "valkey.Redis"
 ) -> None:
     await count_views(api, "held", 3)
-    assert await store.get(key_of("held")) is None
+    assert await store.get(await key_of(api, "held")) is None
     before_us = time.time_ns() // 1000
     assert await cached_count(api, "held") == 3
-    as_of_us, count, rest = held(await store.get(key_of("held")))
+    as_of_us, count, rest = held(await store.get(await key_of(api, "held")))
     assert (count, rest) == (3, [3, 4.5, 1.5, 1.5, 0.0])
     assert abs(as_of_us - before_us) < 2_000_000
-    assert 0 < await store.pttl(key_of("held")) <= 2000
+    assert 0 < await store.pttl(await key_of(api, "held")) <= 2000
     assert count == await api.database.fetchval(
         "select sum(count) from rollup_minute where video_id = 'held'"
     )
@@ -91,7 +95,7 @@ async def test_a_total_that_was_read_is_held_for_2_seconds_and_equals_postgres(
 
 async def test_a_total_that_is_held_is_the_answer(api: Api, store: "valkey.Redis") -> None:
     await count_views(api, "answer", 1)
-    await store.set(key_of("answer"), value_of(NOW_US, 77))  # nobody but Valkey says so
+    await store.set(await key_of(api, "answer"), value_of(NOW_US, 77))  # nobody but Valkey says so
     answer = await api.query.GetViewsCount(
         query_pb2.GetViewsCountRequest(video_id="answer"), timeout=TIMEOUT_S
     )
@@ -100,7 +104,7 @@ async def test_a_total_that_is_held_is_the_answer(api: Api, store: "valkey.Redis
 
 async def test_ranges_and_strong_reads_do_not_ask_valkey(api: Api, store: "valkey.Redis") -> None:
     await count_views(api, "not asked", 1)
-    await store.set(key_of("not asked"), value_of(NOW_US, 77))
+    await store.set(await key_of(api, "not asked"), value_of(NOW_US, 77))
     assert await api.count("not asked") == 1
     request = query_pb2.GetViewsCountRequest(video_id="not asked")
     request.start_time.seconds = 946_684_800
@@ -118,17 +122,17 @@ async def test_of_one_video_and_type_only_its_own_total_is_held(api: Api, store:
     await count_views(api, "own:a", 2)
     assert await cached_count(api, "own:a") == 2
     assert await cached_count(api, "own") == 0
-    assert [held(await store.get(key_of(video_id)))[1] for video_id in ("own:a", "own")] == [2, 0]
+    assert [held(await store.get(await key_of(api, video_id)))[1] for video_id in ("own:a", "own")] == [2, 0]
 
 
 @asynccontextmanager
-async def open_hot(url: str, *, epoch: int = 1, now_us: int = NOW_US) -> AsyncIterator[Hot]:
+async def open_hot(url: str, *, cluster_id: int = 1, epoch: int = 1) -> AsyncIterator[Hot]:
     class Clock:
         def monotonic(self) -> float:
             return time.monotonic()
 
         def now_us(self) -> int:
-            return now_us
+            return NOW_US
 
     breaker = Breaker(
         "Valkey",
@@ -139,7 +143,8 @@ async def open_hot(url: str, *, epoch: int = 1, now_us: int = NOW_US) -> AsyncIt
         on_change=lambda *_: None,
     )
     async with valkey.from_url(url) as client:
-        yield Hot(client, breaker, epoch, HotSettings(), Clock())
+        cluster = Cluster(uuid.UUID(int=cluster_id), 4, epoch)
+        yield Hot(client, breaker, cluster, HotSettings(), Clock())
 
 
 def reading(count: int, as_of_us: int = NOW_US) -> Reading:
@@ -175,10 +180,24 @@ async def test_a_total_that_is_too_old_already_is_not_held(servers: Servers) -> 
         assert await hot.get("too old", "view") is not None
 
 
-async def test_another_epoch_holds_other_totals(servers: Servers) -> None:
-    async with open_hot(servers.valkey_url) as before, open_hot(servers.valkey_url, epoch=2) as after:
-        await before.put("restored", "view", reading(5))
-        assert await after.get("restored", "view") is None
+@pytest.mark.parametrize("changed", [{"epoch": 2}, {"cluster_id": 2}], ids=str)
+async def test_another_epoch_or_cluster_holds_other_totals(
+    servers: Servers, changed: Mapping[str, int]
+) -> None:
+    async with open_hot(servers.valkey_url) as one, open_hot(servers.valkey_url, **changed) as other:
+        await one.put("apart", "view", reading(5))
+        assert await other.get("apart", "view") is None
+
+
+async def test_two_clusters_on_one_valkey_have_names_of_their_own(servers: Servers) -> None:
+    found = []
+    for _ in range(2):
+        async with fresh_database(servers.postgres_dsn) as dsn, asyncpg.create_pool(dsn, min_size=1) as pool:
+            async with pool.acquire() as connection:
+                created = await migrate(connection, 4)
+            assert await read_cluster(pool, 4) == created
+            found.append(created.cluster_id)
+    assert found[0] != found[1]
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -207,7 +226,7 @@ async def test_without_valkey_every_read_is_answered_and_totals_are_held_again_w
 
             async def is_held_again() -> bool:
                 assert await cached_count(api, "away") == 3
-                return await client.get(key_of("away")) is not None
+                return await client.get(await key_of(api, "away")) is not None
 
             await eventually(is_held_again)
 
