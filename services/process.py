@@ -11,6 +11,7 @@ import structlog
 
 from libs.domain.errors import NotReady
 from libs.embedded.postgres import open_postgres
+from libs.embedded.process import OnDeath
 from libs.embedded.valkey import open_valkey
 from libs.rpc import ports
 from libs.rpc.server import OpenServer, ServerSettings, open_server
@@ -21,7 +22,7 @@ from libs.stores.postgres import AWAY, open_pool
 from libs.stores.schema import migrate, read_cluster
 from libs.stores.server_clock import ServerClock
 from libs.telemetry.setup import open_telemetry
-from services.registry import ALL, NAMES, SERVICES
+from services.registry import ALL, SERVICES
 from services.settings import Settings
 
 _LOGGER = structlog.get_logger(__name__)
@@ -43,9 +44,11 @@ async def open_process(
     """
     is_all = ALL in names
     chosen = [service for service in SERVICES if is_all or service.name in names]
+    called = {name for service in chosen for name in service.calls}
     ports.check_free(settings.server.address)
     async with AsyncExitStack() as stack:
-        dsn, valkey_url = await _open_stores(stack, settings, report, may_embed=is_all)
+        deaths: asyncio.Queue[str] = asyncio.Queue()
+        dsn, valkey_url = await _open_stores(stack, settings, report, deaths.put_nowait, may_embed=is_all)
         telemetry = stack.enter_context(open_telemetry(f"tally-{'-'.join(names)}"))
         pool = await stack.enter_async_context(open_pool(dsn, settings.postgres, f"tally {' '.join(names)}"))
         if is_all:
@@ -56,6 +59,7 @@ async def open_process(
         await clock.read(pool)
         background = await stack.enter_async_context(open_background())
         background.start("clock", _keep_clock(clock, pool))
+        background.start("embedded servers", _end_with(deaths))
         context = Context(dsn, valkey_url, pool, cluster, clock, background, telemetry)
         if is_all:
             settings = _with_own_shard(stack, settings)
@@ -75,7 +79,7 @@ async def open_process(
             each = await stack.enter_async_context(service.open(context, settings))
             stack.push_async_callback(each.drain)
             opened.append(each)
-            if is_all and service.name == "counting":
+            if is_all and service.name in called:
                 # Of its own, so that calls from outside cannot take the places of those between the services.
                 await serve(ServerSettings(address=settings.partitioner.shards[0]), [each])
         server = await serve(settings.server, opened)
@@ -116,7 +120,7 @@ async def run_process(
 
 
 async def _open_stores(
-    stack: AsyncExitStack, settings: Settings, report: Report, *, may_embed: bool
+    stack: AsyncExitStack, settings: Settings, report: Report, on_death: OnDeath, *, may_embed: bool
 ) -> tuple[str, str]:
     """The DSN and the URL of the stores, of our own where none are set."""
     dsn, url = settings.postgres.dsn, settings.valkey.url
@@ -133,12 +137,14 @@ async def _open_stores(
     if dsn is None:
         report(f"Starting Postgres in {settings.data_dir / 'postgres'}")
         dsn = await stack.enter_async_context(
-            open_postgres(settings.data_dir / "postgres", settings=settings.embedded.postgres)
+            open_postgres(
+                settings.data_dir / "postgres", settings=settings.embedded.postgres, on_death=on_death
+            )
         )
     if url is None:
         report(f"Starting Valkey in {settings.data_dir / 'valkey'}")
         url = await stack.enter_async_context(
-            open_valkey(settings.data_dir / "valkey", settings=settings.embedded.valkey)
+            open_valkey(settings.data_dir / "valkey", settings=settings.embedded.valkey, on_death=on_death)
         )
     return dsn, url
 
@@ -148,6 +154,11 @@ def _with_own_shard(stack: AsyncExitStack, settings: Settings) -> Settings:
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tally-", ignore_cleanup_errors=True))
     partitioner = settings.partitioner.model_copy(update={"shards": (f"unix:{folder}/counting.sock",)})
     return settings.model_copy(update={"partitioner": partitioner})
+
+
+async def _end_with(deaths: "asyncio.Queue[str]") -> None:
+    """End the process with the first server that does: whoever starts it again starts that too."""
+    raise NotReady(await deaths.get())
 
 
 async def _keep_clock(clock: ServerClock, pool: Any) -> None:
@@ -176,10 +187,3 @@ async def _until_ready(opened: Sequence[Opened], background: Background) -> None
         if not background.is_alive:
             await background.watch()
         await asyncio.sleep(0.01)
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Raises NotReady for a name that is no service's."""
-    unknown = [name for name in names if name not in (*NAMES, ALL)]
-    if unknown or not names:
-        raise NotReady(f"no service is called {', '.join(unknown)}. There are: {ALL}, {', '.join(NAMES)}")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+from libs.domain.errors import NotReady
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
 from services.counting.app import open_counting
@@ -45,4 +46,11 @@ SERVICES: Sequence[Service] = (
     ),
 )
 ALL = "all"
-NAMES = tuple(service.name for service in SERVICES)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises NotReady for a name that is no service's."""
+    known = {ALL: "runs all of them", **{service.name: service.purpose for service in SERVICES}}
+    if unknown := [name for name in names if name not in known]:
+        there_are = "".join(f"\n  {name:<12} {purpose}" for name, purpose in known.items())
+        raise NotReady(f"no service is called {', '.join(unknown)}. There are:{there_are}")

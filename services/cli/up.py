@@ -13,8 +13,8 @@ from libs.runtime.background import LoopDied
 from libs.telemetry.logs import set_up_logs
 from services.cli.configuration import read_settings
 from services.cli.failure import OK, REFUSED, USAGE, Failure
-from services.process import check_names, run_process
-from services.registry import ALL
+from services.process import run_process
+from services.registry import ALL, check_names
 from services.settings import Settings
 
 _LOGGER = structlog.get_logger(__name__)

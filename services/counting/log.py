@@ -22,6 +22,7 @@ _START_CHECKPOINT = """
 insert into checkpoint (log_id, consumer, generation)
 select $1, $2, max(generation) from generation where sealed_at is null"""
 _START_HEART = "insert into heartbeat (log_id) values ($1)"
+_BEATS = "select log_id, beat from heartbeat join log using (log_id) where state <> 'settled'"
 _BEAT = """
 update heartbeat set beat = beat + 1
 where log_id = $1 and exists (select from log where log.log_id = $1 and state = 'open')
@@ -87,3 +88,8 @@ async def check_durability(pool: Any) -> None:
 async def beat(pool: Any, log_id: int) -> bool:
     """Show that the shard is alive; false when its log is not open any more."""
     return await pool.fetchval(_BEAT, log_id) is not None
+
+
+async def read_beats(pool: Any) -> dict[int, int]:
+    """The beat of every log that is not settled."""
+    return {row["log_id"]: row["beat"] for row in await pool.fetch(_BEATS)}

@@ -9,17 +9,15 @@ from typing import Any
 
 import asyncpg
 import structlog
-from google.protobuf.message import DecodeError
 
 from libs.domain.errors import InvalidRequest
-from libs.rpc.columns import decode
+from libs.rpc.columns import parse
 from libs.stores.postgres import AWAY, is_of_the_data
 from services.counting.buffer import Buffer
 from services.counting.entry import Entry, NumberedEntry
 from services.counting.log import ROLLUPS
 from services.counting.rollups import apply
 from services.counting.settings import FlushSettings, RecoverySettings
-from tally.ingest.v1.ingest_pb2 import EventColumns
 
 _LOGGER = structlog.get_logger(__name__)
 
@@ -131,8 +129,8 @@ def _read(rows: Sequence[Any]) -> tuple[Buffer, list[tuple[Any, str]]]:
     buffer, dead = Buffer(), []
     for row in rows:
         try:
-            events = decode(EventColumns.FromString(row["payload"]))
-        except (InvalidRequest, DecodeError) as error:
+            events = parse(row["payload"], "payload")
+        except InvalidRequest as error:
             dead.append((row, str(error)))
             continue
         entry = Entry(row["request_id"], row["partition"], row["request_hash"], row["payload"], events)

@@ -4,8 +4,8 @@ from typing import cast
 
 from libs.domain.errors import PartitionCountMismatch
 from libs.rpc.types import ServicerContext
-from services.counting.reading import read_entry
 from services.counting.shard import Shard
+from services.counting.wire import read_entry
 from tally.counting.v1 import counting_pb2 as pb
 from tally.counting.v1.counting_pb2_grpc import CountingServiceServicer
 

@@ -11,17 +11,18 @@ from libs.domain.errors import Unavailable
 from libs.stores.postgres import AWAY, InDoubt, PostgresSettings, Refused
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
-from services.counting.appender import Appender, LogClosed, Queue
+from services.counting.appender import Appender, LogClosed
 from services.counting.buffer import Buffer
 from services.counting.entry import Entry, Outcome
 from services.counting.flusher import Flusher
 from services.counting.journal import Journal
-from services.counting.log import Log, beat, open_log
+from services.counting.log import Log, beat, open_log, read_beats
 from services.counting.metrics import Metrics
 from services.counting.partitions import keep_partitions
+from services.counting.queue import Queue
 from services.counting.recovery import Recovery
 from services.counting.settings import CountingSettings
-from services.counting.takeover import Takeover, read_beats
+from services.counting.takeover import Takeover
 
 _LOGGER = structlog.get_logger(__name__)
 
@@ -55,7 +56,7 @@ class Shard:
         self._queue = Queue(settings.journal)
         self._log: Log | None = None
         self._flusher: Flusher | None = None
-        self._given_up: set[int] = set()
+        self._unsettled: set[int] = set()
         self._stopping = asyncio.Event()
         catalogue.observe(telemetry.meter, catalogue.FLUSH_LAG, lambda: self.lag_seconds)
         catalogue.observe(telemetry.meter, catalogue.JOURNAL_WAITING, lambda: len(self._queue))
@@ -95,12 +96,13 @@ class Shard:
             try:
                 await self._write_to(log)
             finally:
-                self._metrics.given_up.add(0 if self._stopping.is_set() else 1)
+                if not self._stopping.is_set():
+                    self._metrics.given_up.add(1)
                 log.abandon()
-                self._given_up.add(log.log_id)
+                self._unsettled.add(log.log_id)
         self._log = None
         self._queue.answer_all(Outcome.UNAVAILABLE)
-        await self._recover(self._given_up)
+        await self._recover(self._unsettled)
 
     async def run_recovery(self) -> None:
         """Bring the logs to their end that this shard gave up, and those whose shards are silent. For ever."""
@@ -114,7 +116,7 @@ class Shard:
                 continue
             own = self._log and self._log.log_id
             silent = takeover.look(beats, self._clock.monotonic())
-            await self._recover(self._given_up.union(silent) - {own})
+            await self._recover(self._unsettled.union(silent) - {own})
 
     async def run_upkeep(self) -> None:
         """Keep journal partitions ahead of time. For ever."""
@@ -184,7 +186,7 @@ class Shard:
         for log_id in list(log_ids):
             try:
                 if await self._recovery.take_over(log_id):
-                    self._given_up.discard(log_id)
+                    self._unsettled.discard(log_id)
                     self._metrics.taken_over.add(1)
             except AWAY as error:
                 _LOGGER.warning("recovery goes on later", log_id=log_id, error=str(error))

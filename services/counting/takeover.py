@@ -1,14 +1,6 @@
 """When a log is given up for dead: its beat has not moved for the takeover time."""
 
 from collections.abc import Mapping
-from typing import Any
-
-_BEATS = "select log_id, beat from heartbeat join log using (log_id) where state <> 'settled'"
-
-
-async def read_beats(pool: Any) -> dict[int, int]:
-    """The beat of every log that is not settled."""
-    return {row["log_id"]: row["beat"] for row in await pool.fetch(_BEATS)}
 
 
 class Takeover:

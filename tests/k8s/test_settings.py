@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from pydantic import BaseModel
 
-from services.registry import NAMES
+from services.registry import SERVICES
 from services.settings import Settings
 from tests.k8s.render import Choice, Manifest
 from tests.k8s.workloads import Workload, find, list_workloads, read_environment
@@ -137,7 +137,7 @@ def test_each_shard_goes_by_the_name_of_its_pod(ours: list[Workload], settings_o
 
 def test_every_service_runs_and_under_its_own_name(ours: list[Workload]) -> None:
     serving = [workload for workload in ours if workload.serves]
-    assert sorted(workload.name for workload in serving) == sorted(NAMES)
+    assert sorted(workload.name for workload in serving) == sorted({service.name for service in SERVICES})
     for workload in serving:
         assert workload.container["command"] == ["python", "-m", "services", workload.name]
         assert "args" not in workload.container

@@ -1,0 +1,99 @@
+"""The queue before the journal: bounded, so that overload is refused and not stored.
+
+It outlives the logs. A group whose insert is in doubt, or met a closed log, goes back to its front and is inserted
+again under the next log, where the primary key tells what was journaled after all.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from libs.domain.errors import Overloaded
+from services.counting.entry import Entry, Outcome
+from services.counting.settings import JournalSettings
+
+_RETRY_AFTER_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waiting:
+    """An entry and whoever waits for its outcome."""
+
+    entry: Entry
+    outcome: asyncio.Future[Outcome]
+
+
+class Queue:
+    """The entries that wait for an insert: bounded, so that overload is refused and not stored."""
+
+    def __init__(self, settings: JournalSettings) -> None:
+        self._settings = settings
+        self._waiting: deque[Waiting] = deque()
+        self._bytes = 0
+        self.event_count = 0
+        self._has_some = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
+        """Add entries, all or none. Raises Overloaded when there is no room."""
+        arriving = sum(len(entry.payload) for entry in entries)
+        if (
+            len(self._waiting) + len(entries) > self._settings.max_waiting_entries
+            or self._bytes + arriving > self._settings.max_waiting_bytes
+        ):
+            raise Overloaded(
+                "this shard has more entries waiting than it may hold; send the same request again later",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        loop = asyncio.get_running_loop()
+        waiting = [Waiting(entry, loop.create_future()) for entry in entries]
+        self._waiting.extend(waiting)
+        self._count(entries, +1)
+        self._has_some.set()
+        return [each.outcome for each in waiting]
+
+    async def take_group(self) -> list[Waiting]:
+        """Wait for entries and take as many as one insert may have. Whoever stopped waiting is left out."""
+        group: list[Waiting] = []
+        while not group:
+            await self._has_some.wait()
+            size = 0
+            while self._waiting and len(group) < self._settings.max_group_entries:
+                size += len(self._waiting[0].entry.payload)
+                if group and size > self._settings.max_group_bytes:
+                    break
+                waiting = self._waiting.popleft()
+                self._count([waiting.entry], -1)
+                if not waiting.outcome.done():
+                    group.append(waiting)
+            if not self._waiting:
+                self._has_some.clear()
+        return group
+
+    def put_back(self, group: Sequence[Waiting]) -> None:
+        """Return what was taken and is still waited for, to the front and in its order."""
+        unanswered = [waiting for waiting in group if not waiting.outcome.done()]
+        self._waiting.extendleft(reversed(unanswered))
+        self._count([waiting.entry for waiting in unanswered], +1)
+        if self._waiting:
+            self._has_some.set()
+
+    def answer_all(self, outcome: Outcome) -> None:
+        """Give everybody who waits the same outcome."""
+        while self._waiting:
+            answer(self._waiting.popleft(), outcome)
+        self._bytes = self.event_count = 0
+        self._has_some.clear()
+
+    def _count(self, entries: Iterable[Entry], sign: int) -> None:
+        for entry in entries:
+            self._bytes += sign * len(entry.payload)
+            self.event_count += sign * len(entry.events)
+
+
+def answer(waiting: Waiting, outcome: Outcome) -> None:
+    if not waiting.outcome.done():
+        waiting.outcome.set_result(outcome)
