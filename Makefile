@@ -81,8 +81,8 @@ $(VENV)/.made:
 
 define INSTALL
 @echo "[2/3] installing what is pinned in $(1)"
-@$(PY) -m pip install --disable-pip-version-check --require-hashes -r $(1) | grep -v -E '^(Looking in|Requirement already)' || true
-@$(PY) -c 'import grpc, numpy' # the pipe above hides pip's status
+@{ $(PY) -m pip install --disable-pip-version-check --require-hashes -r $(1); echo $$? > $(VENV)/.status; } \
+  | grep -v -E '^(Looking in|Requirement already|Ignoring)'; exit $$(cat $(VENV)/.status)
 @$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e . -e libs/tally
 @touch $@
 endef
