@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from libs.domain.errors import NotReady
 from libs.embedded.folder import hold_folder, open_socket_folder, rotate_log
 from libs.embedded.identity import Identity, choose_identity, give
-from libs.embedded.process import Process, Step, end_residents, read_tail
+from libs.embedded.process import OnDeath, Process, Step, end_residents, read_tail
 
 NAME = "tally"  # of the user and of the database
 PORT = 5432  # nothing listens on it: it is part of the socket's name
@@ -58,7 +58,7 @@ class EmbeddedPostgresSettings(BaseModel, frozen=True, extra="forbid"):
 
 @asynccontextmanager
 async def open_postgres(
-    data_dir: Path, *, settings: EmbeddedPostgresSettings | None = None
+    data_dir: Path, *, settings: EmbeddedPostgresSettings | None = None, on_death: OnDeath | None = None
 ) -> AsyncIterator[str]:
     """Run Postgres on `data_dir`; yields the DSN of its database `tally` for asyncpg.
 
@@ -87,7 +87,8 @@ async def open_postgres(
                 dsn = f"postgresql://{NAME}@/{NAME}?host={quote(str(sockets))}&port={PORT}"
                 await server.wait_until(lambda: _is_ready(data, server.pid), settings.start_timeout_seconds)
                 await _make_database(dsn, log)
-                yield dsn
+                async with server.watch(on_death):
+                    yield dsn
             finally:
                 await server.stop(_list_steps(settings))
 

@@ -17,19 +17,24 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
 from libs.domain.errors import NotReady
 
 POLL_SECONDS = 0.01
+WATCH_SECONDS = 0.5
 SEARCH_SECONDS = 0.05  # a look at every process of the machine takes some milliseconds
 TAIL_LINES = 15
 LAUNCH = Path(__file__).with_name("launch.py")
 
 # A signal, and how many seconds it has to work.
 Step = tuple[signal.Signals, float]
+
+OnDeath = Callable[[str], None]
+"""is told of a server that ended by itself, with the end of its log"""
 
 
 class Process:
@@ -95,6 +100,21 @@ class Process:
         if status != 0:
             raise self._failure(f"it ended with exit status {status}")
 
+    @asynccontextmanager
+    async def watch(self, on_death: OnDeath | None) -> AsyncIterator[None]:
+        """Tell `on_death` if the process ends within this context."""
+
+        async def look() -> None:
+            status = await self._wait(WATCH_SECONDS)
+            if on_death is not None:
+                on_death(f"{self.name} ended by itself, with exit status {status}. {read_tail(self._log)}")
+
+        watching = asyncio.create_task(look(), name=f"watch over {self.name}")
+        try:
+            yield
+        finally:
+            watching.cancel()
+
     async def stop(self, steps: Iterable[Step]) -> None:
         """Send the signals one after the other, each only if those before it did not work in time."""
         for step, seconds in steps:
@@ -108,10 +128,10 @@ class Process:
             except TimeoutError:
                 continue
 
-    async def _wait(self) -> int:
+    async def _wait(self, pause_seconds: float = POLL_SECONDS) -> int:
         # Nothing to subscribe to that works in every event loop and on every kernel.
         while (status := self._child.poll()) is None:  # noqa: ASYNC110 - see above
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(pause_seconds)
         return status
 
     def _failure(self, what: str) -> NotReady:

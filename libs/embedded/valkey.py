@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as NotAnswering
 
 from libs.domain.errors import NotReady
 from libs.embedded.folder import hold_folder, open_socket_folder, rotate_log
-from libs.embedded.process import Process, end_residents
+from libs.embedded.process import OnDeath, Process, end_residents
 
 SOCKET = "valkey.sock"
 PROGRAM = "valkey-server"
@@ -37,7 +37,7 @@ class EmbeddedValkeySettings(BaseModel, frozen=True, extra="forbid"):
 
 @asynccontextmanager
 async def open_valkey(
-    data_dir: Path, *, settings: EmbeddedValkeySettings | None = None
+    data_dir: Path, *, settings: EmbeddedValkeySettings | None = None, on_death: OnDeath | None = None
 ) -> AsyncIterator[str]:
     """Run Valkey in `data_dir`; yields a unix:// URL for `redis.asyncio.from_url`.
 
@@ -64,7 +64,8 @@ async def open_valkey(
             try:
                 url = f"unix://{quote(str(sockets / SOCKET))}"
                 await server.wait_until(lambda: _is_ready(url), settings.start_timeout_seconds)
-                yield url
+                async with server.watch(on_death):
+                    yield url
             finally:
                 await server.stop(
                     [(signal.SIGTERM, settings.stop_timeout_seconds), (signal.SIGKILL, KILL_SECONDS)]

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+from libs.domain.errors import TallyError
+
 
 class LoopDied(Exception):
     """A background loop ended with an error; the process must end too."""
@@ -43,7 +45,8 @@ class Background:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) and not self._died.done():
-            died = LoopDied(f"{task.get_name()} ended: {error!r}")
+            told = error.message if isinstance(error, TallyError) else repr(error)
+            died = LoopDied(f"{task.get_name()} ended: {told}")
             died.__cause__ = error
             self._died.set_exception(died)
             self._died.exception()  # watched or not, it is no news at the end of the process

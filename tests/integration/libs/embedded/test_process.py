@@ -49,6 +49,18 @@ async def test_a_start_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     await server.stop([(signal.SIGKILL, 30)])
 
 
+async def test_a_death_that_nobody_asked_for_is_told_with_the_end_of_the_log(tmp_path: Path) -> None:
+    deaths: list[str] = []
+    os.mkfifo(tmp_path / "fifo")
+    server = start(tmp_path, "echo the reason; read -r line < fifo; exit 3")
+    async with server.watch(deaths.append):
+        (tmp_path / "fifo").write_text("end\n")
+        await eventually(lambda: bool(deaths))
+    assert deaths == [
+        f"The server ended by itself, with exit status 3. The end of {tmp_path / 'server.log'}:\n  the reason"
+    ]
+
+
 async def test_who_ignores_a_signal_gets_the_next_one(tmp_path: Path) -> None:
     server = start(tmp_path, "trap '' TERM; echo ignoring; while :; do sleep 0.01; done")
     await eventually(lambda: "ignoring" in (tmp_path / "server.log").read_text())

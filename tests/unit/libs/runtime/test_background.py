@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from libs.domain.errors import NotReady
 from libs.runtime.background import Background, LoopDied, open_background
 
 
@@ -36,6 +37,16 @@ async def test_a_loop_that_dies_is_noticed_with_its_name_and_cause() -> None:
             await watching
         assert isinstance(caught.value.__cause__, ValueError)
         assert not is_alive(background)
+
+
+async def test_what_is_meant_for_people_is_told_in_its_own_words() -> None:
+    async def tell() -> None:
+        raise NotReady("the disk is full:\n  /data")
+
+    async with open_background() as background:
+        background.start("upkeep", tell())
+        with pytest.raises(LoopDied, match=r"^upkeep ended: the disk is full:\n  /data$"):
+            await background.watch()
 
 
 async def test_who_watches_late_still_hears_of_it() -> None:
