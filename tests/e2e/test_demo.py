@@ -73,7 +73,7 @@ async def test_a_demo_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
         130,
         b"demo: stopped before the end; nothing is left of the stack\n",
     )
-    assert [entry.name for entry in (tmp_path / ".tally").iterdir() if entry.name != "demo.log"] == []
+    assert [entry.name for entry in (tmp_path / ".tally").glob("*") if entry.name != "demo.log"] == []
 
 
 async def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
