@@ -1,5 +1,6 @@
 """The commands but replay, against real services: what they print, and their exit codes."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,14 +119,14 @@ async def test_a_setting_that_is_wrong_is_named_as_its_variable() -> None:
         assert wrong.err.startswith("tally: TALLY_POSTGRES__POOL_SIZE: Input should be greater than")
 
 
-@pytest.mark.parametrize("arguments", [("get", "v"), ("status",), ("status", "--json")])
-async def test_without_a_server_a_read_says_how_to_start_one(arguments: tuple[str, ...]) -> None:
-    away = await run(*arguments, address=NOBODY)
-    assert (away.exit_code, away.out) == (UNKNOWN, "")
-    assert (
-        away.err
-        == f"tally: nothing answers at {NOBODY}; start it with `tally up`, or name the right --address.\n"
-    )
+async def test_without_a_server_a_read_says_how_to_start_one() -> None:
+    reads = [("get", "v"), ("status",), ("status", "--json")]
+    for away in await asyncio.gather(*(run(*arguments, address=NOBODY) for arguments in reads)):
+        assert (away.exit_code, away.out) == (UNKNOWN, "")
+        assert (
+            away.err
+            == f"tally: nothing answers at {NOBODY}; start it with `tally up`, or name the right --address.\n"
+        )
 
 
 async def test_without_a_server_a_count_says_how_to_repeat_it() -> None:
