@@ -35,7 +35,7 @@ check: setup ## Format, lint, types, import rules, protos
 
 exact: setup ## Run the exactness tests TIMES times over (default 10)
 	@for n in $$(seq 1 $(TIMES)); do \
-	  echo "exactness, round $$n of $(TIMES)"; $(PY) -m pytest -q -m exact || exit 1; done
+	  echo "exactness, round $$n of $(TIMES)"; $(PY) -m pytest -q -m exact -n 3 || exit 1; done
 
 proto: $(VENV)/.proto ## Generate the Python code of the protos
 
