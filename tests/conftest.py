@@ -1,5 +1,6 @@
 """Fixtures: one Postgres and one Valkey for the run, a database for each test, and Tally on top of them."""
 
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,12 @@ import redis
 from tests.support.database import make_template
 from tests.support.servers import Servers, fresh_database, name_of, open_servers
 from tests.support.stack import Stack, open_stack
+
+
+def pytest_configure() -> None:
+    # A shell that starts a job in the background lets it ignore Ctrl-C, and so do all that it starts; the tests
+    # send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
