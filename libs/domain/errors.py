@@ -60,6 +60,7 @@ class OutOfRange(Rejected):
         self, violations: Sequence[Violation], total: int | None = None, *, server_time_us: int
     ) -> None:
         super().__init__(violations, total)
+        self.server_time_us = server_time_us
         self.metadata["server_time_us"] = str(server_time_us)
 
 

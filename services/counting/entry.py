@@ -16,6 +16,7 @@ class Outcome(IntEnum):
     CONTENT_MISMATCH = 4
     INVALID = 5
     UNAVAILABLE = 6
+    SPOOLED = 7
 
 
 @dataclass(frozen=True, slots=True)

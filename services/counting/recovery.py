@@ -14,6 +14,7 @@ from libs.domain.errors import InvalidRequest
 from libs.rpc.columns import parse
 from libs.stores.postgres import AWAY, is_of_the_data
 from services.counting.buffer import Buffer
+from services.counting.dead_letters import DeadLetter, set_aside
 from services.counting.entry import Entry, NumberedEntry
 from services.counting.log import ROLLUPS
 from services.counting.rollups import apply
@@ -43,8 +44,6 @@ select * from (
 ) as entry
 where events_so_far - events < $3
 order by seq"""
-_SET_ASIDE = """
-insert into dead_letter (request_id, partition, log_id, seq, events, reason) values ($1, $2, $3, $4, $5, $6)"""
 
 
 class Recovery:
@@ -120,8 +119,21 @@ class Recovery:
         async with connection.transaction():
             if await apply(connection, log_id, applied_seq, to_seq, rows, self._flush.statement_cells):
                 for row, reason in dead:
-                    key = (row["request_id"], row["partition"], log_id, row["seq"])
-                    await connection.execute(_SET_ASIDE, *key, row["events"], reason)
+                    await set_aside(connection, _letter_of(row, log_id, reason))
+
+
+def _letter_of(row: Any, log_id: int, reason: str) -> DeadLetter:
+    return DeadLetter(
+        request_id=row["request_id"],
+        partition=row["partition"],
+        log_id=log_id,
+        seq=row["seq"],
+        received_at_us=row["received_at_us"],
+        event_count=row["events"],
+        request_hash=row["request_hash"],
+        payload=row["payload"],
+        reason=reason,
+    )
 
 
 def _read(rows: Sequence[Any]) -> tuple[Buffer, list[tuple[Any, str]]]:

@@ -18,15 +18,18 @@ from services.partitioner.router import Router
 from tally.counting.v1 import counting_pb2
 from tally.counting.v1.counting_pb2 import Entry, Outcome
 
-_DURABLE = frozenset((counting_pb2.OUTCOME_JOURNALED, counting_pb2.OUTCOME_DUPLICATE))
+_JOURNALED = frozenset((counting_pb2.OUTCOME_JOURNALED, counting_pb2.OUTCOME_DUPLICATE))
+_DURABLE = _JOURNALED | {counting_pb2.OUTCOME_SPOOLED}
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What became of a request whose entries are all durable; both in events."""
+    """What became of a request whose entries are all durable; the counts are in events."""
 
     accepted: int
     duplicate: int
+    spooled: bool
+    """whether a part of it is on the disk of a shard only, and not yet checked for duplicates"""
 
 
 class Ingest:
@@ -62,12 +65,12 @@ class Ingest:
         ]
         outcomes = await self._router.append(entries)
         self._raise_refusal(outcomes)
-        accepted = sum(
+        duplicate = sum(
             entry.event_count
             for entry, outcome in zip(entries, outcomes, strict=True)
-            if outcome == counting_pb2.OUTCOME_JOURNALED
+            if outcome == counting_pb2.OUTCOME_DUPLICATE
         )
-        return Counted(accepted, len(events) - accepted)
+        return Counted(len(events) - duplicate, duplicate, counting_pb2.OUTCOME_SPOOLED in outcomes)
 
     def _cut(self, events: Events) -> Iterator[tuple[int, Events]]:
         if len(events.video_ids) == 1:  # most requests of single events; nothing to cut

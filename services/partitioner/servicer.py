@@ -1,5 +1,6 @@
 """IngestService: protobuf ↔ requests."""
 
+import uuid
 from collections.abc import AsyncIterator
 
 import xxhash
@@ -10,10 +11,10 @@ from libs.domain.events import VIEW
 from libs.domain.rules import MAX_REQUEST_BYTES
 from libs.rpc.types import ServicerContext
 from services.partitioner.door import Door
-from services.partitioner.ingest import Ingest
+from services.partitioner.ingest import Counted, Ingest
 from services.partitioner.router import Router
 from services.partitioner.stream import answer_stream
-from tally.common.v1.common_pb2 import DURABILITY_JOURNALED
+from tally.common.v1.common_pb2 import DURABILITY_JOURNALED, DURABILITY_SPOOLED
 from tally.ingest.v1 import ingest_pb2 as pb
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceServicer
 
@@ -79,13 +80,13 @@ class IngestServicer(IngestServiceServicer):
         request_hash = _hash_of(request)
         request_id, events = self._door.admit_event(request.request_id, event, path)
         counted = await self._ingest.append(request_id, request_hash, events)
-        return _receipt(str(request_id), counted.accepted, counted.duplicate)
+        return _receipt(request_id, counted)
 
     async def _process_batch(self, request: pb.ProcessEventsRequest) -> pb.Receipt:
         request_hash = _hash_of(request)
         request_id, events = self._door.admit_batch(request)
         counted = await self._ingest.append(request_id, request_hash, events)
-        return _receipt(str(request_id), counted.accepted, counted.duplicate)
+        return _receipt(request_id, counted)
 
 
 def _hash_of(request: Message) -> int:
@@ -105,10 +106,10 @@ def _hash_of(request: Message) -> int:
     return xxhash.xxh3_64_intdigest(data)
 
 
-def _receipt(request_id: str, accepted: int, duplicate: int) -> pb.Receipt:
+def _receipt(request_id: uuid.UUID, counted: Counted) -> pb.Receipt:
     return pb.Receipt(
-        request_id=request_id,
-        accepted_count=accepted,
-        duplicate_count=duplicate,
-        durability=DURABILITY_JOURNALED,
+        request_id=str(request_id),
+        accepted_count=counted.accepted,
+        duplicate_count=counted.duplicate,
+        durability=DURABILITY_SPOOLED if counted.spooled else DURABILITY_JOURNALED,
     )

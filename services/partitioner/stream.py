@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from libs.domain.errors import InvalidRequest, TallyError, Violation
+from libs.domain.errors import InvalidRequest, OutOfRange, Overloaded, TallyError, Violation
 from libs.rpc.status import code_of
 from tally.ingest.v1 import ingest_pb2 as pb
 
@@ -47,9 +47,14 @@ async def _answer(batch: pb.ProcessEventsRequest, process: Process) -> pb.Stream
             raise InvalidRequest([Violation("request_id", "must be given, to tell the answers apart")])
         return pb.StreamEventsResponse(receipt=await process(batch))
     except TallyError as error:
-        number: int = code_of(error).value[0]
-        return pb.StreamEventsResponse(
-            refusal=pb.Refusal(
-                request_id=batch.request_id, code=number, reason=error.reason, message=error.message
-            )
-        )
+        return pb.StreamEventsResponse(refusal=_refusal(batch.request_id, error))
+
+
+def _refusal(request_id: str, error: TallyError) -> pb.Refusal:
+    number: int = code_of(error).value[0]
+    refusal = pb.Refusal(request_id=request_id, code=number, reason=error.reason, message=error.message)
+    if isinstance(error, OutOfRange):
+        refusal.server_time.FromMicroseconds(error.server_time_us)
+    elif isinstance(error, Overloaded):
+        refusal.retry_delay.FromMilliseconds(int(error.retry_after_s * 1000))
+    return refusal

@@ -77,13 +77,20 @@ J = pb.OUTCOME_JOURNALED
         ((pb.OUTCOME_BELOW_FLOOR, pb.OUTCOME_CONTENT_MISMATCH, J, J), RequestIdReused),
         ((J, J, J, pb.OUTCOME_INVALID), TallyError),
         ((J, J, J, pb.OUTCOME_UNSPECIFIED), TallyError),
-        ((J, J, J, 7), TallyError),  # of a shard that is newer
+        ((J, J, J, 99), TallyError),  # of a shard that is newer
     ],
 )
 async def test_one_entry_that_is_not_durable_makes_no_receipt(outcomes: Any, error: type[TallyError]) -> None:
     with pytest.raises(TallyError) as caught:
         await ingest_with(Router(*outcomes)).append(ID, 7, batch_of(ROWS))
     assert type(caught.value) is error
+
+
+async def test_a_request_of_which_a_part_is_spooled_is_durable_and_says_so() -> None:
+    counted = await ingest_with(Router(J, J, J, pb.OUTCOME_SPOOLED)).append(ID, 7, batch_of(ROWS))
+    assert (counted.accepted, counted.duplicate, counted.spooled) == (60, 0, True)
+    counted = await ingest_with(Router()).append(ID, 7, batch_of(ROWS))
+    assert not counted.spooled
 
 
 async def test_below_the_floor_the_servers_time_is_told() -> None:
