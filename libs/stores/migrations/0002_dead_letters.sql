@@ -10,7 +10,10 @@ alter table dead_letter
     add column state text not null default 'waiting' check (state in ('waiting', 'replayed', 'dropped')),
     add column generation integer,                  -- of the rollups that a replay added it to
     add column decided_at timestamptz,
-    add check ((log_id is null) = (seq is null));
+    add column note text not null default '',       -- what was found when it was decided
+    add check ((log_id is null) = (seq is null)),
+    add check ((state = 'waiting') = (decided_at is null)),
+    add check ((state = 'replayed') = (generation is not null));
 alter table dead_letter alter column payload set storage external;
 update dead_letter set (received_at, request_hash, payload) =
     (select received_at, request_hash, payload from journal where journal.request_id = dead_letter.request_id
@@ -19,4 +22,5 @@ alter table dead_letter
     alter column received_at set not null,
     alter column request_hash set not null,
     alter column payload set not null;
-create index dead_letter_waiting on dead_letter (created_at) where state = 'waiting';
+create index dead_letter_in_order on dead_letter (state, created_at, request_id, partition);
+create index dead_letter_of_log on dead_letter (log_id, seq);
