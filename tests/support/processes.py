@@ -62,7 +62,7 @@ async def run_service(
     env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ServiceProcess]:
     """Run one service; it is killed at the end unless it has ended by then."""
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     settings = {
         "TALLY_SERVER__ADDRESS": address,
         "TALLY_POSTGRES__DSN": dsn,
@@ -79,7 +79,7 @@ async def run_service(
             stderr=subprocess.STDOUT,
         )
     try:
-        await _until_serving(process, address, name, log)
+        await until_serving(process, address, name, log)
         yield ServiceProcess(address, process)
     finally:
         process.send_signal(signal.SIGCONT)
@@ -87,7 +87,8 @@ async def run_service(
         process.wait()
 
 
-async def _until_serving(process: "subprocess.Popen[bytes]", address: str, name: str, log: Path) -> None:
+async def until_serving(process: "subprocess.Popen[bytes]", address: str, name: str, log: Path) -> None:
+    """Wait until the service of that name serves there. Fails, with the log, when its process ends."""
     async def is_serving() -> bool:
         assert process.poll() is None, f"{name} ended: {log.read_text()}"
         try:
@@ -104,7 +105,8 @@ async def _until_serving(process: "subprocess.Popen[bytes]", address: str, name:
 _PORTS = itertools.count(10_000 + os.getpid() % 200 * 100)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 for a service that this process starts; a different one each time."""
     for port in _PORTS:
         with socket.socket() as listener, suppress(OSError):
             listener.bind(("127.0.0.1", port))
