@@ -8,7 +8,7 @@ PROTO := $(wildcard proto/tally/*/v1/*.proto)
 TIMES ?= 10
 PYTHONS := python3 python3.13 python3.12 python3.11
 
-.PHONY: docs help setup run test test-system check exact proto demo load k8s wheel lock clean
+.PHONY: docs help setup run test test-system check exact faults proto demo load k8s wheel lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ check: setup ## Format, lint, types, import rules, protos
 exact: setup ## Run the exactness tests TIMES times over (default 10)
 	@for n in $$(seq 1 $(TIMES)); do \
 	  echo "exactness, round $$n of $(TIMES)"; $(PY) -m pytest -q -m exact -n 3 || exit 1; done
+
+# What is given on the command line, as MINUTES=30, is in the environment of what make starts.
+faults: setup ## Break everything under load and check every count; MINUTES=30 random combinations, SEED=7 repeats one
+	@$(PY) -m tests.fault.table
 
 proto: $(VENV)/.proto ## Generate the Python code of the protos
 

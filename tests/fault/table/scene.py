@@ -1,0 +1,58 @@
+"""What a fault has before it: a deployment under load, and the means to say what it saw."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.fault.table.deployment import Deployment, Member
+from tests.fault.table.load import Load
+
+
+@dataclass(slots=True)
+class Scene:
+    """One round of one fault."""
+
+    deployment: Deployment
+    load: Load
+    chance: random.Random
+    struck_at: float | None = None
+    """when the fault began, by the time of the event loop"""
+    wrong: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """what the table says beside the verdict"""
+
+    def strike(self) -> None:
+        """To be called when the fault begins: times to recover count from here."""
+        if self.struck_at is None:
+            self.struck_at = asyncio.get_running_loop().time()
+
+    def expect(self, is_so: bool, otherwise: str) -> None:
+        if not is_so:
+            self.wrong.append(otherwise)
+
+    def note(self, what: str) -> None:
+        self.notes.append(what)
+
+    def draw_member(self, names: Sequence[str]) -> Member:
+        return self.deployment.members[self.chance.choice(names)]
+
+    async def pause(self, least: float, most: float) -> None:
+        """Wait for a random moment, in seconds."""
+        await asyncio.sleep(self.chance.uniform(least, most))
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A line of the table. `run` breaks something and mends it; it returns when everything is there again."""
+
+    name: str
+    run: Callable[[Scene], Awaitable[Any]]
+    served_within_seconds: float | None = None
+    """how soon every partition must take something that was sent after the fault"""
+    recovered_within_seconds: float | None = None
+    """how soon no log may wait any more for somebody to bring it to its end"""
+    may_fail: bool = True
+    """whether calls may fail meanwhile"""
+    may_fail_reads: bool = True

@@ -1,0 +1,126 @@
+"""Eyes on a round while it goes on: what must hold at any instant, and when everything is back."""
+
+import asyncio
+import random
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from libs.stores.postgres import AWAY
+from tally.client import Client, Durability, TallyError
+from tests.fault.table.invariants import check_snapshot
+from tests.fault.table.ledger import Ledger
+from tests.fault.table.requests import draw_key
+
+_LOOK_SECONDS = 0.2
+_SNAPSHOT_SECONDS = 2.0
+_READ_SECONDS = 0.1
+_CALL_SECONDS = 2.0
+_SILENT_SECONDS = 2.5
+"""a log whose beat stands still for so long has lost its shard; a beat comes every second"""
+
+_LOGS = """
+select log_id, state, beat from log join heartbeat using (log_id) where state <> 'settled'"""
+_JOURNALED = """
+select distinct request_id from journal where request_id = any($1::uuid[])"""
+
+
+class Watch:
+    """What was seen of a round, and what of it was wrong. Times are those of the event loop, in seconds."""
+
+    def __init__(self, dsn: str, ledger: Ledger, prefix: str, chance: random.Random) -> None:
+        """`ledger`: of the clients that count the videos whose ids are `prefix` and a number."""
+        self.wrong: list[str] = []
+        self.reads = 0
+        self.failed_reads: Counter[str] = Counter()
+        self.orphans_seen_at: float | None = None
+        """when a log waited for the last time for somebody to bring it to its end"""
+        self.spooled_seen_at: float | None = None
+        """when an answered request was for the last time in a spool and not in the journal"""
+        self.is_quiet = False
+        """whether neither was so when it was last looked at"""
+        self._dsn = dsn
+        self._ledger = ledger
+        self._prefix = prefix
+        self._chance = chance
+        self._beats: dict[int, tuple[int, float]] = {}
+
+    @asynccontextmanager
+    async def running(self, queries: Sequence[str]) -> AsyncIterator[None]:
+        """Look within this context; `queries` are addresses of the query service."""
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(Client(address)) for address in queries]
+            tasks = [
+                asyncio.create_task(self._again_and_again(self._look, _LOOK_SECONDS)),
+                asyncio.create_task(self._again_and_again(self._take_snapshot, _SNAPSHOT_SECONDS)),
+                asyncio.create_task(self._read(clients)),
+            ]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            for task in tasks:
+                if not task.cancelled() and (error := task.exception()):
+                    raise error
+
+    async def _again_and_again(self, look: Callable[[Any], Awaitable[None]], pause: float) -> None:
+        """On a connection of its own, and on a new one when Postgres comes back."""
+        while True:
+            try:
+                connection = await asyncpg.connect(self._dsn, timeout=5, command_timeout=30)
+                try:
+                    while True:
+                        await look(connection)
+                        await asyncio.sleep(pause)
+                finally:
+                    connection.terminate()
+            except AWAY:
+                await asyncio.sleep(pause)
+
+    async def _look(self, connection: Any) -> None:
+        now = asyncio.get_running_loop().time()
+        self.is_quiet = True
+        beats: dict[int, tuple[int, float]] = {}
+        for row in await connection.fetch(_LOGS):
+            before = self._beats.get(row["log_id"])
+            moved_at = before[1] if before and before[0] == row["beat"] else now
+            beats[row["log_id"]] = (row["beat"], moved_at)
+            if row["state"] == "closed" or now - moved_at > _SILENT_SECONDS:
+                self.orphans_seen_at, self.is_quiet = now, False
+        self._beats = beats
+        spooled = [
+            request.request_id
+            for request in self._ledger.acknowledged
+            if request.durability is Durability.SPOOLED
+        ]
+        if spooled:
+            ids = [uuid.UUID(request_id) for request_id in spooled]
+            if len(await connection.fetch(_JOURNALED, ids)) < len(ids):
+                self.spooled_seen_at, self.is_quiet = now, False
+
+    async def _take_snapshot(self, connection: Any) -> None:
+        self.wrong += await check_snapshot(connection)
+
+    async def _read(self, clients: Sequence[Client]) -> None:
+        """What was acknowledged as journaled before a strong read is in it, and nothing that was never sent."""
+        while True:
+            await asyncio.sleep(_READ_SECONDS)
+            key = draw_key(self._chance, self._prefix)
+            least = self._ledger.journaled[key]
+            try:
+                found = await self._chance.choice(clients).get_count(*key, strong=True, timeout=_CALL_SECONDS)
+            except TallyError as error:
+                self.failed_reads[error.reason] += 1
+                continue
+            self.reads += 1
+            if not least <= found.count <= self._ledger.sent[key]:
+                self.wrong.append(
+                    f"a strong read of {key} answered {found.count}; {least} were acknowledged before it, and "
+                    f"{self._ledger.sent[key]} sent by then"
+                )
