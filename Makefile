@@ -46,6 +46,9 @@ proto: $(VENV)/.proto ## Generate the Python code of the protos
 demo: $(VENV)/.run $(VENV)/.proto ## Replay a real data set on a throw-away stack and check every count
 	@$(PY) -m loadtests.demo
 
+bench: setup ## Measure Tally beside Valkey and Postgres; FULL=1 for all of it, ONLY=a,b for some
+	@FULL=$(FULL) ONLY=$(ONLY) $(PY) -m loadtests.bench
+
 load: setup ## Count and read for 20 s with locust; fails unless counted = acknowledged
 	@$(PY) -m loadtests.load
 

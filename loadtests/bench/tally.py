@@ -1,0 +1,107 @@
+"""Tally as it ships: every service in one process on embedded stores, reached through the partitioner."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import numpy as np
+
+from libs.embedded.postgres import NAME, PORT
+from loadtests.bench.contender import Store
+from loadtests.bench.events import EVENT_TYPES, Request
+from loadtests.bench.flushes import FlushWatch
+from loadtests.bench.oracle import Counts
+from loadtests.stack import open_stack
+from tally.client import Client, Columns
+
+TIMEOUT_S = 120.0
+"""Of one request with its retries: a shard that is behind with its flushes makes callers wait."""
+_SETTLE_S = 120.0
+_SAMPLE = 20
+_ALL_COUNTS = """
+select video_id, event_type, sum(count)::bigint as count from rollup_minute group by video_id, event_type"""
+
+
+def lay_out(request: Request) -> Columns:
+    """What a client with arrays does before it sends."""
+    videos, video_index = np.unique(request.video, return_inverse=True)
+    return Columns(
+        video_ids=tuple(request.video_ids[videos].tolist()),
+        event_types=EVENT_TYPES,
+        video_index=video_index.astype("<u2").tobytes(),
+        event_type_index=request.event_type.astype("<u2").tobytes(),
+    )
+
+
+class Tally(Store):
+    """Columns, one call a request, by the client library."""
+
+    def __init__(self, client: Client, dsn: str) -> None:
+        self.client = client
+        self._dsn = dsn
+        self._watch = FlushWatch()
+
+    async def send(self, request: Request) -> None:
+        await self.client.process_many(lay_out(request), timeout=TIMEOUT_S)
+
+    async def settle(self) -> None:
+        async with asyncio.timeout(_SETTLE_S):
+            while await self._is_behind():  # noqa: ASYNC110 - nothing tells when a flush is done
+                await asyncio.sleep(0.05)
+
+    async def _is_behind(self) -> bool:
+        logs = await self.client.list_logs(timeout=TIMEOUT_S)
+        return any(log.applied_seq < log.last_seq for log in logs)
+
+    @asynccontextmanager
+    async def observe(self) -> AsyncIterator[None]:
+        async with self._watch.watch(self.client):
+            yield
+
+    def observations(self) -> dict[str, Any]:
+        return self._watch.observations()
+
+    async def find_fault(self, counts_are_exact: Callable[[Counts], str | None]) -> str | None:
+        """All counts from the rollups, a sample of them by the api, and Tally's own audit."""
+        counts = await self._read_rollups()
+        return counts_are_exact(counts) or await self._compare_with_api(counts) or await self._audit()
+
+    async def _read_rollups(self) -> Counts:
+        connection = await asyncpg.connect(self._dsn)
+        try:
+            rows = await connection.fetch(_ALL_COUNTS)
+        finally:
+            await connection.close()
+        return Counts(*([row[at] for row in rows] for at in range(3)))
+
+    async def _compare_with_api(self, counts: Counts) -> str | None:
+        step = max(1, len(counts.counts) // _SAMPLE)
+        for at in range(0, len(counts.counts), step):
+            video_id, event_type = counts.video_ids[at], counts.event_types[at]
+            answer = await self.client.get_count(video_id, event_type, strong=True, timeout=TIMEOUT_S)
+            if answer.count != counts.counts[at]:
+                return f"GetCount says {answer.count:,} {event_type} of {video_id}, the rollups {counts.counts[at]:,}"
+        return None
+
+    async def _audit(self) -> str | None:
+        audit = await self.client.audit(timeout=TIMEOUT_S)
+        return f"the audit finds a discrepancy: {audit}" if audit.discrepancy_events else None
+
+
+@asynccontextmanager
+async def open_tally(folder: Path, make: Callable[[Client, str], Tally] = Tally) -> AsyncIterator[Store]:
+    """Run `all`, and open a client."""
+    with open_stack(folder, folder / "tally.log") as address:
+        async with Client(address, timeout=TIMEOUT_S) as client:
+            yield make(client, dsn_of(folder / "data" / "postgres"))
+
+
+def dsn_of(postgres: Path) -> str:
+    """The DSN of the embedded Postgres in a folder of ours: its socket is there, or behind the link `sockets`."""
+    link = postgres / "sockets"
+    sockets = link.readlink() if link.is_symlink() else postgres
+    return f"postgresql://{NAME}@/{NAME}?host={quote(str(sockets.absolute()))}&port={PORT}"
