@@ -1,12 +1,19 @@
 """From a video to its partition, and from a request to its entries. Frozen by test vectors."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from libs.domain.events import NO_ACTOR, Events
+from libs.domain.rules import check_video_id
+
+_MOST_SEEN = 200_000
+"""So many videos are remembered, some 30 MB; then it begins anew."""
+_FEW_TYPES = 16
+"""So many event types may be in every part, used or not: to leave some out costs more than to keep them."""
 
 
 def partition_of(video_id: str, partition_count: int) -> int:
@@ -14,44 +21,103 @@ def partition_of(video_id: str, partition_count: int) -> int:
     return xxhash.xxh3_64_intdigest(video_id.encode()) % partition_count
 
 
-def partitions_of(video_ids: Sequence[str], partition_count: int) -> npt.NDArray[np.int64]:
-    """(len(video_ids),) the partition of each id."""
-    return np.fromiter(
-        (partition_of(video_id, partition_count) for video_id in video_ids), np.int64, len(video_ids)
-    )
+class Partitions:
+    """The partitions of a cluster, and those of the videos that were seen lately.
+
+    Most events are of videos that were seen a moment ago: to look one up costs a third of checking and hashing it.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._seen = _Seen(count)
+
+    def of(self, video_ids: Sequence[str]) -> npt.NDArray[np.uint16]:
+        """(len(video_ids),) the partition of each id. Raises ValueError when one is against the rules."""
+        return np.fromiter(map(self._seen.__getitem__, video_ids), np.uint16, len(video_ids))
 
 
-def cut(events: Events, partition_count: int) -> Iterator[tuple[int, Events]]:
+class _Seen(dict[str, int]):
+    """The partition of each id, found when it is first asked for."""
+
+    def __init__(self, partition_count: int) -> None:
+        super().__init__()
+        self._partition_count = partition_count
+
+    def __missing__(self, video_id: str) -> int:
+        if check_video_id(video_id) is not None:
+            raise ValueError(video_id)
+        if len(self) >= _MOST_SEEN:
+            self.clear()
+        self[video_id] = partition = partition_of(video_id, self._partition_count)
+        return partition
+
+
+def cut(events: Events, partitions: Partitions) -> Iterator[tuple[int, Events]]:
     """Cut a batch into one part for each partition that it touches, in ascending order of partition.
 
     The cut depends on the events and the partition count alone, so that a retry is cut the same way. Within
-    a part the events keep their order, and its dictionaries hold only what it uses.
+    a part the events keep their order, and its dictionaries hold what it uses; only of event types, where the
+    batch has few, all of them. The parts share their arrays: each is a piece of the batch, sorted once.
     """
-    partition_of_video = partitions_of(events.video_ids, partition_count)
-    partition_of_event = partition_of_video[events.video_index]
-    order = np.argsort(partition_of_event, kind="stable")
-    touched, starts = np.unique(partition_of_event[order], return_index=True)
-    for partition, chosen in zip(touched.tolist(), np.split(order, starts[1:]), strict=True):
-        yield partition, _part(events, chosen)
+    events = _with_used_videos(events)
+    partition_of_video = partitions.of(events.video_ids)
+    video_order, video_bounds = _sort(partition_of_video, partitions.count)
+    event_order, event_bounds = _sort(partition_of_video[events.video_index], partitions.count)
+    video_ids = [events.video_ids[place] for place in video_order.tolist()]
+    place_in_part = np.empty(len(video_ids), np.uint16)
+    place_in_part[video_order] = np.arange(len(video_ids)) - np.repeat(
+        video_bounds[:-1], np.diff(video_bounds)
+    )
+    sorted_events = replace(
+        events,
+        video_ids=video_ids,
+        video_index=place_in_part[events.video_index][event_order],
+        event_type_index=events.event_type_index[event_order],
+        actor_index=None if events.actor_index is None else events.actor_index[event_order],
+        time_us=None if events.time_us is None else events.time_us[event_order],
+        value=None if events.value is None else events.value[event_order],
+    )
+    video_edges, event_edges = video_bounds.tolist(), event_bounds.tolist()
+    for partition in np.unique(partition_of_video).tolist():
+        videos = slice(video_edges[partition], video_edges[partition + 1])
+        chosen = slice(event_edges[partition], event_edges[partition + 1])
+        yield partition, _part(sorted_events, videos, chosen)
 
 
-def _part(events: Events, chosen: npt.NDArray[np.intp]) -> Events:
-    video_ids, video_index = _narrow(events.video_ids, events.video_index[chosen])
-    if len(events.event_types) == 1:
-        event_types, event_type_index = events.event_types, events.event_type_index[chosen]
-    else:
-        event_types, event_type_index = _narrow(events.event_types, events.event_type_index[chosen])
+def _with_used_videos(events: Events) -> Events:
+    """Leave the videos out of the dictionary that no event has."""
+    is_used = np.bincount(events.video_index, minlength=len(events.video_ids)) > 0
+    if is_used.all():
+        return events
+    video_ids = [events.video_ids[place] for place in np.flatnonzero(is_used).tolist()]
+    places = np.cumsum(is_used) - 1
+    return replace(events, video_ids=video_ids, video_index=places[events.video_index].astype(np.uint16))
+
+
+def _sort(
+    partitions: npt.NDArray[np.uint16], partition_count: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The order by partition, which keeps the order within each, and where each partition begins and ends in it."""
+    bounds = np.zeros(partition_count + 1, np.intp)
+    np.cumsum(np.bincount(partitions, minlength=partition_count), out=bounds[1:])
+    return np.argsort(partitions, kind="stable"), bounds
+
+
+def _part(events: Events, videos: slice, chosen: slice) -> Events:
+    event_types, event_type_index = events.event_types, events.event_type_index[chosen]
+    if len(event_types) > _FEW_TYPES:
+        event_types, event_type_index = _narrow(event_types, event_type_index)
     actor_ids: list[str] = []
     actor_index = None
     if events.actor_index is not None:
-        actor_index = events.actor_index[chosen]
+        actor_index = events.actor_index[chosen].copy()
         has_actor = actor_index != NO_ACTOR
         actor_ids, actor_index[has_actor] = _narrow(events.actor_ids, actor_index[has_actor])
     return Events(
-        video_ids=video_ids,
+        video_ids=events.video_ids[videos],
         event_types=event_types,
         actor_ids=actor_ids,
-        video_index=video_index,
+        video_index=events.video_index[chosen],
         event_type_index=event_type_index,
         actor_index=actor_index,
         time_us=None if events.time_us is None else events.time_us[chosen],

@@ -3,6 +3,7 @@
 import math
 import re
 import unicodedata
+from functools import lru_cache
 
 from libs.domain.function import Function
 
@@ -36,6 +37,7 @@ def check_video_id(video_id: str) -> str | None:
     return None if fits and clean else VIDEO_ID
 
 
+@lru_cache(maxsize=4096)  # there are few, and they come again and again
 def check_event_type(event_type: str) -> str | None:
     """1 to 64 of [a-z0-9_.-]."""
     return None if _EVENT_TYPE.fullmatch(event_type) else EVENT_TYPE

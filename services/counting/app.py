@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+from libs.domain.partition import Partitions
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
@@ -16,6 +17,7 @@ from services.counting.partitions import keep_partitions
 from services.counting.servicer import CountingServicer
 from services.counting.settings import CountingSettings, RecoverySettings
 from services.counting.shard import Shard
+from services.counting.wire import Wire
 from tally.counting.v1.counting_pb2_grpc import add_CountingServiceServicer_to_server
 
 _DRAIN_SECONDS = 15.0
@@ -35,7 +37,8 @@ async def open_counting(
         logs = context.background.start("logs", shard.run_logs())
         recovery = context.background.start("recovery", shard.run_recovery())
         upkeep = context.background.start("upkeep", shard.run_upkeep())
-        servicer = CountingServicer(shard, context.cluster.partition_count)
+        wire = Wire(Partitions(context.cluster.partition_count), context.clock)
+        servicer = CountingServicer(shard, wire)
 
         async def drain() -> None:
             shard.stop()

@@ -1,62 +1,108 @@
 """Reads entries off the wire. A shard believes nobody: what it has journaled, it must be able to apply."""
 
 import uuid
+from collections.abc import Sequence
 
 import numpy as np
 
 from libs.domain import rules
-from libs.domain.errors import InvalidRequest, Violation
+from libs.domain.clock import Clock
+from libs.domain.errors import InvalidRequest, PartitionCountMismatch, Violation
 from libs.domain.events import NO_TIME, Events
-from libs.domain.minutes import LAST_MINUTE, MINUTE_US
-from libs.domain.partition import partitions_of
+from libs.domain.horizon import AHEAD_MS
+from libs.domain.partition import Partitions
+from libs.domain.request_id import time_ms_of
 from libs.rpc.columns import parse
 from services.counting.entry import Entry
 from tally.counting.v1 import counting_pb2 as pb
 
+_CLOCK_SLACK_US = 2_000_000
+"""What the door has let in may look so much further ahead from here: its reading of Postgres's clock is another."""
 
-def read_entry(sent: pb.Entry, path: str, partition_count: int) -> Entry:
-    """One entry; `path` comes before the names of its fields. Raises InvalidRequest."""
-    if len(sent.request_id) != 16:
-        raise InvalidRequest([Violation(f"{path}.request_id", "must be the 16 bytes of a UUID")])
-    if sent.partition >= partition_count:
-        raise InvalidRequest([Violation(f"{path}.partition", f"must be below {partition_count}")])
-    events = parse(sent.payload, f"{path}.payload")
-    if len(events) != sent.event_count or not sent.event_count:
-        raise InvalidRequest(
-            [Violation(f"{path}.event_count", f"must be that of the payload, {len(events)}")]
+
+class Wire:
+    """Reads the requests of one shard."""
+
+    def __init__(self, partitions: Partitions, clock: Clock) -> None:
+        self._partitions = partitions
+        self._clock = clock
+
+    def read_entries(self, request: pb.AppendRequest) -> list[Entry]:
+        """The entries of a request. Raises PartitionCountMismatch and InvalidRequest."""
+        if request.partition_count != self._partitions.count:
+            raise PartitionCountMismatch(
+                f"the entries are cut for {request.partition_count} partitions; this cluster has "
+                f"{self._partitions.count}"
+            )
+        now_us = self._clock.now_us() + _CLOCK_SLACK_US
+        entries = [
+            self._read(sent, f"entries[{place}]", now_us) for place, sent in enumerate(request.entries)
+        ]
+        _check_keys(entries)
+        return entries
+
+    def _read(self, sent: pb.Entry, path: str, now_us: int) -> Entry:
+        request_id = _read_request_id(sent.request_id, path, now_us)
+        if sent.partition >= self._partitions.count:
+            raise _invalid(f"{path}.partition", f"must be below {self._partitions.count}")
+        payload = sent.payload
+        events = parse(payload, f"{path}.payload")
+        if len(events) != sent.event_count or not sent.event_count:
+            raise _invalid(f"{path}.event_count", f"must be that of the payload, {len(events)}")
+        if problem := _check_names(events) or _check_numbers(events, now_us):
+            raise _invalid(f"{path}.payload", problem)
+        try:
+            is_elsewhere = self._partitions.of(events.video_ids) != sent.partition
+        except ValueError:
+            raise _invalid(f"{path}.payload", rules.VIDEO_ID) from None
+        if is_elsewhere.any():
+            raise _invalid(f"{path}.partition", "must be that of every video in the payload")
+        return Entry(
+            request_id, sent.partition, _signed(sent.request_hash), payload, events, sent.traceparent
         )
-    if problem := _check_names(events) or _check_numbers(events):
-        raise InvalidRequest([Violation(f"{path}.payload", problem)])
-    if (partitions_of(events.video_ids, partition_count) != sent.partition).any():
-        raise InvalidRequest([Violation(f"{path}.partition", "must be that of every video in the payload")])
-    return Entry(
-        request_id=uuid.UUID(bytes=sent.request_id),
-        partition=sent.partition,
-        request_hash=_signed(sent.request_hash),
-        payload=sent.payload,
-        events=events,
-        traceparent=sent.traceparent,
-    )
+
+
+def _read_request_id(data: bytes, path: str, now_us: int) -> uuid.UUID:
+    if len(data) != 16:
+        raise _invalid(f"{path}.request_id", "must be the 16 bytes of a UUID")
+    request_id = uuid.UUID(bytes=data)
+    # How old it may be, the insert judges by the floor. For what is too far ahead the journal has no partition.
+    if time_ms_of(request_id) > now_us // 1000 + AHEAD_MS:
+        raise _invalid(f"{path}.request_id", "is more than 5 minutes ahead of the server's time")
+    return request_id
 
 
 def _check_names(events: Events) -> str | None:
+    """The event types and actors; the videos are checked as they are placed."""
     problems = (
-        *map(rules.check_video_id, events.video_ids),
         *map(rules.check_event_type, events.event_types),
         *map(rules.check_actor_id, events.actor_ids),
     )
     return next(filter(None, problems), None)
 
 
-def _check_numbers(events: Events) -> str | None:
-    """The limits of what can be kept; how far ahead a time may be, the door has judged when it came."""
+def _check_numbers(events: Events, now_us: int) -> str | None:
     if events.value is not None and (np.abs(events.value) > rules.MAX_MAGNITUDE).any():
         return rules.VALUE
     if events.time_us is not None:
         early = (events.time_us < rules.EARLIEST_EVENT_US) & (events.time_us != NO_TIME)
-        if (early | (events.time_us > LAST_MINUTE * MINUTE_US)).any():
+        if (early | (events.time_us > now_us + rules.FUTURE_TOLERANCE_US)).any():
             return rules.EVENT_TIME
     return None
+
+
+def _check_keys(entries: Sequence[Entry]) -> None:
+    """A retry may share a call with its first attempt; other events of its request, under the same key, would be
+    lost. (Another request under the same key has another hash, and is found by that.)"""
+    payloads: dict[tuple[uuid.UUID, int, int], bytes] = {}
+    for place, entry in enumerate(entries):
+        first = payloads.setdefault((entry.request_id, entry.partition, entry.request_hash), entry.payload)
+        if first is not entry.payload and first != entry.payload:
+            raise _invalid(f"entries[{place}]", "has the key of another entry, and not its events")
+
+
+def _invalid(field: str, description: str) -> InvalidRequest:
+    return InvalidRequest([Violation(field, description)])
 
 
 def _signed(number: int) -> int:

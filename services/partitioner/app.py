@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from libs.domain.errors import DeadlineExpired, NotReady, Unavailable
+from libs.domain.partition import Partitions
 from libs.rpc.breaker import Breaker, reporter
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import open_channel
@@ -52,9 +53,10 @@ async def open_partitioner(context: Context, settings: PartitionerSettings) -> A
             for number in range(settings.sender.calls_at_once):
                 context.background.start(f"calls to {address} #{number}", senders[address].run())
         router = Router(senders, context.cluster.partition_count, settings, context.clock)
+        partitions = Partitions(context.cluster.partition_count)
         servicer = IngestServicer(
-            Door(context.clock),
-            Ingest(router, context.clock, context.telemetry),
+            Door(context.clock, partitions),
+            Ingest(router, partitions, context.clock, context.telemetry),
             router,
             settings.stream_batches_at_once,
         )
