@@ -1,6 +1,7 @@
 """The journal's partitions, one for each day of request ids, made ahead of time, and the floor below them."""
 
 import datetime as dt
+import uuid
 from typing import Any
 
 from libs.domain.horizon import floor_at
@@ -16,7 +17,11 @@ _EXISTS = "select to_regclass($1) is not null"
 _CREATE = "create table {name} (like journal including all)"
 _ATTACH = "alter table journal attach partition {name} for values from ('{first}') to ('{end}')"
 _RAISE = "update cluster set floor = $1 where floor < $1"
-_RAISE_OPEN = "update log set floor = $1 where state = 'open' and floor < $1"
+_BEHIND = "select log_id from log where state = 'open' and floor < $1"
+# As closing does, and for the same reason: after a plain update, an insert under way would still go by the old floor,
+# and so would one that has taken its snapshot and not yet the row (tried).
+_LOCK_LOG = "select from log where log_id = $1 for update"
+_RAISE_LOG = "update log set floor = $2 where log_id = $1 and floor < $2"
 
 
 async def keep_partitions(pool: Any, ahead_hours: int) -> None:
@@ -28,9 +33,20 @@ async def keep_partitions(pool: Any, ahead_hours: int) -> None:
             async with connection.transaction():
                 await connection.execute(_LOCK)
                 await _make(connection, day)
+        await _raise_floor(connection, floor_at(now_ms))
+
+
+async def _raise_floor(connection: Any, floor: uuid.UUID) -> None:
+    """Raise the cluster's floor, for logs to come, then that of each open log.
+
+    When an open log has a floor, no entry below it is on its way into the journal any more. One log at a time, so that
+    a frozen one holds up nobody else's inserts.
+    """
+    await connection.execute(_RAISE, floor)
+    for row in await connection.fetch(_BEHIND, floor):
         async with connection.transaction():
-            await connection.execute(_RAISE, floor_at(now_ms))
-            await connection.execute(_RAISE_OPEN, floor_at(now_ms))
+            await connection.execute(_LOCK_LOG, row["log_id"])
+            await connection.execute(_RAISE_LOG, row["log_id"], floor)
 
 
 async def _make(connection: Any, day: int) -> None:

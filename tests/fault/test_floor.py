@@ -1,0 +1,75 @@
+"""The floor: when an open log has one, nothing below it is on its way into the journal any more."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+
+from libs.domain.request_id import make_request_id, time_ms_of
+from libs.stores.postgres import PostgresSettings, WriteConnection
+from services.counting.entry import NumberedEntry
+from services.counting.journal import Journal
+from services.counting.log import open_log
+from services.counting.partitions import keep_partitions
+from tests.support.entries import as_entry, cut_request, new_id
+from tests.support.eventually import eventually
+from tests.support.proof import open_proof
+from tests.support.shards import FAST
+
+pytestmark = pytest.mark.exact
+
+_FLOOR = "select floor from cluster"
+_IS_ABOVE = "select floor > $1 from log"
+_WAITS_FOR_LOCK = """
+select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"""
+
+
+async def make_old_group(connection: Any) -> list[NumberedEntry]:
+    """An entry that is above the floor, and will be below it as soon as it is raised."""
+    request_id = make_request_id(time_ms_of(await connection.fetchval(_FLOOR)) + 1)
+    [sent] = cut_request({("video", "view"): 1}, request_id)
+    return [NumberedEntry(1, 1_700_000_000_000_000, as_entry(sent))]
+
+
+async def raise_floor(dsn: str) -> None:
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
+        await keep_partitions(pool, ahead_hours=24)
+
+
+async def waits(connection: Any) -> None:
+    async def is_waiting() -> bool:
+        return bool(await connection.fetchval(_WAITS_FOR_LOCK))
+
+    await eventually(is_waiting)
+
+
+async def test_the_floor_of_a_log_waits_for_an_insert_under_way(dsn: str) -> None:
+    async with open_proof(dsn) as connection, open_proof(dsn) as inserting:
+        log = await open_log(dsn, PostgresSettings(), FAST, "shard")
+        group = await make_old_group(connection)
+        async with inserting.transaction():
+            answer = await Journal(WriteConnection(inserting), log.log_id, 5.0).insert(group)
+            assert not answer.below_floor
+            raising = asyncio.create_task(raise_floor(dsn))
+            await waits(connection)
+            assert not await connection.fetchval(_IS_ABOVE, group[0].entry.request_id)
+        await raising
+        assert await connection.fetchval(_IS_ABOVE, group[0].entry.request_id)
+        assert await connection.fetchval("select count(*) from journal") == 1
+        log.abandon()
+
+
+async def test_an_insert_that_began_before_its_log_had_the_floor_goes_by_it(dsn: str) -> None:
+    """Its snapshot is from before: the row that it locks must tell it the newer floor."""
+    async with open_proof(dsn) as connection, open_proof(dsn) as raising, open_proof(dsn) as inserting:
+        log = await open_log(dsn, PostgresSettings(), FAST, "shard")
+        group = await make_old_group(connection)
+        async with raising.transaction():
+            await raising.execute("select from log for update")
+            insert = asyncio.create_task(Journal(WriteConnection(inserting), log.log_id, 5.0).insert(group))
+            await waits(connection)
+            await raising.execute("update log set floor = $1", new_id())
+        assert (await insert).below_floor == {1}
+        assert await connection.fetchval("select count(*) from journal") == 0
+        log.abandon()
