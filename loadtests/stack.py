@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -31,13 +31,14 @@ _OWN = ("TALLY_SERVER__ADDRESS", "TALLY_DATA_DIR", "TALLY_POSTGRES__DSN", "TALLY
 
 
 @contextmanager
-def open_stack(folder: Path, log: Path) -> Iterator[str]:
+def open_stack(folder: Path, log: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
     """Yields `host:port` once every service is serving. Raises NotReady, with the end of `log`.
 
+    `settings`: variables that the child has besides what is set in the environment.
     The data go to `folder` and all output to a new `log`; both are the caller's, who removes them.
     """
-    address = f"127.0.0.1:{_free_port()}"
-    child = _start(folder.absolute(), log, address)
+    address = f"127.0.0.1:{free_port()}"
+    child = _start(folder.absolute(), log, address, settings or {})
     try:
         _wait_until_serving(child, address, log)
         yield address
@@ -45,9 +46,9 @@ def open_stack(folder: Path, log: Path) -> Iterator[str]:
         _stop(child)
 
 
-def _start(folder: Path, log: Path, address: str) -> subprocess.Popen[bytes]:
+def _start(folder: Path, log: Path, address: str, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if name not in _OWN}
-    environment |= {"TALLY_SERVER__ADDRESS": address, "TALLY_DATA_DIR": str(folder / "data")}
+    environment |= {**settings, "TALLY_SERVER__ADDRESS": address, "TALLY_DATA_DIR": str(folder / "data")}
     follow = [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(int(signal.SIGTERM)), "self"]
     with log.open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - constants and paths of our own
@@ -89,7 +90,8 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on. Raises NotReady."""
     # Below what the kernel gives to outgoing connections: one of them could take it before the child listens.
     for port in random.sample(range(10_000, 30_000), 100):
         with socket.socket() as probe, suppress(OSError):
