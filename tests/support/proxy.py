@@ -82,7 +82,11 @@ class Link:
 
     async def run(self, target: str) -> None:
         """Pass on in both directions until one of them ends."""
-        upstream_reader, upstream_writer = await asyncio.open_unix_connection(target)
+        try:
+            upstream_reader, upstream_writer = await asyncio.open_unix_connection(target)
+        except OSError:  # the server is away: whoever knocks is told so at once
+            self._writer.close()
+            return
         self._proxy.links.add(self)
         ways = [
             asyncio.create_task(self._forth(upstream_writer)),
