@@ -44,18 +44,24 @@ def hold_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def open_socket_folder(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+def open_socket_folder(folder: Path, names: Sequence[str], place: Path | None = None) -> Iterator[Path]:
     """Yield a private folder where the longest of `names` has a path that is short enough for a socket.
 
-    That is `folder` itself, or else a new temporary folder. A link in `folder` leads to it, so that the next
+    That is `place`, which the caller has from here and keeps while servers come and go; without one it is `folder`
+    itself, or else a new temporary folder. A link in `folder` leads to it, so that the next
     start removes what a kill left behind. Files called `names` that are left in `folder` go too: Postgres would
     believe the pid in one of them, whose ever it is by now.
     """
     link = folder / "sockets"
     longest_name = max(names, key=len)
-    _remove_linked(link)
+    if place is None:
+        _remove_linked(link)
     for name in names:
-        (folder / name).unlink(missing_ok=True)
+        ((place or folder) / name).unlink(missing_ok=True)
+    if place is not None:
+        _give_like(folder, place)
+        yield place
+        return
     if _fits(folder, longest_name):
         yield folder
         return
@@ -84,13 +90,18 @@ def _make_short_folder(folder: Path, name: str) -> Path:
     for place in (tempfile.gettempdir(), "/tmp", "/dev/shm"):  # noqa: S108 - mkdtemp makes a private folder there
         if _fits(Path(place) / "tally-12345678", name) and os.access(place, os.W_OK):
             made = Path(tempfile.mkdtemp(prefix="tally-", dir=place))
-            owner = folder.stat()
-            os.chown(made, owner.st_uid, owner.st_gid)
+            _give_like(folder, made)
             return made
     raise NotReady(
         f"The path of {folder} is too long for a unix socket, and so is that of every temporary folder. "
         "Take a data folder with a shorter path."
     )
+
+
+def _give_like(folder: Path, place: Path) -> None:
+    """Let `place` belong to whoever `folder` belongs to: its server need not run as the caller."""
+    owner = folder.stat()
+    os.chown(place, owner.st_uid, owner.st_gid)
 
 
 def _remove_linked(link: Path) -> None:

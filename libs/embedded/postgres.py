@@ -25,6 +25,7 @@ from libs.embedded.process import OnDeath, Process, Step, end_residents, read_ta
 NAME = "tally"  # of the user and of the database
 PORT = 5432  # nothing listens on it: it is part of the socket's name
 SOCKET = f".s.PGSQL.{PORT}"
+SOCKETS = (SOCKET, f"{SOCKET}.lock")
 KILL_SECONDS = 10.0
 
 
@@ -58,9 +59,16 @@ class EmbeddedPostgresSettings(BaseModel, frozen=True, extra="forbid"):
 
 @asynccontextmanager
 async def open_postgres(
-    data_dir: Path, *, settings: EmbeddedPostgresSettings | None = None, on_death: OnDeath | None = None
+    data_dir: Path,
+    *,
+    settings: EmbeddedPostgresSettings | None = None,
+    on_death: OnDeath | None = None,
+    sockets: Path | None = None,
 ) -> AsyncIterator[str]:
     """Run Postgres on `data_dir`; yields the DSN of its database `tally` for asyncpg.
+
+    The DSN is the same at each start where the path of the folder is short enough for a socket, and where the
+    caller keeps `sockets` from `open_socket_folder(data_dir, SOCKETS)`.
 
     Raises NotReady where another Tally has the folder, or Postgres cannot run; the message says what to do.
     """
@@ -74,7 +82,7 @@ async def open_postgres(
             await _stop_survivors(data, settings)
         else:
             await _make_cluster(folder, data, binaries / "initdb", identity, log, settings)
-        with open_socket_folder(folder, [SOCKET, f"{SOCKET}.lock"]) as sockets:
+        with open_socket_folder(folder, SOCKETS, sockets) as sockets:
             server = Process.start(
                 "Postgres",
                 [binaries / "postgres", "-D", data, *_configure(sockets, settings)],

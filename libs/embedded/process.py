@@ -17,7 +17,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
@@ -56,8 +56,12 @@ class Process:
         log: Path,
         death_signal: signal.Signals,
         identity: str = "self",
+        environment: Mapping[str, str] | None = None,
     ) -> Self:
-        """Run `command` in `folder` as `identity` (see `launch`); `name` is what messages call it."""
+        """Run `command` in `folder` as `identity` (see `launch`); `name` is what messages call it.
+
+        Without an `environment` it gets next to none of ours.
+        """
         launch: list[str | Path] = [
             sys.executable,
             "-I",
@@ -75,18 +79,24 @@ class Process:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env=_environment(),
+                env=_environment() if environment is None else environment,
             )
         return cls(name, child, log)
 
-    async def wait_until(self, is_ready: Callable[[], Awaitable[bool]], timeout_seconds: float) -> None:
+    async def wait_until(
+        self,
+        is_ready: Callable[[], Awaitable[bool]],
+        timeout_seconds: float,
+        *,
+        every_seconds: float = POLL_SECONDS,
+    ) -> None:
         """Return once `is_ready()`; raise NotReady, with the end of the log, if it ends or takes too long."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 while not await is_ready():
                     if (status := self._child.poll()) is not None:
-                        raise self._failure(f"it ended with exit status {status}")
-                    await asyncio.sleep(POLL_SECONDS)
+                        raise self._failure(f"it {describe_end(status)}")
+                    await asyncio.sleep(every_seconds)
         except TimeoutError:
             raise self._failure(f"it was not ready after {timeout_seconds:g} s") from None
 
@@ -98,16 +108,18 @@ class Process:
         except TimeoutError:
             raise self._failure(f"it was not done after {timeout_seconds:g} s") from None
         if status != 0:
-            raise self._failure(f"it ended with exit status {status}")
+            raise self._failure(f"it {describe_end(status)}")
 
     @asynccontextmanager
-    async def watch(self, on_death: OnDeath | None) -> AsyncIterator[None]:
+    async def watch(
+        self, on_death: OnDeath | None, *, every_seconds: float = WATCH_SECONDS
+    ) -> AsyncIterator[None]:
         """Tell `on_death` if the process ends within this context."""
 
         async def look() -> None:
-            status = await self._wait(WATCH_SECONDS)
+            status = await self._wait(every_seconds)
             if on_death is not None:
-                on_death(f"{self.name} ended by itself, with exit status {status}. {read_tail(self._log)}")
+                on_death(f"{self.name} {describe_end(status)}. {read_tail(self._log)}")
 
         watching = asyncio.create_task(look(), name=f"watch over {self.name}")
         try:
@@ -176,6 +188,13 @@ async def end_residents(
         except TimeoutError:
             continue
     return left
+
+
+def describe_end(status: int) -> str:
+    """What a status of `subprocess` says, as the end of a sentence."""
+    if status < 0:
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"ended by itself, with exit status {status}"
 
 
 def read_tail(log: Path) -> str:

@@ -19,6 +19,7 @@ from libs.embedded.folder import hold_folder, open_socket_folder, rotate_log
 from libs.embedded.process import OnDeath, Process, end_residents
 
 SOCKET = "valkey.sock"
+SOCKETS = (SOCKET,)
 PROGRAM = "valkey-server"
 KILL_SECONDS = 10.0
 
@@ -37,9 +38,15 @@ class EmbeddedValkeySettings(BaseModel, frozen=True, extra="forbid"):
 
 @asynccontextmanager
 async def open_valkey(
-    data_dir: Path, *, settings: EmbeddedValkeySettings | None = None, on_death: OnDeath | None = None
+    data_dir: Path,
+    *,
+    settings: EmbeddedValkeySettings | None = None,
+    on_death: OnDeath | None = None,
+    sockets: Path | None = None,
 ) -> AsyncIterator[str]:
     """Run Valkey in `data_dir`; yields a unix:// URL for `redis.asyncio.from_url`.
+
+    `sockets` keeps the URL the same over restarts, as it does for Postgres.
 
     Raises NotReady where another Tally has the folder, or Valkey cannot run; the message says what to do.
     """
@@ -53,7 +60,7 @@ async def open_valkey(
             raise NotReady(
                 f"An earlier Valkey still runs in {folder} (pid {pids}) and does not end. End it first."
             )
-        with open_socket_folder(folder, [SOCKET]) as sockets:
+        with open_socket_folder(folder, SOCKETS, sockets) as sockets:
             server = Process.start(
                 "Valkey",
                 [binary, *_configure(folder, sockets / SOCKET, settings)],

@@ -1,11 +1,33 @@
 """Who has a port, and what to say when a server cannot listen."""
 
 import os
+import random
 import socket
+from contextlib import suppress
 
 import psutil
 
 from libs.domain.errors import NotReady
+
+# Below what Linux gives to outgoing connections (32768 to 60999 unless told otherwise): a port that its server leaves
+# for a moment, to be started again, is not taken by one of them.
+_CHOICE = range(30_000, 32_768)
+
+
+def find_free(count: int, host: str = "127.0.0.1") -> list[int]:
+    """So many TCP ports that nothing listens on. Raises NotReady. They begin anywhere, so that two who look at the
+    same time rarely find the same."""
+    found: list[int] = []
+    start = random.randrange(len(_CHOICE))  # noqa: S311 - no secret
+    for number in range(len(_CHOICE)):
+        if len(found) == count:
+            return found
+        port = _CHOICE[(start + number) % len(_CHOICE)]
+        with socket.socket() as listener, suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            found.append(port)
+    raise NotReady(f"there are not {count} free ports from {_CHOICE.start} to {_CHOICE.stop - 1}")
 
 
 def check_free(address: str) -> None:

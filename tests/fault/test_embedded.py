@@ -30,5 +30,5 @@ async def test_the_process_ends_with_the_server_that_it_started(
         if tally.returncode is None:
             await kill(tally)
     assert ended.exit_code == REFUSED
-    assert f"cannot go on: embedded servers ended: {name} ended by itself, with exit status -9." in ended.err
+    assert f"cannot go on: embedded servers ended: {name} was killed by SIGKILL." in ended.err
     assert f"The end of {tmp_path / name.lower()}" in ended.err

@@ -30,7 +30,7 @@ async def test_an_end_before_it_is_ready_is_explained_by_the_log(tmp_path: Path)
     server = start(tmp_path, "seq 1 40; echo the reason >&2; exit 3")
     with pytest.raises(NotReady) as caught:
         await server.wait_until(never, 30)
-    assert "The server did not start: it ended with exit status 3" in str(caught.value)
+    assert "The server did not start: it ended by itself, with exit status 3" in str(caught.value)
     assert str(caught.value).endswith("\n  39\n  40\n  the reason")
     assert "\n  20\n" not in str(caught.value)
 
@@ -96,6 +96,6 @@ async def test_only_processes_of_the_program_in_the_folder_are_residents(tmp_pat
 
 async def reap_and_end(child: Process, folder: Path) -> list[int]:
     ended = asyncio.create_task(end_residents(folder, "sleep", [(signal.SIGTERM, 30)]))
-    with pytest.raises(NotReady, match="exit status -15"):
+    with pytest.raises(NotReady, match="was killed by SIGTERM"):
         await child.finish(30)
     return await ended
