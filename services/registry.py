@@ -31,7 +31,9 @@ SERVICES: Sequence[Service] = (
     Service(
         "counting",
         "makes events durable and counts them",
-        lambda context, settings: open_counting(context, settings.counting, settings.postgres),
+        lambda context, settings: open_counting(
+            context, settings.counting, settings.postgres, settings.data_dir
+        ),
     ),
     Service(
         "partitioner",

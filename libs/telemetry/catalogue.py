@@ -87,6 +87,20 @@ FLUSH_LAG = Metric(
 JOURNAL_WAITING = Metric(
     "tally.journal.waiting", Kind.GAUGE, "{entry}", "Entries that wait for their insert into the journal."
 )
+SPOOL_WRITTEN = Metric(
+    "tally.spool.written", Kind.COUNTER, "{entry}", "Entries that were answered from the spool."
+)
+SPOOL_DRAINED = Metric(
+    "tally.spool.drained",
+    Kind.COUNTER,
+    "{entry}",
+    "Entries that left the spool, to the journal or the dead letters.",
+)
+SPOOL_ENTRIES = Metric("tally.spool.entries", Kind.GAUGE, "{entry}", "Entries in the spool of this shard.")
+SPOOL_BYTES = Metric(
+    "tally.spool.bytes", Kind.GAUGE, "By", "Size of the spool of this shard, less what is free."
+)
+SPOOL_AGE = Metric("tally.spool.age", Kind.GAUGE, "s", "Age of the oldest entry in the spool of this shard.")
 LOGS_GIVEN_UP = Metric(
     "tally.log.given_up", Kind.COUNTER, "{log}", "Logs that a shard gave up, in doubt or closed by another."
 )
@@ -105,6 +119,11 @@ ALL: tuple[Metric, ...] = (
     FLUSH_CELLS,
     FLUSH_LAG,
     JOURNAL_WAITING,
+    SPOOL_WRITTEN,
+    SPOOL_DRAINED,
+    SPOOL_ENTRIES,
+    SPOOL_BYTES,
+    SPOOL_AGE,
     LOGS_GIVEN_UP,
     LOGS_TAKEN_OVER,
 )

@@ -4,7 +4,8 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from libs.domain.partition import Partitions
@@ -12,11 +13,13 @@ from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
 from libs.stores.postgres import PostgresSettings, open_pool, time_limits
+from services.counting.drain import Drain
 from services.counting.log import check_durability
 from services.counting.partitions import keep_partitions
 from services.counting.servicer import CountingServicer
 from services.counting.settings import CountingSettings, RecoverySettings
 from services.counting.shard import Shard
+from services.counting.spool import open_spool
 from services.counting.wire import Wire
 from tally.counting.v1.counting_pb2_grpc import add_CountingServiceServicer_to_server
 
@@ -26,32 +29,48 @@ NAME = "tally.counting.v1.CountingService"
 
 @asynccontextmanager
 async def open_counting(
-    context: Context, settings: CountingSettings, postgres: PostgresSettings
+    context: Context, settings: CountingSettings, postgres: PostgresSettings, data_dir: Path
 ) -> AsyncIterator[Opened]:
-    """Open one shard."""
+    """Open one shard; its spool is in `data_dir` unless the settings say another place."""
     name = settings.shard or f"{socket.gethostname()}/{os.getpid()}"
-    async with open_upkeep_pool(context.dsn, postgres, settings.recovery, name) as pool:
+    async with AsyncExitStack() as stack:
+        spool = None
+        if settings.spool.enabled:
+            spool = await stack.enter_async_context(
+                open_spool(settings.spool, data_dir, settings.shard, context.cluster.cluster_id)
+            )
+        pool = await stack.enter_async_context(
+            open_upkeep_pool(context.dsn, postgres, settings.recovery, name)
+        )
         await check_durability(pool)
         await keep_partitions(pool, settings.journal.partitions_ahead_hours)
-        shard = Shard(name, context.dsn, pool, context.clock, postgres, settings, context.telemetry)
-        logs = context.background.start("logs", shard.run_logs())
-        recovery = context.background.start("recovery", shard.run_recovery())
-        upkeep = context.background.start("upkeep", shard.run_upkeep())
+        shard = Shard(name, context.dsn, pool, context.clock, postgres, settings, context.telemetry, spool)
+        start = context.background.start
+        logs = start("logs", shard.run_logs())
+        loops = {start("recovery", shard.run_recovery()), start("upkeep", shard.run_upkeep()), logs}
+        emptying = None if spool is None else Drain(spool, shard, pool)
+        if emptying is not None:
+            loops.add(start("drain", emptying.run()))
         wire = Wire(Partitions(context.cluster.partition_count), context.clock)
         servicer = CountingServicer(shard, wire)
 
         async def drain() -> None:
+            if emptying is not None:
+                await emptying.finish(settings.spool.drain_seconds)
             shard.stop()
             # What does not end by then is in the journal, and will be recovered.
             await asyncio.wait({logs}, timeout=_DRAIN_SECONDS)
 
-        yield Opened(
-            [Servable(NAME, lambda server: add_CountingServiceServicer_to_server(servicer, server))],
-            is_ready=lambda: shard.is_ready,
-            drain=drain,
-        )
-        recovery.cancel()
-        upkeep.cancel()
+        try:
+            yield Opened(
+                [Servable(NAME, lambda server: add_CountingServiceServicer_to_server(servicer, server))],
+                is_ready=lambda: shard.is_ready,
+                drain=drain,
+            )
+        finally:  # before what they use is closed; on a silent server even a cancellation has to wait
+            for loop in loops:
+                loop.cancel()
+            await asyncio.wait(loops, timeout=_DRAIN_SECONDS)
 
 
 def open_upkeep_pool(

@@ -6,7 +6,7 @@ from libs.domain.clock import Clock
 from libs.stores.postgres import InDoubt, Refused
 from libs.telemetry.setup import Telemetry
 from services.counting.buffer import Buffer
-from services.counting.entry import NumberedEntry, Outcome
+from services.counting.entry import Entry, NumberedEntry, Outcome
 from services.counting.journal import Journal
 from services.counting.log import Log
 from services.counting.metrics import Metrics
@@ -39,9 +39,9 @@ class Appender:
 
     async def append(self, group: Sequence[Waiting]) -> None:
         """Insert a group and answer its entries. Raises InDoubt and LogClosed: then the rest is unanswered."""
-        received_at_us = self._clock.now_us()
+        now_us = self._clock.now_us()
         numbered = [
-            NumberedEntry(self._log.last_seq + place, received_at_us, waiting.entry)
+            NumberedEntry(self._log.last_seq + place, _receipt_of(waiting.entry, now_us), waiting.entry)
             for place, waiting in enumerate(group, start=1)
         ]
         self._log.last_seq += len(group)
@@ -94,3 +94,8 @@ class Appender:
             raise InDoubt(str(refused)) from refused
         for entry, waiting in zip(numbered, group, strict=True):
             answer(waiting, Outcome.CONTENT_MISMATCH if entry.seq in mismatches else Outcome.DUPLICATE)
+
+
+def _receipt_of(entry: Entry, now_us: int) -> int:
+    """A spooled entry keeps its own, which the clock may have run ahead with while Postgres was away."""
+    return now_us if entry.received_at_us is None else min(entry.received_at_us, now_us)

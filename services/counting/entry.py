@@ -32,6 +32,8 @@ class Entry:
     events: Events
     """what the payload says"""
     traceparent: str = ""
+    received_at_us: int | None = None
+    """its first durable receipt, when it comes out of the spool; else it is received when it is inserted"""
 
 
 @dataclass(frozen=True, slots=True)

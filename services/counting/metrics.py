@@ -18,6 +18,8 @@ class Metrics:
         self.flush_duration = catalogue.histogram(meter, catalogue.FLUSH_DURATION)
         self.flush_cells = catalogue.counter(meter, catalogue.FLUSH_CELLS)
         self.given_up = catalogue.counter(meter, catalogue.LOGS_GIVEN_UP)
+        self.spooled = catalogue.counter(meter, catalogue.SPOOL_WRITTEN)
+        self.drained = catalogue.counter(meter, catalogue.SPOOL_DRAINED)
         self.taken_over = catalogue.counter(meter, catalogue.LOGS_TAKEN_OVER)
 
     def note_outcomes(self, outcomes: Iterable[Outcome]) -> None:

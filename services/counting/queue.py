@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from libs.domain.errors import Overloaded
+from libs.domain.errors import Overloaded, TallyError
 from services.counting.entry import Entry, Outcome
 from services.counting.settings import JournalSettings
 
@@ -97,3 +97,8 @@ class Queue:
 def answer(waiting: Waiting, outcome: Outcome) -> None:
     if not waiting.outcome.done():
         waiting.outcome.set_result(outcome)
+
+
+def refuse(waiting: Waiting, error: TallyError) -> None:
+    if not waiting.outcome.done():
+        waiting.outcome.set_exception(error)

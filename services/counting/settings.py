@@ -1,5 +1,6 @@
 """Settings of the counting service: TALLY_COUNTING__…"""
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -57,6 +58,31 @@ class RecoverySettings(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
+class SpoolSettings(BaseModel, frozen=True, extra="forbid"):
+    """Where entries wait while Postgres is away."""
+
+    enabled: bool = Field(
+        True, description="keep entries on the shard's disk while Postgres is away; else UNAVAILABLE"
+    )
+    folder: Path | None = Field(
+        None, description="where, for this shard alone and the same at each start; unset: in the data folder"
+    )
+    max_bytes: int = Field(
+        1024**3, ge=1024**2, description="size of the spool beyond which entries are refused"
+    )
+    max_age_seconds: float = Field(
+        14_400.0,
+        gt=0,
+        le=43_200,
+        description="age of a spooled entry that makes the shard unready; far below the horizon",
+    )
+    drain_entries: int = Field(200, ge=1, le=10_000, description="spooled entries in one insert")
+    drain_bytes: int = Field(1024**2, ge=1, description="bytes of spooled payload in one insert")
+    drain_seconds: float = Field(
+        15.0, ge=0, description="how long a shard that stops goes on draining its spool"
+    )
+
+
 class CountingSettings(BaseModel, frozen=True, extra="forbid"):
     """The counting service."""
 
@@ -67,3 +93,4 @@ class CountingSettings(BaseModel, frozen=True, extra="forbid"):
     journal: JournalSettings = JournalSettings()
     flush: FlushSettings = FlushSettings()
     recovery: RecoverySettings = RecoverySettings()
+    spool: SpoolSettings = SpoolSettings()

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
 from libs.domain.clock import Clock
-from libs.domain.errors import Unavailable
+from libs.domain.errors import Overloaded, Unavailable
 from libs.stores.postgres import AWAY, InDoubt, PostgresSettings, Refused
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
@@ -19,14 +20,17 @@ from services.counting.journal import Journal
 from services.counting.log import Log, beat, open_log, read_beats
 from services.counting.metrics import Metrics
 from services.counting.partitions import keep_partitions
-from services.counting.queue import Queue
+from services.counting.queue import Queue, Waiting, answer, refuse
 from services.counting.recovery import Recovery
 from services.counting.settings import CountingSettings
+from services.counting.spool import Spool
 from services.counting.takeover import Takeover
 
 _LOGGER = structlog.get_logger(__name__)
 
 _REOPEN_SECONDS = 0.5
+_SOON_SECONDS = 1.0
+"""What waits is spooled when a new log takes longer than this."""
 _UPKEEP_SECONDS = 600.0
 _UPKEEP_RETRY_SECONDS = 5.0
 
@@ -43,6 +47,7 @@ class Shard:
         postgres: PostgresSettings,
         settings: CountingSettings,
         telemetry: Telemetry,
+        spool: Spool | None = None,
     ) -> None:
         self.name = name
         self._dsn = dsn
@@ -51,30 +56,57 @@ class Shard:
         self._postgres = postgres
         self._settings = settings
         self._telemetry = telemetry
-        self._metrics = Metrics(telemetry)
+        self.spool = spool
+        self.metrics = Metrics(telemetry)
         self._recovery = Recovery(pool, settings.recovery, settings.flush)
         self._queue = Queue(settings.journal)
         self._log: Log | None = None
         self._flusher: Flusher | None = None
+        self._is_away = asyncio.Event()
+        self._is_spooling = False
         self._unsettled: set[int] = set()
         self._stopping = asyncio.Event()
         catalogue.observe(telemetry.meter, catalogue.FLUSH_LAG, lambda: self.lag_seconds)
         catalogue.observe(telemetry.meter, catalogue.JOURNAL_WAITING, lambda: len(self._queue))
+        if spool is not None:
+            catalogue.observe(telemetry.meter, catalogue.SPOOL_ENTRIES, lambda: spool.contents.entry_count)
+            catalogue.observe(telemetry.meter, catalogue.SPOOL_BYTES, lambda: spool.contents.byte_count)
+            catalogue.observe(telemetry.meter, catalogue.SPOOL_AGE, lambda: spool.age_seconds(clock.now_us()))
 
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Make entries durable; the outcome of each, in order.
 
-        Raises Overloaded when too many wait, and Unavailable while there is no log.
+        Raises Overloaded when too many wait or the spool is full, and Unavailable while there is neither a log
+        nor a spool.
         """
-        if self._log is None or self._flusher is None:
+        if self._log is not None and self._flusher is not None:
+            self._flusher.admit(self._queue.event_count + sum(len(entry.events) for entry in entries))
+        elif not self._is_spooling:
             raise Unavailable(f"shard {self.name} cannot reach Postgres; send the same request again")
-        self._flusher.admit(self._queue.event_count + sum(len(entry.events) for entry in entries))
         return await asyncio.gather(*self._queue.put(entries))
+
+    async def append_spooled(self, entries: Sequence[Entry]) -> list[Outcome]:
+        """Journal entries that are in the spool; SPOOLED is the outcome of those that stay there.
+
+        Raises Overloaded, and Unavailable while there is no log.
+        """
+        if not self.has_log:
+            raise Unavailable(f"shard {self.name} cannot reach Postgres")
+        return await self.append(entries)
+
+    @property
+    def has_log(self) -> bool:
+        """Whether Postgres took entries when it was last asked."""
+        return self._log is not None
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is a log, and its rollups are not too far behind."""
-        return self._log is not None and self.lag_seconds <= self._settings.max_flush_lag_seconds
+        """Whether entries become durable here, and neither the rollups nor the spool are too far behind."""
+        if self.spool is not None and not self.spool.is_well(self._clock.now_us()):
+            return False
+        if self._log is None:
+            return self._is_spooling
+        return self.lag_seconds <= self._settings.max_flush_lag_seconds
 
     @property
     def lag_seconds(self) -> float:
@@ -85,22 +117,17 @@ class Shard:
     async def run_logs(self) -> None:
         """Open a log and write to it until it is in doubt; then the next. Returns after `stop`."""
         while not self._stopping.is_set():
-            try:
-                log = await open_log(self._dsn, self._postgres, self._settings.recovery, self.name)
-            except (*AWAY, InDoubt, Refused) as error:
-                _LOGGER.warning("no log: Postgres is away", shard=self.name, error=str(error))
-                self._log = None
-                self._queue.answer_all(Outcome.UNAVAILABLE)
-                await asyncio.sleep(_REOPEN_SECONDS)
-                continue
+            log = await self._open_log()
+            if log is None:
+                break
             try:
                 await self._write_to(log)
             finally:
                 if not self._stopping.is_set():
-                    self._metrics.given_up.add(1)
+                    self.metrics.given_up.add(1)
                 log.abandon()
                 self._unsettled.add(log.log_id)
-        self._log = None
+        self._log, self._is_spooling = None, False
         self._queue.answer_all(Outcome.UNAVAILABLE)
         await self._recover(self._unsettled)
 
@@ -133,13 +160,67 @@ class Shard:
         """Let `run_logs` flush what it has, settle its log and return. Nothing must be appended any more."""
         self._stopping.set()
 
+    async def _open_log(self) -> Log | None:
+        """The next log, as soon as Postgres commits it; what waits meanwhile is spooled. None after `stop`."""
+        self._is_away.clear()
+        async with asyncio.TaskGroup() as tasks:
+            spooling = tasks.create_task(self._spool_groups())
+            log = await self._try_to_open_log()
+            spooling.cancel()
+        return log
+
+    async def _try_to_open_log(self) -> Log | None:
+        while not self._stopping.is_set():
+            try:
+                return await open_log(self._dsn, self._postgres, self._settings.recovery, self.name)
+            except (*AWAY, InDoubt, Refused) as error:
+                _LOGGER.warning("no log: Postgres is away", shard=self.name, error=str(error))
+                self._log = None
+                self._is_away.set()
+                if self.spool is None:
+                    self._queue.answer_all(Outcome.UNAVAILABLE)
+                await asyncio.sleep(_REOPEN_SECONDS)
+        return None
+
+    async def _spool_groups(self) -> None:
+        """Spool what waits, once Postgres is known to be away or a log is long in coming. Until cancelled."""
+        if self.spool is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SOON_SECONDS):
+                await self._is_away.wait()
+        self._log, self._is_spooling = None, True
+        while True:
+            group = await self._queue.take_group()
+            try:
+                await self._spool_group(self.spool, group)
+            except BaseException:
+                # Perhaps it is in the spool as well: then the drain will meet it in the journal.
+                self._queue.put_back(group)
+                raise
+
+    async def _spool_group(self, spool: Spool, group: Sequence[Waiting]) -> None:
+        fresh = [waiting for waiting in group if waiting.entry.received_at_us is None]
+        try:
+            outcomes = await spool.write([waiting.entry for waiting in fresh], self._clock.now_us())
+        except Overloaded as error:
+            for waiting in fresh:
+                refuse(waiting, error)
+        else:
+            for waiting, outcome in zip(fresh, outcomes, strict=True):
+                answer(waiting, outcome)
+            self.metrics.spooled.add(outcomes.count(Outcome.SPOOLED))
+            self.metrics.note_outcomes(outcomes)
+        for waiting in group:
+            answer(waiting, Outcome.SPOOLED)  # those that are left came out of the spool, and are still there
+
     async def _write_to(self, log: Log) -> None:
         """Write until somebody calls `stop`, or until the log is in doubt or closed."""
         _LOGGER.info("log opened", shard=self.name, log_id=log.log_id)
         journal = Journal(log.inserts, log.log_id, self._settings.journal.insert_timeout_seconds)
-        appender = Appender(log, journal, Buffer(), self._clock, self._telemetry, self._metrics)
-        flusher = Flusher(log, appender, self._settings.flush, self._clock, self._metrics)
-        self._log, self._flusher = log, flusher
+        appender = Appender(log, journal, Buffer(), self._clock, self._telemetry, self.metrics)
+        flusher = Flusher(log, appender, self._settings.flush, self._clock, self.metrics)
+        self._log, self._flusher, self._is_spooling = log, flusher, False
         try:
             async with asyncio.TaskGroup() as tasks:
                 flushing = tasks.create_task(flusher.run())
@@ -187,6 +268,6 @@ class Shard:
             try:
                 if await self._recovery.take_over(log_id):
                     self._unsettled.discard(log_id)
-                    self._metrics.taken_over.add(1)
+                    self.metrics.taken_over.add(1)
             except AWAY as error:
                 _LOGGER.warning("recovery goes on later", log_id=log_id, error=str(error))

@@ -64,6 +64,7 @@ async def run_service(
     """Run one service; it is killed at the end unless it has ended by then."""
     address = f"127.0.0.1:{free_port()}"
     settings = {
+        "TALLY_DATA_DIR": str(folder),
         "TALLY_SERVER__ADDRESS": address,
         "TALLY_POSTGRES__DSN": dsn,
         "TALLY_VALKEY__URL": valkey_url,
@@ -89,6 +90,7 @@ async def run_service(
 
 async def until_serving(process: "subprocess.Popen[bytes]", address: str, name: str, log: Path) -> None:
     """Wait until the service of that name serves there. Fails, with the log, when its process ends."""
+
     async def is_serving() -> bool:
         assert process.poll() is None, f"{name} ended: {log.read_text()}"
         try:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from libs.runtime.background import open_background
@@ -10,9 +11,11 @@ from libs.stores.postgres import PostgresSettings
 from libs.stores.server_clock import ServerClock
 from libs.telemetry.setup import OFF
 from services.counting.app import open_upkeep_pool
+from services.counting.drain import Drain
 from services.counting.entry import Outcome
 from services.counting.settings import CountingSettings, FlushSettings, RecoverySettings
 from services.counting.shard import Shard
+from services.counting.spool import open_spool
 from tests.support.entries import Counts, as_entry, cut_request
 from tests.support.eventually import eventually
 
@@ -29,18 +32,37 @@ def quick(flush_seconds: float = 0.05, recovery: RecoverySettings = FAST) -> Cou
 
 @asynccontextmanager
 async def open_shard(
-    dsn: str, settings: CountingSettings | None = None, name: str = "shard", *, is_killed: bool = False
+    dsn: str,
+    settings: CountingSettings | None = None,
+    name: str = "shard",
+    *,
+    is_killed: bool = False,
+    spool_folder: Path | None = None,
 ) -> AsyncIterator[Shard]:
-    """A shard that takes entries. It stops in good order at the end, or with `is_killed` just ends."""
+    """A shard that takes entries, with a spool if there is a folder for it.
+
+    It stops in good order at the end, or with `is_killed` just ends.
+    """
     postgres, settings = PostgresSettings(pool_size=4), settings or quick()
     async with (
         open_upkeep_pool(dsn, postgres, settings.recovery, name) as pool,
         open_background() as background,
+        AsyncExitStack() as stack,
     ):
         clock = ServerClock()
         await clock.read(pool)
-        shard = Shard(name, dsn, pool, clock, postgres, settings, OFF)
+        spool = None
+        if spool_folder is not None:
+            cluster_id = await pool.fetchval("select cluster_id from cluster")
+            spool = await stack.enter_async_context(
+                open_spool(settings.spool, spool_folder, name, cluster_id)
+            )
+            stack.push_async_callback(background.stop)
+        shard = Shard(name, dsn, pool, clock, postgres, settings, OFF, spool)
         logs = background.start("logs", shard.run_logs())
+        drain = None if spool is None else Drain(spool, shard, pool)
+        if drain is not None:
+            background.start("drain", drain.run())
         background.start("recovery", shard.run_recovery())
 
         async def is_ready() -> bool:
@@ -49,6 +71,8 @@ async def open_shard(
         await eventually(is_ready)
         yield shard
         if not is_killed:
+            if drain is not None:
+                await drain.finish(settings.spool.drain_seconds)
             shard.stop()
             await logs
 

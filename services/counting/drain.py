@@ -1,0 +1,142 @@
+"""The drain: from the spool into the journal, once Postgres is back.
+
+An entry leaves the spool only when it is known where it is: in the journal, or among the dead letters. Cut off at any
+point in between it is drained again, and the journal's primary key tells.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from libs.domain.errors import InvalidRequest, Overloaded, Unavailable
+from libs.rpc.columns import parse
+from libs.stores.postgres import AWAY
+from services.counting.dead_letters import DeadLetter, set_aside
+from services.counting.entry import Entry, Outcome
+from services.counting.shard import Shard
+from services.counting.spool import Spool
+from services.counting.spool_file import NoRoom, Spooled
+
+_LOGGER = structlog.get_logger(__name__)
+
+_PAUSE_SECONDS, _LOOK_SECONDS = 0.5, 0.05
+
+_IN_THE_JOURNAL = frozenset((Outcome.JOURNALED, Outcome.DUPLICATE))
+_REASONS = {
+    Outcome.BELOW_FLOOR: "came out of a shard's spool when its request id was older than the floor",
+    Outcome.CONTENT_MISMATCH: "came out of a shard's spool when its request id was taken, by other content",
+    Outcome.INVALID: "came out of a shard's spool, and the journal refused it for good",
+}
+_UNREADABLE = "came out of a shard's spool, and cannot be read: {}"
+
+# What a server forgets when it crashes is not safe there yet.
+_BE_DURABLE = """
+select set_config('synchronous_commit', 'on', true)
+where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"""
+# One below the floor may have been counted by a retry elsewhere. Then it is a duplicate, and no dead letter.
+_IS_JOURNALED = """
+select exists (select from journal where request_id = $1 and partition = $2 and request_hash = $3)"""
+
+
+class Drain:
+    """Empties one spool through the door of its shard, a share at a time, so that fresh entries are not held up."""
+
+    def __init__(self, spool: Spool, shard: Shard, pool: Any) -> None:
+        self._spool = spool
+        self._shard = shard
+        self._pool = pool
+
+    async def run(self) -> None:
+        """Drain whenever there is something to drain and a log to drain into. For ever."""
+        while True:
+            if self._spool.contents.entry_count and self._shard.has_log:
+                try:
+                    await self._pass()
+                except (Overloaded, Unavailable):
+                    pass
+                except (*AWAY, NoRoom) as error:
+                    _LOGGER.warning("spool drained later", path=str(self._spool.path), error=str(error))
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def finish(self, within_seconds: float) -> None:
+        """Wait until the spool is empty, but no longer than that, and not while Postgres is away."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                while self._spool.contents.entry_count and self._shard.has_log:  # noqa: ASYNC110  either may end
+                    await asyncio.sleep(_LOOK_SECONDS)
+        if left := self._spool.contents.entry_count:
+            _LOGGER.warning(
+                "entries stay in the spool; the next start with it drains them",
+                path=str(self._spool.path),
+                entries=left,
+            )
+
+    async def _pass(self) -> None:
+        """Offer every entry to the journal once. One that stays must not keep back those behind it."""
+        after_id = 0
+        while share := await self._spool.read(after_id):
+            await self._move(share)
+            after_id = share[-1].id
+
+    async def _move(self, share: Sequence[Spooled]) -> None:
+        dead: list[tuple[Spooled, str]] = []
+        entries: list[tuple[Spooled, Entry]] = []
+        for spooled in share:
+            try:
+                entries.append((spooled, _read(spooled)))
+            except InvalidRequest as error:
+                dead.append((spooled, _UNREADABLE.format(error)))
+        outcomes = await self._shard.append_spooled([entry for _, entry in entries])
+        done = []
+        for (spooled, _), outcome in zip(entries, outcomes, strict=True):
+            if outcome in _IN_THE_JOURNAL:
+                done.append(spooled)
+            elif outcome in _REASONS:
+                dead.append((spooled, _REASONS[outcome]))
+        for spooled, reason in dead:
+            await self._set_aside(spooled, reason)
+            done.append(spooled)
+        if done:
+            await self._spool.delete(done)
+            self._shard.metrics.drained.add(len(done))
+
+    async def _set_aside(self, spooled: Spooled, reason: str) -> None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(_BE_DURABLE)
+            key = (spooled.request_id, spooled.partition, spooled.request_hash)
+            if await connection.fetchval(_IS_JOURNALED, *key):
+                return
+            await set_aside(connection, _letter_of(spooled, reason))
+        _LOGGER.warning(
+            "spooled entry became a dead letter", request_id=str(spooled.request_id), reason=reason
+        )
+
+
+def _read(spooled: Spooled) -> Entry:
+    """Raises InvalidRequest."""
+    return Entry(
+        request_id=spooled.request_id,
+        partition=spooled.partition,
+        request_hash=spooled.request_hash,
+        payload=spooled.payload,
+        events=parse(spooled.payload, "payload"),
+        traceparent=spooled.traceparent,
+        received_at_us=spooled.received_at_us,
+    )
+
+
+def _letter_of(spooled: Spooled, reason: str) -> DeadLetter:
+    return DeadLetter(
+        request_id=spooled.request_id,
+        partition=spooled.partition,
+        log_id=None,
+        seq=None,
+        received_at_us=spooled.received_at_us,
+        event_count=spooled.event_count,
+        request_hash=spooled.request_hash,
+        payload=spooled.payload,
+        reason=reason,
+    )

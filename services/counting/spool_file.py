@@ -1,0 +1,270 @@
+"""The spool's file: entries on the shard's own disk, in SQLite (https://sqlite.org/wal.html).
+
+Everything here waits for the disk; `spool` gives it a thread. `synchronous = full` makes a commit return only when its
+pages are on the disk, and the exclusive lock keeps a second process out for as long as the file is open.
+"""
+
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from libs.domain.errors import NotReady
+from services.counting.entry import Entry, Outcome
+
+# Before the first table, and in this order: a file keeps the kind of vacuum that it was made with.
+_SET_UP = """
+pragma locking_mode = exclusive;
+pragma auto_vacuum = incremental;
+pragma journal_mode = wal;
+pragma synchronous = full;
+pragma temp_store = memory;
+pragma journal_size_limit = 8388608"""
+# The payload comes last, so that the other columns are found without reading it.
+_CREATE = """
+create table if not exists cluster (cluster_id blob not null);
+create table if not exists entry (
+    id             integer primary key autoincrement,   -- in the order of arrival, and never used again
+    request_id     blob not null,
+    partition      integer not null,
+    request_hash   integer not null,
+    received_at_us integer not null,
+    events         integer not null,
+    traceparent    text not null,
+    payload        blob not null,
+    unique (request_id, partition)
+)"""
+_INSERT = """
+insert into entry (request_id, partition, request_hash, received_at_us, events, traceparent, payload)
+values (?, ?, ?, ?, ?, ?, ?)
+on conflict (request_id, partition) do nothing"""
+_HASH = "select request_hash from entry where request_id = ? and partition = ?"
+_READ = """
+select id, request_id, partition, request_hash, received_at_us, events, traceparent, payload
+from entry where id > ? order by id limit ?"""
+_DELETE = "delete from entry where id = ?"
+_COUNT = "select count(*) from entry"
+_OLDEST = "select received_at_us from entry order by id limit 1"
+
+_NO_ROOM = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR))
+_DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
+
+
+class NoRoom(Exception):
+    """Nothing was written: the file is as large as it may be, or the disk is full or fails."""
+
+
+class HeldElsewhere(NotReady):
+    """Another process has the spool open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """An entry as it lies in the spool."""
+
+    id: int
+    request_id: uuid.UUID
+    partition: int
+    request_hash: int
+    received_at_us: int
+    """its first durable receipt: microseconds since 1970-01-01 UTC by Postgres's clock"""
+    event_count: int
+    traceparent: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """How much there is."""
+
+    entry_count: int
+    byte_count: int
+    """of the file, less what is free in it"""
+    oldest_at_us: int | None
+    """the receipt of the first entry"""
+
+
+class SpoolFile:
+    """One open spool. Its methods block, and come from one thread at a time."""
+
+    def __init__(
+        self, path: Path, cluster_id: uuid.UUID, max_bytes: int, lock_timeout_seconds: float
+    ) -> None:
+        """Open the file, or make it.
+
+        Raises HeldElsewhere, and NotReady when it cannot be used: no access, damaged, of another cluster.
+        """
+        self.path = path
+        with _as_not_ready(path):
+            _make_folder(path.parent)
+            self._connection = sqlite3.connect(
+                path, timeout=lock_timeout_seconds, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._set_up(max_bytes)
+                self._check(cluster_id)
+            except BaseException:
+                self._connection.close()
+                raise
+        self.contents = self._look(self._value(_COUNT))
+
+    def write(self, entries: Sequence[Entry], received_at_us: int) -> list[Outcome]:
+        """Keep entries, all or none, in one transaction; on the disk when this returns.
+
+        The outcome of each, in order: SPOOLED, also when it was there already, or CONTENT_MISMATCH. Raises NoRoom.
+        """
+        with self._transaction():
+            before = self._connection.total_changes
+            outcomes = [self._insert(entry, received_at_us) for entry in entries]
+            inserted = self._connection.total_changes - before
+        self.contents = self._look(self.contents.entry_count + inserted)
+        return outcomes
+
+    def read(self, after_id: int, max_entries: int, max_bytes: int) -> list[Spooled]:
+        """The next entries by id: at least one if there is any, and not much more than the limits. Raises NoRoom."""
+        found: list[Spooled] = []
+        size = 0
+        with _telling_room():
+            for row in self._connection.execute(_READ, (after_id, max_entries)):
+                found.append(Spooled(row[0], uuid.UUID(bytes=row[1]), *row[2:]))
+                size += len(row[-1])
+                if size >= max_bytes:
+                    break
+        return found
+
+    def delete(self, ids: Sequence[int]) -> None:
+        """Forget entries; the room of the last one goes back to the disk. Raises NoRoom."""
+        with self._transaction():
+            before = self._connection.total_changes
+            self._connection.executemany(_DELETE, [(each,) for each in ids])
+            deleted = self._connection.total_changes - before
+        self.contents = self._look(self.contents.entry_count - deleted)
+        if not self.contents.entry_count:
+            with _telling_room():
+                self._connection.execute("pragma incremental_vacuum").fetchall()
+                self._connection.execute("pragma wal_checkpoint (truncate)").fetchall()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _set_up(self, max_bytes: int) -> None:
+        self._connection.executescript(_SET_UP)
+        if self._value("pragma journal_mode") != "wal":
+            raise NotReady(
+                f"the file system of the spool {self.path} cannot hold an SQLite database in WAL mode"
+            )
+        found = self._value("pragma quick_check (1)")
+        if found != "ok":
+            raise _damaged(self.path, found)
+        self._page_bytes: int = self._value("pragma page_size")
+        with self._transaction():
+            for statement in _CREATE.split(";"):
+                self._connection.execute(statement)
+        self._connection.execute(f"pragma max_page_count = {max(1, max_bytes // self._page_bytes)}")
+
+    def _check(self, cluster_id: uuid.UUID) -> None:
+        """Entries of one cluster must not be counted in another."""
+        held = self._value("select cluster_id from cluster")
+        count = self._value(_COUNT)
+        if held is not None and held != cluster_id.bytes and count:
+            raise NotReady(
+                f"the spool {self.path} holds {count} entries of another cluster ({uuid.UUID(bytes=held)}). "
+                "Start a shard of that cluster with it, or set another folder: TALLY_COUNTING__SPOOL__FOLDER"
+            )
+        with self._transaction():
+            self._connection.execute("delete from cluster")
+            self._connection.execute("insert into cluster (cluster_id) values (?)", (cluster_id.bytes,))
+
+    def _insert(self, entry: Entry, received_at_us: int) -> Outcome:
+        key = (entry.request_id.bytes, entry.partition)
+        values = (entry.request_hash, received_at_us, len(entry.events), entry.traceparent, entry.payload)
+        if not self._connection.execute(_INSERT, (*key, *values)).rowcount:
+            [(request_hash,)] = self._connection.execute(_HASH, key)
+            if request_hash != entry.request_hash:
+                return Outcome.CONTENT_MISMATCH
+        return Outcome.SPOOLED
+
+    def _look(self, entry_count: int) -> Contents:
+        used_pages = self._value("pragma page_count") - self._value("pragma freelist_count")
+        return Contents(entry_count, used_pages * self._page_bytes, self._value(_OLDEST))
+
+    def _value(self, query: str) -> Any:
+        row = self._connection.execute(query).fetchone()
+        return None if row is None else row[0]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with _telling_room():
+            self._connection.execute("begin immediate")
+            try:
+                yield
+                self._connection.execute("commit")
+            except BaseException:
+                if self._connection.in_transaction:  # SQLite undoes some of them by itself
+                    self._connection.execute("rollback")
+                raise
+
+
+@contextmanager
+def _telling_room() -> Iterator[None]:
+    """NoRoom for what may pass by itself. A damaged file stays what it is: an end of the process."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if _code_of(error) in _NO_ROOM:
+            raise NoRoom(str(error)) from error
+        raise
+
+
+@contextmanager
+def _as_not_ready(path: Path) -> Iterator[None]:
+    """Whatever keeps a spool from being opened, in words that say what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if _code_of(error) == sqlite3.SQLITE_BUSY:
+            raise HeldElsewhere(
+                f"another process has the spool {path}. Give each shard a folder of its own: "
+                "TALLY_COUNTING__SPOOL__FOLDER"
+            ) from error
+        if _code_of(error) in _DAMAGED:
+            raise _damaged(path, str(error)) from error
+        raise _unusable(path, error) from error
+    except (OSError, NoRoom) as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: Exception) -> NotReady:
+    return NotReady(
+        f"cannot use the spool {path}: {error}. Set TALLY_COUNTING__SPOOL__FOLDER to a folder on a disk of the "
+        "shard's own that it may write to, or TALLY_COUNTING__SPOOL__ENABLED=false to do without a spool"
+    )
+
+
+def _damaged(path: Path, found: str) -> NotReady:
+    return NotReady(
+        f"the spool {path} is damaged ({found}). It may hold entries that were acknowledged and are nowhere else: "
+        f"keep a copy, try `sqlite3 {path} .recover`, and move it away to start without them"
+    )
+
+
+def _code_of(error: sqlite3.Error) -> int | None:
+    """The primary result code; an error of the module itself has none."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder and those above it, and let the disk know: SQLite cares for its own file only."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in made:
+        descriptor = os.open(each.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
