@@ -10,7 +10,9 @@ class ChannelSettings(BaseModel, frozen=True, extra="forbid"):
     """How a service reaches another one."""
 
     max_message_mib: int = Field(9, ge=1, le=64, description="largest message sent or received")
-    max_attempts: int = Field(4, ge=2, le=5, description="attempts of a call that meets UNAVAILABLE")
+    max_attempts: int = Field(
+        4, ge=1, le=5, description="attempts that gRPC makes of a call that meets UNAVAILABLE; 1: no retries"
+    )
     initial_backoff_seconds: float = Field(
         0.05, ge=0.001, le=10, description="longest wait before the first retry"
     )
@@ -48,6 +50,8 @@ def open_channel(address: str, settings: ChannelSettings) -> grpc.aio.Channel:
             # despite its name, the time that one attempt to connect may take
             ("grpc.min_reconnect_backoff_ms", int(settings.connect_timeout_seconds * 1000)),
             ("grpc.max_reconnect_backoff_ms", int(settings.reconnect_max_seconds * 1000)),
+            # gRPC looks a name up again when a connection fails, but by itself only once in 30 s
+            ("grpc.dns_min_time_between_resolutions_ms", int(settings.reconnect_max_seconds * 1000)),
             ("grpc.enable_http_proxy", 0),  # services are near; http_proxy is meant for what is far
         ],
     )
@@ -57,24 +61,20 @@ def service_config(settings: ChannelSettings) -> dict[str, object]:
     """gRPC's service config (https://github.com/grpc/grpc/blob/master/doc/service_config.md).
 
     It says nothing of `timeout`: gRPC in Python is off by seconds there, so deadlines are given call by call.
-    gRPC waits a random part of each back-off. Retries stop while more than half of the recent calls failed.
+    gRPC waits a random part of each back-off. Retries stop while more than half of the recent calls failed. What no
+    server has begun to handle, as when a connection ends by its age, gRPC sends again even without a policy.
     """
-    config: dict[str, object] = {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "methodConfig": [
-            {
-                "name": [{}],
-                "retryPolicy": {
-                    "maxAttempts": settings.max_attempts,
-                    "initialBackoff": f"{settings.initial_backoff_seconds:g}s",
-                    "maxBackoff": f"{settings.max_backoff_seconds:g}s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            }
-        ],
-        "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
-    }
+    config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if settings.max_attempts > 1:
+        policy = {
+            "maxAttempts": settings.max_attempts,
+            "initialBackoff": f"{settings.initial_backoff_seconds:g}s",
+            "maxBackoff": f"{settings.max_backoff_seconds:g}s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        }
+        config["methodConfig"] = [{"name": [{}], "retryPolicy": policy}]
+        config["retryThrottling"] = {"maxTokens": 100, "tokenRatio": 0.1}
     if settings.health_service is not None:
         config["healthCheckConfig"] = {"serviceName": settings.health_service}
     return config

@@ -1,73 +1,101 @@
 """Wiring of the partitioner."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from libs.domain.errors import DeadlineExpired, NotReady, Unavailable
 from libs.domain.partition import Partitions
 from libs.rpc.breaker import Breaker, reporter
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import open_channel
+from libs.rpc.probe import Probe
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
+from services.partitioner.discovery import Discovery
 from services.partitioner.door import Door
 from services.partitioner.ingest import Ingest
+from services.partitioner.liveness import Liveness
 from services.partitioner.router import Router
 from services.partitioner.sender import Append, Sender
 from services.partitioner.servicer import IngestServicer
 from services.partitioner.settings import PartitionerSettings
+from services.partitioner.shard import Shard
+from services.partitioner.shards import Shards
 from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse
 from tally.counting.v1.counting_pb2_grpc import CountingServiceStub
 from tally.ingest.v1.ingest_pb2_grpc import add_IngestServiceServicer_to_server
 
 NAME = "tally.ingest.v1.IngestService"
-_APPEND = "/tally.counting.v1.CountingService/Append"
+_COUNTING = "tally.counting.v1.CountingService"
 
 
 @asynccontextmanager
 async def open_partitioner(context: Context, settings: PartitionerSettings) -> AsyncIterator[Opened]:
-    """Open a partitioner that sends to the shards of its settings. Raises NotReady without any."""
+    """Open a partitioner that sends to the shards of its settings. Raises NotReady when none are set.
+
+    It is ready once it has met a live shard. From then on it stays so, since it holds what can wait for a shard:
+    if it said NOT_SERVING whenever all shards are away, balancers would fail those calls at once.
+    """
     if not settings.shards:
-        raise NotReady("no counting shards are known. Set TALLY_PARTITIONER__SHARDS='[\"host:port\", …]'")
-    async with AsyncExitStack() as stack:
-        senders = {}
-        for address in settings.shards:
-            channel = await stack.enter_async_context(open_channel(address, settings.channel))
-            breaker = Breaker(
-                f"counting shard {address}",
-                failures=settings.sender.breaker_failures,
-                reset_after_s=settings.sender.breaker_reset_seconds,
-                is_failure=lambda error: isinstance(error, Unavailable | DeadlineExpired),
-                clock=context.clock,
-                on_change=reporter(context.telemetry),
-            )
-            senders[address] = Sender(
-                address,
-                context.cluster.partition_count,
-                _caller(UnaryCall(CountingServiceStub(channel).Append, _APPEND, telemetry=context.telemetry)),
-                breaker,
-                settings.sender,
-                context.clock,
-            )
-            for number in range(settings.sender.calls_at_once):
-                context.background.start(f"calls to {address} #{number}", senders[address].run())
-        router = Router(senders, context.cluster.partition_count, settings, context.clock)
-        partitions = Partitions(context.cluster.partition_count)
-        servicer = IngestServicer(
-            Door(context.clock, partitions),
-            Ingest(router, partitions, context.clock, context.telemetry),
-            router,
-            settings.stream_batches_at_once,
-        )
+        raise NotReady("no counting shards are set. Set TALLY_PARTITIONER__SHARDS='[\"host:port\", …]'")
+    partition_count = context.cluster.partition_count
+    shards = Shards(
+        Discovery(settings.shards, settings.resolve_seconds),
+        lambda address: _connect(address, context, settings),
+        partition_count,
+        settings.sender.calls_at_once,
+        context.background,
+    )
+    router = Router(lambda: shards.placement, partition_count, settings.retry, context.clock)
+    partitions = Partitions(context.cluster.partition_count)
+    servicer = IngestServicer(
+        Door(context.clock, partitions),
+        Ingest(router, partitions, context.clock, context.telemetry),
+        router,
+        settings.stream_batches_at_once,
+    )
+    shards.start()
+    try:
         yield Opened(
             [Servable(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server))],
-            is_ready=lambda: True,
+            is_ready=lambda: shards.was_any_live,
         )
+    finally:
+        await shards.close()
 
 
-def _caller(call: UnaryCall[AppendRequest, AppendResponse]) -> Append:
+def _connect(address: str, context: Context, settings: PartitionerSettings) -> Shard:
+    """The way to one shard; it connects with the first probe."""
+    channel = open_channel(address, settings.channel)
+    liveness = Liveness(
+        context.clock, failures=settings.probe.failures, timeout_s=settings.probe.timeout_seconds
+    )
+    call = UnaryCall(CountingServiceStub(channel).Append, f"/{_COUNTING}/Append", telemetry=context.telemetry)
+    breaker = Breaker(
+        f"counting shard {address}",
+        failures=settings.sender.breaker_failures,
+        reset_after_s=settings.sender.breaker_reset_seconds,
+        is_failure=lambda error: isinstance(error, Unavailable | DeadlineExpired),
+        clock=context.clock,
+        on_change=reporter(context.telemetry),
+    )
+    sender = Sender(
+        address,
+        context.cluster.partition_count,
+        _caller(call, liveness),
+        breaker,
+        settings.sender,
+        context.clock,
+    )
+    probe = Probe(channel, _COUNTING)
+    return Shard(address, sender, liveness, probe.is_serving, settings.probe, context.clock, channel.close)
+
+
+def _caller(call: UnaryCall[AppendRequest, AppendResponse], liveness: Liveness) -> Append:
     async def append(request: AppendRequest, timeout_s: float) -> AppendResponse:
-        return await call(request, timeout_s=timeout_s)
+        response = await call(request, timeout_s=timeout_s)
+        liveness.note_sign()
+        return response
 
     return append

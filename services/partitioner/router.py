@@ -2,97 +2,155 @@
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
-
-import xxhash
+from collections.abc import Callable, Iterable, Sequence
 
 from libs.domain.clock import Clock
 from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
-from libs.domain.placement import place_partitions
 from libs.rpc.deadline import call_timeout
-from services.partitioner.sender import Sender
-from services.partitioner.settings import PartitionerSettings
+from libs.rpc.retry_budget import RetryBudget
+from services.partitioner.settings import RetrySettings
+from services.partitioner.shards import Placement
 from tally.counting.v1.counting_pb2 import OUTCOME_UNAVAILABLE, Entry, Outcome
+
+Sent = tuple[int, str, "asyncio.Future[Outcome]"]
+"""the place of an entry, the shard that it was sent to, and its outcome"""
 
 _DEADLINE_CAP_S = 60.0
 _SHAVE_S = 0.01
 
 
 class Router:
-    """Knows the shards and which of them leads which partitions."""
+    """Sends the entries of a request until all are durable, or until its deadline.
+
+    Each attempt goes by the placement of its moment. A shard that failed a request is not asked by it again until
+    all others were. Attempts beyond the first are paid from a budget that all requests share; what finds it empty
+    waits a little, and does not fail.
+    """
 
     def __init__(
         self,
-        senders: Mapping[str, Sender],
+        read_placement: Callable[[], Placement],
         partition_count: int,
-        settings: PartitionerSettings,
+        settings: RetrySettings,
         clock: Clock,
     ) -> None:
-        self._senders = senders
+        self._read_placement = read_placement
         self._settings = settings
         self._clock = clock
+        self._budget = RetryBudget(
+            clock,
+            share=settings.budget_share,
+            per_second=settings.budget_per_second,
+            burst=settings.budget_burst,
+        )
         self.partition_count = partition_count
-        self.placement = place_partitions(partition_count, list(senders))
-        self.version = xxhash.xxh3_64_hexdigest(repr(sorted(senders)).encode())
-        """changes whenever the placement does"""
 
-    def led_by(self, address: str) -> list[int]:
-        """The partitions that a shard leads, ascending."""
-        return [partition for partition, ranked in self.placement.items() if ranked[0] == address]
+    @property
+    def version(self) -> str:
+        """Changes whenever the placement does."""
+        return self._read_placement().version
 
     @property
     def addresses(self) -> list[str]:
-        return list(self._senders)
+        """The shards of the placement."""
+        return list(self._read_placement().senders)
+
+    def led_by(self, address: str) -> list[int]:
+        """The partitions that a shard leads, ascending."""
+        return self._read_placement().led_by(address)
 
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Send all entries; the outcome of each, in order, none of them UNAVAILABLE.
 
-        Raises Overloaded as soon as a shard says so, Unavailable when no shard has taken an entry in all
-        rounds, and DeadlineExpired. The same entries may be sent again after each of them.
+        Raises Overloaded as soon as a shard says so, and DeadlineExpired when not all were durable in time. The
+        same entries may be sent again after both.
         """
         deadline = self._clock.monotonic() + call_timeout(_DEADLINE_CAP_S, _SHAVE_S)
         outcomes: list[Outcome] = [OUTCOME_UNAVAILABLE] * len(entries)
-        missing = list(range(len(entries)))
-        last_error: TallyError = Unavailable("no counting shard could take the request; send it again")
-        for attempt in range(len(self._senders) * self._settings.max_rounds):
-            if attempt and not attempt % len(self._senders):
-                await self._pause(attempt // len(self._senders), deadline)
-            sent = self._send([(place, entries[place]) for place in missing], attempt, deadline)
-            answers = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
-            for (place, _), answer in zip(sent, answers, strict=True):
-                if not isinstance(answer, BaseException):
-                    outcomes[place] = answer
-                elif isinstance(answer, Unavailable | DeadlineExpired):
-                    last_error = answer
-                else:
-                    raise answer
-            missing = [place for place in missing if outcomes[place] == OUTCOME_UNAVAILABLE]
-            if not missing:
-                return outcomes
+        missing: Sequence[int] = range(len(entries))
+        tried: set[str] = set()
+        attempts = pauses = 0
+        reason = "no counting shard is known"
+        while True:
+            placement = self._read_placement()
+            is_round_over = tried.issuperset(placement.senders)
+            if is_round_over or (attempts and not self._budget.take()):
+                if is_round_over:
+                    tried.clear()
+                pauses += 1
+                await self._pause(pauses, deadline)
+            else:
+                attempts += 1
+                sent = self._send(placement, entries, missing, tried, deadline)
+                reason = await _gather(sent, outcomes, tried) or reason
+                missing = [place for place in missing if outcomes[place] == OUTCOME_UNAVAILABLE]
+                if not missing:
+                    self._budget.note_success(retried=attempts > 1)
+                    return outcomes
             if self._clock.monotonic() >= deadline:
-                raise DeadlineExpired("not every event was durable in time; send the same request again")
-        raise Unavailable(last_error.message)
+                raise DeadlineExpired(
+                    f"not every event was durable in time ({reason}); send the same request again"
+                )
 
     def _send(
-        self, entries: Sequence[tuple[int, Entry]], attempt: int, deadline: float
-    ) -> list[tuple[int, asyncio.Future[Outcome]]]:
-        by_shard: dict[str, list[tuple[int, Entry]]] = {}
-        for place, entry in entries:
-            ranked = self.placement[entry.partition]
-            by_shard.setdefault(ranked[attempt % len(ranked)], []).append((place, entry))
-        sent: list[tuple[int, asyncio.Future[Outcome]]] = []
+        self,
+        placement: Placement,
+        entries: Sequence[Entry],
+        places: Iterable[int],
+        tried: set[str],
+        deadline: float,
+    ) -> list[Sent]:
+        by_shard: dict[str, list[int]] = {}
+        for place in places:
+            ranked = placement.ranked[entries[place].partition]
+            by_shard.setdefault(next(each for each in ranked if each not in tried), []).append(place)
+        sent: list[Sent] = []
         for address, placed in by_shard.items():
             try:
-                futures = self._senders[address].send([entry for _, entry in placed], deadline)
+                futures = placement.senders[address].send([entries[place] for place in placed], deadline)
             except Overloaded:
-                for _, outcome in sent:  # nobody waits for them any more
-                    outcome.cancel()
+                _cancel(sent)
                 raise
-            sent.extend(zip((place for place, _ in placed), futures, strict=True))
+            sent.extend((place, address, future) for place, future in zip(placed, futures, strict=True))
         return sent
 
-    async def _pause(self, rounds: int, deadline: float) -> None:
-        """Full jitter: a random part of a pause that doubles with each round, and never past the deadline."""
-        longest = self._settings.round_backoff_seconds * 2 ** (rounds - 1)
+    async def _pause(self, number: int, deadline: float) -> None:
+        """Full jitter: a random part of a pause that doubles each time, and never past the deadline."""
+        longest = min(
+            self._settings.max_backoff_seconds, self._settings.backoff_seconds * 2.0 ** min(number - 1, 30)
+        )
         pause = random.uniform(0, longest)  # noqa: S311 - jitter is no secret
         await asyncio.sleep(min(pause, max(0.0, deadline - self._clock.monotonic())))
+
+
+async def _gather(sent: Sequence[Sent], outcomes: list[Outcome], tried: set[str]) -> str:
+    """Wait for every answer and put it into its place; note the shards that could not take an entry, and say why.
+
+    Raises what no other shard could do better.
+    """
+    reason = ""
+    refusal: TallyError | None = None
+    try:
+        for place, address, future in sent:
+            try:
+                outcomes[place] = await future
+            except (Unavailable, DeadlineExpired) as error:
+                tried.add(address)
+                reason = error.message
+            except TallyError as error:
+                refusal = error
+            else:
+                if outcomes[place] == OUTCOME_UNAVAILABLE:
+                    tried.add(address)
+                    reason = f"shard {address} cannot journal now"
+    finally:
+        _cancel(sent)
+    if refusal is not None:
+        raise refusal
+    return reason
+
+
+def _cancel(sent: Iterable[Sent]) -> None:
+    """Nobody waits any more; what was answered stays so."""
+    for _, _, future in sent:
+        future.cancel()

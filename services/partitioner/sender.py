@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from libs.domain.clock import Clock
 from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
 from libs.rpc.breaker import Breaker
+from libs.rpc.stopping import Stopped, Stopping
 from services.partitioner.settings import SenderSettings
 from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse, Entry, Outcome
 
@@ -15,6 +16,7 @@ Append = Callable[[AppendRequest, float], Awaitable[AppendResponse]]
 """Calls the shard with a request and a time-out in seconds. Raises TallyError."""
 
 _RETRY_AFTER_S = 0.2
+_IDLE_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +50,13 @@ class Sender:
         self._waiting: deque[Waiting] = deque()
         self._waiting_bytes = 0
         self._has_some = asyncio.Event()
+        self._calls_under_way = 0
+        self._patience = Stopping()
+
+    async def until_idle(self) -> None:
+        """Wait until nobody waits for anything."""
+        while self._waiting or self._calls_under_way:  # noqa: ASYNC110 - an event would cost something at every send
+            await asyncio.sleep(_IDLE_SECONDS)
 
     def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:
         """Queue entries, all or none; the outcome of each, in order, or a TallyError of the call.
@@ -72,7 +81,24 @@ class Sender:
         while True:
             await self._has_some.wait()
             if taken := self._take():
-                await self._call(taken)
+                self._calls_under_way += 1
+                try:
+                    await self._call(taken)
+                finally:
+                    self._calls_under_way -= 1
+
+    def give_up(self, error: Unavailable) -> None:
+        """Fail all that waits and all calls under way, so that somebody else may take it.
+
+        The shard may journal what it was sent all the same; the key tells then.
+        """
+        given_up = list(self._waiting)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._has_some.clear()
+        _fail(given_up, error)
+        patience, self._patience = self._patience, Stopping()
+        patience.begin()
 
     def _take(self) -> list[Waiting]:
         taken: list[Waiting] = []
@@ -96,18 +122,27 @@ class Sender:
         # A caller in a hurry must not close the way to the shard for everybody.
         silent = (DeadlineExpired,) if timeout_s < self._settings.attempt_timeout_seconds else ()
         try:
-            response = await self._breaker.call(lambda: self._append(request, timeout_s), silent=silent)
+            response = await self._patience.unless_stopped(
+                self._breaker.call(lambda: self._append(request, timeout_s), silent=silent)
+            )
             if len(response.outcomes) != len(taken):
                 raise Unavailable(f"shard {self.address} answered for another number of entries")
         except TallyError as error:
-            for each in taken:
-                if not each.outcome.done():
-                    each.outcome.set_exception(error)
+            _fail(taken, error)
             return
-        except asyncio.CancelledError:
-            for each in taken:
-                each.outcome.cancel()
+        except Stopped:
+            _fail(taken, Unavailable(f"shard {self.address} was given up"))
+            return
+        except asyncio.CancelledError:  # the way to this shard is closed; there may be others
+            _fail(taken, Unavailable(f"the way to shard {self.address} was closed"))
             raise
         for each, outcome in zip(taken, response.outcomes, strict=True):
             if not each.outcome.done():
                 each.outcome.set_result(outcome)
+
+
+def _fail(waiting: Iterable[Waiting], error: TallyError) -> None:
+    for each in waiting:
+        if not each.outcome.done():
+            each.outcome.set_exception(error)
+            each.outcome.exception()  # whoever stops waiting just now does not have to ask for it

@@ -1,8 +1,12 @@
 """Settings of the partitioner: TALLY_PARTITIONER__…"""
 
-from pydantic import BaseModel, Field
+import re
+
+from pydantic import BaseModel, Field, field_validator
 
 from libs.rpc.channel import ChannelSettings
+
+_SHARD = re.compile(r"unix:.+|dns:(///)?[^/\s]+:\d{1,5}|[^/\s]+:\d{1,5}")
 
 
 class SenderSettings(BaseModel, frozen=True, extra="forbid"):
@@ -28,14 +32,56 @@ class SenderSettings(BaseModel, frozen=True, extra="forbid"):
     )
 
 
+class ShardChannelSettings(ChannelSettings, frozen=True, extra="forbid"):
+    """How a shard is reached."""
+
+    # The router goes on to the next shard at once; gRPC's own retries would first wait for the one that is away.
+    max_attempts: int = Field(
+        1, ge=1, le=5, description="attempts that gRPC makes of a call that meets UNAVAILABLE; 1: no retries"
+    )
+
+
+class ProbeSettings(BaseModel, frozen=True, extra="forbid"):
+    """How the partitioner notices that a shard is away, or back. A frozen one within 2 s."""
+
+    interval_seconds: float = Field(0.5, gt=0, le=60, description="time between two health checks of a shard")
+    timeout_seconds: float = Field(1.0, gt=0, le=60, description="how long a health check may take")
+    failures: int = Field(2, ge=1, description="health checks that fail in a row until a shard is given up")
+
+
+class RetrySettings(BaseModel, frozen=True, extra="forbid"):
+    """Attempts beyond the first. What finds no budget waits for one."""
+
+    backoff_seconds: float = Field(
+        0.1, gt=0, description="longest pause after all shards were tried in turn; it doubles"
+    )
+    max_backoff_seconds: float = Field(1.0, gt=0, description="longest pause between two attempts")
+    budget_share: float = Field(
+        0.2, ge=0, le=1, description="share of the requests that may be tried again in vain"
+    )
+    budget_per_second: float = Field(10.0, gt=0, description="retries that there may be at any load")
+    budget_burst: int = Field(1_000, ge=1, description="retries that there may be at once")
+
+
 class PartitionerSettings(BaseModel, frozen=True, extra="forbid"):
     """The partitioner."""
 
-    shards: tuple[str, ...] = Field((), description='addresses of the counting shards: ["host:port", …]')
-    max_rounds: int = Field(8, ge=1, description="times that all shards are tried in turn")
-    round_backoff_seconds: float = Field(
-        0.1, gt=0, description="longest pause after the first round; it doubles"
+    shards: tuple[str, ...] = Field(
+        (),
+        description='where the counting shards are: `["host:port", …]`; `dns:///name:port` stands for every address '
+        "that the name has, now and later",
     )
+    resolve_seconds: float = Field(2.0, gt=0, description="time between two look-ups of a `dns:` name")
     stream_batches_at_once: int = Field(16, ge=1, description="batches of one stream that are under way")
+    probe: ProbeSettings = ProbeSettings()
+    retry: RetrySettings = RetrySettings()
     sender: SenderSettings = SenderSettings()
-    channel: ChannelSettings = ChannelSettings()
+    channel: ShardChannelSettings = ShardChannelSettings()
+
+    @field_validator("shards")
+    @classmethod
+    def _are_addresses(cls, shards: tuple[str, ...]) -> tuple[str, ...]:
+        for shard in shards:
+            if not _SHARD.fullmatch(shard):
+                raise ValueError(f"{shard!r} must be host:port, unix:path or dns:///name:port")
+        return shards

@@ -9,7 +9,8 @@ import pytest
 from libs.domain.errors import DeadlineExpired, InvalidRequest, Overloaded, TallyError, Unavailable, Violation
 from libs.rpc.deadline import set_deadline
 from services.partitioner.router import Router
-from services.partitioner.settings import PartitionerSettings
+from services.partitioner.settings import RetrySettings
+from services.partitioner.shards import Placement
 from tally.counting.v1.counting_pb2 import (
     OUTCOME_DUPLICATE,
     OUTCOME_JOURNALED,
@@ -18,16 +19,22 @@ from tally.counting.v1.counting_pb2 import (
     Outcome,
 )
 from tests.support.clock import Clock
+from tests.support.eventually import eventually
 from tests.unit.services.partitioner.shards import Shard, entry
 
 PARTITIONS = 8
 AWAY = Unavailable("away")
-SETTINGS = PartitionerSettings(max_rounds=3, round_backoff_seconds=0.001)
+SETTINGS = RetrySettings(backoff_seconds=0.001, max_backoff_seconds=0.001)
 
 
 def router_of(*shards: Shard, clock: Clock | None = None) -> Router:
+    placement = placed(shards)
+    return Router(lambda: placement, PARTITIONS, SETTINGS, clock or Clock())
+
+
+def placed(shards: Sequence[Shard]) -> Placement:
     senders: Any = {f"shard {number}": shard for number, shard in enumerate(shards)}
-    return Router(senders, PARTITIONS, SETTINGS, clock or Clock())
+    return Placement.over(senders, PARTITIONS)
 
 
 async def test_each_entry_goes_to_the_leader_of_its_partition_in_one_send() -> None:
@@ -71,11 +78,63 @@ async def test_a_shard_that_comes_back_is_tried_again_in_the_next_round() -> Non
     assert len(shards[0].sends) + len(shards[1].sends) > 2
 
 
-async def test_when_no_shard_takes_it_in_all_rounds_the_caller_is_told() -> None:
-    shards = [Shard(AWAY), Shard(AWAY)]
-    with pytest.raises(Unavailable, match=r"^away$"):
-        await router_of(*shards).append([entry(0)])
-    assert [len(shard.sends) for shard in shards] == [SETTINGS.max_rounds] * 2
+async def test_no_shard_is_asked_again_before_all_others_were() -> None:
+    shards = [Shard(AWAY, AWAY, AWAY, OUTCOME_JOURNALED), *(Shard(AWAY) for _ in range(2))]
+    assert await router_of(*shards).append([entry(0)]) == [OUTCOME_JOURNALED]
+    asked = [len(shard.sends) for shard in shards]
+    assert asked[0] == 4
+    assert all(3 <= each <= 4 for each in asked[1:])
+
+
+async def test_a_request_goes_on_by_the_placement_of_the_moment() -> None:
+    current: list[Placement] = []
+
+    class Goes(Shard):
+        def send(self, *arguments: Any) -> Any:
+            current[0] = placed([well])
+            return super().send(*arguments)
+
+    well = Shard()
+    current.append(placed([Goes(AWAY)]))
+    router = Router(lambda: current[0], PARTITIONS, SETTINGS, Clock())
+    before = router.version
+    # The shard that failed goes by the name of the one that has come, and still is asked: it is another round.
+    assert await router.append([entry(0)]) == [OUTCOME_JOURNALED]
+    assert len(well.sends) == 1
+    assert router.version == before
+
+
+async def test_without_a_shard_a_request_waits_for_one() -> None:
+    current = [placed([])]
+    router = Router(lambda: current[0], PARTITIONS, SETTINGS, Clock())
+    waiting = asyncio.create_task(router.append([entry(0)]))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    assert router.addresses == []
+    current[0] = placed([Shard()])
+    assert await waiting == [OUTCOME_JOURNALED]
+
+
+async def test_beyond_the_budget_a_retry_waits_and_does_not_fail() -> None:
+    clock = Clock()
+    shards = [Shard(*[AWAY] * 5, OUTCOME_JOURNALED)]
+    placement = placed(shards)
+    settings = SETTINGS.model_copy(update={"budget_burst": 2, "budget_per_second": 1.0})
+    router = Router(lambda: placement, PARTITIONS, settings, clock)
+    waiting = asyncio.create_task(router.append([entry(0)]))
+
+    async def asked(times: int) -> bool:
+        return len(shards[0].sends) == times
+
+    await eventually(lambda: asked(3))
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert len(shards[0].sends) == 3
+    clock.seconds += 1
+    await eventually(lambda: asked(4))
+    clock.seconds += 2
+    assert await waiting == [OUTCOME_JOURNALED]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +180,7 @@ async def test_after_the_deadline_no_shard_is_tried() -> None:
             return super().send(*arguments)
 
     shards = [Slow(AWAY), Slow(AWAY)]
-    with pytest.raises(DeadlineExpired, match="send the same request again"):
+    with pytest.raises(DeadlineExpired, match=r"\(away\); send the same request again$"):
         await router_of(*shards, clock=clock).append([entry(0)])
     assert sum(len(shard.sends) for shard in shards) == 2  # 60 s at most
 

@@ -203,9 +203,40 @@ async def test_several_calls_are_under_way_when_they_may_be() -> None:
         await asyncio.gather(*outcomes)
 
 
-async def test_when_the_sender_ends_nobody_waits_for_ever() -> None:
+async def test_when_the_sender_ends_whoever_waits_may_go_to_another() -> None:
     shard = Shard()
     async with sending(shard) as sender:
         outcomes = sender.send([entry(0)], SOON)
         await settle()
-    assert [outcome.cancelled() for outcome in outcomes] == [True]
+    assert [type(outcome.exception()) for outcome in outcomes] == [Unavailable]
+
+
+async def test_a_shard_that_is_given_up_keeps_nobody_waiting_and_nothing_sent() -> None:
+    shard = Shard()
+    async with sending(shard) as sender:
+        outcomes = sender.send([entry(n) for n in range(5)], SOON)
+        await settle()
+        assert shard.partitions == [[0, 1, 2]]
+        sender.give_up(Unavailable("silent"))
+        answers = await asyncio.gather(*outcomes, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [Unavailable] * 5
+        # The call that was under way holds up nobody who comes later.
+        later = sender.send([entry(6, 1000)], SOON)
+        await settle()
+        shard.free.set()
+        assert await asyncio.gather(*later) == [OUTCOME_JOURNALED]
+    assert shard.partitions == [[0, 1, 2], [6]]
+
+
+async def test_a_sender_is_idle_when_nobody_waits_any_more() -> None:
+    shard = Shard()
+    async with sending(shard) as sender:
+        await sender.until_idle()
+        outcomes = sender.send([entry(0)], SOON)
+        idle = asyncio.create_task(sender.until_idle())
+        await settle()
+        assert not idle.done()
+        shard.free.set()
+        await asyncio.gather(*outcomes)
+        async with asyncio.timeout(10):
+            await idle

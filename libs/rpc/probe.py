@@ -1,0 +1,36 @@
+"""Asking another server whether it serves: `grpc.health.v1.Health/Check`."""
+
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # it ships no types
+
+_SERVING: int = health_pb2.HealthCheckResponse.SERVING
+_NO_ANSWER = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+)
+
+
+class NoAnswer(Exception):
+    """Nothing was said: refused, cut off, or silent."""
+
+
+class Probe:
+    """Asks over one channel for one service."""
+
+    def __init__(self, channel: grpc.aio.Channel, service: str) -> None:
+        self._check: Any = health_pb2_grpc.HealthStub(channel).Check  # the stubs have no types
+        self._request = health_pb2.HealthCheckRequest(service=service)
+
+    async def is_serving(self, timeout_s: float) -> bool:
+        """What the server says; a server that does not know the service is not serving it. Raises NoAnswer."""
+        try:
+            response = await self._check(self._request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _NO_ANSWER:
+                raise NoAnswer(f"{error.code().name}: {error.details()}") from error
+            return False
+        status: int = response.status
+        return status == _SERVING

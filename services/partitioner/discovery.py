@@ -1,0 +1,58 @@
+"""Where the shards are: addresses as they are set, and names that are looked up again and again."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+_LOGGER = structlog.get_logger(__name__)
+
+DNS = "dns:"
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""All addresses of a name, as `host:port`. Raises OSError."""
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Every A and AAAA record of a name. A shard that has both counts as two, one of which is always as good."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [
+        f"[{place[0]}]:{port}" if family == socket.AF_INET6 else f"{place[0]}:{port}"
+        for family, *_, place in found
+    ]
+
+
+class Discovery:
+    """All addresses that are known of what is set: `host:port`, `unix:path`, or `dns:///name:port`."""
+
+    def __init__(self, shards: Sequence[str], every_s: float, resolve: Resolve = resolve) -> None:
+        self._every_s = every_s
+        self._resolve = resolve
+        self._found: dict[str, tuple[str, ...]] = {
+            shard: () if shard.startswith(DNS) else (shard,) for shard in shards
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """What has to be followed."""
+        return [shard for shard in self._found if shard.startswith(DNS)]
+
+    @property
+    def addresses(self) -> set[str]:
+        """What is known now."""
+        return {address for addresses in self._found.values() for address in addresses}
+
+    async def follow(self, name: str, on_change: Callable[[], None]) -> None:
+        """Look a name up for ever. One that has no address just now keeps those that it had."""
+        host, _, port = name.removeprefix(DNS).lstrip("/").rpartition(":")
+        while True:
+            try:
+                found = tuple(sorted(set(await self._resolve(host.strip("[]"), int(port)))))
+            except OSError as error:
+                _LOGGER.warning("shards were not looked up", name=name, error=str(error))
+                found = ()
+            if found and found != self._found[name]:
+                self._found[name] = found
+                on_change()
+            await asyncio.sleep(self._every_s)

@@ -1,0 +1,124 @@
+"""The shards that are known, those of them that live, and the placement over these."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import structlog
+import xxhash
+
+from libs.domain.placement import place_partitions
+from libs.runtime.background import Background
+from services.partitioner.discovery import Discovery
+from services.partitioner.liveness import Life
+from services.partitioner.sender import Sender
+from services.partitioner.shard import Shard
+
+_LOGGER = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which shards take the entries of which partition, as of one moment."""
+
+    ranked: Mapping[int, tuple[str, ...]]
+    """by partition the addresses in the order in which to try them, the leader first"""
+    senders: Mapping[str, Sender]
+    version: str
+    """changes whenever the placement does, and is the same wherever the placement is"""
+
+    @classmethod
+    def over(cls, senders: Mapping[str, Sender], partition_count: int) -> Self:
+        """The placement over these shards."""
+        addresses = sorted(senders)
+        version = xxhash.xxh3_64_hexdigest(repr(addresses).encode())
+        return cls(place_partitions(partition_count, addresses), dict(senders), version)
+
+    def led_by(self, address: str) -> list[int]:
+        """The partitions that a shard leads, ascending."""
+        return [partition for partition, ranked in self.ranked.items() if ranked and ranked[0] == address]
+
+
+class Shards:
+    """Opens and closes what is known of each shard, and places the partitions anew when something changes.
+
+    The placement is made over the live shards; while none is live, over all that are known: better a try than none.
+    """
+
+    def __init__(
+        self,
+        discovery: Discovery,
+        connect: Callable[[str], Shard],
+        partition_count: int,
+        calls_at_once: int,
+        background: Background,
+    ) -> None:
+        self._discovery = discovery
+        self._connect = connect
+        self._partition_count = partition_count
+        self._calls_at_once = calls_at_once
+        self._background = background
+        self._known: dict[str, Shard] = {}
+        self._leaving: dict[Shard, asyncio.Task[None]] = {}
+        self._following: Sequence[asyncio.Task[None]] = ()
+        self.was_any_live = False
+        self.placement = Placement.over({}, partition_count)
+
+    def start(self) -> None:
+        """Connect to the shards that are known, and look for others from now on."""
+        self._refresh()
+        self._following = [
+            self._background.start(f"addresses of {name}", self._discovery.follow(name, self._refresh))
+            for name in self._discovery.names
+        ]
+
+    async def close(self) -> None:
+        """Close the way to every shard."""
+        leaving = list(self._leaving)
+        for task in (*self._following, *self._leaving.values()):
+            task.cancel()
+        for shard in (*self._known.values(), *leaving):
+            await shard.close()
+
+    def is_any_live(self) -> bool:
+        return any(shard.life is Life.LIVE for shard in self._known.values())
+
+    def _refresh(self) -> None:
+        wanted = self._discovery.addresses
+        for address in wanted - self._known.keys():
+            shard = self._known[address] = self._connect(address)
+            shard.loops = [
+                self._background.start(
+                    f"probes of {address}", shard.run_probes(self.is_any_live, self._place)
+                ),
+                *(
+                    self._background.start(f"calls to {address} #{number}", shard.sender.run())
+                    for number in range(self._calls_at_once)
+                ),
+            ]
+        for address in self._known.keys() - wanted:
+            shard = self._known.pop(address)
+            self._leaving[shard] = self._background.start(f"leaving {address}", self._leave(shard))
+        self._place()
+
+    async def _leave(self, shard: Shard) -> None:
+        await shard.leave()
+        del self._leaving[shard]
+
+    def _place(self) -> None:
+        live = {address: shard.sender for address, shard in self._known.items() if shard.life is Life.LIVE}
+        self.was_any_live |= bool(live)
+        chosen = live or {address: shard.sender for address, shard in self._known.items()}
+        if chosen != self.placement.senders:
+            self.placement = Placement.over(chosen, self._partition_count)
+            _LOGGER.info(
+                "partitions placed",
+                version=self.placement.version,
+                live=sorted(live),
+                known=sorted(self._known),
+            )
+        if live:
+            for shard in (*self._known.values(), *self._leaving):
+                if shard.life is Life.SILENT:
+                    shard.give_up()
