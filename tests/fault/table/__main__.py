@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.fault.table.deployment import open_deployment
-from tests.fault.table.faults import FAULTS
+from tests.fault.table.faults import FAULTS, PAIR_FAULTS
 from tests.fault.table.load import Pace
 from tests.fault.table.report import print_table, to_markdown
 from tests.fault.table.round import Row, run_round
@@ -39,12 +39,18 @@ async def _run(options: argparse.Namespace, console: Console, folder: Path) -> l
     chance = random.Random(options.seed)
     rows = []
     console.print(f"seed {options.seed}; starting Postgres, Valkey and the services")
-    async with open_deployment(folder) as deployment:
-        for number, fault in enumerate(fault for fault in FAULTS if options.only in fault.name):
-            console.print(f"{number + 1}: {fault.name} …", end=" ")
-            row = await run_round(fault, deployment, number, random.Random(chance.random()), Pace())
-            console.print("BROKEN" if row.wrong else "holds")
-            rows.append(row)
+    number = 0
+    for is_pair, faults in ((False, FAULTS), (True, PAIR_FAULTS)):
+        chosen = [fault for fault in faults if options.only in fault.name]
+        if not chosen:
+            continue
+        async with open_deployment(folder, is_pair=is_pair) as deployment:
+            for fault in chosen:
+                number += 1
+                console.print(f"{number}: {fault.name} …", end=" ")
+                row = await run_round(fault, deployment, number, random.Random(chance.random()), Pace())
+                console.print("BROKEN" if row.wrong else "holds")
+                rows.append(row)
     return rows
 
 

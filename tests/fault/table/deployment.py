@@ -1,6 +1,6 @@
 """What is broken: services in processes of their own on servers of their own, each to be killed and frozen by name.
 
-Every process keeps its address over its lives. A shard named in `proxied` reaches Postgres through a proxy, which sees
+Every process keeps its address over its lives. A shard named in PROXIED reaches Postgres through a proxy, which sees
 and cuts its connections.
 """
 
@@ -19,14 +19,17 @@ import asyncpg
 from libs.stores.schema import migrate
 from services.counting.partitions import keep_partitions
 from tests.fault.table.load import Doors
+from tests.fault.table.pair import Pair, open_pair
 from tests.support.processes import free_port, until_serving
 from tests.support.proxy import Proxy, open_proxy
 from tests.support.servers import Breakable, breakable_postgres, breakable_valkey
 
 PARTITION_COUNT = 16
+_STARTS = 4
 SHARDS = ("counting-0", "counting-1", "counting-2")
 PARTITIONERS = ("partitioner-0", "partitioner-1")
 QUERIES = ("query-0", "query-1")
+PROXIED = ("counting-0",)
 
 
 @dataclass(slots=True)
@@ -44,17 +47,28 @@ class Member:
     def service(self) -> str:
         return self.name.partition("-")[0]
 
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     async def start(self) -> None:
-        """Start it and wait until it serves."""
-        self.kill()
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(  # noqa: S603 - our own code
-                [sys.executable, *self.launcher, self.service],
-                env={**_inherited(), **self.env},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        await until_serving(self.process, self.address, self.service, self.log)
+        """Start it, again when it dies of something that is not there yet, and wait until it serves."""
+        for left in reversed(range(_STARTS)):
+            self.kill()
+            with self.log.open("ab") as output:
+                self.process = subprocess.Popen(  # noqa: S603 - our own code
+                    [sys.executable, *self.launcher, self.service],
+                    env={**_inherited(), **self.env},
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+            try:
+                await until_serving(self.process, self.address, self.service, self.log)
+            except AssertionError:
+                if not left:
+                    raise
+            else:
+                return
 
     def kill(self) -> None:
         """SIGKILL, if it runs, and wait for the end."""
@@ -85,23 +99,47 @@ class Deployment:
     valkey: Breakable
     doors: Doors
     members: dict[str, Member] = field(default_factory=dict)
+    pair: Pair | None = None
     proxies: dict[str, Proxy] = field(default_factory=dict)
     """by the name of the shard behind it"""
 
     @property
     def dsn(self) -> str:
-        return self.postgres.url
+        return self.pair.dsn if self.pair else self.postgres.url
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to a process."""
+        self.members[name].kill()
+
+    def freeze(self, name: str) -> None:
+        self.members[name].freeze()
+
+    def thaw(self, name: str) -> None:
+        self.members[name].thaw()
+
+    async def until_serving(self) -> None:
+        """Wait until all processes serve; those that died are started again."""
+        dead = [member for member in self.members.values() if not member.is_running]
+        await asyncio.gather(*(member.start() for member in dead))
+
+    async def restart(self, name: str) -> None:
+        """SIGTERM, and a start when it has ended in order."""
+        assert await self.members[name].stop() == 0
+        await self.members[name].start()
 
 
 @asynccontextmanager
 async def open_deployment(
-    folder: Path, *, proxied: Sequence[str] = SHARDS[:1], env: Mapping[str, str] | None = None
+    folder: Path, *, is_pair: bool = False, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[Deployment]:
-    """Start everything, with the settings that ship; `env` changes those of the shards."""
+    """Start everything, with the settings that ship; `env` changes those of the shards.
+
+    With `is_pair` Postgres is a primary and a synchronous standby, and no shard is behind a proxy.
+    """
     async with AsyncExitStack() as stack:
-        postgres = await stack.enter_async_context(breakable_postgres())
+        pair = await stack.enter_async_context(open_pair()) if is_pair else None
+        postgres = pair.primary if pair else await stack.enter_async_context(breakable_postgres())
         valkey = await stack.enter_async_context(breakable_valkey())
-        await _make_schema(postgres.url)
         addresses = {name: f"127.0.0.1:{free_port()}" for name in (*SHARDS, *PARTITIONERS, *QUERIES)}
         partitioners = tuple(addresses[name] for name in PARTITIONERS)
         deployment = Deployment(
@@ -110,14 +148,17 @@ async def open_deployment(
             Doors(
                 f"ipv4:{','.join(partitioners)}",
                 partitioners,
+                tuple(addresses[name] for name in SHARDS),
                 tuple(addresses[name] for name in QUERIES),
                 PARTITION_COUNT,
             ),
         )
+        deployment.pair = pair
+        await _make_schema(deployment.dsn)
         shards = ",".join(f'"{addresses[name]}"' for name in SHARDS)
         for name, address in addresses.items():
-            dsn = postgres.url
-            if name in proxied:
+            dsn = deployment.dsn
+            if name in PROXIED and not is_pair:
                 proxy = await stack.enter_async_context(open_proxy(dsn))
                 deployment.proxies[name], dsn = proxy, proxy.dsn
             settings = {
@@ -125,6 +166,7 @@ async def open_deployment(
                 "TALLY_POSTGRES__DSN": dsn,
                 "TALLY_VALKEY__URL": valkey.url,
                 "TALLY_PARTITION_COUNT": str(PARTITION_COUNT),
+                "TALLY_DATA_DIR": str(folder / name),
             }
             if name in SHARDS:
                 settings |= {"TALLY_COUNTING__SHARD": name, **(env or {})}
@@ -145,7 +187,7 @@ async def _make_schema(dsn: str) -> None:
 
 
 def _end(member: Member) -> None:
-    if member.process is not None and member.process.poll() is None:
+    if member.is_running:
         member.thaw()
     member.kill()
 

@@ -117,6 +117,10 @@ class LedgerFile:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.write(self._file, b"\n")  # ends a line that an earlier life had begun
 
+    def begin(self) -> None:
+        """The client is new: what lay in the buffer of the one before is lost."""
+        self._write({"began": True})
+
     def offer(self, number: int, event: Key) -> None:
         """An event lies in the buffer of the client, and is lost when the client is killed."""
         self._write({"offered": number, "event": event})
@@ -153,8 +157,12 @@ def read_ledger(path: Path) -> Kept:
     """Read what one or more lives of a client have written."""
     ledger = Ledger()
     offered: dict[int, Key] = {}
+    lost: Counter[Key] = Counter()
     for line in _lines(path):
-        if "offered" in line:
+        if "began" in line:
+            lost.update(offered.values())
+            offered = {}
+        elif "offered" in line:
             offered[line["offered"]] = tuple(line["event"])
         elif "sent" in line:
             events = Counter({(video, kind): count for video, kind, count in line["events"]})
@@ -165,7 +173,8 @@ def read_ledger(path: Path) -> Kept:
             ledger.acknowledge(request, line["accepted"], line["duplicate"], Durability(line["durability"]))
         else:
             ledger.failures[line["failed"]] += 1
-    return Kept(ledger, Counter(offered.values()))
+    lost.update(offered.values())
+    return Kept(ledger, lost)
 
 
 def _lines(path: Path) -> Iterator[Any]:

@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 from libs.domain.partition import partition_of
 from tally.client import (
@@ -34,7 +35,7 @@ _DUPLICATE_SHARE = 0.05
 _GIVE_UP_SHARE = 0.1
 _CALL_SECONDS = 5.0
 _PATIENCE_SECONDS = 60.0
-_LONGEST_PAUSE_SECONDS = 0.5
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 2.0
 _STREAM_SECONDS = 2.0
 _UNDER_WAY = 24
 """requests of one client at once; those that come while so many wait are not sent"""
@@ -47,6 +48,7 @@ class Doors:
     door: str
     """the balancer before the partitioners"""
     partitioners: tuple[str, ...]
+    shards: tuple[str, ...]
     queries: tuple[str, ...]
     partition_count: int
 
@@ -115,6 +117,12 @@ class Load:
         last = max(first.values())
         return None if last == float("inf") else last - since
 
+    def longest_stall(self, began: float, ended: float) -> float:
+        """The longest time between these two without a receipt, in seconds."""
+        times = [answer.answered_at for answer in self.answered if began <= answer.answered_at <= ended]
+        edges = [began, *sorted(times), ended]
+        return max(later - earlier for earlier, later in pairwise(edges))
+
     async def _call(self, client: Client, per_second: float) -> None:
         """Send requests, each in a call of its own, some of them at the same time."""
         async with asyncio.TaskGroup() as tasks:
@@ -133,10 +141,11 @@ class Load:
         if how == "at once":
             attempts.append(self._attempt(self._chance.choice(self._each), request, is_extra=True))
         await asyncio.gather(*attempts)
-        deadline = self._now() + _PATIENCE_SECONDS
+        deadline, pause = self._now() + _PATIENCE_SECONDS, _FIRST_PAUSE_SECONDS
         while not request.durability and not gives_up and self._now() < deadline:
-            await asyncio.sleep(self._chance.uniform(0, _LONGEST_PAUSE_SECONDS))
+            await asyncio.sleep(self._chance.uniform(0, pause))
             await self._attempt(client, request)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         if how == "elsewhere":
             await self._attempt(self._chance.choice(self._each), request, is_extra=True)
         if how == "later":
@@ -169,7 +178,7 @@ class Load:
                 await self._stream_once(client, per_second, pending)
             except TallyError as error:
                 self.ledger.broken_streams[error.reason] += 1
-                await asyncio.sleep(self._chance.uniform(0, _LONGEST_PAUSE_SECONDS))
+                await asyncio.sleep(self._chance.uniform(0, _FIRST_PAUSE_SECONDS))
             if self._stopping.is_set():
                 deadline = min(deadline, self._now() + _PATIENCE_SECONDS)
         self._expect_answers(pending.values())

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 
 import asyncpg
@@ -17,6 +19,7 @@ from tests.support.eventually import eventually
 
 _BEFORE_SECONDS, _AFTER_SECONDS = 1.0, 3.0
 """under load before the fault, and when it is mended"""
+_RECOVERY_SECONDS = 15.0
 _REST_SECONDS = 45.0
 """by then everything must be applied"""
 
@@ -46,16 +49,36 @@ async def run_round(
     prefix = f"{number:03}/"
     load = Load(deployment.doors, prefix, chance)
     watch = Watch(deployment.dsn, load.ledger, prefix, chance)
-    scene = Scene(deployment, load, chance)
+    scene = Scene(deployment, load, prefix, chance)
     async with watch.running(deployment.doors.queries):
         async with load.running(pace):
             await asyncio.sleep(_BEFORE_SECONDS)
-            await fault.run(scene)
+            await _strike(fault, scene)
             await asyncio.sleep(_AFTER_SECONDS)
+            await _until_quiet(watch)
         if not await _comes_to_rest(deployment.dsn, watch):
             scene.wrong.append(f"not everything was applied {_REST_SECONDS:g} s after the load had stopped")
     scene.wrong += await _check(deployment, load.ledger, prefix)
     return _judge(fault, scene, watch)
+
+
+async def _strike(fault: Fault, scene: Scene) -> None:
+    """A fault that cannot be done or undone is a broken line, and no end of the table."""
+    try:
+        await fault.run(scene)
+    except Exception as error:  # noqa: BLE001 - whatever it was, it belongs into the report
+        scene.wrong.append(f"the fault went wrong itself: {error!r}")
+        traceback.print_exc()
+
+
+async def _until_quiet(watch: Watch) -> None:
+    """Keep the load up while something is being recovered, but not for ever."""
+    with suppress(AssertionError):
+
+        async def is_quiet() -> bool:
+            return watch.is_quiet
+
+        await eventually(is_quiet, _RECOVERY_SECONDS)
 
 
 async def _comes_to_rest(dsn: str, watch: Watch) -> bool:

@@ -2,11 +2,11 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.fault.table.deployment import Deployment, Member
+from tests.fault.table.deployment import Deployment
 from tests.fault.table.load import Load
 
 
@@ -16,6 +16,8 @@ class Scene:
 
     deployment: Deployment
     load: Load
+    prefix: str
+    """of the ids of the round's videos"""
     chance: random.Random
     struck_at: float | None = None
     """when the fault began, by the time of the event loop"""
@@ -34,9 +36,6 @@ class Scene:
 
     def note(self, what: str) -> None:
         self.notes.append(what)
-
-    def draw_member(self, names: Sequence[str]) -> Member:
-        return self.deployment.members[self.chance.choice(names)]
 
     async def pause(self, least: float, most: float) -> None:
         """Wait for a random moment, in seconds."""

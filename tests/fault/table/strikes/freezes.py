@@ -1,0 +1,90 @@
+"""SIGSTOP, and SIGCONT when others have given up waiting."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+import psutil
+
+from tests.fault.table.deployment import SHARDS
+from tests.fault.table.scene import Scene
+from tests.support.proxy import Proxy
+
+_PAST_TAKEOVER_SECONDS = 14.0
+"""a log is taken over when its beat has not moved for 10 s"""
+_FROM_PROXY = "counting-0"
+
+
+async def freeze_shard(scene: Scene) -> None:
+    await scene.pause(0, 1)
+    await _freeze_past_takeover(scene, scene.chance.choice(SHARDS))
+
+
+async def freeze_shard_in_flush(scene: Scene) -> None:
+    """Between two statements of its transaction: it holds the checkpoint."""
+    statements = 0
+
+    def is_time(name: str, data: bytes) -> bool:
+        nonlocal statements
+        if "counting flushes" not in name:
+            return False
+        statements = 1 if b"BEGIN" in data else statements + 1
+        return statements == 3  # the checkpoint was moved by the one before
+
+    await _freeze_at(scene, is_time)
+
+
+async def freeze_shard_before_answer(scene: Scene) -> None:
+    """The insert is on its way; it is committed, and nobody reads the answer."""
+    await _freeze_at(scene, lambda name, data: "counting inserts" in name and len(data) > 1000)
+
+
+async def freeze_postgres(scene: Scene) -> None:
+    """All of its processes: connections stay open, and nothing answers."""
+    await scene.pause(0, 1)
+    postmaster = psutil.Process(scene.deployment.postgres.pid)
+    frozen = [postmaster, *postmaster.children(recursive=True)]
+    scene.strike()
+    for process in frozen:
+        _send(process.pid, signal.SIGSTOP)
+    try:
+        await scene.pause(6, 9)
+    finally:
+        for process in frozen:
+            _send(process.pid, signal.SIGCONT)
+
+
+async def _freeze_at(scene: Scene, is_time: Callable[[str, bytes], bool]) -> None:
+    proxy: Proxy = scene.deployment.proxies[_FROM_PROXY]
+    frozen = asyncio.Event()
+
+    def freeze(name: str, data: bytes) -> None:
+        if not frozen.is_set() and is_time(name, data):
+            scene.strike()
+            scene.deployment.freeze(_FROM_PROXY)
+            frozen.set()
+
+    proxy.on_request = freeze
+    try:
+        async with asyncio.timeout(20):
+            await frozen.wait()
+        await asyncio.sleep(_PAST_TAKEOVER_SECONDS)
+    finally:
+        proxy.on_request = None
+        scene.deployment.thaw(_FROM_PROXY)
+
+
+async def _freeze_past_takeover(scene: Scene, victim: str) -> None:
+    scene.strike()
+    scene.deployment.freeze(victim)
+    try:
+        await asyncio.sleep(_PAST_TAKEOVER_SECONDS)
+    finally:
+        scene.deployment.thaw(victim)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
