@@ -98,6 +98,21 @@ class Peer:
         return grpc.stream_stream_rpc_method_handler(answer)
 
 
+def batch_of(received: Received) -> ingest_pb2.ProcessEventsRequest:
+    """The batch of a request, be it a call of its own or a message on a stream."""
+    if received.rpc == "StreamEvents":
+        return ingest_pb2.StreamEventsRequest.FromString(received.payload).batch
+    assert received.rpc == "ProcessEvents"
+    return ingest_pb2.ProcessEventsRequest.FromString(received.payload)
+
+
+def videos_of(received: Received) -> list[str]:
+    """The video of each event of a batch, in order."""
+    columns = batch_of(received).columns
+    index = columns.video_index
+    return [columns.video_ids[int.from_bytes(index[at : at + 2], "little")] for at in range(0, len(index), 2)]
+
+
 def accept(request_id: str, count: int = 1) -> ingest_pb2.Receipt:
     return ingest_pb2.Receipt(
         request_id=request_id, accepted_count=count, durability=common_pb2.DURABILITY_JOURNALED

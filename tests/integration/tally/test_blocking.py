@@ -26,9 +26,17 @@ from tally.client import (
     Refusal,
 )
 from tally.client.blocking import Client
-from tally.ingest.v1 import ingest_pb2
 from tally.query.v1 import query_pb2
-from tests.integration.tally.peer import Context, Peer, error_info, never_answer, refuse, retry_after
+from tests.integration.tally.peer import (
+    Context,
+    Peer,
+    batch_of,
+    error_info,
+    never_answer,
+    refuse,
+    retry_after,
+    videos_of,
+)
 
 
 def client_threads() -> int:
@@ -41,9 +49,10 @@ async def test_many_threads_share_one_client(peer: Peer) -> None:
             return list(threads.map(client.count, [f"v{n}" for n in range(200)]))
 
     receipts = await asyncio.to_thread(count_all)
-    sent = [ingest_pb2.CountEventRequest.FromString(r.payload) for r in peer.received]
-    assert sorted(s.video_id for s in sent) == sorted(f"v{n}" for n in range(200))
-    assert {s.request_id for s in sent} == {r.request_id for r in receipts}
+    assert sorted(video for r in peer.received for video in videos_of(r)) == sorted(
+        f"v{n}" for n in range(200)
+    )
+    assert {batch_of(r).request_id for r in peer.received} == {r.request_id for r in receipts}
     assert len(receipts) == 200
 
 
@@ -57,9 +66,11 @@ async def test_a_result_and_an_error_are_those_of_the_asynchronous_client(peer: 
             assert client.process_many([Event("v")] * 5).accepted_count == 5
             with pytest.raises(InvalidRequest):
                 client.get_count("v", start=datetime(2026, 1, 1))  # noqa: DTZ001 - a naive time is the point
+            with pytest.raises(InvalidRequest):
+                client.count("v", event_time=datetime(2026, 1, 1))  # noqa: DTZ001 - a naive time is the point
             peer.turns.append(never_answer)
             with pytest.raises(OutcomeUnknown) as raised:
-                client.count("v", timeout=0.5)
+                client.count("v", request_id=client.make_request_id(), timeout=0.5)
             assert raised.value.request_id
 
     await asyncio.to_thread(use)
@@ -141,7 +152,8 @@ async def test_closing_ends_a_wait_for_an_overloaded_service(peer: Peer) -> None
 
     def use() -> None:
         with Client(peer.address, timeout=0.1) as client, ThreadPoolExecutor(1) as threads:
-            call = threads.submit(client.count, "v", timeout=600)
+            request_id = client.make_request_id()
+            call = threads.submit(client.count, "v", request_id=request_id, timeout=600)
             assert arrived.wait(5)
             client.close()
             with pytest.raises((Overloaded, OutcomeUnknown)) as raised:
@@ -163,7 +175,8 @@ async def test_a_call_that_outlasts_the_closing_is_told_that_its_outcome_is_unkn
         with Client(peer.address, timeout=0.1) as client, ThreadPoolExecutor(1) as threads:
             call = threads.submit(client.count, "v", timeout=600)
             assert arrived.wait(5)
-            client.close()
+            with pytest.raises(OutcomeUnknown):
+                client.close()
             with pytest.raises(OutcomeUnknown) as raised:
                 call.result(5)
             assert raised.value.reason == "CLIENT_CLOSED"
@@ -240,8 +253,7 @@ async def test_a_fork_is_refused_and_its_parent_goes_on(peer: Peer) -> None:
             script.kill()
     assert script.returncode == 0, errors.decode()
     assert output.decode().startswith(f"CLIENT_FORKED the client was opened in process {script.pid}")
-    videos = [ingest_pb2.CountEventRequest.FromString(r.payload).video_id for r in peer.received]
-    assert videos == ["before", "after"]
+    assert [videos_of(r) for r in peer.received] == [["before"], ["after"]]
 
 
 async def test_a_script_that_forgets_to_close_ends_at_once(peer: Peer) -> None:

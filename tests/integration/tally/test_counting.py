@@ -39,20 +39,22 @@ NOON = datetime(2026, 1, 2, 12, 0, 0, 123_456, tzinfo=UTC)
 ID = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
 
 
-async def test_a_count_goes_under_a_fresh_version_7_id_and_returns_its_receipt(
-    client: Client, peer: Peer
-) -> None:
-    receipt = await client.count("a video", "like", event_time=NOON, actor_id="someone")
+async def test_an_id_of_the_callers_own_goes_in_a_call_of_its_own(client: Client, peer: Peer) -> None:
+    request_id = client.make_request_id()
+    receipt = await client.count(
+        "a video", "like", event_time=NOON, actor_id="someone", request_id=request_id
+    )
     sent = ingest_pb2.CountEventRequest.FromString(peer.received[0].payload)
     assert receipt == Receipt(sent.request_id, 1, 0, Durability.JOURNALED)
-    age = datetime.now(UTC) - datetime.fromtimestamp((UUID(sent.request_id).int >> 80) / 1000, UTC)
+    assert sent.request_id == request_id
+    age = datetime.now(UTC) - datetime.fromtimestamp((UUID(request_id).int >> 80) / 1000, UTC)
     assert timedelta(seconds=-1) < age < timedelta(seconds=60)
     assert (sent.video_id, sent.event_type, sent.actor_id) == ("a video", "like", "someone")
     assert sent.event_time.ToNanoseconds() == int(NOON.timestamp()) * 10**9 + 123_456_000
 
 
 async def test_every_request_has_an_id_of_its_own(client: Client, peer: Peer) -> None:
-    await asyncio.gather(*(client.count("a video") for _ in range(20)))
+    await asyncio.gather(*(client.count("v", request_id=client.make_request_id()) for _ in range(20)))
     ids = {ingest_pb2.CountEventRequest.FromString(r.payload).request_id for r in peer.received}
     assert len(ids) == 20
 
@@ -108,7 +110,7 @@ async def test_a_retry_after_unavailable_sends_the_same_bytes(
     client: Client, peer: Peer, failures: int
 ) -> None:
     peer.turns.extend([refuse(grpc.StatusCode.UNAVAILABLE)] * failures)
-    receipt = await client.count("v")
+    receipt = await client.count("v", request_id=ID)
     assert len(peer.received) == failures + 1
     assert len({r.payload for r in peer.received}) == 1
     assert ingest_pb2.CountEventRequest.FromString(peer.received[0].payload).request_id == receipt.request_id
@@ -128,7 +130,7 @@ async def test_a_retry_after_a_lost_acknowledgement_sends_the_same_bytes(peer: P
             proxy.cut()
 
         peer.turns.append(lose)
-        receipt = await client.count("v")
+        receipt = await client.count("v", request_id=ID)
     first, second = (ingest_pb2.CountEventRequest.FromString(r.payload) for r in peer.received)
     assert first == second
     assert receipt.request_id == first.request_id
@@ -150,7 +152,7 @@ async def test_a_deadline_makes_the_outcome_unknown_and_the_same_id_goes_again(
 ) -> None:
     peer.turns.append(never_answer)
     with pytest.raises(OutcomeUnknown, match=r"did not answer within 0\.5 s") as raised:
-        await client.count("v", timeout=0.5)
+        await client.count("v", request_id=client.make_request_id(), timeout=0.5)
     assert raised.value.reason == "DEADLINE_EXCEEDED"
     assert raised.value.request_id
     assert raised.value.request_id in str(raised.value)
@@ -161,7 +163,7 @@ async def test_a_deadline_makes_the_outcome_unknown_and_the_same_id_goes_again(
 async def test_an_overloaded_service_gets_the_same_bytes_after_its_delay(client: Client, peer: Peer) -> None:
     busy = refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", error_info("OVERLOADED"), retry_after(0.3))
     peer.turns.append(busy)
-    await client.count("v")
+    await client.count("v", request_id=ID)
     first, second = peer.received
     assert first.payload == second.payload
     assert second.at - first.at >= 0.3
@@ -181,7 +183,7 @@ async def test_a_delay_beyond_the_deadline_is_not_waited_for(client: Client, pee
 async def test_exhaustion_without_a_delay_is_not_retried(client: Client, peer: Peer) -> None:
     peer.turns.append(refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "message too large"))
     with pytest.raises(Overloaded):
-        await client.count("v")
+        await client.count("v", request_id=ID)
     assert len(peer.received) == 1
 
 
@@ -215,7 +217,7 @@ async def test_an_invalid_request_lists_what_is_wrong(client: Client, peer: Peer
         )
     )
     with pytest.raises(InvalidRequest, match=r"^video_id: too long$") as raised:
-        await client.count("v" * 200)
+        await client.count("v" * 200, request_id=ID)
     assert raised.value.reason == "INVALID_REQUEST"
     assert raised.value.metadata == {"violations": "2"}
     assert raised.value.violations == (
@@ -246,7 +248,7 @@ async def test_the_details_of_another_are_not_taken_for_tallys_own(client: Clien
     foreign = error_details_pb2.ErrorInfo(reason="BALANCER_FULL", domain="balancer", metadata={"a": "b"})
     peer.turns.append(refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", foreign))
     with pytest.raises(Overloaded, match="answered RESOURCE_EXHAUSTED: full") as raised:
-        await client.count("v")
+        await client.count("v", request_id=ID)
     assert (raised.value.reason, raised.value.metadata) == ("RESOURCE_EXHAUSTED", {})
 
 
@@ -258,7 +260,7 @@ async def test_details_that_cannot_be_read_leave_the_status_as_it_is(client: Cli
 
     peer.turns.append(confuse)
     with pytest.raises(ServerFault, match="answered PERMISSION_DENIED: who are you") as raised:
-        await client.count("v")
+        await client.count("v", request_id=ID)
     assert raised.value.reason == "PERMISSION_DENIED"
 
 
@@ -270,7 +272,7 @@ async def test_a_cancelled_call_is_cancelled(client: Client, peer: Peer) -> None
         await never_answer(payload, context)
 
     peer.turns.append(arrive)
-    call = asyncio.create_task(client.count("v"))
+    call = asyncio.create_task(client.count("v", request_id=ID))
     await asyncio.wait_for(arrived.wait(), 5)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -96,20 +96,6 @@ async def test_a_stream_that_is_cut_can_be_sent_again_as_it_was(peer: Peer) -> N
     assert peer.received[-1].payload == peer.received[-2].payload
 
 
-async def test_a_stream_that_is_cut_before_any_answer_is_sent_again_by_itself(peer: Peer) -> None:
-    async with open_proxy(peer.address) as proxy, Client(proxy.address) as client:
-
-        async def cut(_payload: bytes, _context: Context) -> None:
-            proxy.cut()
-
-        peer.turns.append(cut)
-        batch = client.batch([Event("a")])
-        answered: list[str] = []
-        await collect(client.stream([batch]), answered)
-    assert answered == [batch.request_id]
-    assert peer.received[0].payload == peer.received[1].payload
-
-
 async def test_what_the_source_of_batches_raises_is_raised(client: Client) -> None:
     def batches() -> Iterator[Batch]:
         yield client.batch([Event("a")])

@@ -14,13 +14,17 @@ from tally.client.answers import (
     ShardPartitions,
     Stats,
 )
+from tally.client.batcher import Progress
+from tally.client.batching import Batching
 from tally.client.client import Client
 from tally.client.columns import Batch, Columns
 from tally.client.errors import (
+    BufferFull,
     ClientUnusable,
     DeadlineExceeded,
     InvalidRequest,
     NotFound,
+    NotSent,
     OutcomeUnknown,
     OutOfRange,
     Overloaded,
@@ -36,6 +40,8 @@ from tally.client.events import Event, Function
 __all__ = [
     "Audit",
     "Batch",
+    "Batching",
+    "BufferFull",
     "Client",
     "ClientUnusable",
     "Columns",
@@ -47,10 +53,12 @@ __all__ = [
     "InvalidRequest",
     "Log",
     "NotFound",
+    "NotSent",
     "OutOfRange",
     "OutcomeUnknown",
     "Overloaded",
     "PartitionMap",
+    "Progress",
     "Receipt",
     "Refusal",
     "RequestIdReused",

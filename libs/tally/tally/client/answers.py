@@ -56,12 +56,16 @@ class Refusal:
     """Says why a batch of a stream was not counted by this attempt.
 
     `code`: the name of the gRPC status that the same batch would get alone. `reason`: a stable word.
+    `server_time`: the service's, when a time was out of range. `retry_after_s`: the delay that an overloaded
+    service asks for.
     """
 
     request_id: str
     code: str
     reason: str
     message: str
+    server_time: datetime | None = None
+    retry_after_s: float | None = None
 
     @classmethod
     def from_message(cls, message: ingest_pb2.Refusal) -> "Refusal":
@@ -70,6 +74,10 @@ class Refusal:
             code=_CODES.get(message.code, str(message.code)),
             reason=message.reason,
             message=message.message,
+            server_time=from_timestamp(message.server_time) if message.HasField("server_time") else None,
+            retry_after_s=message.retry_delay.ToNanoseconds() / 1e9
+            if message.HasField("retry_delay")
+            else None,
         )
 
 

@@ -3,10 +3,13 @@
 import asyncio
 import os
 import threading
+import time
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
-from functools import wraps
+from datetime import datetime
+from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -14,10 +17,16 @@ import grpc
 
 from tally.client import client
 from tally.client.answers import Receipt, Refusal
+from tally.client.batcher import Batcher, Progress
+from tally.client.batching import Batching
+from tally.client.buffer import Draft
 from tally.client.columns import Batch, Columns
-from tally.client.errors import ClientUnusable
-from tally.client.events import Event
+from tally.client.errors import BufferFull, ClientUnusable, TallyError
+from tally.client.events import VIEW, Event, check_function
 from tally.client.request_id import RequestIds
+from tally.client.rules import check_value, read_event_time
+from tally.client.sending import still_sending
+from tally.client.transport import TransportName
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,17 +45,23 @@ def _blocking(
     return cast("Callable[Concatenate[Client, P], T]", call)
 
 
+class _Future(Future[Receipt]):
+    """Of an event that is on its way: nobody can call it back."""
+
+    def cancel(self) -> bool:
+        return False
+
+
 class Client:
     """Counts events and reads counts; any number of threads may use one client.
 
         with Client("127.0.0.1:50051") as client:
             client.count("MBdVXkSdhwU")
 
-    The methods are those of tally.client.Client. A client does not survive a fork: open one in each process.
+    The methods are those of tally.client.Client; `submit` returns a concurrent.futures.Future. A client does not
+    survive a fork: open one in each process.
     """
 
-    count = _blocking(client.Client.count)
-    process = _blocking(client.Client.process)
     process_many = _blocking(client.Client.process_many)
     get_views_count = _blocking(client.Client.get_views_count)
     get_count = _blocking(client.Client.get_count)
@@ -61,13 +76,22 @@ class Client:
         address: str,
         *,
         timeout: float = client.DEFAULT_TIMEOUT_S,
+        batching: Batching | None = None,
+        transport: TransportName = "unary",
         credentials: grpc.ChannelCredentials | None = None,
         request_ids: RequestIds | None = None,
     ) -> None:
         """Starts the thread; nothing is connected before the first call. See tally.client.Client."""
         self._client = client.Client(
-            address, timeout=timeout, credentials=credentials, request_ids=request_ids
+            address,
+            timeout=timeout,
+            batching=batching,
+            transport=transport,
+            credentials=credentials,
+            request_ids=request_ids,
         )
+        self._timeout_s = timeout
+        self._is_patient = (batching or Batching()).when_full == "wait"
         self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=_serve, args=(self._loop,), name="tally-client", daemon=True)
@@ -75,14 +99,87 @@ class Client:
         self._closed = False
         # Held from the check to the submission: what the loop is given before it closes, it still sees.
         self._submitting = threading.Lock()
-        # A client that nobody closed ends its thread when it is forgotten, or with the program.
-        self._stop = weakref.finalize(self, _stop, self._loop, self._thread, self._process)
-        self._run(self._client.__aenter__())
+        self._room = threading.Condition()
+        self._batcher = self._run(_open(self._client, self._room))
+        # A client that nobody closed sends what it has and ends its thread when it is forgotten, or with the program.
+        self._stop = weakref.finalize(
+            self, _stop, self._loop, self._thread, self._process, self._batcher, self._client, timeout
+        )
 
     @property
     def address(self) -> str:
         """Where the service is: host:port."""
         return self._client.address
+
+    def count(
+        self,
+        video_id: str,
+        event_type: str = VIEW,
+        *,
+        event_time: datetime | None = None,
+        actor_id: str = "",
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """Count one event, and wait for the receipt of the request in which it went; see tally.client.Client."""
+        if request_id is None:
+            return self._count(video_id, event_type, event_time, None, actor_id, timeout)
+        return self._run(
+            self._client.count(
+                video_id,
+                event_type,
+                event_time=event_time,
+                actor_id=actor_id,
+                request_id=request_id,
+                timeout=timeout,
+            )
+        )
+
+    def process(
+        self, event: Event, *, request_id: str | None = None, timeout: float | None = None
+    ) -> Receipt:
+        """The same for an event that may carry a value."""
+        if request_id is not None:
+            return self._run(self._client.process(event, request_id=request_id, timeout=timeout))
+        check_function(event, "event")
+        return self._count(
+            event.video_id, event.event_type, event.event_time, event.value, event.actor_id, timeout
+        )
+
+    def submit(
+        self,
+        video_id: str,
+        event_type: str = VIEW,
+        *,
+        event_time: datetime | None = None,
+        value: float | None = None,
+        actor_id: str = "",
+    ) -> Future[Receipt]:
+        """Hand in one event and go on, with the future of its receipt, which cannot be cancelled.
+
+        Waits only while the buffer is full; see tally.client.Client.
+        """
+        return self._hand_in(video_id, event_type, event_time, value, actor_id, None)[1]
+
+    def submit_event(self, event: Event) -> Future[Receipt]:
+        """The same for an Event."""
+        check_function(event, "event")
+        return self._hand_in(
+            event.video_id, event.event_type, event.event_time, event.value, event.actor_id, None
+        )[1]
+
+    def flush(self) -> None:
+        """Wait until every event that was handed in before has its receipt; see tally.client.Client."""
+        self._run(self._batcher.flush())
+
+    @property
+    def progress(self) -> Progress:
+        """Where the events are that were handed in one by one, and what became of them."""
+        return self._batcher.progress
+
+    def make_request_id(self) -> str:
+        """A new request id, for a write that the caller may have to send again himself."""
+        return self._client.make_request_id()
 
     def batch(self, events: Iterable[Event] | Columns, *, request_id: str | None = None) -> Batch:
         """Make a batch for `stream`: 1 to 50,000 events under one request id."""
@@ -103,17 +200,26 @@ class Client:
             with suppress(ClientUnusable):  # the loop ends the stream itself when the client is closed
                 self._run(_end(outcomes))
 
-    def close(self) -> None:
-        """Take no new calls, wait for those under way as long as the default timeout, and end the thread."""
+    def close(self, *, timeout: float | None = None) -> None:
+        """Take no new calls, wait for all that is under way as long as the timeout, and end the thread.
+
+        Events that were handed in are sent. Those without an answer by then are given up: their futures fail, and
+        so does this, with OutcomeUnknown or NotSent.
+        """
         if os.getpid() != self._process:
             return
         with self._submitting:
             if self._closed:
                 return
             self._closed = True
-            closing = asyncio.run_coroutine_threadsafe(self._client.close(), self._loop)
-        closing.result()
-        self._stop()
+            patience_s = self._timeout_s if timeout is None else timeout
+            closing = asyncio.run_coroutine_threadsafe(
+                _close(self._batcher, self._client, patience_s), self._loop
+            )
+        try:
+            closing.result()
+        finally:
+            self._stop()
 
     def __enter__(self) -> Self:
         return self
@@ -124,7 +230,58 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except TallyError:
+            if error is None:  # what went wrong in the block comes first
+                raise
+
+    def _hand_in(
+        self,
+        video_id: str,
+        event_type: str,
+        event_time: datetime | None,
+        value: float | None,
+        actor_id: str,
+        until: float | None,
+    ) -> tuple[Draft[_Future], _Future]:
+        """Put one event into the buffer. `until`: monotonic seconds, after which the wait for room ends."""
+        self._check_process()
+        if value is not None:
+            check_value(value)
+        time_us = None if event_time is None else read_event_time(event_time)
+        while True:
+            try:
+                return self._batcher.add(video_id, event_type, time_us, value, actor_id)
+            except BufferFull:
+                if not self._is_patient:
+                    raise
+            self._check_open()
+            with self._room:
+                wait_s = None if until is None else until - time.monotonic()
+                if not self._room.wait_for(lambda: not self._batcher.is_full, wait_s):
+                    raise TimeoutError
+
+    def _count(
+        self,
+        video_id: str,
+        event_type: str,
+        event_time: datetime | None,
+        value: float | None,
+        actor_id: str,
+        timeout: float | None,
+    ) -> Receipt:
+        self._check_process()
+        self._check_open()
+        timeout_s = self._timeout_s if timeout is None else timeout
+        until = time.monotonic() + timeout_s
+        delivery = None
+        try:
+            draft, future = self._hand_in(video_id, event_type, event_time, value, actor_id, until)
+            delivery = draft.delivery
+            return future.result(max(0.0, until - time.monotonic()))
+        except TimeoutError:
+            raise still_sending(delivery, timeout_s) from None
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run it on the client's own loop, and wait."""
@@ -172,10 +329,43 @@ async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
     await loop.shutdown_asyncgens()
 
 
-def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, process: int) -> None:
+async def _open(opened: client.Client, room: threading.Condition) -> Batcher[_Future]:
+    await opened.__aenter__()
+    loop = asyncio.get_running_loop()
+    return opened.open_batcher(_Future, loop.call_soon_threadsafe, partial(_tell, room))
+
+
+def _tell(room: threading.Condition) -> None:
+    with room:
+        room.notify_all()
+
+
+async def _close(batcher: Batcher[_Future], opened: client.Client, patience_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + patience_s
+    try:
+        await batcher.close(patience_s)
+    finally:
+        await opened.close(timeout=max(0.0, until - loop.time()))
+
+
+def _stop(
+    loop: asyncio.AbstractEventLoop,
+    thread: threading.Thread,
+    process: int,
+    batcher: Batcher[_Future],
+    opened: client.Client,
+    patience_s: float,
+) -> None:
     if os.getpid() != process:  # the loop is the parent's
         return
-    loop.call_soon_threadsafe(loop.stop)
+
+    async def end() -> None:
+        with suppress(TallyError):  # each event's future has it, and the log
+            await _close(batcher, opened, patience_s)
+        loop.stop()
+
+    asyncio.run_coroutine_threadsafe(end(), loop)
     if threading.current_thread() is not thread:  # the garbage collector may call from there
         thread.join()
 

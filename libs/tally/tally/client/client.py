@@ -2,41 +2,50 @@
 
 # ruff: noqa: ASYNC109 - the service is told the deadline of a call, and asyncio.timeout would keep it here
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 import grpc
-from google.protobuf.wrappers_pb2 import StringValue
 
 from tally.client import methods
-from tally.client.answers import Audit, Count, Log, PartitionMap, Receipt, Refusal, Stats
-from tally.client.columns import MAX_EVENTS, Batch, Columns
+from tally.client.answers import Receipt, Refusal
+from tally.client.batcher import Batcher, F, Progress
+from tally.client.batching import Batching
+from tally.client.buffer import Draft
+from tally.client.columns import Batch, Columns, columns_of
 from tally.client.connection import Connection
-from tally.client.errors import ClientUnusable, InvalidRequest, NotFound
-from tally.client.events import VIEW, Event, Function
+from tally.client.errors import ClientUnusable, InvalidRequest, TallyError
+from tally.client.events import VIEW, Event, check_function
+from tally.client.reading import Reading
 from tally.client.request_id import RequestIds
+from tally.client.rules import check_value, read_event_time
+from tally.client.sending import Delivery, Limits, Sender, still_sending
 from tally.client.times import to_timestamp
-from tally.common.v1 import common_pb2
+from tally.client.transport import TransportName, open_transport
 from tally.ingest.v1 import ingest_pb2
-from tally.query.v1 import query_pb2
 
 DEFAULT_TIMEOUT_S = 5.0
-AUDIT_TIMEOUT_S = 60.0
-_HEALTH = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
+MAX_ATTEMPTS = 4
+"""Of a request for which its caller waits."""
 
 
-class Client:
+class Client(Reading):
     """Counts events and reads counts, within one event loop.
 
         async with Client("127.0.0.1:50051") as client:
             await client.count("MBdVXkSdhwU")
 
+    Events that are handed in one by one (`count`, `process`, `submit`, `submit_event`) go into a buffer, and leave
+    it in batches in the background; see Batching. `count` and `process` wait for the receipt, `submit` and
+    `submit_event` return its future. A batch is sent again, the same bytes under the same request id, until it has
+    an answer; a caller who waits no longer, or is cancelled, changes nothing about that.
+
     Times are aware datetimes. A `timeout` is in seconds and holds for the whole call, retries included.
-    Every method raises TallyError (see tally.client.errors). Every write goes under a request id, made here
-    unless the caller gives one: the same events sent again under the same id are counted once.
+    Every method raises TallyError (see tally.client.errors).
     """
 
     def __init__(
@@ -44,21 +53,42 @@ class Client:
         address: str,
         *,
         timeout: float = DEFAULT_TIMEOUT_S,
+        batching: Batching | None = None,
+        transport: TransportName = "unary",
         credentials: grpc.ChannelCredentials | None = None,
         request_ids: RequestIds | None = None,
     ) -> None:
-        """`address`: host:port. `timeout`: of calls that name none. `credentials`: for TLS."""
+        """`address`: host:port. `timeout`: of calls that name none. `credentials`: for TLS.
+
+        `transport`: how batches go, `unary`, a call for each, or `stream`, all on one call.
+        """
         if address.startswith(("http://", "https://")):
             raise InvalidRequest.of("address", f"{address!r} should be host:port alone, without http")
         self.address = address
         self._timeout_s = timeout
         self._credentials = credentials
         self._request_ids = request_ids or RequestIds()
+        self._batching = batching or Batching()
+        self._transport_name: TransportName = transport
         self._connection: Connection | None = None
+        self._is_closed = False
 
     async def __aenter__(self) -> Self:
         self._connection = Connection(self.address, self._timeout_s, self._credentials)
+        self._transport = open_transport(self._transport_name, self._connection)
+        self._sender = Sender(self._transport, self._request_ids)
+        loop = asyncio.get_running_loop()
+        self._batcher = self.open_batcher(loop.create_future, loop.call_soon)
         return self
+
+    def open_batcher(
+        self,
+        make_future: Callable[[], F],
+        call_soon: Callable[[Callable[[], None]], object],
+        on_room: Callable[[], None] = lambda: None,
+    ) -> Batcher[F]:
+        """Another buffer in front of this client, for callers outside of its event loop; see Batcher."""
+        return Batcher(self._sender, self._batching, make_future, call_soon, on_room)
 
     async def __aexit__(
         self,
@@ -66,12 +96,29 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.close()
+        try:
+            await self.close()
+        except TallyError:
+            if error is None:  # what went wrong in the block comes first
+                raise
 
-    async def close(self) -> None:
-        """Take no new calls, and wait for those under way as long as the default timeout."""
-        if self._connection:
-            await self._connection.close()
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Take no new calls, wait for all that is under way as long as the timeout, and let go.
+
+        Events that were handed in are sent. Those without an answer by then are given up: their futures fail, and
+        so does this, with OutcomeUnknown or NotSent.
+        """
+        if self._connection is None or self._is_closed:
+            return
+        self._is_closed = True
+        loop = asyncio.get_running_loop()
+        patience_s = self._timeout_s if timeout is None else timeout
+        until = loop.time() + patience_s
+        try:
+            await self._batcher.close(patience_s)
+        finally:
+            await self._transport.close()
+            await self._connection.close(max(0.0, until - loop.time()))
 
     # Counting
 
@@ -85,26 +132,79 @@ class Client:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Receipt:
-        """Count one event. `event_time`: None means when it is received."""
+        """Count one event, and wait for the receipt of the request in which it went, others' events included.
+
+        `event_time`: None means when it is received. After `timeout` the caller waits no longer: OutcomeUnknown,
+        and the event is sent on. With a `request_id` it goes at once, as a request of its own.
+        """
+        if request_id is None:
+            return await self._count(video_id, event_type, event_time, None, actor_id, timeout)
         request = ingest_pb2.CountEventRequest(
             video_id=video_id,
             event_type=event_type,
-            request_id=request_id or self._request_ids.make(),
+            request_id=request_id,
             event_time=to_timestamp(event_time, "event_time"),
             actor_id=actor_id,
         )
-        answer = await self._open.call(methods.COUNT_EVENT, request, timeout, request_id=request.request_id)
+        answer = await self._open.call(methods.COUNT_EVENT, request, timeout, request_id=request_id)
         return Receipt.from_message(answer.receipt)
 
     async def process(
         self, event: Event, *, request_id: str | None = None, timeout: float | None = None
     ) -> Receipt:
-        """Count one event that may carry a value."""
-        request = ingest_pb2.ProcessEventRequest(
-            event=event.to_message(), request_id=request_id or self._request_ids.make()
-        )
-        answer = await self._open.call(methods.PROCESS_EVENT, request, timeout, request_id=request.request_id)
+        """The same for an event that may carry a value."""
+        if request_id is None:
+            check_function(event, "event")
+            return await self._count(
+                event.video_id, event.event_type, event.event_time, event.value, event.actor_id, timeout
+            )
+        request = ingest_pb2.ProcessEventRequest(event=event.to_message(), request_id=request_id)
+        answer = await self._open.call(methods.PROCESS_EVENT, request, timeout, request_id=request_id)
         return Receipt.from_message(answer.receipt)
+
+    async def submit(
+        self,
+        video_id: str,
+        event_type: str = VIEW,
+        *,
+        event_time: datetime | None = None,
+        value: float | None = None,
+        actor_id: str = "",
+    ) -> "asyncio.Future[Receipt]":
+        """Hand in one event and go on: returns as soon as the buffer has taken it, with the future of its receipt.
+
+        A future that nobody looks at is no fault; `flush` and `close` raise what went wrong.
+        """
+        return (await self._hand_in(video_id, event_type, event_time, value, actor_id))[1]
+
+    async def submit_event(self, event: Event) -> "asyncio.Future[Receipt]":
+        """The same for an Event."""
+        check_function(event, "event")
+        return await self.submit(
+            event.video_id,
+            event.event_type,
+            event_time=event.event_time,
+            value=event.value,
+            actor_id=event.actor_id,
+        )
+
+    async def flush(self) -> None:
+        """Wait until every event that was handed in before has its receipt.
+
+        Raises the error of the first request that failed. There is no end in time to it but `give_up_after_s`.
+        """
+        _ = self._open
+        await self._batcher.flush()
+
+    @property
+    def progress(self) -> Progress:
+        """Where the events are that were handed in one by one, and what became of them."""
+        _ = self._open
+        return self._batcher.progress
+
+    def make_request_id(self) -> str:
+        """A new request id, by the service's time, for a write that the caller may have to send again himself."""
+        return self._request_ids.make()
 
     async def process_many(
         self,
@@ -113,21 +213,16 @@ class Client:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Receipt:
-        """Count 1 to 50,000 events in one request of at most 8 MiB: all of them or none."""
-        request = self.batch(events, request_id=request_id).to_message()
-        answer = await self._open.call(
-            methods.PROCESS_EVENTS, request, timeout, request_id=request.request_id
-        )
-        return Receipt.from_message(answer.receipt)
+        """Count 1 to 50,000 events in one request of at most 8 MiB, at once: all of them or none."""
+        _ = self._open
+        columns = columns_of(events)
+        timeout_s = self._timeout_s if timeout is None else timeout
+        limits = Limits(timeout_s, timeout_s, MAX_ATTEMPTS)
+        return await self._sender.send(columns, limits, Delivery(), request_id=request_id)
 
     def batch(self, events: Iterable[Event] | Columns, *, request_id: str | None = None) -> Batch:
         """Make a batch for `stream`: 1 to 50,000 events under one request id."""
-        columns = events if isinstance(events, Columns) else Columns.of(events)
-        if not 1 <= len(columns) <= MAX_EVENTS:
-            raise InvalidRequest.of(
-                "events", f"a request has 1 to {MAX_EVENTS:,} events, not {len(columns):,}"
-            )
-        return Batch(request_id or self._request_ids.make(), columns)
+        return Batch(request_id or self._request_ids.make(), columns_of(events))
 
     async def stream(
         self, batches: AsyncIterable[Batch] | Iterable[Batch], *, timeout: float | None = None
@@ -156,110 +251,6 @@ class Client:
                 pending.pop(outcome.request_id, None)
                 yield outcome
 
-    # Reading
-
-    async def get_views_count(
-        self,
-        video_id: str,
-        *,
-        start: datetime | None = None,
-        end: datetime | None = None,
-        strong: bool = False,
-        timeout: float | None = None,
-    ) -> Count:
-        """The views of a video in [start, end), taken down to whole minutes; see `get_count`."""
-        request = query_pb2.GetViewsCountRequest(
-            video_id=video_id,
-            start_time=to_timestamp(start, "start"),
-            end_time=to_timestamp(end, "end"),
-            consistency=_consistency(strong),
-        )
-        answer = await self._open.call(methods.GET_VIEWS_COUNT, request, timeout)
-        return Count.from_message(answer)
-
-    async def get_count(
-        self,
-        video_id: str,
-        event_type: str = VIEW,
-        *,
-        start: datetime | None = None,
-        end: datetime | None = None,
-        strong: bool = False,
-        timeout: float | None = None,
-    ) -> Count:
-        """The events of one type of a video in [start, end), taken down to whole minutes.
-
-        A bound left out is unbounded. `strong`: with every event that was journaled before the call;
-        otherwise the answer may lag by a flush, and `as_of` says how far it reaches. A video never seen
-        counts 0.
-        """
-        request = query_pb2.GetCountRequest(
-            video_id=video_id,
-            event_type=event_type,
-            start_time=to_timestamp(start, "start"),
-            end_time=to_timestamp(end, "end"),
-            consistency=_consistency(strong),
-        )
-        answer = await self._open.call(methods.GET_COUNT, request, timeout)
-        return Count.from_message(answer)
-
-    async def get_stats(
-        self,
-        video_id: str,
-        event_type: str,
-        function: Function | str,
-        *,
-        start: datetime | None = None,
-        end: datetime | None = None,
-        strong: bool = False,
-        quantile: float | None = None,
-        timeout: float | None = None,
-    ) -> Stats:
-        """One aggregate, for example `"average"`, over the events of one type of a video; see `get_count`.
-
-        `quantile`: from 0 to 1, with the function `quantile` only.
-        """
-        request = query_pb2.GetStatsRequest(
-            video_id=video_id,
-            event_type=event_type,
-            function=Function.of(function).proto_name,
-            start_time=to_timestamp(start, "start"),
-            end_time=to_timestamp(end, "end"),
-            consistency=_consistency(strong),
-            quantile=quantile,
-        )
-        answer = await self._open.call(methods.GET_STATS, request, timeout)
-        return Stats.from_message(answer)
-
-    # Operating
-
-    async def partition_map(self, *, timeout: float | None = None) -> PartitionMap:
-        """Which shard leads which partitions, as the partitioner that answers sees it."""
-        answer = await self._open.call(
-            methods.GET_PARTITION_MAP,
-            ingest_pb2.GetPartitionMapRequest(),
-            timeout,
-        )
-        return PartitionMap.from_message(answer)
-
-    async def list_logs(self, *, timeout: float | None = None) -> tuple[Log, ...]:
-        """The logs that are not settled, oldest first."""
-        answer = await self._open.call(methods.LIST_LOGS, query_pb2.ListLogsRequest(), timeout)
-        return tuple(Log.from_message(log) for log in answer.logs)
-
-    async def audit(self, *, timeout: float = AUDIT_TIMEOUT_S) -> Audit:
-        """Compare the rollups with the journal. Reads every rollup, hence the longer timeout."""
-        answer = await self._open.call(methods.AUDIT, query_pb2.AuditRequest(), timeout)
-        return Audit.from_message(answer)
-
-    async def health(self, service: str = "", *, timeout: float | None = None) -> str:
-        """SERVING, NOT_SERVING, UNKNOWN, or SERVICE_UNKNOWN; of the whole server if no service is named."""
-        try:
-            answer = await self._open.call(methods.CHECK_HEALTH, StringValue(value=service), timeout)
-        except NotFound:
-            return "SERVICE_UNKNOWN"
-        return _HEALTH.get(answer.value, "UNKNOWN")
-
     @property
     def _open(self) -> Connection:
         if self._connection is None:
@@ -267,7 +258,49 @@ class Client:
                 "the client is not open: use it within `async with Client(address) as client:`",
                 reason="CLIENT_NOT_OPEN",
             )
+        if self._is_closed:
+            raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
         return self._connection
+
+    async def _hand_in(
+        self,
+        video_id: str,
+        event_type: str,
+        event_time: datetime | None,
+        value: float | None,
+        actor_id: str,
+    ) -> "tuple[Draft[asyncio.Future[Receipt]], asyncio.Future[Receipt]]":
+        """Put one event into the buffer. There is no task, and mostly no wait: about two microseconds."""
+        self._open.check_usable()
+        batcher = self._batcher
+        if value is not None:
+            check_value(value)
+        time_us = None if event_time is None else read_event_time(event_time)
+        while batcher.is_full and self._batching.when_full == "wait":
+            await batcher.wait_for_room()
+        added = batcher.add(video_id, event_type, time_us, value, actor_id)
+        if added[0].is_sealed:
+            await asyncio.sleep(0)  # a caller in a loop of its own would keep full batches from leaving
+        return added
+
+    async def _count(
+        self,
+        video_id: str,
+        event_type: str,
+        event_time: datetime | None,
+        value: float | None,
+        actor_id: str,
+        timeout: float | None,
+    ) -> Receipt:
+        timeout_s = self._timeout_s if timeout is None else timeout
+        delivery: Delivery | None = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                draft, future = await self._hand_in(video_id, event_type, event_time, value, actor_id)
+                delivery = draft.delivery
+                return await future
+        except TimeoutError:
+            raise still_sending(delivery, timeout_s) from None
 
 
 async def _each(batches: AsyncIterable[Batch] | Iterable[Batch]) -> AsyncIterator[Batch]:
@@ -277,7 +310,3 @@ async def _each(batches: AsyncIterable[Batch] | Iterable[Batch]) -> AsyncIterato
     else:
         for batch in batches:
             yield batch
-
-
-def _consistency(strong: bool) -> common_pb2.Consistency:
-    return common_pb2.CONSISTENCY_STRONG if strong else common_pb2.CONSISTENCY_CACHED

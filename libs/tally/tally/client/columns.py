@@ -1,4 +1,4 @@
-"""Many events as columns: what `process_many` and streams send.
+"""Many events as columns: what requests of many events are made of.
 
 Each string is sent once and events point at it; every other column holds one number of fixed width for each
 event, little-endian. See EventColumns in ingest.proto.
@@ -6,20 +6,27 @@ event, little-endian. See EventColumns in ingest.proto.
 
 import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
+from itertools import islice, repeat
 from math import isnan, nan
 from typing import Any
 
 from tally.client.errors import InvalidRequest
 from tally.client.events import Event, check_function
+from tally.client.rules import check_actor_id, check_event_type, check_video_id
 from tally.client.times import to_microseconds
 from tally.ingest.v1 import ingest_pb2
 
 MAX_EVENTS = 50_000
+MAX_REQUEST_BYTES = 8 * 1024 * 1024
 NO_ACTOR = 0xFFFF
 NO_TIME = -(2**63)
+NUMBERS_BYTES = 2 + 2 + 2 + 8 + 8
+"""What the numbers of one event take at most; its strings come on top where they are new."""
+_TAG_BYTES = 4
+"""Before each string: its field and its length, with some room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,41 +51,17 @@ class Columns:
     @classmethod
     def of(cls, events: Iterable[Event]) -> "Columns":
         """Lay out up to 50,000 events; InvalidRequest names the first that cannot be sent, and why."""
-        videos: dict[str, int] = {}
-        types: dict[str, int] = {}
-        actors: dict[str, int] = {}
-        video_index, type_index, actor_index = array("H"), array("H"), array("H")
-        times, values = array("q"), array("d")
-        has_time = has_value = False
+        layout = Layout()
         # The limit keeps every index below 65535, which means "none".
         for at, event in enumerate(islice(events, MAX_EVENTS + 1)):
-            video_index.append(videos.setdefault(event.video_id, len(videos)))
-            type_index.append(types.setdefault(event.event_type, len(types)))
-            actor_index.append(actors.setdefault(event.actor_id, len(actors)) if event.actor_id else NO_ACTOR)
-            if event.event_time is None:
-                times.append(NO_TIME)
-            else:
-                times.append(to_microseconds(event.event_time, f"events[{at}].event_time"))
-                has_time = True
-            if event.value is None:
-                values.append(nan)
-            elif isnan(event.value):
+            if event.value is not None and isnan(event.value):
                 raise InvalidRequest.of(f"events[{at}].value", "is not a number; leave it out instead")
-            else:
-                values.append(event.value)
-                has_value = True
             if event.function is not None:
                 check_function(event, f"events[{at}]")
-        return cls(
-            video_ids=tuple(videos),
-            event_types=tuple(types),
-            actor_ids=tuple(actors),
-            video_index=to_little_endian(video_index),
-            event_type_index=to_little_endian(type_index),
-            actor_index=to_little_endian(actor_index) if actors else b"",
-            event_time_us=to_little_endian(times) if has_time else b"",
-            value=to_little_endian(values) if has_value else b"",
-        )
+            time = event.event_time
+            time_us = None if time is None else to_microseconds(time, f"events[{at}].event_time")
+            layout.add(event.video_id, event.event_type, time_us, event.value, event.actor_id)
+        return layout.columns()
 
     def to_message(self) -> ingest_pb2.EventColumns:
         """The columns on the wire."""
@@ -94,6 +77,132 @@ class Columns:
         )
 
 
+class Layout:
+    """Columns that are being filled, one event after the other, in about a microsecond each.
+
+    A column that no event has needed so far is empty; the first that does fills it up for those before.
+    """
+
+    __slots__ = (
+        "_actor_index",
+        "_actors",
+        "_is_checked",
+        "_is_wide",
+        "_times",
+        "_type_index",
+        "_types",
+        "_values",
+        "_video_index",
+        "_videos",
+        "text_bytes",
+    )
+
+    def __init__(self, *, is_checked: bool = False) -> None:
+        """`is_checked`: every string is held against the rules, once, when it is new."""
+        self._is_checked = is_checked
+        self._is_wide = False
+        self._videos: dict[str, int] = {}
+        self._types: dict[str, int] = {}
+        self._actors: dict[str, int] = {}
+        self._video_index, self._type_index, self._actor_index = array("H"), array("H"), array("H")
+        self._times, self._values = array("q"), array("d")
+        self.text_bytes = 0
+        """what the different strings take on the wire, if they are checked"""
+
+    def __len__(self) -> int:
+        """How many events there are."""
+        return len(self._video_index)
+
+    def add(
+        self, video_id: str, event_type: str, time_us: int | None, value: float | None, actor_id: str
+    ) -> None:
+        """Add one event, or raise InvalidRequest and add nothing. `time_us`: since 1970-01-01 UTC."""
+        video = self._videos.get(video_id)
+        kind = self._types.get(event_type)
+        actor = self._actors.get(actor_id) if actor_id else NO_ACTOR
+        if video is None or kind is None or actor is None:
+            if self._is_checked:
+                self._check(video_id, event_type, actor_id)
+            video = self._videos.setdefault(video_id, len(self._videos))
+            kind = self._types.setdefault(event_type, len(self._types))
+            actor = self._actors.setdefault(actor_id, len(self._actors)) if actor_id else NO_ACTOR
+        if value is not None or time_us is not None or actor_id or self._is_wide:
+            self._add_rest(time_us, value, actor if actor_id else None)
+        self._type_index.append(kind)
+        self._video_index.append(video)
+
+    def _add_rest(self, time_us: int | None, value: float | None, actor: int | None) -> None:
+        """Add what most events lack, while the column of videos still has the length before this event."""
+        self._is_wide = True
+        _append(self._times, time_us, NO_TIME, len(self))
+        _append(self._values, value, nan, len(self))
+        _append(self._actor_index, actor, NO_ACTOR, len(self))
+
+    def columns(self) -> Columns:
+        """The events so far."""
+        return Columns(
+            video_ids=tuple(self._videos),
+            event_types=tuple(self._types),
+            actor_ids=tuple(self._actors),
+            video_index=to_little_endian(self._video_index),
+            event_type_index=to_little_endian(self._type_index),
+            actor_index=to_little_endian(self._actor_index),
+            event_time_us=to_little_endian(self._times),
+            value=to_little_endian(self._values),
+        )
+
+    def without(self, places: Collection[int]) -> "Layout":
+        """The same events in the same order, but for those at `places`."""
+        rest = Layout(is_checked=self._is_checked)
+        videos, types, actors = list(self._videos), list(self._types), list(self._actors)
+        for at, (video, kind) in enumerate(zip(self._video_index, self._type_index, strict=True)):
+            if at in places:
+                continue
+            actor = self._actor_index[at] if self._actor_index else NO_ACTOR
+            time_us = self._times[at] if self._times else NO_TIME
+            value = self._values[at] if self._values else nan
+            rest.add(
+                videos[video],
+                types[kind],
+                None if time_us == NO_TIME else time_us,
+                None if isnan(value) else value,
+                "" if actor == NO_ACTOR else actors[actor],
+            )
+        return rest
+
+    def _check(self, video_id: str, event_type: str, actor_id: str) -> None:
+        """Hold the strings that are new against the rules, and count their bytes if all of them pass."""
+        new = 0
+        if video_id not in self._videos:
+            check_video_id(video_id)
+            new += len(video_id.encode()) + _TAG_BYTES
+        if event_type not in self._types:
+            check_event_type(event_type)
+            new += len(event_type) + _TAG_BYTES
+        if actor_id and actor_id not in self._actors:
+            check_actor_id(actor_id)
+            new += len(actor_id.encode()) + _TAG_BYTES
+        self.text_bytes += new
+
+
+def _append(column: "array[Any]", number: float | None, absent: float, length: int) -> None:
+    if number is None:
+        if column:
+            column.append(absent)
+    else:
+        if not column:
+            column.extend(repeat(absent, length))
+        column.append(number)
+
+
+def columns_of(events: Iterable[Event] | Columns) -> Columns:
+    """The events of one request. Raises InvalidRequest when they are none, or too many."""
+    columns = events if isinstance(events, Columns) else Columns.of(events)
+    if not 1 <= len(columns) <= MAX_EVENTS:
+        raise InvalidRequest.of("events", f"a request has 1 to {MAX_EVENTS:,} events, not {len(columns):,}")
+    return columns
+
+
 def to_little_endian(numbers: "array[Any]", byteorder: str = sys.byteorder) -> bytes:
     """The bytes of the numbers, least significant first. `byteorder`: that of the array."""
     if byteorder == "big":
@@ -102,7 +211,7 @@ def to_little_endian(numbers: "array[Any]", byteorder: str = sys.byteorder) -> b
     return numbers.tobytes()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
     """Events with the request id under which they go, however often they are sent."""
 
@@ -112,3 +221,16 @@ class Batch:
     def to_message(self) -> ingest_pb2.ProcessEventsRequest:
         """The batch on the wire."""
         return ingest_pb2.ProcessEventsRequest(request_id=self.request_id, columns=self.columns.to_message())
+
+    @cached_property
+    def payload(self) -> bytes:
+        """The same in bytes, made once, so that every attempt sends the same.
+
+        Raises InvalidRequest when they are more than a request may have.
+        """
+        payload = self.to_message().SerializeToString()
+        if len(payload) > MAX_REQUEST_BYTES:
+            raise InvalidRequest.of(
+                "request", f"{len(payload):,} bytes are more than the {MAX_REQUEST_BYTES:,} that one may have"
+            )
+        return payload

@@ -7,21 +7,29 @@ import asyncio
 import ipaddress
 import json
 import os
-import random
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 
 import grpc
 
-from tally.client.errors import ClientUnusable, InvalidRequest, OutcomeUnknown
+from tally.client.columns import MAX_REQUEST_BYTES
+from tally.client.errors import ClientUnusable, InvalidRequest, OutcomeUnknown, Overloaded
 from tally.client.methods import Answer, Method, Request
-from tally.client.status import Details, to_error
+from tally.client.retrying import spread_s
+from tally.client.status import to_error
 
-MAX_REQUEST_BYTES = 8 * 1024 * 1024
-
-# gRPC itself sends again what the service had no answer for. There is no timeout in it: the caller's deadline
-# is exact, and one from the service config comes a second or two off in Python.
+# gRPC itself sends again what the service had no answer for, but not batches: the sender must know of every attempt
+# that went without an answer, because after one it may not make a new id. What gRPC still repeats of those (gRFC A6,
+# "transparent retries") never reached the service's code. There is no timeout in it: the caller's deadline is exact,
+# and one from the service config comes a second or two off in Python.
+_INGEST = "tally.ingest.v1.IngestService"
 _SERVICE_CONFIG = {
     "methodConfig": [
+        {
+            "name": [
+                {"service": _INGEST, "method": "ProcessEvents"},
+                {"service": _INGEST, "method": "StreamEvents"},
+            ]
+        },
         {
             "name": [{}],
             "retryPolicy": {
@@ -31,7 +39,7 @@ _SERVICE_CONFIG = {
                 "backoffMultiplier": 3,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
-        }
+        },
     ],
     "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
 }
@@ -43,7 +51,6 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
-_MIN_WAIT_S = 0.01
 
 
 class Connection:
@@ -54,7 +61,8 @@ class Connection:
 
         `timeout_s`: of calls that name none.
         """
-        self._address = address
+        self.address = address
+        """host:port"""
         self._timeout_s = timeout_s
         self._home = (os.getpid(), asyncio.get_running_loop())
         self._closing = asyncio.Event()
@@ -66,10 +74,10 @@ class Connection:
             else grpc.aio.secure_channel(address, credentials, options=options)
         )
 
-    async def close(self) -> None:
-        """Wait for the calls under way as long as the default timeout, then end them."""
+    async def close(self, grace_s: float) -> None:
+        """Wait for the calls under way, then end them."""
         self._closing.set()
-        await self._channel.close(self._timeout_s)
+        await self._channel.close(grace_s)
 
     async def call(
         self,
@@ -84,29 +92,55 @@ class Connection:
         `timeout_s`: for everything, retries and waits included; None is the default. `request_id`: that of a
         write.
         """
-        self._check_usable()
         payload = request.SerializeToString()
         if len(payload) > MAX_REQUEST_BYTES:
             raise InvalidRequest.of(
                 "request", f"{len(payload):,} bytes are more than the {MAX_REQUEST_BYTES:,} that one may have"
             )
-        send: grpc.aio.UnaryUnaryMultiCallable[bytes, Answer] = self._channel.unary_unary(
-            method.path, response_deserializer=method.parse
-        )
-        request_ids = (request_id,) if request_id else ()
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
             try:
-                return await send(payload, timeout=deadline - loop.time())
-            except grpc.aio.AioRpcError as error:
-                wait_s = _wait_asked_for(error)
-                if wait_s is None or loop.time() + wait_s >= deadline or await self._closes_within(wait_s):
-                    raise to_error(error, self._address, timeout_s, request_ids) from error
-            except asyncio.CancelledError:
-                self._raise_if_closed(request_ids)
-                raise
+                return await self.attempt(method, payload, deadline - loop.time(), request_id=request_id)
+            except Overloaded as error:
+                if error.retry_after_s is None:
+                    raise
+                wait_s = spread_s(error.retry_after_s)
+                if loop.time() + wait_s >= deadline or await self._closes_within(wait_s):
+                    raise
+
+    async def attempt(
+        self,
+        method: Method[Request, Answer],
+        payload: bytes,
+        timeout_s: float,
+        *,
+        request_id: str | None = None,
+    ) -> Answer:
+        """Send the bytes of a request once; what gRPC repeats by itself is in the service config."""
+        self.check_usable()
+        send: grpc.aio.UnaryUnaryMultiCallable[bytes, Answer] = self._channel.unary_unary(
+            method.path, response_deserializer=method.parse
+        )
+        request_ids = (request_id,) if request_id else ()
+        try:
+            return await send(payload, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise to_error(error, self.address, timeout_s, request_ids) from error
+        except asyncio.CancelledError:
+            self._raise_if_closed(request_ids)
+            raise
+
+    def open_stream(
+        self, method: Method[Request, Answer], timeout_s: float | None = None
+    ) -> "grpc.aio.StreamStreamCall[bytes, Answer]":
+        """Begin a stream; its requests are written as bytes."""
+        self.check_usable()
+        calls: grpc.aio.StreamStreamMultiCallable[bytes, Answer] = self._channel.stream_stream(
+            method.path, response_deserializer=method.parse
+        )
+        return calls(timeout=timeout_s)
 
     async def stream(
         self,
@@ -122,17 +156,14 @@ class Connection:
         sent and not answered, kept by the caller; the error names them when the stream breaks. What `requests`
         raises is raised here.
         """
-        self._check_usable()
-        call: grpc.aio.StreamStreamCall[bytes, Answer] = self._channel.stream_stream(
-            method.path, response_deserializer=method.parse
-        )(timeout=timeout_s)
+        call = self.open_stream(method, timeout_s)
         writer = asyncio.create_task(_write_all(call, requests))
         try:
             async for answer in call:
                 yield answer
             await writer
         except grpc.aio.AioRpcError as error:
-            raise to_error(error, self._address, timeout_s, tuple(pending)) from error
+            raise to_error(error, self.address, timeout_s, tuple(pending)) from error
         except asyncio.CancelledError:
             if writer.done() and not writer.cancelled():
                 writer.result()
@@ -144,7 +175,7 @@ class Connection:
             await asyncio.gather(writer, return_exceptions=True)
         if pending:
             raise OutcomeUnknown(
-                f"{self._address} ended the stream before it had answered every batch",
+                f"{self.address} ended the stream before it had answered every batch",
                 reason="STREAM_ENDED",
                 request_ids=tuple(pending),
             )
@@ -157,7 +188,8 @@ class Connection:
             return False
         return True
 
-    def _check_usable(self) -> None:
+    def check_usable(self) -> None:
+        """Raise ClientUnusable where this client cannot be used, or not any more."""
         if self._closing.is_set():
             raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
         if self._home != (os.getpid(), asyncio.get_running_loop()):
@@ -187,16 +219,6 @@ def _is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _wait_asked_for(error: grpc.aio.AioRpcError) -> float | None:
-    """Seconds until the same may be sent again, with up to a fifth more so that not all come at once."""
-    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return None
-    delay_s = Details(error).retry_after_s
-    if delay_s is None:
-        return None
-    return max(delay_s, _MIN_WAIT_S) * random.uniform(1.0, 1.2)  # noqa: S311 - spreads load, hides nothing
 
 
 async def _write_all(

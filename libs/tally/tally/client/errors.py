@@ -6,7 +6,10 @@ which request id it went: the same events sent again under that id are never cou
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from tally.client.columns import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,18 @@ class OutcomeUnknown(TallyError):
     To be sure, send the same events again under the same request id (`request_id`, or `request_ids` for
     the batches of a stream). `reason` says why there was no answer.
     """
+
+    batches: "tuple[Batch, ...]" = ()
+    """What went without an answer, where the client itself had gathered it: events of several callers. To be sure
+    of them: `process_many(batch.columns, request_id=batch.request_id)`."""
+
+
+class NotSent(TallyError):
+    """The events never left this client: they are not counted."""
+
+
+class BufferFull(TallyError):
+    """The buffer has no room for the event, which was not taken: it is not counted."""
 
 
 class Unimplemented(TallyError):

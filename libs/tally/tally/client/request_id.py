@@ -23,7 +23,10 @@ def make_request_id(now_ms: int, random: bytes) -> str:
 
 
 class RequestIds:
-    """Makes the ids of one client, from the time and the randomness that it is given."""
+    """Makes the ids of one client, from the time and the randomness that it is given.
+
+    A clock that is wrong is put right by what the service says of its own: see `learn`.
+    """
 
     def __init__(
         self,
@@ -32,7 +35,13 @@ class RequestIds:
     ) -> None:
         self._now_us = now_us
         self._random = random
+        self.offset_us = 0
+        """the service's time less that of this machine, as far as it is known"""
+
+    def learn(self, server_time_us: int) -> None:
+        """Take the service's time, in microseconds since 1970-01-01 UTC, for that of now."""
+        self.offset_us = server_time_us - self._now_us()
 
     def make(self) -> str:
-        """A new id, different from every other."""
-        return make_request_id(self._now_us() // 1_000, self._random(RANDOM_BYTES))
+        """A new id, different from every other, by the service's time."""
+        return make_request_id((self._now_us() + self.offset_us) // 1_000, self._random(RANDOM_BYTES))

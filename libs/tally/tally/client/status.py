@@ -7,6 +7,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # it ships no types
 
 from tally.client import errors
+from tally.client.answers import Refusal
 
 DOMAIN = "tally"
 
@@ -88,12 +89,28 @@ def to_error(
     )
 
 
+def to_refusal_error(refusal: Refusal) -> errors.TallyError:
+    """The error of a batch that a stream refused. What is wrong where, a refusal does not say."""
+    code = (
+        grpc.StatusCode[refusal.code]
+        if refusal.code in grpc.StatusCode.__members__
+        else grpc.StatusCode.UNKNOWN
+    )
+    request_ids = (refusal.request_id,)
+    cls = _REASONS.get(refusal.reason) or _CLASSES.get(code, errors.ServerFault)
+    message = refusal.message
+    if code not in _ANSWERED:
+        cls = errors.OutcomeUnknown
+        message = f"{message} {_how_to_go_on(request_ids)}"
+    return cls(message, reason=refusal.reason, retry_after_s=refusal.retry_after_s, request_ids=request_ids)
+
+
 def _explain(code: grpc.StatusCode, message: str, address: str, timeout_s: float | None) -> str:
     """A sentence for a status that did not come from Tally itself."""
     if code is grpc.StatusCode.UNAVAILABLE:
         return f"{address} cannot be reached ({message}). Is Tally running there, and is the address right?"
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        within = "in time" if timeout_s is None else f"within {timeout_s:g} s"
+        within = "in time" if timeout_s is None else f"within {timeout_s:.3g} s"
         return f"{address} did not answer {within}. Is it the right address, and is the timeout long enough?"
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return f"What answers at {address} does not have this call ({message}). Is it Tally, and new enough?"

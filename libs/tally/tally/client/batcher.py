@@ -1,0 +1,352 @@
+"""The background of a client: takes events from any thread, and sends them in batches on its event loop."""
+
+import asyncio
+import copy
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from tally.client.answers import Receipt
+from tally.client.batching import Batching
+from tally.client.blame import find_bad_events
+from tally.client.buffer import Buffer, Draft
+from tally.client.columns import Batch
+from tally.client.errors import (
+    BufferFull,
+    ClientUnusable,
+    InvalidRequest,
+    NotSent,
+    OutcomeUnknown,
+    OutOfRange,
+    TallyError,
+    Violation,
+)
+from tally.client.sending import Limits, Sender, cut_off
+
+ATTEMPT_TIMEOUT_S = 20.0
+"""Of one attempt. A service that is late with it is late with all; to ask again too soon would add to that."""
+_LOGGER = logging.getLogger("tally.client")
+
+
+class Future(Protocol):
+    """What asyncio's futures and those of threads have in common."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Receipt, /) -> None: ...
+    def set_exception(self, exception: TallyError, /) -> None: ...
+    def exception(self) -> BaseException | None: ...
+
+
+F = TypeVar("F", bound=Future)
+"""The futures of one client: asyncio's own, or those of threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The events that were handed in one by one: how many are where now, and what became of the others."""
+
+    buffered_events: int
+    """without an end yet, those under way included"""
+    in_flight_requests: int
+    counted_events: int
+    """with a receipt"""
+    refused_events: int
+    """can not be accepted as they are; not counted"""
+    unknown_events: int
+    """given up after an attempt without an answer"""
+    unsent_events: int
+    """given up before any attempt; not counted"""
+    retries: int
+    """of requests, those of `process_many` included"""
+
+
+class Batcher(Generic[F]):
+    """Gathers events into drafts, and sends each as one request; see Batching for when.
+
+    `add`, `is_full` and `progress` are for any thread; everything else belongs to the event loop.
+    """
+
+    def __init__(
+        self,
+        sender: Sender,
+        batching: Batching,
+        make_future: Callable[[], F],
+        call_soon: Callable[[Callable[[], None]], object],
+        on_room: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """To be called in the event loop. `call_soon`: that of the loop, fit for the threads that call `add`.
+
+        `on_room`: told in the loop when the buffer has room again, or is closed. `now`: monotonic seconds.
+        """
+        self._sender = sender
+        self._batching = batching
+        self._call_soon = call_soon
+        self._on_room = on_room
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+        self._limits = Limits(batching.give_up_after_s, ATTEMPT_TIMEOUT_S)
+        self._lock = threading.Lock()  # over the four that follow
+        self._buffer = Buffer(batching, make_future, now)
+        self._buffered = 0
+        self._is_closed = False
+        self._is_waking = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._in_flight: dict[Draft[F], asyncio.Task[None]] = {}
+        self._ends: dict[Draft[F], asyncio.Future[TallyError | None]] = {}
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._counted = self._refused = self._unknown = self._unsent = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `add` would find no room."""
+        return self._buffered >= self._batching.max_buffered_events and not self._is_closed
+
+    @property
+    def progress(self) -> Progress:
+        """Where the events are."""
+        return Progress(
+            buffered_events=self._buffered,
+            in_flight_requests=len(self._in_flight),
+            counted_events=self._counted,
+            refused_events=self._refused,
+            unknown_events=self._unknown,
+            unsent_events=self._unsent,
+            retries=self._sender.retries,
+        )
+
+    def add(
+        self, video_id: str, event_type: str, time_us: int | None, value: float | None, actor_id: str
+    ) -> tuple[Draft[F], F]:
+        """Take an event: the draft that it is in, and its future.
+
+        Raises InvalidRequest, BufferFull, and ClientUnusable after `close`.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
+            if self._buffered >= self._batching.max_buffered_events:
+                raise BufferFull(
+                    f"{self._buffered:,} events wait for their receipts, and the buffer takes no more. "
+                    "This one was not taken: hand it in again later",
+                    reason="BUFFER_FULL",
+                )
+            added = self._buffer.add(video_id, event_type, time_us, value, actor_id)
+            self._buffered += 1
+            draft = added[0]
+            # The loop is told of the first event of a draft and of the one that fills it, not of every event.
+            if self._is_waking or (len(draft) > 1 and not draft.is_sealed):
+                return added
+            self._is_waking = True
+        self._call_soon(self._dispatch)
+        return added
+
+    async def wait_for_room(self) -> None:
+        """Return when there may be room, or when the client is closed."""
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():  # it was this one's turn: now it is the next one's
+                self._admit()
+            raise
+
+    async def flush(self) -> None:
+        """Send all that was handed in before, and wait until each event has its end.
+
+        Raises the first error that a request ended with.
+        """
+        ends = self._seal()
+        if ends:
+            await asyncio.wait(ends)
+        for end in ends:
+            if error := end.result():
+                raise error
+
+    async def close(self, patience_s: float) -> None:
+        """Take no more, and send what there is; what has no end after `patience_s` seconds is given up.
+
+        Then raises OutcomeUnknown, or NotSent if of everything given up nothing can have been counted.
+        """
+        with self._lock:
+            self._is_closed = True
+        ends = self._seal()
+        self._admit()
+        try:
+            if ends:
+                await asyncio.wait(ends, timeout=patience_s)
+        finally:
+            given_up = self._give_up()
+        await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
+        if given_up is not None:
+            raise given_up
+
+    def _seal(self) -> "list[asyncio.Future[TallyError | None]]":
+        """Let what waits go as soon as there is a place in flight; the ends of all that has none yet."""
+        with self._lock:
+            waiting = self._buffer.seal()
+        ends = [
+            self._ends.setdefault(draft, self._loop.create_future()) for draft in (*self._in_flight, *waiting)
+        ]
+        self._dispatch()
+        return ends
+
+    def _dispatch(self) -> None:
+        """Start the requests whose time has come."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        with self._lock:
+            self._is_waking = False
+        while len(self._in_flight) < self._batching.max_in_flight and (draft := self._take()):
+            self._in_flight[draft] = self._loop.create_task(self._send(draft))
+
+    def _take(self) -> Draft[F] | None:
+        """The next draft that may go. If only the linger holds it back, there will be another look after that."""
+        with self._lock:
+            since = self._buffer.open_since
+            wait_s = 0.0
+            if since is not None and self._in_flight:
+                wait_s = since + self._batching.linger_s - self._now()
+            draft = self._buffer.take(also_open=wait_s <= 0)
+        if draft is None and wait_s > 0:
+            self._timer = self._loop.call_later(wait_s, self._dispatch)
+        return draft
+
+    async def _send(self, draft: Draft[F]) -> None:
+        """See one draft to its end, whatever that is."""
+        error: TallyError | None = None
+        try:
+            error = await self._send_good(draft)
+        except TallyError as refusal:
+            error = refusal
+        except asyncio.CancelledError:
+            error = cut_off(draft.delivery, "CLIENT_CLOSED", "the client was closed")
+            raise
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the callers must not wait for ever
+            error = cut_off(draft.delivery, "CLIENT_FAULT", f"the client failed with {fault!r}")
+        finally:
+            if error is not None:
+                self._fail(draft, error)
+            del self._in_flight[draft]
+            if end := self._ends.pop(draft, None):
+                end.set_result(error)
+            self._dispatch()
+
+    async def _send_good(self, draft: Draft[F]) -> TallyError | None:
+        """Send the draft; events that the service refuses leave it, and the others go under a new id.
+
+        Returns the first refusal, if there was any and the others were counted.
+        """
+        refusal: TallyError | None = None
+        while len(draft):
+            columns = draft.layout.columns()
+            try:
+                receipt = await self._sender.send(columns, self._limits, draft.delivery)
+            except (InvalidRequest, OutOfRange) as error:
+                bad = {} if draft.delivery.is_in_doubt else find_bad_events(error.violations, columns)
+                if not bad:
+                    raise
+                refusal = refusal or error
+                self._refuse(draft, bad, error)
+            else:
+                self._counted += len(draft)
+                futures = draft.take_all()
+                for future in futures:
+                    if not future.done():
+                        future.set_result(receipt)
+                self._leave(len(futures))
+        return refusal
+
+    def _refuse(self, draft: Draft[F], bad: Mapping[int, Violation], error: TallyError) -> None:
+        """Let the events that are named fail, each with what is wrong with it."""
+        self._refused += len(bad)
+        _LOGGER.warning("%d of %d events were refused: %s", len(bad), len(draft), error)
+        for future, violation in zip(draft.take(bad), bad.values(), strict=True):
+            _settle(
+                future,
+                type(error)(
+                    f"{violation.field}: {violation.description}",
+                    reason=error.reason,
+                    metadata=error.metadata,
+                    violations=[violation],
+                    request_ids=error.request_ids,
+                ),
+            )
+        self._leave(len(bad))
+
+    def _fail(self, draft: Draft[F], error: TallyError) -> None:
+        """Let all that is left of a draft fail."""
+        futures = draft.take_all()
+        if not futures:
+            return
+        if isinstance(error, OutcomeUnknown):
+            self._unknown += len(futures)
+        elif isinstance(error, NotSent):
+            self._unsent += len(futures)
+        else:
+            self._refused += len(futures)
+        _LOGGER.warning("%d events failed: %s", len(futures), error)
+        for future in futures:
+            _settle(future, copy.copy(error))
+        self._leave(len(futures))
+
+    def _give_up(self) -> TallyError | None:
+        """Let everything fail that has no end yet; the error for the whole of it, if there was something."""
+        with self._lock:
+            waiting = self._buffer.drain()
+        why = "the client was closed"
+        unsent, unknown = self._unsent, self._unknown
+        batches: list[Batch] = []
+        for draft in (*self._in_flight, *waiting):
+            error = cut_off(draft.delivery, "CLIENT_CLOSED", why)
+            if isinstance(error, OutcomeUnknown):
+                batches.extend(error.batches)
+            self._fail(draft, error)
+        for task in self._in_flight.values():
+            task.cancel()
+        for draft in waiting:
+            if end := self._ends.pop(draft, None):
+                end.set_result(cut_off(draft.delivery, "CLIENT_CLOSED", why))
+        unsent, unknown = self._unsent - unsent, self._unknown - unknown
+        if batches:
+            also = f", and {unsent:,} more were never sent" if unsent else ""
+            error = OutcomeUnknown(
+                f"{why} before {unknown:,} events had an answer; whether they were counted is not known{also}",
+                reason="CLIENT_CLOSED",
+                request_ids=[batch.request_id for batch in batches],
+            )
+            error.batches = tuple(batches)
+            return error
+        if unsent:
+            return NotSent(
+                f"{why} before {unsent:,} events were sent; they are not counted", reason="CLIENT_CLOSED"
+            )
+        return None
+
+    def _leave(self, count: int) -> None:
+        """So many events have their end."""
+        with self._lock:
+            self._buffered -= count
+        self._admit()
+
+    def _admit(self) -> None:
+        """Let as many in as there is room for; on closing all, to be told."""
+        room = self._batching.max_buffered_events - self._buffered
+        while self._waiters and (room > 0 or self._is_closed):
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                room -= 1
+        self._on_room()
+
+
+def _settle(future: Future, error: TallyError) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # or asyncio complains about each event of a caller who does not look

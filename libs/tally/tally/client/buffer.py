@@ -1,0 +1,110 @@
+"""Events that wait to be sent, in the order in which they came, laid out as the columns of the request to be.
+
+Pure: no clock, no input or output, no lock.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import Generic, TypeVar
+
+from tally.client.batching import Batching
+from tally.client.columns import NUMBERS_BYTES, Layout
+from tally.client.rules import MAX_TEXT_BYTES
+from tally.client.sending import Delivery
+
+F = TypeVar("F")
+"""The future of one event: asyncio's, or that of a thread."""
+
+_ENVELOPE_BYTES = 160
+"""Of a request around its events: the id, and the field and length of each column."""
+_MAX_EVENT_BYTES = MAX_TEXT_BYTES + 3 * 4 + NUMBERS_BYTES
+
+
+class Draft(Generic[F]):
+    """The events of one request to be, and the future of each."""
+
+    __slots__ = ("began_at", "delivery", "futures", "is_sealed", "layout")
+
+    def __init__(self, began_at: float) -> None:
+        """`began_at`: when the first event came, in monotonic seconds."""
+        self.began_at = began_at
+        self.layout = Layout(is_checked=True)
+        self.futures: list[F] = []
+        self.is_sealed = False
+        self.delivery = Delivery()
+
+    def __len__(self) -> int:
+        return len(self.futures)
+
+    def take(self, places: Collection[int]) -> list[F]:
+        """Take the events at these places out. What is left is a request that was never sent.
+
+        Returns the futures of those taken, in the order of `places`.
+        """
+        taken = [self.futures[at] for at in places]
+        self.layout = self.layout.without(places)
+        self.futures = [future for at, future in enumerate(self.futures) if at not in places]
+        self.delivery = Delivery()
+        return taken
+
+    def take_all(self) -> list[F]:
+        """Take all events out; their futures."""
+        taken, self.futures = self.futures, []
+        return taken
+
+
+class Buffer(Generic[F]):
+    """Takes events and gives them out as drafts, each event in one, in order, each draft within its bounds."""
+
+    def __init__(self, batching: Batching, make_future: Callable[[], F], now: Callable[[], float]) -> None:
+        self._most_events = batching.max_events
+        # Full is whatever has no room for the largest event there can be, so that no request is larger than it may.
+        self._most_bytes = batching.max_bytes - _ENVELOPE_BYTES - _MAX_EVENT_BYTES
+        self._make_future = make_future
+        self._now = now
+        self._full: deque[Draft[F]] = deque()
+        self._open: Draft[F] | None = None
+
+    def add(
+        self, video_id: str, event_type: str, time_us: int | None, value: float | None, actor_id: str
+    ) -> tuple[Draft[F], F]:
+        """Take an event; its draft, which may be full now, and its future. Raises InvalidRequest."""
+        draft = self._open
+        if draft is None:
+            draft = Draft(self._now())
+            draft.layout.add(video_id, event_type, time_us, value, actor_id)
+            self._open = draft
+        else:
+            draft.layout.add(video_id, event_type, time_us, value, actor_id)
+        future = self._make_future()
+        futures = draft.futures
+        futures.append(future)
+        count = len(futures)
+        if count >= self._most_events or draft.layout.text_bytes + count * NUMBERS_BYTES > self._most_bytes:
+            self.seal()
+        return draft, future
+
+    def seal(self) -> list[Draft[F]]:
+        """Let nothing more into the draft that is open; all that waits, oldest first."""
+        if self._open is not None:
+            self._open.is_sealed = True
+            self._full.append(self._open)
+            self._open = None
+        return list(self._full)
+
+    @property
+    def open_since(self) -> float | None:
+        """When the draft that is open began; None if there is none."""
+        return self._open.began_at if self._open else None
+
+    def take(self, *, also_open: bool) -> Draft[F] | None:
+        """The oldest draft that is full, or else the one that is open, if that will do."""
+        if also_open and not self._full:
+            self.seal()
+        return self._full.popleft() if self._full else None
+
+    def drain(self) -> list[Draft[F]]:
+        """Everything, oldest first."""
+        drafts = self.seal()
+        self._full.clear()
+        return drafts

@@ -1,0 +1,200 @@
+"""One batch, from its first attempt to its end.
+
+What must hold (the service counts the events of one id once, so all of it is about the id):
+- the id is made at the first attempt, and every attempt sends the same bytes under it;
+- it is made anew only if no attempt went without an answer: otherwise the events could count twice;
+- so after an attempt without an answer there are two ends: a receipt, or OutcomeUnknown.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tally.client.answers import Receipt
+from tally.client.breaker import Breaker
+from tally.client.columns import Batch, Columns
+from tally.client.errors import (
+    BufferFull,
+    NotSent,
+    OutcomeUnknown,
+    OutOfRange,
+    Overloaded,
+    RequestIdReused,
+    TallyError,
+)
+from tally.client.request_id import RequestIds
+from tally.client.retrying import RetryBudget, pause_s, spread_s
+from tally.client.transport import Transport
+
+HORIZON_S = 24 * 3600.0
+"""How long the service remembers an id."""
+LONGEST_PATIENCE_S = HORIZON_S - 5 * 60
+"""How long a request may be tried: the last attempt still has its time until the service refuses the id."""
+_MOST_RENEWALS = 3
+
+
+@dataclass(slots=True)
+class Delivery:
+    """How far a request is. It outlives the sending, so that whoever cuts that off can tell what is known."""
+
+    batch: Batch | None = None
+    """None: never sent"""
+    is_in_doubt: bool = False
+    """whether an attempt is under way or went without an answer"""
+    error: TallyError | None = None
+    """how the last attempt ended"""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When to stop trying. `patience_s` holds for all attempts together, `attempt_s` for each."""
+
+    patience_s: float
+    attempt_s: float
+    attempts: int | None = None
+
+
+class Sender:
+    """Sends batches over a transport; the breaker, the retry budget and the ids are those of one client."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        request_ids: RequestIds,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`now`: monotonic seconds."""
+        self._transport = transport
+        self._request_ids = request_ids
+        self._now = now
+        self._sleep = sleep
+        self._breaker = Breaker(now, sleep)
+        self._budget = RetryBudget(now)
+        self.retries = 0
+        """attempts beyond the first of their request"""
+
+    async def send(
+        self, columns: Columns, limits: Limits, delivery: Delivery, *, request_id: str | None = None
+    ) -> Receipt:
+        """Send until there is an answer. `request_id`: the caller's own, which is never made anew.
+
+        Raises OutcomeUnknown, NotSent if the patience ended before the first attempt, Overloaded if the service
+        asked to wait until it ended, and what the transport raises for a request that can not be accepted.
+        """
+        until = self._now() + min(limits.patience_s, LONGEST_PATIENCE_S)
+        batch = Batch(request_id or self._request_ids.make(), columns)
+        renewals = attempts = 0
+        self._budget.earn()
+        while True:
+            try:
+                return await self._attempt(batch, limits, until, delivery)
+            except OutOfRange as error:
+                if error.server_time_us is not None:
+                    self._request_ids.learn(error.server_time_us)
+                is_about_id = any(violation.field == "request_id" for violation in error.violations)
+                if request_id or delivery.is_in_doubt or not is_about_id or renewals == _MOST_RENEWALS:
+                    raise _in_view_of(delivery, error) from error
+                renewals += 1
+                batch = Batch(self._request_ids.make(), columns)
+            except (OutcomeUnknown, Overloaded) as error:
+                if isinstance(error, Overloaded) and error.retry_after_s is not None:
+                    # What the service asks for is no attempt that failed, and costs no token: it knows its load, and
+                    # a client that it slows down all the time would otherwise come to a stand.
+                    wait_s = spread_s(error.retry_after_s)
+                else:
+                    attempts += 1
+                    if attempts == limits.attempts:
+                        raise _in_view_of(delivery, error) from error
+                    wait_s = max(pause_s(attempts - 1), self._budget.spend())
+                if self._now() + wait_s >= until:
+                    raise _in_view_of(delivery, error) from error
+                await self._sleep(wait_s)
+                self.retries += 1
+            except TallyError as error:
+                raise _in_view_of(delivery, error) from error
+
+    async def _attempt(self, batch: Batch, limits: Limits, until: float, delivery: Delivery) -> Receipt:
+        """One attempt, when the breaker allows it."""
+        life = await self._enter(until, delivery)
+        has_failed: bool | None = None
+        was_in_doubt = delivery.is_in_doubt
+        try:
+            batch.payload  # noqa: B018 - raises before anything is sent when it is too large
+            delivery.batch, delivery.is_in_doubt = batch, True
+            receipt = await self._transport.send(batch, min(limits.attempt_s, until - self._now()))
+            has_failed = False
+        except TallyError as error:
+            has_failed = isinstance(error, OutcomeUnknown)
+            delivery.error = error
+            if not isinstance(error, OutcomeUnknown | Overloaded | RequestIdReused):
+                delivery.is_in_doubt = was_in_doubt
+            raise
+        else:
+            return receipt
+        finally:
+            self._breaker.leave(life, has_failed=has_failed)
+
+    async def _enter(self, until: float, delivery: Delivery) -> int:
+        if not self._breaker.is_open:
+            return await self._breaker.enter()
+        try:
+            return await asyncio.wait_for(self._breaker.enter(), max(0.0, until - self._now()))
+        except TimeoutError:
+            if delivery.error is not None:
+                raise delivery.error from None
+            raise NotSent(
+                "the service does not answer, and the time was over before it was asked again",
+                reason="BREAKER_OPEN",
+            ) from None
+
+
+def _in_view_of(delivery: Delivery, error: TallyError) -> TallyError:
+    """The error that ends a request: what one attempt says is not the whole truth when another had no answer."""
+    batch = delivery.batch
+    if batch is None or not delivery.is_in_doubt or isinstance(error, Overloaded | RequestIdReused):
+        return error
+    if isinstance(error, OutcomeUnknown):
+        unknown = error
+    else:
+        unknown = OutcomeUnknown(
+            f"an attempt had no answer, and a later one was refused: {error.message}",
+            reason=error.reason,
+            metadata=error.metadata,
+            violations=error.violations,
+            request_ids=(batch.request_id,),
+        )
+    unknown.batches = (batch,)
+    return unknown
+
+
+def cut_off(delivery: Delivery, reason: str, why: str) -> TallyError:
+    """The error of a request that is given up where it stands: unknown, or never sent."""
+    if delivery.batch is None or not delivery.is_in_doubt:
+        return NotSent(f"{why}; the event was not sent, and is not counted", reason=reason)
+    unknown = OutcomeUnknown(
+        f"{why}; whether the event was counted is not known",
+        reason=reason,
+        request_ids=(delivery.batch.request_id,),
+    )
+    unknown.batches = (delivery.batch,)
+    return unknown
+
+
+def still_sending(delivery: Delivery | None, timeout_s: float) -> TallyError:
+    """The error of a caller who waits no longer for the receipt of an event. None: the buffer had no room for it."""
+    if delivery is None:
+        return BufferFull(
+            f"the buffer had no room within {timeout_s:.3g} s; the event was not taken", reason="BUFFER_FULL"
+        )
+    cause = f" (the last attempt: {delivery.error.message})" if delivery.error else ""
+    unknown = OutcomeUnknown(
+        f"no receipt within {timeout_s:.3g} s; the client goes on sending the event{cause}",
+        reason=delivery.error.reason if delivery.error else "DEADLINE_EXCEEDED",
+        request_ids=(delivery.batch.request_id,) if delivery.batch else (),
+    )
+    if delivery.batch:
+        unknown.batches = (delivery.batch,)
+    return unknown

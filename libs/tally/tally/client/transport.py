@@ -1,0 +1,44 @@
+"""The seam between a batch and its way to the service.
+
+    sender ──► Transport ─┬─ unary: ProcessEvents, a call for each batch
+                          └─ stream: StreamEvents, all batches on one call
+
+A transport makes one attempt. Whether, when and under which id another one follows is for the sender to say, so
+a transport has no retries of its own that could hide an attempt without an answer, and keeps no batch for later.
+"""
+
+from typing import Literal, Protocol
+
+from tally.client.answers import Receipt
+from tally.client.columns import Batch
+from tally.client.connection import Connection
+from tally.client.stream import StreamTransport
+from tally.client.unary import UnaryTransport
+
+TransportName = Literal["unary", "stream"]
+
+
+class Transport(Protocol):
+    """Sends batches, any number at once, within one event loop."""
+
+    async def send(self, batch: Batch, timeout_s: float) -> Receipt:
+        """Make one attempt: `batch.payload` as it is, or what follows from `batch.columns` alone.
+
+        Raises, besides ClientUnusable when nothing could be sent:
+        - OutcomeUnknown: no answer, so the batch may have been counted, or a part of it;
+        - Overloaded: a part may have been counted; `retry_after_s` is the delay that the service asks for;
+        - OutOfRange, InvalidRequest and every other TallyError: this attempt counted nothing. `violations` names
+          what is wrong by its path in the request: `columns.video_ids[3]`, `request_id`.
+
+        A cancelled attempt is one without an answer.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End what is under way, as without an answer. The connection is its owner's."""
+        ...
+
+
+def open_transport(name: TransportName, connection: Connection) -> Transport:
+    """The transport of that name."""
+    return StreamTransport(connection) if name == "stream" else UnaryTransport(connection)

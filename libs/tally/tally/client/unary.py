@@ -1,0 +1,22 @@
+"""A call for each batch."""
+
+from tally.client import methods
+from tally.client.answers import Receipt
+from tally.client.columns import Batch
+from tally.client.connection import Connection
+
+
+class UnaryTransport:
+    """Sends each batch by ProcessEvents; see tally.client.transport."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def send(self, batch: Batch, timeout_s: float) -> Receipt:
+        answer = await self._connection.attempt(
+            methods.PROCESS_EVENTS, batch.payload, timeout_s, request_id=batch.request_id
+        )
+        return Receipt.from_message(answer.receipt)
+
+    async def close(self) -> None:
+        """The calls end with the connection."""
