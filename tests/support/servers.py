@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from libs.embedded.postgres import open_postgres
+from libs.embedded.postgres import EmbeddedPostgresSettings, open_postgres
 from libs.embedded.valkey import open_valkey
 
 
@@ -94,11 +94,12 @@ class Breakable:
 
 
 @asynccontextmanager
-async def breakable_postgres() -> AsyncIterator[Breakable]:
+async def breakable_postgres(settings: EmbeddedPostgresSettings | None = None) -> AsyncIterator[Breakable]:
     """Started, and alone on its data. A frozen postmaster takes no connections; those that are open go on."""
     with tempfile.TemporaryDirectory(prefix="tally-tests-") as folder:
         data = Path(folder)
-        async with _started(Breakable(lambda: open_postgres(data), data / "pgdata" / "postmaster.pid")) as it:
+        server = Breakable(lambda: open_postgres(data, settings=settings), data / "pgdata" / "postmaster.pid")
+        async with _started(server) as it:
             yield it
 
 
