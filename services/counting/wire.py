@@ -11,8 +11,7 @@ from libs.domain.errors import InvalidRequest, PartitionCountMismatch, Violation
 from libs.domain.events import NO_TIME, Events
 from libs.domain.horizon import AHEAD_MS
 from libs.domain.partition import Partitions
-from libs.domain.request_id import time_ms_of
-from libs.rpc.columns import parse
+from libs.rpc.columns import parse_all
 from services.counting.entry import Entry
 from tally.counting.v1 import counting_pb2 as pb
 
@@ -35,41 +34,54 @@ class Wire:
                 f"{self._partitions.count}"
             )
         now_us = self._clock.now_us() + _CLOCK_SLACK_US
+        sent = list(request.entries)
+        payloads = [entry.payload for entry in sent]
+        batches = parse_all(payloads, lambda place: f"entries[{place}].payload")
+        for place, (entry, events) in enumerate(zip(sent, batches, strict=True)):
+            _check(entry, events, f"entries[{place}]", now_us)
+        self._check_partitions(sent, batches)
+        uuids = {data: uuid.UUID(bytes=data) for data in {entry.request_id for entry in sent}}
         entries = [
-            self._read(sent, f"entries[{place}]", now_us) for place, sent in enumerate(request.entries)
+            Entry(
+                uuids[entry.request_id],
+                entry.partition,
+                _signed(entry.request_hash),
+                payload,
+                events,
+                entry.traceparent,
+            )
+            for entry, payload, events in zip(sent, payloads, batches, strict=True)
         ]
         _check_keys(entries)
         return entries
 
-    def _read(self, sent: pb.Entry, path: str, now_us: int) -> Entry:
-        request_id = _read_request_id(sent.request_id, path, now_us)
-        if sent.partition >= self._partitions.count:
-            raise _invalid(f"{path}.partition", f"must be below {self._partitions.count}")
-        payload = sent.payload
-        events = parse(payload, f"{path}.payload")
-        if len(events) != sent.event_count or not sent.event_count:
-            raise _invalid(f"{path}.event_count", f"must be that of the payload, {len(events)}")
-        if problem := _check_names(events) or _check_numbers(events, now_us):
-            raise _invalid(f"{path}.payload", problem)
+    def _check_partitions(self, sent: Sequence[pb.Entry], batches: Sequence[Events]) -> None:
+        """Every video belongs to the partition of its entry."""
+        for place, entry in enumerate(sent):
+            if entry.partition >= self._partitions.count:
+                raise _invalid(f"entries[{place}].partition", f"must be below {self._partitions.count}")
+        video_ids = [video_id for events in batches for video_id in events.video_ids]
+        sizes = [len(events.video_ids) for events in batches]
+        said = np.repeat(np.array([entry.partition for entry in sent], np.uint16), sizes)
         try:
-            is_elsewhere = self._partitions.of(events.video_ids) != sent.partition
+            is_elsewhere = self._partitions.of(video_ids) != said
         except ValueError:
-            raise _invalid(f"{path}.payload", rules.VIDEO_ID) from None
+            raise _invalid("entries.payload.video_ids", rules.VIDEO_ID) from None
         if is_elsewhere.any():
-            raise _invalid(f"{path}.partition", "must be that of every video in the payload")
-        return Entry(
-            request_id, sent.partition, _signed(sent.request_hash), payload, events, sent.traceparent
-        )
+            place = int(np.searchsorted(np.cumsum(sizes), np.flatnonzero(is_elsewhere)[0], "right"))
+            raise _invalid(f"entries[{place}].partition", "must be that of every video in the payload")
 
 
-def _read_request_id(data: bytes, path: str, now_us: int) -> uuid.UUID:
-    if len(data) != 16:
+def _check(sent: pb.Entry, events: Events, path: str, now_us: int) -> None:
+    if len(sent.request_id) != 16:
         raise _invalid(f"{path}.request_id", "must be the 16 bytes of a UUID")
-    request_id = uuid.UUID(bytes=data)
     # How old it may be, the insert judges by the floor. For what is too far ahead the journal has no partition.
-    if time_ms_of(request_id) > now_us // 1000 + AHEAD_MS:
+    if int.from_bytes(sent.request_id[:6]) > now_us // 1000 + AHEAD_MS:
         raise _invalid(f"{path}.request_id", "is more than 5 minutes ahead of the server's time")
-    return request_id
+    if not len(events) or len(events) != sent.event_count:
+        raise _invalid(f"{path}.event_count", f"must be that of the payload, {len(events)}")
+    if problem := _check_names(events) or _check_numbers(events, now_us):
+        raise _invalid(f"{path}.payload", problem)
 
 
 def _check_names(events: Events) -> str | None:

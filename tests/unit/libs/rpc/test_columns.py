@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from libs.domain.errors import InvalidRequest
 from libs.domain.events import NO_TIME, Events
-from libs.rpc.columns import decode, encode, parse
+from libs.rpc.columns import decode, encode, parse, parse_all
 from tally.ingest.v1.ingest_pb2 import EventColumns
 from tests.unit.libs.domain.batches import MODEST, ROWS, Row, batch_of, rows_of
 
@@ -43,6 +43,36 @@ def refusal(changed: dict[str, Any], path: str = "columns") -> InvalidRequest:
 def test_what_was_encoded_is_decoded(rows: list[Row]) -> None:
     wire = encode(batch_of(rows)).SerializeToString()
     assert rows_of(decode(EventColumns.FromString(wire))) == rows
+
+
+@MODEST
+@given(st.lists(st.lists(ROWS, min_size=1, max_size=8), max_size=5))
+def test_payloads_that_are_read_together_are_read_as_each_by_itself(batches: list[list[Row]]) -> None:
+    payloads = [encode(batch_of(rows)).SerializeToString() for rows in batches]
+    assert [rows_of(events) for events in parse_all(payloads, str)] == batches
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"video_index": b"\0\0\2\0\0\0"},
+        {"event_type_index": b"\0\0\1\0\2\0"},
+        {"video_index": b"\0\0\2\0\0\0", "event_type_index": b"\2\0\1\0\2\0"},
+        {"video_index": b"\0\0\1\0\0"},
+        {"event_type_index": b"\0\0\1\0"},
+        {"video_index": b"\0\0\1\0", "event_type_index": b"\0\0\1\0\1\0\0\0"},
+        {"actor_index": b"\1\0\0\0\0\0"},
+        {"event_time_us": b"\0" * 23},
+        {"value": b"\0" * 25},
+    ],
+)
+def test_of_payloads_that_are_read_together_the_bad_one_is_named(changed: dict[str, Any]) -> None:
+    good, bad = EventColumns(**GOOD), EventColumns(**{**GOOD, **changed})
+    with pytest.raises(InvalidRequest) as alone:
+        decode(bad, "1")
+    with pytest.raises(InvalidRequest) as caught:
+        parse_all([each.SerializeToString() for each in (good, bad, good)], str)
+    assert caught.value.violations == alone.value.violations
 
 
 @MODEST
