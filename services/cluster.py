@@ -10,41 +10,33 @@
 The processes are called `postgres`, `valkey`, `envoy`, and `partitioner-0`, `counting-0`, `query-0` and so on. Each is
 a child of this process, which starts again what dies, and none outlives it, however it ends. Their addresses, the DSN
 and the URL stay the same for the life of the cluster. In its folder: `postgres/` and `valkey/` as `tally up` has them,
-and `cluster/` with a log for each process (`cluster/counting-1.log`) and Envoy's configuration.
+the spools of the shards, and `cluster/` with a log for each process (`cluster/counting-1.log`) and Envoy's
+configuration.
 """
 
 import asyncio
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+import asyncpg
 
 from libs.domain.errors import NotReady
-from libs.embedded import envoy, postgres, valkey
-from libs.embedded.folder import hold_folder, open_socket_folder, rotate_log
-from libs.embedded.process import Process
+from libs.embedded import envoy
+from libs.embedded.folder import hold_folder, rotate_log
 from libs.rpc import ports
-from libs.rpc.health import is_serving
-from libs.runtime.supervisor import Died, Supervisor, Tell
+from libs.runtime.supervisor import Died, Open, Supervisor, Tell
 from libs.stores.postgres import connect
 from libs.stores.schema import migrate
+from services.children import Stores, answers, open_service
 from services.settings import Settings
-from services.topology import ENVOY, POSTGRES, VALKEY, Place, Shape, Topology, make_topology
+from services.topology import ENVOY, POSTGRES, PURPOSES, VALKEY, Place, Shape, Topology, make_topology
 
-# A connection pool or two for each process, and some for those who look on.
-_CONNECTIONS_OF_A_PROCESS = 24
-_START_SECONDS = 120.0
-# The drain delay, the grace of the server and the last flush, each at its longest.
-_STOP_SECONDS = 40.0
-_KILL_SECONDS = 5.0
-_WATCH_SECONDS = 0.1
+_SERVING_SECONDS = 120.0
 _POLL_SECONDS = 0.05
-_ASK_SECONDS = 2.0
+_STAGES = ((ENVOY,), ("partitioner", "query"), ("counting",), (POSTGRES, VALKEY))
 
 Report = Callable[[str], None]
 """is told what takes time"""
@@ -55,8 +47,9 @@ class Member:
     """One process of the cluster, as it is now."""
 
     name: str
+    purpose: str
     address: str
-    """host:port; of a store its folder, or where it is if it is not of this cluster"""
+    """host:port, or the DSN or URL of a store"""
     pid: int | None
     """None while it is not there, or not ready"""
     restarts: int
@@ -70,13 +63,12 @@ class Cluster:
     def __init__(
         self,
         folder: Path,
-        address: str,
         topology: Topology,
         supervisor: Supervisor,
         environment: Mapping[str, str],
         environment_of: Mapping[str, Mapping[str, str]],
     ) -> None:
-        self.address = address
+        self.address = topology.address
         self.topology = topology
         self.dsn = ""
         self.valkey_url = ""
@@ -85,21 +77,28 @@ class Cluster:
         self._environment = environment
         self._environment_of = environment_of
         self._envoy: envoy.Envoy | None = None
-        for place in topology.places:
-            supervisor.add(place.name, lambda died, place=place: self._open_service(place, died))  # type: ignore[misc]  # mypy does not see through the default
         supervisor.add(ENVOY, self._open_envoy)
+        for place in topology.places:
+            supervisor.add(place.name, self._opener(place))
 
     @property
     def processes(self) -> dict[str, Member]:
-        """Every process by its name, the front door first and the stores last."""
-        addresses = {ENVOY: self.address}
-        addresses |= {place.name: place.address for place in self.topology.places}
-        addresses |= {POSTGRES: self.dsn, VALKEY: self.valkey_url}
+        """Every process by its name, in the order in which calls travel."""
+        addresses = {place.name: place.address for place in self.topology.places}
+        addresses |= {ENVOY: self.address, POSTGRES: self.dsn, VALKEY: self.valkey_url}
         children = self._supervisor.children
         return {
-            name: Member(name, address, children[name].pid, children[name].restarts, self.log_of(name))
-            for name, address in addresses.items()
-            if name in children
+            name: Member(
+                name,
+                PURPOSES[_service_of(name)],
+                addresses[name],
+                children[name].pid,
+                children[name].restarts,
+                self.log_of(name),
+            )
+            for service in PURPOSES
+            for name in children
+            if _service_of(name) == service
         }
 
     def log_of(self, name: str) -> Path:
@@ -122,14 +121,14 @@ class Cluster:
     async def start(self, name: str) -> None:
         """Start a process that was stopped; returns when it takes calls. Raises NotReady when it cannot start."""
         await self._supervisor.start(name)
-        await self._until(lambda: self._takes_calls(name), f"{name} does not take calls")
+        await self._until(lambda: self._takes_calls(name), f"{name} does not take calls", _SERVING_SECONDS)
 
     async def restart(self, name: str) -> None:
         """`stop` and `start`: with another process of its service there, no call through the front door fails."""
         await self.stop(name)
         await self.start(name)
 
-    async def until_serving(self, timeout_seconds: float = _START_SECONDS) -> None:
+    async def until_serving(self, timeout_seconds: float = _SERVING_SECONDS) -> None:
         """Wait until every process that was not stopped takes calls, through the front door too. Raises NotReady."""
 
         async def are_serving() -> bool:
@@ -139,7 +138,7 @@ class Cluster:
         await self._until(are_serving, "not every process takes calls", timeout_seconds)
 
     async def _until(
-        self, is_so: Callable[[], Awaitable[bool]], problem: str, timeout_seconds: float = _START_SECONDS
+        self, is_so: Callable[[], Awaitable[bool]], problem: str, timeout_seconds: float
     ) -> None:
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -149,14 +148,13 @@ class Cluster:
             raise NotReady(f"{problem} after {timeout_seconds:g} s; see the logs in {self._folder}") from None
 
     async def _takes_calls(self, name: str) -> bool:
-        """Whether it is alive and says so itself, and whether Envoy, if it runs, knows."""
-        child = self._supervisor.children[name]
-        if not child.ready.is_set() or child.pid is None or not _is_alive(child.pid):
+        """Whether it says so itself, and whether Envoy, if it runs, has noticed."""
+        if not self._supervisor.children[name].ready.is_set():
             return False
         place = next((place for place in self.topology.places if place.name == name), None)
         if place is None:
             return True
-        if not await _is_serving(place):
+        if not await answers(place):
             return False
         if self._envoy is None:
             return not self._supervisor.children[ENVOY].is_wanted
@@ -165,28 +163,17 @@ class Cluster:
         except OSError:
             return False
 
-    @asynccontextmanager
-    async def _open_service(self, place: Place, died: Died) -> AsyncIterator[int]:
-        environment = {
-            **os.environ,
-            **self.topology.environment_of(place, self.dsn, self.valkey_url),
-            **self._environment,
-            **self._environment_of.get(place.name, {}),
-        }
-        process = Process.start(
-            place.name,
-            [sys.executable, "-m", "services", place.service],
-            folder=Path.cwd(),
-            log=self.log_of(place.name),
-            death_signal=signal.SIGKILL,  # what a shard had not flushed is in the journal
-            environment=environment,
-        )
-        try:
-            await process.wait_until(lambda: _is_serving(place), _START_SECONDS, every_seconds=_POLL_SECONDS)
-            async with process.watch(died, every_seconds=_WATCH_SECONDS):
-                yield process.pid
-        finally:
-            await process.stop([(signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _KILL_SECONDS)])
+    def _opener(self, place: Place) -> Open:
+        def open_it(died: Died) -> AbstractAsyncContextManager[int]:
+            variables = {
+                **self.topology.environment_of(place, self._folder, self.dsn, self.valkey_url),
+                **self._environment,
+                **self._environment_of.get(place.name, {}),
+            }
+            log = self.log_of(place.name)
+            return open_service(place, log.parent, log, variables, died)
+
+        return open_it
 
     @asynccontextmanager
     async def _open_envoy(self, died: Died) -> AsyncIterator[int]:
@@ -218,35 +205,59 @@ async def open_cluster(
     environment and what makes them a part of the cluster, then `environment`, then what `environment_of` has
     for their name. `tell` hears of each death and each restart.
 
+    Leaving it stops all in order: Envoy, which first lets calls under way end, partitioners, query, counting, stores.
+
     Raises NotReady when something cannot start, with the end of its log.
     """
     settings = settings or Settings()
-    shape = shape or Shape()
+    topology = make_topology(shape or Shape(), address)
     envoy.find_binary()
-    address = address or f"127.0.0.1:{ports.find_free(1)[0]}"
-    ports.check_free(address)
+    ports.check_free(topology.address)
     async with AsyncExitStack() as stack:
         own = stack.enter_context(hold_folder(folder / "cluster"))
-        topology = make_topology(shape)
-        for name in (ENVOY, *(place.name for place in topology.places)):
-            rotate_log(own / f"{name}.log")
         supervisor = Supervisor(tell)
-        cluster = Cluster(own.parent, address, topology, supervisor, environment or {}, environment_of or {})
-        stack.push_async_callback(supervisor.stop_all, _stages(topology))
-        await _open_stores(stack, cluster, supervisor, settings, len(topology.places), report)
+        cluster = Cluster(own.parent, topology, supervisor, environment or {}, environment_of or {})
+        services = [ENVOY, *(place.name for place in topology.places)]
+        for name in services:
+            rotate_log(cluster.log_of(name))
+        stores = Stores(stack, own.parent, settings.embedded, len(topology.places))
+        stack.push_async_callback(_stop, supervisor, report)
+        cluster.dsn, cluster.valkey_url = await _start_stores(supervisor, stores, settings, report)
         report("Starting the services and Envoy")
-        await _start_together(supervisor, [ENVOY, *(place.name for place in topology.places)])
+        await _start_together(supervisor, services)
         await cluster.until_serving()
         yield cluster
 
 
-def _stages(topology: Topology) -> list[list[str]]:
-    """Who is stopped after whom: first those who are called from outside, last those whom all others call."""
-    services = (topology.of(name) for name in ("partitioner", "query", "counting"))
-    return [[ENVOY], *([place.name for place in places] for places in services), [POSTGRES, VALKEY]]
+async def _start_stores(
+    supervisor: Supervisor, stores: Stores, settings: Settings, report: Report
+) -> tuple[str, str]:
+    """The DSN, of a database with the schema, and the URL."""
+    embedded = []
+    if settings.postgres.dsn is None:
+        supervisor.add(POSTGRES, stores.open_postgres)
+        embedded.append(POSTGRES)
+    if settings.valkey.url is None:
+        supervisor.add(VALKEY, stores.open_valkey)
+        embedded.append(VALKEY)
+    if embedded:
+        report(f"Starting {' and '.join(name.capitalize() for name in embedded)}")
+    await _start_together(supervisor, embedded)
+    dsn, url = settings.postgres.dsn or stores.dsn, settings.valkey.url or stores.valkey_url
+    try:
+        connection = await connect(dsn, settings.postgres, "tally cluster")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise NotReady(
+            f"cannot reach Postgres: {error}. Check TALLY_POSTGRES__DSN and that it is up"
+        ) from error
+    try:
+        await migrate(connection, settings.partition_count)
+    finally:
+        await connection.close()
+    return dsn, url
 
 
-async def _start_together(supervisor: Supervisor, names: list[str]) -> None:
+async def _start_together(supervisor: Supervisor, names: Iterable[str]) -> None:
     """Start all of them at the same time. Raises NotReady for the first that cannot, and waits for the others."""
     ends = await asyncio.gather(*(supervisor.start(name) for name in names), return_exceptions=True)
     for end in ends:
@@ -254,83 +265,14 @@ async def _start_together(supervisor: Supervisor, names: list[str]) -> None:
             raise end
 
 
-async def _open_stores(
-    stack: AsyncExitStack,
-    cluster: Cluster,
-    supervisor: Supervisor,
-    settings: Settings,
-    processes: int,
-    report: Report,
-) -> None:
-    """Start the stores that are not given, migrate, and tell the cluster where they are."""
-    folder = cluster.log_of(POSTGRES).parent.parent
-    started = []
-    if settings.postgres.dsn is None:
-        supervisor.add(POSTGRES, _open_postgres(stack, cluster, folder / POSTGRES, settings, processes))
-        started.append(POSTGRES)
-    if settings.valkey.url is None:
-        supervisor.add(VALKEY, _open_valkey(stack, cluster, folder / VALKEY, settings))
-        started.append(VALKEY)
-    if started:
-        report(f"Starting {' and '.join(name.capitalize() for name in started)} in {folder}")
-    await _start_together(supervisor, started)
-    cluster.dsn = settings.postgres.dsn or cluster.dsn
-    cluster.valkey_url = settings.valkey.url or cluster.valkey_url
-    connection = await connect(cluster.dsn, settings.postgres, "tally cluster")
-    try:
-        await migrate(connection, settings.partition_count)
-    finally:
-        await connection.close()
+async def _stop(supervisor: Supervisor, report: Report) -> None:
+    """As calls travel, so that whoever is still at work has those whom he calls."""
+    for stage in _STAGES:
+        names = [name for name in supervisor.children if _service_of(name) in stage]
+        if names:
+            report(f"Stopping {', '.join(names)}")
+        await supervisor.stop_together(names)
 
 
-def _open_postgres(
-    stack: AsyncExitStack, cluster: Cluster, folder: Path, settings: Settings, processes: int
-) -> Callable[[Died], AbstractAsyncContextManager[int]]:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sockets = stack.enter_context(open_socket_folder(folder, postgres.SOCKETS))
-    least = processes * _CONNECTIONS_OF_A_PROCESS
-    server = settings.embedded.postgres.model_copy(
-        update={"max_connections": max(least, settings.embedded.postgres.max_connections)}
-    )
-
-    @asynccontextmanager
-    async def open_it(died: Died) -> AsyncIterator[int]:
-        async with postgres.open_postgres(folder, settings=server, on_death=died, sockets=sockets) as dsn:
-            cluster.dsn = dsn
-            yield postgres.read_pid(folder / "pgdata") or 0
-
-    return open_it
-
-
-def _open_valkey(
-    stack: AsyncExitStack, cluster: Cluster, folder: Path, settings: Settings
-) -> Callable[[Died], AbstractAsyncContextManager[int]]:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sockets = stack.enter_context(open_socket_folder(folder, valkey.SOCKETS))
-
-    @asynccontextmanager
-    async def open_it(died: Died) -> AsyncIterator[int]:
-        async with valkey.open_valkey(
-            folder, settings=settings.embedded.valkey, on_death=died, sockets=sockets
-        ) as url:
-            cluster.valkey_url = url
-            yield int((folder / "valkey.pid").read_text())
-
-    return open_it
-
-
-async def _is_serving(place: Place) -> bool:
-    host, _, port = place.address.rpartition(":")
-    try:
-        _, writer = await asyncio.open_connection(host, int(port))  # cheaper than to let gRPC find out
-        writer.close()
-    except OSError:
-        return False
-    return await is_serving(place.address, place.health_service, _ASK_SECONDS)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+def _service_of(name: str) -> str:
+    return name.partition("-")[0]

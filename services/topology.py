@@ -6,11 +6,21 @@ Pure but for the search of free ports.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from libs.embedded.envoy_config import Pool
 from libs.rpc import ports
 
-POSTGRES, VALKEY, ENVOY = "postgres", "valkey", "envoy"
+ENVOY, POSTGRES, VALKEY = "envoy", "postgres", "valkey"
+PURPOSES = {
+    ENVOY: "the front door: sends each call to a process that can take it",
+    "partitioner": "takes events in and sends them to the shards",
+    "query": "answers counts and statistics",
+    "counting": "makes events durable and counts them",
+    POSTGRES: "holds the journal and the rollups",
+    VALKEY: "holds totals that are often read",
+}
+"""in the order in which calls travel"""
 
 _HEALTH = {
     "partitioner": "tally.ingest.v1.IngestService",
@@ -58,8 +68,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The places of a cluster, which last as long as it does."""
+    """The front door and the places behind it, which last as long as the cluster does."""
 
+    address: str
     places: Sequence[Place]
 
     def of(self, service: str) -> list[Place]:
@@ -74,15 +85,17 @@ class Topology:
             for service, prefixes in _PREFIXES.items()
         ]
 
-    def environment_of(self, place: Place, dsn: str, valkey_url: str) -> dict[str, str]:
-        """The variables that make a process of `python -m services` this one."""
+    def environment_of(self, place: Place, folder: Path, dsn: str, valkey_url: str) -> dict[str, str]:
+        """The variables that make a process of `python -m services` this one; `folder` is for what it keeps."""
         environment = {
+            "TALLY_DATA_DIR": str(folder),
             "TALLY_SERVER__ADDRESS": place.address,
             "TALLY_SERVER__DRAIN_DELAY_SECONDS": f"{_DRAIN_DELAY_SECONDS:g}",
             "TALLY_POSTGRES__DSN": dsn,
             "TALLY_VALKEY__URL": valkey_url,
         }
         if place.service == "counting":
+            # The spool of a shard lies under this name, so that the next life finds it.
             environment["TALLY_COUNTING__SHARD"] = place.name
         if place.service == "partitioner":
             shards = [shard.address for shard in self.of("counting")]
@@ -90,13 +103,15 @@ class Topology:
         return environment
 
 
-def make_topology(shape: Shape) -> Topology:
-    """Places on free ports of this machine. Raises NotReady."""
-    free = iter(ports.find_free(sum(shape.counts.values())))
+def make_topology(shape: Shape, address: str | None) -> Topology:
+    """Places on free ports of this machine, and a front door, at `address` or on one of them. Raises NotReady."""
+    own, *free = ports.find_free(1 + sum(shape.counts.values()))
+    remaining = iter(free)
     return Topology(
+        address or f"127.0.0.1:{own}",
         [
-            Place(f"{service}-{number}", service, f"127.0.0.1:{next(free)}")
+            Place(f"{service}-{number}", service, f"127.0.0.1:{next(remaining)}")
             for service, count in shape.counts.items()
             for number in range(count)
-        ]
+        ],
     )

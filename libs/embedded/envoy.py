@@ -68,7 +68,7 @@ class Envoy:
 async def open_envoy(
     folder: Path, address: str, pools: Sequence[Pool], *, on_death: OnDeath | None = None
 ) -> AsyncIterator[Envoy]:
-    """Run Envoy at `address` (an IP and a port) in front of `pools`. It is drained before it stops.
+    """Run Envoy at `address` (host:port) in front of `pools`. It is drained before it stops.
 
     Raises NotReady where it is not installed, the port is taken, or it cannot start.
     """
@@ -78,7 +78,7 @@ async def open_envoy(
     with open_socket_folder(folder, [SOCKET]) as sockets:
         admin = sockets / SOCKET
         config = folder / "envoy.json"
-        config.write_text(json.dumps(make_config(address, pools, str(admin)), indent=2))
+        config.write_text(json.dumps(make_config(ports.resolve(address), pools, str(admin)), indent=2))
         server = Process.start(
             "envoy",
             [

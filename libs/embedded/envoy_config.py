@@ -58,7 +58,7 @@ class Pool:
 
 
 def make_config(address: str, pools: Sequence[Pool], admin: str) -> dict[str, Any]:
-    """A front door at `address` for `pools`, with the admin interface on the unix socket `admin`.
+    """A front door at `address` (ip:port) for `pools`, with the admin interface on the unix socket `admin`.
 
     Health is asked of the pool whose prefixes the service's name has, else of the first, like reflection.
     """

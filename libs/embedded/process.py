@@ -34,7 +34,7 @@ LAUNCH = Path(__file__).with_name("launch.py")
 Step = tuple[signal.Signals, float]
 
 OnDeath = Callable[[str], None]
-"""is told of a server that ended by itself, with the end of its log"""
+"""is told of a server that ended by itself, with the end of its log if that can say why"""
 
 
 class Process:
@@ -119,7 +119,9 @@ class Process:
         async def look() -> None:
             status = await self._wait(every_seconds)
             if on_death is not None:
-                on_death(f"{self.name} {describe_end(status)}. {read_tail(self._log)}")
+                # Who is killed has no last word.
+                tail = "" if status == -signal.SIGKILL else f" {read_tail(self._log)}"
+                on_death(f"{self.name} {describe_end(status)}.{tail}")
 
         watching = asyncio.create_task(look(), name=f"watch over {self.name}")
         try:

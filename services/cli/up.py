@@ -19,7 +19,7 @@ from services.settings import Settings
 
 _LOGGER = structlog.get_logger(__name__)
 
-_DEFAULT_ADDRESS = "127.0.0.1:50051"
+DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 
 def run(names: Sequence[str]) -> int:
@@ -64,8 +64,8 @@ def _banner(settings: Settings, address: str) -> str:
     lines = ["", "Tally is serving.", "", f"  gRPC   {address}"]
     if settings.postgres.dsn is None:
         lines.append(f"  data   {settings.data_dir.absolute()}")
-    tally = _own_command()
-    where = "" if address == _DEFAULT_ADDRESS else f" --address {address}"
+    tally = own_command()
+    where = "" if address == DEFAULT_ADDRESS else f" --address {address}"
     lines += [
         "",
         "Count a view, and read it back:",
@@ -78,7 +78,7 @@ def _banner(settings: Settings, address: str) -> str:
     return "\n".join(lines)
 
 
-def _own_command() -> str:
+def own_command() -> str:
     """The path of `tally` beside this Python, as short as it can be typed from here."""
     command = Path(sys.executable).parent / "tally"
     relative = os.path.relpath(command)
