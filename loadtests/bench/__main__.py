@@ -1,6 +1,7 @@
 """`python -m loadtests.bench`: measure, print the table, write loadtests/results/bench.json and docs/bench.png."""
 
 import argparse
+import asyncio
 import os
 import signal
 import sys
@@ -31,6 +32,8 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
     for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: what was started is stopped
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Children are started while channels are open, and gRPC's core would warn of each.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         groups = catalogue.choose(_split(arguments.only), is_full=arguments.full)
     except ValueError as error:
@@ -39,7 +42,7 @@ def main() -> int:
     plan = Plan(events=arguments.events, rounds=arguments.rounds, round_seconds=arguments.round_seconds)
     try:
         document = uvloop.run(_run(console, groups, plan))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         print("bench: stopped before the end; nothing is left of the servers", file=sys.stderr)
         return _STOPPED
     report.show_results(console, document["results"])

@@ -18,12 +18,23 @@ _STOP_SECONDS = 20.0
 
 
 @asynccontextmanager
-async def open_child(
-    module: str, *arguments: str, log: Path, environment: Mapping[str, str] | None = None
-) -> AsyncIterator[str]:
-    """Run `python -m module arguments`; yields the first line that it prints. Raises NotReady.
+async def open_child(module: str, *arguments: str, log: Path) -> AsyncIterator[str]:
+    """Run `python -m module arguments`; yields the first line that it prints. Raises NotReady."""
+    async with start_child(module, *arguments, log=log, stdout=subprocess.PIPE) as child:
+        yield await _first_line(child, module, log)
 
-    It ends with this process however that ends, and is stopped by SIGTERM. `environment` comes on top of ours.
+
+@asynccontextmanager
+async def start_child(
+    module: str,
+    *arguments: str,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    stdout: int | None = None,
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a module; it ends with this process however that ends, and is stopped by SIGTERM.
+
+    What it writes goes to `log`, or its standard output to `stdout`. `environment` comes on top of ours.
     """
     follow = [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(int(signal.SIGTERM)), "self"]
     with log.open("ab") as output:
@@ -31,13 +42,13 @@ async def open_child(
             *follow,
             *(str(ROOT), sys.executable, "-m", module, *arguments),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=output if stdout is None else stdout,
             stderr=output,
             start_new_session=True,
             env={**os.environ, **(environment or {})},
         )
     try:
-        yield await _first_line(child, module, log)
+        yield child
     finally:
         await _stop(child)
 

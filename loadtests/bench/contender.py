@@ -46,4 +46,3 @@ class Contender:
     lacks: tuple[str, ...] = ()
     """what Tally does and this does not"""
     mix: Mix = ZIPF
-    full_only: bool = False

@@ -1,13 +1,15 @@
 """Tally as it ships: every service in one process on embedded stores, reached through the partitioner."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import asyncpg
+import grpc
 import numpy as np
 
 from libs.embedded.postgres import NAME, PORT
@@ -22,6 +24,10 @@ TIMEOUT_S = 120.0
 """Of one request with its retries: a shard that is behind with its flushes makes callers wait."""
 _SETTLE_S = 120.0
 _SAMPLE = 20
+CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)
+Make = Callable[["Reached"], "Tally"]
+"""one way to send"""
+_BUSY_S = 0.1
 _ALL_COUNTS = """
 select video_id, event_type, sum(count)::bigint as count from rollup_minute group by video_id, event_type"""
 
@@ -37,12 +43,26 @@ def lay_out(request: Request) -> Columns:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The ways into a Tally that runs."""
+
+    client: Client
+    """to the partitioner"""
+    reader: Client
+    """to the query service"""
+    channel: grpc.aio.Channel
+    """to the partitioner, without the library"""
+    dsn: str
+
+
 class Tally(Store):
     """Columns, one call a request, by the client library."""
 
-    def __init__(self, client: Client, dsn: str) -> None:
-        self.client = client
-        self._dsn = dsn
+    def __init__(self, reached: Reached) -> None:
+        self.client = reached.client
+        self._reader = reached.reader
+        self._dsn = reached.dsn
         self._watch = FlushWatch()
 
     async def send(self, request: Request) -> None:
@@ -54,12 +74,12 @@ class Tally(Store):
                 await asyncio.sleep(0.05)
 
     async def _is_behind(self) -> bool:
-        logs = await self.client.list_logs(timeout=TIMEOUT_S)
+        logs = await self._reader.list_logs(timeout=TIMEOUT_S)
         return any(log.applied_seq < log.last_seq for log in logs)
 
     @asynccontextmanager
     async def observe(self) -> AsyncIterator[None]:
-        async with self._watch.watch(self.client):
+        async with self._watch.watch(self._reader):
             yield
 
     def observations(self) -> dict[str, Any]:
@@ -69,6 +89,12 @@ class Tally(Store):
         """All counts from the rollups, a sample of them by the api, and Tally's own audit."""
         counts = await self._read_rollups()
         return counts_are_exact(counts) or await self._compare_with_api(counts) or await self._audit()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Nothing is kept open here."""
 
     async def _read_rollups(self) -> Counts:
         connection = await asyncpg.connect(self._dsn)
@@ -82,22 +108,50 @@ class Tally(Store):
         step = max(1, len(counts.counts) // _SAMPLE)
         for at in range(0, len(counts.counts), step):
             video_id, event_type = counts.video_ids[at], counts.event_types[at]
-            answer = await self.client.get_count(video_id, event_type, strong=True, timeout=TIMEOUT_S)
+            answer = await self._reader.get_count(video_id, event_type, strong=True, timeout=TIMEOUT_S)
             if answer.count != counts.counts[at]:
                 return f"GetCount says {answer.count:,} {event_type} of {video_id}, the rollups {counts.counts[at]:,}"
         return None
 
     async def _audit(self) -> str | None:
-        audit = await self.client.audit(timeout=TIMEOUT_S)
+        audit = await self._reader.audit(timeout=TIMEOUT_S)
         return f"the audit finds a discrepancy: {audit}" if audit.discrepancy_events else None
 
 
+async def call_patiently(call: grpc.aio.UnaryUnaryMultiCallable[Any, Any], message: Any) -> None:
+    """Call without the library, and again with the same bytes for as long as the service is too busy."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            try:
+                await call(message)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    raise
+                await asyncio.sleep(_BUSY_S)
+            else:
+                return
+
+
 @asynccontextmanager
-async def open_tally(folder: Path, make: Callable[[Client, str], Tally] = Tally) -> AsyncIterator[Store]:
-    """Run `all`, and open a client."""
-    with open_stack(folder, folder / "tally.log") as address:
-        async with Client(address, timeout=TIMEOUT_S) as client:
-            yield make(client, dsn_of(folder / "data" / "postgres"))
+async def open_tally(
+    folder: Path, make: Make = Tally, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Store]:
+    """Run `all`, and connect to it. `settings`: variables other than those it ships with."""
+    with open_stack(folder, folder / "tally.log", settings) as address:
+        async with connect(address, dsn_of(folder / "data" / "postgres"), make) as store:
+            yield store
+
+
+@asynccontextmanager
+async def connect(address: str, dsn: str, make: Make, *, reading: str | None = None) -> AsyncIterator[Store]:
+    """Clients of a Tally that runs. `reading`: where the query service is, when it is elsewhere."""
+    async with (
+        Client(address, timeout=TIMEOUT_S) as client,
+        Client(reading or address, timeout=TIMEOUT_S) as reader,
+        grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,
+        make(Reached(client, reader, channel, dsn)) as store,
+    ):
+        yield store
 
 
 def dsn_of(postgres: Path) -> str:

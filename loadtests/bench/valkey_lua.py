@@ -4,7 +4,7 @@ The client sums the pairs first and sends them as one packed argument: a thousan
 five times as much. Each caller has a connection to itself, so one fsync serves all that were waiting.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,10 +12,10 @@ import msgpack  # type: ignore[import-untyped]  # it ships no types
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from loadtests.bench.contender import Store
-from loadtests.bench.events import Pairs, Request, sum_pairs
+from loadtests.bench.counter import CountedByClient
+from loadtests.bench.events import Pairs
 from loadtests.bench.oracle import Counts
 from loadtests.bench.valkey import open_durable_valkey, read_hashes
-from tally.client.request_id import RequestIds
 
 LACKS = ("time windows", "a recount: raw events are not kept", "values", "more data than memory")
 PREFIX = "v:"
@@ -63,23 +63,8 @@ async def open_counter(url: str) -> AsyncIterator[ValkeyCounter]:
         await pool.aclose()
 
 
-class ValkeyLua(Store):
-    """The script, called by the client itself."""
-
-    def __init__(self, counter: ValkeyCounter) -> None:
-        self._counter = counter
-        self._request_ids = RequestIds()
-
-    async def send(self, request: Request) -> None:
-        if not await self._counter.add(self._request_ids.make(), sum_pairs(request)):
-            raise AssertionError("a new id was taken for an old one")
-
-    async def find_fault(self, counts_are_exact: Callable[[Counts], str | None]) -> str | None:
-        return counts_are_exact(await self._counter.counts())
-
-
 @asynccontextmanager
 async def open_valkey_lua(folder: Path) -> AsyncIterator[Store]:
     """Run Valkey and connect to it."""
     async with open_durable_valkey(folder / "valkey") as url, open_counter(url) as counter:
-        yield ValkeyLua(counter)
+        yield CountedByClient(counter)

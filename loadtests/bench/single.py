@@ -1,0 +1,46 @@
+"""One event a call: by bare gRPC, as an echo server is called too, and by the client library."""
+
+import grpc
+
+from loadtests.bench.events import EVENT_TYPES, Request
+from loadtests.bench.tally import TIMEOUT_S, Reached, Tally, call_patiently
+from tally.client.request_id import RequestIds
+from tally.ingest.v1 import ingest_pb2
+
+COUNT_EVENT = "/tally.ingest.v1.IngestService/CountEvent"
+
+
+def make_count_event(request: Request, request_ids: RequestIds) -> ingest_pb2.CountEventRequest:
+    """The first event of a request, which has no other."""
+    return ingest_pb2.CountEventRequest(
+        video_id=request.video_ids[request.video[0]],
+        event_type=EVENT_TYPES[request.event_type[0]],
+        request_id=request_ids.make(),
+    )
+
+
+class TallySingle(Tally):
+    """CountEvent, by a stub: nothing but the call itself lies between the caller and the service."""
+
+    def __init__(self, reached: Reached) -> None:
+        super().__init__(reached)
+        self._call: grpc.aio.UnaryUnaryMultiCallable[
+            ingest_pb2.CountEventRequest, ingest_pb2.CountEventResponse
+        ] = reached.channel.unary_unary(
+            COUNT_EVENT,
+            request_serializer=ingest_pb2.CountEventRequest.SerializeToString,
+            response_deserializer=ingest_pb2.CountEventResponse.FromString,
+        )
+        self._request_ids = RequestIds()
+
+    async def send(self, request: Request) -> None:
+        await call_patiently(self._call, make_count_event(request, self._request_ids))
+
+
+class TallySingleByClient(Tally):
+    """`Client.count`."""
+
+    async def send(self, request: Request) -> None:
+        video_id, event_type = request.video_ids[request.video[0]], EVENT_TYPES[request.event_type[0]]
+        request_id = self.client.make_request_id()  # so that it is a call of its own
+        await self.client.count(video_id, event_type, request_id=request_id, timeout=TIMEOUT_S)
