@@ -46,10 +46,9 @@ class Doors:
     """Where Tally is reached, as addresses for a client."""
 
     door: str
-    """the balancer before the partitioners"""
+    """the balancer before everything"""
     partitioners: tuple[str, ...]
     shards: tuple[str, ...]
-    queries: tuple[str, ...]
     partition_count: int
 
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import asyncpg
 
 from libs.embedded.identity import choose_identity
-from libs.embedded.postgres import PORT, find_binaries
+from libs.embedded.postgres import PORT, EmbeddedPostgresSettings, find_binaries
 from libs.embedded.process import Process
 from tests.support.eventually import eventually
 from tests.support.servers import Breakable, breakable_postgres
@@ -118,6 +118,7 @@ class Standby:
             "port": str(PORT),
             "shared_buffers": "64MB",
             "max_wal_size": "1GB",
+            "max_connections": "250",
             "jit": "off",
             "timezone": "UTC",
         }
@@ -158,9 +159,9 @@ class Standby:
 
 
 @asynccontextmanager
-async def open_pair() -> AsyncIterator[Pair]:
+async def open_pair(settings: EmbeddedPostgresSettings) -> AsyncIterator[Pair]:
     """Both started, and the standby synchronous."""
-    async with breakable_postgres() as primary:
+    async with breakable_postgres(settings) as primary:
         folder = Path(tempfile.mkdtemp(prefix="tally-standby-"))
         try:
             (folder / "sockets").mkdir()

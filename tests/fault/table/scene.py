@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tally.client import Durability
 from tests.fault.table.deployment import Deployment
 from tests.fault.table.load import Load
+from tests.fault.table.watch import Watch
 
 
 @dataclass(slots=True)
@@ -16,6 +18,7 @@ class Scene:
 
     deployment: Deployment
     load: Load
+    watch: Watch
     prefix: str
     """of the ids of the round's videos"""
     chance: random.Random
@@ -33,6 +36,12 @@ class Scene:
     def expect(self, is_so: bool, otherwise: str) -> None:
         if not is_so:
             self.wrong.append(otherwise)
+
+    def expect_spooled(self) -> None:
+        """Some receipts must have said SPOOLED."""
+        spooled = sum(one.durability is Durability.SPOOLED for one in self.load.answered)
+        self.note(f"{spooled} receipts SPOOLED")
+        self.expect(spooled > 0, "no receipt said SPOOLED")
 
     def note(self, what: str) -> None:
         self.notes.append(what)

@@ -4,8 +4,8 @@ import asyncio
 import random
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -15,6 +15,7 @@ from tally.client import Client, Durability, TallyError
 from tests.fault.table.invariants import check_snapshot
 from tests.fault.table.ledger import Ledger
 from tests.fault.table.requests import draw_key
+from tests.support.eventually import eventually
 
 _LOOK_SECONDS = 0.2
 _SNAPSHOT_SECONDS = 2.0
@@ -50,14 +51,13 @@ class Watch:
         self._beats: dict[int, tuple[int, float]] = {}
 
     @asynccontextmanager
-    async def running(self, queries: Sequence[str]) -> AsyncIterator[None]:
-        """Look within this context; `queries` are addresses of the query service."""
-        async with AsyncExitStack() as stack:
-            clients = [await stack.enter_async_context(Client(address)) for address in queries]
+    async def running(self, door: str) -> AsyncIterator[None]:
+        """Look within this context; `door` is the address for reads."""
+        async with Client(door) as client:
             tasks = [
                 asyncio.create_task(self._again_and_again(self._look, _LOOK_SECONDS)),
                 asyncio.create_task(self._again_and_again(self._take_snapshot, _SNAPSHOT_SECONDS)),
-                asyncio.create_task(self._read(clients)),
+                asyncio.create_task(self._read(client)),
             ]
             try:
                 yield
@@ -68,6 +68,15 @@ class Watch:
             for task in tasks:
                 if not task.cancelled() and (error := task.exception()):
                     raise error
+
+    async def until_quiet(self, within_seconds: float) -> None:
+        """Wait until no log waits for somebody and no answered request for the journal, but not for ever."""
+
+        async def is_quiet() -> bool:
+            return self.is_quiet
+
+        with suppress(AssertionError):
+            await eventually(is_quiet, within_seconds)
 
     async def _again_and_again(self, look: Callable[[Any], Awaitable[None]], pause: float) -> None:
         """On a connection of its own, and on a new one when Postgres comes back."""
@@ -107,14 +116,14 @@ class Watch:
     async def _take_snapshot(self, connection: Any) -> None:
         self.wrong += await check_snapshot(connection)
 
-    async def _read(self, clients: Sequence[Client]) -> None:
+    async def _read(self, client: Client) -> None:
         """What was acknowledged as journaled before a strong read is in it, and nothing that was never sent."""
         while True:
             await asyncio.sleep(_READ_SECONDS)
             key = draw_key(self._chance, self._prefix)
             least = self._ledger.journaled[key]
             try:
-                found = await self._chance.choice(clients).get_count(*key, strong=True, timeout=_CALL_SECONDS)
+                found = await client.get_count(*key, strong=True, timeout=_CALL_SECONDS)
             except TallyError as error:
                 self.failed_reads[error.reason] += 1
                 continue

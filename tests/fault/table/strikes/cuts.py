@@ -3,13 +3,13 @@
 from tests.fault.table.scene import Scene
 from tests.support.proxy import Cut
 
-_SHARD = "counting-0"
 _CUTS = 12
 
 
 async def cut_commits(scene: Scene) -> None:
     """In the middle of a commit: before the server gets it, or before the shard gets the answer."""
-    proxy = scene.deployment.proxies[_SHARD]
+    proxy = scene.deployment.proxy
+    assert proxy is not None
     before = proxy.cut_count
 
     def cut_commit_of_flush(name: str, data: bytes) -> None:

@@ -8,13 +8,11 @@ from contextlib import suppress
 
 import psutil
 
-from tests.fault.table.deployment import SHARDS
+from tests.fault.table.deployment import PROXIED, SHARDS
 from tests.fault.table.scene import Scene
-from tests.support.proxy import Proxy
 
 _PAST_TAKEOVER_SECONDS = 14.0
 """a log is taken over when its beat has not moved for 10 s"""
-_FROM_PROXY = "counting-0"
 
 
 async def freeze_shard(scene: Scene) -> None:
@@ -57,13 +55,14 @@ async def freeze_postgres(scene: Scene) -> None:
 
 
 async def _freeze_at(scene: Scene, is_time: Callable[[str, bytes], bool]) -> None:
-    proxy: Proxy = scene.deployment.proxies[_FROM_PROXY]
+    proxy = scene.deployment.proxy
+    assert proxy is not None
     frozen = asyncio.Event()
 
     def freeze(name: str, data: bytes) -> None:
         if not frozen.is_set() and is_time(name, data):
             scene.strike()
-            scene.deployment.freeze(_FROM_PROXY)
+            scene.deployment.freeze(PROXIED)
             frozen.set()
 
     proxy.on_request = freeze
@@ -73,7 +72,7 @@ async def _freeze_at(scene: Scene, is_time: Callable[[str, bytes], bool]) -> Non
         await asyncio.sleep(_PAST_TAKEOVER_SECONDS)
     finally:
         proxy.on_request = None
-        scene.deployment.thaw(_FROM_PROXY)
+        scene.deployment.thaw(PROXIED)
 
 
 async def _freeze_past_takeover(scene: Scene, victim: str) -> None:

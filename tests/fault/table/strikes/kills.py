@@ -1,8 +1,8 @@
-"""kill -9, and a start a little later."""
+"""kill -9; the supervisor starts again what is its own."""
 
 from collections.abc import Sequence
 
-from tests.fault.table.deployment import PARTITIONERS, QUERIES, SHARDS
+from tests.fault.table.deployment import ENVOY, PARTITIONERS, QUERIES, SHARDS
 from tests.fault.table.scene import Scene
 
 
@@ -18,13 +18,17 @@ async def kill_query(scene: Scene) -> None:
     await _kill_one(scene, QUERIES)
 
 
+async def kill_envoy(scene: Scene) -> None:
+    await _kill_one(scene, [ENVOY])
+
+
 async def kill_all_services(scene: Scene) -> None:
     """Every process at once; only the servers below stay."""
     await scene.pause(0, 1)
     scene.strike()
-    for name in (*SHARDS, *PARTITIONERS, *QUERIES):
+    for name in (ENVOY, *SHARDS, *PARTITIONERS, *QUERIES):
         scene.deployment.kill(name)
-    await scene.deployment.until_serving()
+    await scene.deployment.cluster.until_serving()
 
 
 async def kill_valkey(scene: Scene) -> None:
@@ -53,11 +57,11 @@ async def take_postgres_away(scene: Scene) -> None:
     scene.deployment.postgres.kill()
     await scene.pause(8, 12)
     await scene.deployment.postgres.start()
+    scene.expect_spooled()
 
 
 async def _kill_one(scene: Scene, names: Sequence[str]) -> None:
     await scene.pause(0, 1)
     scene.strike()
     scene.deployment.kill(scene.chance.choice(names))
-    await scene.pause(1, 4)
-    await scene.deployment.until_serving()
+    await scene.deployment.cluster.until_serving()

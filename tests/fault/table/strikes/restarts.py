@@ -7,4 +7,4 @@ from tests.fault.table.scene import Scene
 async def restart_all(scene: Scene) -> None:
     scene.strike()
     for name in (*SHARDS, *PARTITIONERS, *QUERIES):
-        await scene.deployment.restart(name)
+        await scene.deployment.cluster.restart(name)

@@ -24,7 +24,7 @@ async def lose_primary(scene: Scene) -> None:
     pair.primary.kill()
     await pair.standby.start()
     await pair.standby.promote()
-    await scene.deployment.until_serving()
+    await scene.deployment.cluster.until_serving()
 
 
 async def _cancel_waits(scene: Scene, pair: Pair) -> None:

@@ -1,0 +1,102 @@
+"""A shard whose machine has the wrong time."""
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import asyncpg
+import grpc
+
+from libs.domain.horizon import HORIZON_MS
+from libs.domain.request_id import time_ms_of
+from libs.rpc.health import is_serving
+from tally.counting.v1 import counting_pb2 as pb
+from tests.fault.table.requests import draw_request
+from tests.fault.table.scene import Scene
+from tests.fault.table.strikes.rivals import acknowledge, append, entries_of
+from tests.fault.table.ways import variables_of
+from tests.support.eventually import eventually
+from tests.support.processes import free_port
+
+_AHEAD_SECONDS = 25 * 3600
+_REQUESTS = 60
+_SERVICE = "tally.counting.v1.CountingService"
+
+_NOW = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
+_LATEST_MINUTE = "select max(minute) from rollup_minute"
+_LATEST_RECEIPT = "select (extract(epoch from max(received_at)) * 1000)::bigint from journal"
+_FLOOR = "select floor from cluster"
+
+
+async def run_ahead(scene: Scene) -> None:
+    """A fourth shard, 25 h ahead. Nobody is sent to it, and what it is sent all the same it counts for today."""
+    address = f"127.0.0.1:{free_port()}"
+    process = await _start(scene, address)
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            await _until_taking(scene, channel)
+            scene.strike()
+            for _ in range(_REQUESTS):
+                request = draw_request(scene.chance, scene.prefix)
+                scene.load.ledger.send(request)
+                entries = entries_of(request, scene.deployment.doors.partition_count)
+                outcomes = await append(channel, entries, scene.deployment.doors.partition_count)
+                acknowledge(scene, [request], entries, [[outcome] for outcome in outcomes])
+                scene.expect(bool(request.durability), "it did not take a sound request")
+                await scene.pause(0, 0.2)
+        if not await is_serving(address, _SERVICE, 2.0):
+            scene.note("it says that it is not ready")
+        process.terminate()
+        await asyncio.to_thread(process.wait, 60)
+    finally:
+        process.kill()
+        process.wait()
+    await _look_at_times(scene)
+
+
+async def _look_at_times(scene: Scene) -> None:
+    """Everything in the database goes by Postgres's clock."""
+    connection = await asyncpg.connect(scene.deployment.dsn)
+    try:
+        now_ms = await connection.fetchval(_NOW)
+        latest_minute = await connection.fetchval(_LATEST_MINUTE)
+        scene.expect(latest_minute <= now_ms // 60_000, f"an event is counted for the minute {latest_minute}")
+        scene.expect(
+            await connection.fetchval(_LATEST_RECEIPT) <= now_ms, "an entry was received in the future"
+        )
+        floor_ms = time_ms_of(await connection.fetchval(_FLOOR))
+        scene.expect(floor_ms <= now_ms - HORIZON_MS, f"the floor rose to {now_ms - floor_ms} ms before now")
+    finally:
+        await connection.close()
+
+
+async def _start(scene: Scene, address: str) -> "subprocess.Popen[bytes]":
+    settings = {
+        "TALLY_DATA_DIR": str(scene.deployment.folder / "ahead"),
+        "TALLY_SERVER__ADDRESS": address,
+        "TALLY_POSTGRES__DSN": scene.deployment.dsn,
+        "TALLY_VALKEY__URL": scene.deployment.valkey.url,
+        "TALLY_COUNTING__SHARD": "ahead",
+        **variables_of(clock_ahead_seconds=_AHEAD_SECONDS),
+    }
+    with (scene.deployment.folder / "ahead.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "services", "counting"],
+            env={**os.environ, **settings},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+async def _until_taking(scene: Scene, channel: grpc.aio.Channel) -> None:
+    """Health would not do: a shard with such a clock may well say that it is not ready."""
+    request = draw_request(scene.chance, scene.prefix)
+    scene.load.ledger.send(request)
+    entries = entries_of(request, scene.deployment.doors.partition_count)
+
+    async def is_taking() -> bool:
+        outcomes = await append(channel, entries, scene.deployment.doors.partition_count)
+        return pb.OUTCOME_UNAVAILABLE not in outcomes
+
+    await eventually(is_taking, 60.0)

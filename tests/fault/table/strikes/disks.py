@@ -1,0 +1,34 @@
+"""A spool whose disk is full."""
+
+from tests.fault.table.deployment import SHARDS
+from tests.fault.table.scene import Scene
+from tests.fault.table.ways import variables_of
+
+_DISK_BYTES = 512 * 1024
+_DRAIN_SECONDS = 30.0
+
+
+async def fill_spool(scene: Scene) -> None:
+    """Postgres is away until one shard has nowhere to write; then it refuses, and loses nothing that it took."""
+    victim = scene.chance.choice(SHARDS[1:])
+    folder = scene.deployment.folder / "small disk"
+    folder.mkdir(exist_ok=True)
+    await scene.deployment.restart_with(
+        victim,
+        {
+            **variables_of(disk=(folder, _DISK_BYTES)),
+            "TALLY_COUNTING__SPOOL__FOLDER": str(folder),
+        },
+    )
+    try:
+        scene.strike()
+        scene.deployment.postgres.kill()
+        await scene.pause(14, 16)
+        await scene.deployment.postgres.start()
+        scene.expect_spooled()
+        full = "has no room" in scene.deployment.cluster.log_of(victim).read_text()
+        scene.expect(full, "the disk was never full, so nothing is shown")
+        await scene.deployment.cluster.until_serving()
+        await scene.watch.until_quiet(_DRAIN_SECONDS)
+    finally:
+        await scene.deployment.restart_with(victim, {})

@@ -1,0 +1,60 @@
+"""What a process is to find when it starts: a clock that is off, or a small disk. Python imports it by itself.
+
+FAULT_CLOCK_AHEAD_SECONDS: how far the wall clock of the process is ahead. FAULT_DISK, FAULT_DISK_BYTES: a folder, and
+the size of the disk that the process alone sees there, empty at its start and gone with it.
+"""
+
+import ctypes
+import datetime
+import os
+import time
+
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
+_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
+
+
+def shift_clock(seconds: float) -> None:
+    """For everything that asks Python what time it is."""
+    time_of, time_ns_of, clock_of = time.time, time.time_ns, time.clock_gettime
+    time.time = lambda: time_of() + seconds
+    time.time_ns = lambda: time_ns_of() + int(seconds * 1e9)
+    time.clock_gettime = lambda clock: clock_of(clock) + (seconds if clock == time.CLOCK_REALTIME else 0)
+
+    class Shifted(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> "Shifted":
+            return super().now(tz) + datetime.timedelta(seconds=seconds)
+
+    datetime.datetime = Shifted  # type: ignore[misc]  # the point of it
+
+
+def mount_disk(folder: str, size: int) -> None:
+    """A tmpfs in a mount namespace of the process's own; without root in a user namespace, too."""
+    if os.geteuid() == 0:
+        _call("unshare", _CLONE_NEWNS)
+    else:
+        uid, gid = os.geteuid(), os.getegid()
+        _call("unshare", _CLONE_NEWNS | _CLONE_NEWUSER)
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"{uid} {uid} 1")
+        _write("/proc/self/gid_map", f"{gid} {gid} 1")
+    _call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+    _call("mount", b"tmpfs", folder.encode(), b"tmpfs", 0, f"size={size}".encode())
+
+
+def _call(name: str, *arguments: object) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc[name](*(ctypes.c_ulong(each) if isinstance(each, int) else each for each in arguments)) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{name}: {os.strerror(error)}")
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:  # noqa: PTH123 - pathlib is not worth its import here
+        file.write(text)
+
+
+if "FAULT_CLOCK_AHEAD_SECONDS" in os.environ:
+    shift_clock(float(os.environ["FAULT_CLOCK_AHEAD_SECONDS"]))
+if "FAULT_DISK" in os.environ:
+    mount_disk(os.environ["FAULT_DISK"], int(os.environ["FAULT_DISK_BYTES"]))
