@@ -1,7 +1,8 @@
 """The buffer: what was journaled and is not in the rollups yet, added up by (video, event type, minute)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -33,22 +34,12 @@ class MinuteRows:
         return len(self.minute)
 
 
-class Names:
-    """Numbers for strings, in the order in which they came."""
+class Names(dict[str, int]):
+    """Numbers for strings, in the order in which they came; a new one for a new string."""
 
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-
-    def numbers_of(self, names: Iterable[str]) -> list[int]:
-        """A number for each name, new ones for new names."""
-        numbers = self._numbers
-        return [numbers.setdefault(name, len(numbers)) for name in names]
-
-    def by_number(self) -> list[str]:
-        return list(self._numbers)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
+    def __missing__(self, name: str) -> int:
+        self[name] = number = len(self)
+        return number
 
 
 class Buffer:
@@ -80,7 +71,7 @@ class Buffer:
         """All that was added, one row for each key."""
         self._add_up()
         cells = merge_cells(self._chunks) if self._chunks else NO_CELLS
-        return _rows_of(cells, self._videos.by_number(), self._types.by_number())
+        return _rows_of(cells, list(self._videos), list(self._types))
 
     def _add_up(self) -> None:
         if not self._waiting:
@@ -108,10 +99,10 @@ def pieces(rows: MinuteRows, size: int) -> Iterator[slice]:
 def _numbers_of_events(
     names: Names, dictionaries: list[list[str]], indexes: list[npt.NDArray[np.uint16]]
 ) -> npt.NDArray[np.uint64]:
-    numbers = np.array(
-        names.numbers_of(name for dictionary in dictionaries for name in dictionary), np.uint64
-    )
     sizes = np.array([len(dictionary) for dictionary in dictionaries])
+    numbers = np.fromiter(
+        map(names.__getitem__, chain.from_iterable(dictionaries)), np.uint64, int(sizes.sum())
+    )
     starts = np.repeat(np.cumsum(sizes) - sizes, [len(index) for index in indexes])
     place: npt.NDArray[np.intp] = np.concatenate(indexes).astype(np.intp) + starts
     return numbers[place]

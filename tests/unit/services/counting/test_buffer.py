@@ -194,6 +194,6 @@ def test_pieces_hold_every_row_once_in_order(entries: list[tuple[list[Row], int]
 
 def test_names_have_the_numbers_in_which_they_came() -> None:
     names = Names()
-    assert names.numbers_of(["b", "a", "b"]) == [0, 1, 0]
-    assert names.numbers_of(["c", "a"]) == [2, 1]
-    assert (names.by_number(), len(names)) == (["b", "a", "c"], 3)
+    assert [names[name] for name in ["b", "a", "b"]] == [0, 1, 0]
+    assert [names[name] for name in ["c", "a"]] == [2, 1]
+    assert (list(names), len(names)) == (["b", "a", "c"], 3)
