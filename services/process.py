@@ -21,6 +21,7 @@ from libs.runtime.service import Opened
 from libs.stores.postgres import AWAY, open_pool
 from libs.stores.schema import migrate, read_cluster
 from libs.stores.server_clock import ServerClock
+from libs.telemetry import catalogue
 from libs.telemetry.setup import open_telemetry
 from services.registry import ALL, SERVICES
 from services.settings import Settings
@@ -28,7 +29,7 @@ from services.settings import Settings
 _LOGGER = structlog.get_logger(__name__)
 
 _READINESS_SECONDS = 0.2
-_CLOCK_SECONDS = 10.0
+_CLOCK_SECONDS = 5.0
 
 Report = Callable[[str], None]
 """is told what takes time"""
@@ -60,6 +61,7 @@ async def open_process(
         background = await stack.enter_async_context(open_background())
         background.start("clock", _keep_clock(clock, pool))
         background.start("embedded servers", _end_with(deaths))
+        catalogue.observe(telemetry.meter, catalogue.CLOCK_OFFSET, lambda: clock.offset_seconds)
         context = Context(dsn, valkey_url, pool, cluster, clock, background, telemetry)
         if is_all:
             settings = _with_own_shard(stack, settings)
@@ -83,9 +85,9 @@ async def open_process(
                 # Of its own, so that calls from outside cannot take the places of those between the services.
                 await serve(ServerSettings(address=settings.partitioner.shards[0]), [each])
         server = await serve(settings.server, opened)
-        readiness = background.start("readiness", _tell_readiness(served, background))
+        readiness = background.start("readiness", _tell_readiness(served, background, clock))
         stack.callback(readiness.cancel)
-        await _until_ready(opened, background)
+        await _until_ready(opened, background, clock)
         yield server, background
 
 
@@ -162,7 +164,18 @@ async def _end_with(deaths: "asyncio.Queue[str]") -> None:
 
 
 async def _keep_clock(clock: ServerClock, pool: Any) -> None:
+    """Read Postgres's clock now and then, and say when the machine's own begins to differ from it, or ends to."""
+    agreed = True
     while True:
+        if clock.agrees is not agreed:
+            agreed = clock.agrees
+            log = _LOGGER.info if agreed else _LOGGER.error
+            log(
+                "this machine's clock agrees with Postgres's again"
+                if agreed
+                else "this machine's clock is too far from Postgres's: nothing is ready until it is set right",
+                offset_seconds=round(clock.offset_seconds, 3),
+            )
         await asyncio.sleep(_CLOCK_SECONDS)
         try:
             await clock.read(pool)
@@ -171,19 +184,20 @@ async def _keep_clock(clock: ServerClock, pool: Any) -> None:
 
 
 async def _tell_readiness(
-    served: Sequence[tuple[OpenServer, Sequence[Opened]]], background: Background
+    served: Sequence[tuple[OpenServer, Sequence[Opened]]], background: Background, clock: ServerClock
 ) -> None:
     """Say SERVING for what is ready, and only for that, for as long as the process lives."""
     while True:
+        is_sound = background.is_alive and clock.agrees
         for server, opened in served:
             for each in opened:
                 for servable in each.servables:
-                    await server.health.set_serving(servable.name, each.is_ready() and background.is_alive)
+                    await server.health.set_serving(servable.name, each.is_ready() and is_sound)
         await asyncio.sleep(_READINESS_SECONDS)
 
 
-async def _until_ready(opened: Sequence[Opened], background: Background) -> None:
-    while not all(each.is_ready() for each in opened):
+async def _until_ready(opened: Sequence[Opened], background: Background, clock: ServerClock) -> None:
+    while not (clock.agrees and all(each.is_ready() for each in opened)):
         if not background.is_alive:
             await background.watch()
         await asyncio.sleep(0.01)

@@ -7,6 +7,7 @@ reflection) are left as they are.
 
 import asyncio
 import inspect
+import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -26,6 +27,8 @@ from libs.rpc.tracing import ServerTracing
 _LOGGER = structlog.get_logger(__name__)
 
 _RETRY_AFTER_S = 1.0
+# Streams that began together, as after a restart, must not all come back together.
+_YOUNGEST = 0.75
 
 # gRPC's own types for handlers differ between its four kinds, so they are Any here.
 Answer = Callable[[Any, Any], Awaitable[Any]]
@@ -34,9 +37,9 @@ Answer = Callable[[Any, Any], Awaitable[Any]]
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """The layer around the methods of one server.
 
-    `unary_deadline_s` and `stream_deadline_s` are for calls that come without a deadline; calls beyond
-    `max_concurrent` at once are refused. It wraps each method once and then only looks it up, so it must be
-    the server's only interceptor.
+    `unary_deadline_s` and `stream_deadline_s` are for calls that come without a deadline; a stream of requests is
+    ended in good order at about `max_stream_age_s`; calls beyond `max_concurrent` at once are refused. It wraps each
+    method once and then only looks it up, so it must be the server's only interceptor.
     """
 
     def __init__(
@@ -44,12 +47,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         *,
         unary_deadline_s: float,
         stream_deadline_s: float,
+        max_stream_age_s: float,
         max_concurrent: int,
         stopping: Stopping,
         tracing: ServerTracing | None = None,
     ) -> None:
         self._unary_deadline_s = unary_deadline_s
         self._stream_deadline_s = stream_deadline_s
+        self._max_stream_age_s = max_stream_age_s
         self._max_concurrent = max_concurrent
         self._concurrent = 0
         self._stopping = stopping
@@ -119,13 +124,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return answer_or_abort
 
     def _stoppable(self, answer: Answer) -> Answer:
-        """Its stream of requests ends when the server stops; then what was read is still answered."""
+        """Its stream of requests ends when the server stops, or at its age; then what was read is still answered."""
 
         async def answer_stream(requests: Any, context: Any) -> Any:
-            stream = _Requests(requests, self._stopping)
+            age_s = random.uniform(_YOUNGEST, 1.0) * self._max_stream_age_s  # noqa: S311 - it is no secret
+            stream = _Requests(requests, self._stopping, age_s)
             response = await answer(stream, context)
             if stream.stopped:
-                raise Unavailable("the server is stopping; send what has no answer again, to another one")
+                why = (
+                    "the server is stopping" if self._stopping.begun else "this stream has lasted long enough"
+                )
+                raise Unavailable(f"{why}; send what has no answer again, on another one")
             return response
 
         return answer_stream
@@ -134,9 +143,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 class _Requests:
     """The requests of a stream until the client, or the server, has had enough."""
 
-    def __init__(self, requests: Any, stopping: Stopping) -> None:
+    def __init__(self, requests: Any, stopping: Stopping, age_s: float) -> None:
         self._next = aiter(requests).__anext__
         self._stopping = stopping
+        self._until = asyncio.get_running_loop().time() + age_s
         self.stopped = False
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -144,7 +154,7 @@ class _Requests:
 
     async def __anext__(self) -> Any:
         try:
-            return await self._stopping.unless_stopped(self._next())
+            return await self._stopping.unless_stopped(self._next(), self._until)
         except Stopped:
             self.stopped = True
             raise StopAsyncIteration from None

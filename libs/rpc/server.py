@@ -19,6 +19,8 @@ from libs.rpc.tracing import ServerTracing
 from libs.telemetry.setup import OFF, Telemetry
 
 _ADDRESS = re.compile(r"unix:.+|\S+:\d{1,5}")
+# A stream may have begun when the grace did; the rest of it is for the answers to what was read.
+_GRACE_OF_STREAMS = 0.8
 
 
 class ServerSettings(BaseModel, frozen=True, extra="forbid"):
@@ -52,6 +54,17 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     )
     min_client_ping_seconds: float = Field(
         5.0, ge=0, description="time between two probes of a client below which it is disconnected"
+    )
+
+    max_connection_age_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="age, give or take a tenth, at which a connection takes no new calls, so that clients spread anew",
+    )
+    max_connection_age_grace_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="time that its calls then have to end; a stream of requests is ended within most of it",
     )
 
     @field_validator("address")
@@ -93,6 +106,7 @@ async def open_server(
     interceptor = CallInterceptor(
         unary_deadline_s=settings.default_deadline_seconds,
         stream_deadline_s=settings.default_stream_deadline_seconds,
+        max_stream_age_s=_GRACE_OF_STREAMS * settings.max_connection_age_grace_seconds,
         max_concurrent=settings.max_concurrent_rpcs,
         stopping=stopping,
         tracing=ServerTracing(telemetry) if telemetry.enabled else None,
@@ -124,6 +138,8 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", int(settings.keepalive_timeout_seconds * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", int(settings.min_client_ping_seconds * 1000)),
+        ("grpc.max_connection_age_ms", int(settings.max_connection_age_seconds * 1000)),
+        ("grpc.max_connection_age_grace_ms", int(settings.max_connection_age_grace_seconds * 1000)),
     ]
 
 

@@ -24,11 +24,14 @@ class Stopping:
         for wait in self._waits:
             wait.reschedule(0)
 
-    async def unless_stopped(self, awaitable: Awaitable[T]) -> T:
-        """Await it. Raises Stopped when the server stops first; the awaitable is then cancelled."""
+    async def unless_stopped(self, awaitable: Awaitable[T], until: float | None = None) -> T:
+        """Await it. Raises Stopped when the server stops first; the awaitable is then cancelled.
+
+        `until`, by the event loop's clock, is when it raises Stopped at the latest.
+        """
         try:
             # a time-out without a time is a wait that `begin` can end; it costs no task and no timer
-            async with asyncio.timeout(0 if self.begun else None) as wait:
+            async with asyncio.timeout_at(0 if self.begun else until) as wait:
                 self._waits.add(wait)
                 try:
                     return await awaitable

@@ -1,12 +1,18 @@
-"""Postgres's clock, as seen from a service: the one clock that ids and receipts are judged by."""
+"""Postgres's clock, as seen from a service: the one clock that ids and receipts are judged by.
+
+A service never judges by its own machine's clock. That one is compared all the same: where it is far off, so are the
+times of logs and traces, and those that clients on the machine make their ids with; and one of the two is wrong.
+"""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from libs.domain.errors import NotReady
 
 _NOW = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint"
 _LONGEST_READING_SECONDS = 1.0
+_MOST_OFFSET_SECONDS = 1.0
 _TRIES = 5
 
 
@@ -17,10 +23,19 @@ class ServerClock:
     it by at most `uncertainty_seconds`: the reading may have been taken when the question had just been sent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        """`wall` is the machine's own clock: seconds since 1970-01-01 UTC."""
+        self._wall = wall
         self._reading_us = 0
         self._taken_at = 0.0
         self.uncertainty_seconds = float("inf")
+        self.offset_seconds = 0.0
+        """how far the machine's clock was ahead of Postgres's at the last reading, at least; negative: behind"""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the machine's clock was within a second of Postgres's."""
+        return abs(self.offset_seconds) <= _MOST_OFFSET_SECONDS
 
     async def read(self, connection: Any) -> None:
         """Take a reading over an asyncpg connection or pool.
@@ -29,12 +44,13 @@ class ServerClock:
         took. The former reading stays then. Raises NotReady where there is none.
         """
         for _ in range(_TRIES):
-            asked = time.monotonic()
+            asked, wall_asked = time.monotonic(), self._wall()
             reading_us = await connection.fetchval(_NOW)
-            answered = time.monotonic()
+            answered, wall_answered = time.monotonic(), self._wall()
             if answered - asked <= _LONGEST_READING_SECONDS:
                 self._reading_us, self._taken_at = reading_us, answered
                 self.uncertainty_seconds = answered - asked
+                self.offset_seconds = _offset(wall_asked, wall_answered, reading_us / 1_000_000)
                 return
         if not self._reading_us:
             raise NotReady(
@@ -47,3 +63,10 @@ class ServerClock:
     def now_us(self) -> int:
         """Microseconds since 1970-01-01 UTC by Postgres's clock."""
         return self._reading_us + int((time.monotonic() - self._taken_at) * 1_000_000)
+
+
+def _offset(asked: float, answered: float, reading: float) -> float:
+    """The reading was taken somewhere between; what lies between is no difference."""
+    if reading < asked:
+        return asked - reading
+    return min(0.0, answered - reading)

@@ -107,6 +107,12 @@ LOGS_GIVEN_UP = Metric(
 LOGS_TAKEN_OVER = Metric(
     "tally.log.taken_over", Kind.COUNTER, "{log}", "Logs that were closed, applied and settled by recovery."
 )
+CLOCK_OFFSET = Metric(
+    "tally.clock.offset",
+    Kind.GAUGE,
+    "s",
+    "How far this machine's clock is ahead of Postgres's, at least; beyond 1 s either way nothing is ready.",
+)
 
 ALL: tuple[Metric, ...] = (
     RPC_SERVER_DURATION,
@@ -126,6 +132,7 @@ ALL: tuple[Metric, ...] = (
     SPOOL_AGE,
     LOGS_GIVEN_UP,
     LOGS_TAKEN_OVER,
+    CLOCK_OFFSET,
 )
 
 

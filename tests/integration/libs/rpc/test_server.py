@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +284,70 @@ async def test_what_a_stream_had_read_is_answered_before_the_server_stops() -> N
             await stream.read()
         assert "server is stopping" in str(caught.value.details())
         await leaving
+
+
+async def test_no_call_fails_when_connections_end_by_their_age() -> None:
+    peers: set[str] = set()
+
+    class Slow(Counting):
+        async def Append(self, request: Any, context: Any) -> counting_pb2.AppendResponse:  # noqa: N802 - the proto's
+            peers.add(context.peer())
+            await asyncio.sleep(0.005)
+            return await super().Append(request, context)
+
+    settings = ANY_PORT.model_copy(
+        update={"max_connection_age_seconds": 0.1, "max_connection_age_grace_seconds": 20}
+    )
+    async with (
+        open_server(settings, [counting(Slow())]) as server,
+        # Without gRPC's retries: what no server has begun to handle is sent again even so.
+        open_channel(server.address, ChannelSettings(max_attempts=1)) as channel,
+    ):
+
+        async def call_until_five_connections() -> int:
+            calls = 0
+            while len(peers) < 5:
+                await append(channel, timeout=20)
+                calls += 1
+            return calls
+
+        async with asyncio.timeout(20):
+            counts = await asyncio.gather(*(call_until_five_connections() for _ in range(10)))
+    assert sum(counts) > 50
+
+
+async def write_and_read(stream: Any) -> tuple[list[str], list[str]]:
+    """Send batches one after the other until the stream ends; the ids that were sent, and those answered."""
+    sent: list[str] = []
+    answered: list[str] = []
+    with suppress(grpc.aio.AioRpcError):
+        while not stream.done():
+            batch = ingest_pb2.ProcessEventsRequest(request_id=str(len(sent)))
+            await stream.write(ingest_pb2.StreamEventsRequest(batch=batch))
+            sent.append(batch.request_id)
+            answered.append((await stream.read()).receipt.request_id)
+            await asyncio.sleep(0.005)
+    return sent, answered
+
+
+async def test_a_stream_ends_in_good_order_before_its_connection_is_cut() -> None:
+    settings = ANY_PORT.model_copy(
+        update={"max_connection_age_seconds": 0.1, "max_connection_age_grace_seconds": 2}
+    )
+    async with open_server(settings, [ingest(Ingest())]) as server, channel_to(server) as channel:
+        for _ in range(2):  # and so does the next one
+            stream = IngestStub(channel).StreamEvents(timeout=20)
+            sent, answered = await write_and_read(stream)
+            assert await stream.code() is grpc.StatusCode.UNAVAILABLE
+            assert "this stream has lasted long enough" in await stream.details()
+            assert len(answered) > 10
+            assert answered in (sent, sent[:-1])
+
+
+async def test_an_idle_stream_ends_by_its_age_too() -> None:
+    settings = ANY_PORT.model_copy(update={"max_connection_age_grace_seconds": 0.5})
+    async with open_server(settings, [ingest(Ingest())]) as server, channel_to(server) as channel:
+        stream = IngestStub(channel).StreamEvents(timeout=20)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stream.read()
+        assert "this stream has lasted long enough" in str(caught.value.details())

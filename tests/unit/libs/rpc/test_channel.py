@@ -22,3 +22,9 @@ def test_health_is_watched_only_when_a_service_is_named() -> None:
     assert "healthCheckConfig" not in service_config(ChannelSettings())
     config = service_config(ChannelSettings(health_service="tally.query.v1.QueryService"))
     assert config["healthCheckConfig"] == {"serviceName": "tally.query.v1.QueryService"}
+
+
+def test_without_further_attempts_there_is_no_policy() -> None:
+    config = service_config(ChannelSettings(max_attempts=1))
+    assert "methodConfig" not in config
+    assert "retryThrottling" not in config

@@ -44,3 +44,9 @@ async def test_a_cancelled_wait_is_cancelled() -> None:
     wait.cancel()
     with pytest.raises(asyncio.CancelledError):
         await wait
+
+
+async def test_a_wait_with_an_end_ends_there() -> None:
+    now = asyncio.get_running_loop().time()
+    with pytest.raises(Stopped):
+        await Stopping().unless_stopped(asyncio.Event().wait(), now + 0.01)

@@ -116,3 +116,40 @@ async def test_without_any_reading_there_is_no_time_to_tell(machine: Machine) ->
     machine.way_seconds = (1.01, 0.0)
     with pytest.raises(NotReady, match="more than 1 s to say what time it is, 5 times"):
         await ServerClock().read(machine)
+
+
+class Wall:
+    """The machine's clock, `ahead` seconds of Postgres's."""
+
+    def __init__(self, machine: Machine, ahead: float) -> None:
+        self._machine = machine
+        self.ahead = ahead
+
+    def __call__(self) -> float:
+        return self._machine.postgres_us / 1_000_000 + self.ahead
+
+
+@pytest.mark.parametrize("way", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.25, 0.25)])
+@pytest.mark.parametrize("ahead", [-3.0, -0.4, 0.0, 0.4, 3.0])
+async def test_the_difference_to_the_machines_clock_is_what_is_certain_of_it(
+    machine: Machine, way: tuple[float, float], ahead: float
+) -> None:
+    machine.way_seconds = way
+    clock = ServerClock(Wall(machine, ahead))
+    await clock.read(machine)
+    assert abs(clock.offset_seconds) <= abs(ahead) + 1e-6
+    assert abs(clock.offset_seconds) >= abs(ahead) - sum(way) - 1e-6
+    assert clock.offset_seconds * ahead >= 0
+
+
+async def test_the_difference_is_that_of_the_last_reading(machine: Machine) -> None:
+    wall = Wall(machine, 2.0)
+    clock = ServerClock(wall)
+    assert clock.offset_seconds == 0.0
+    await clock.read(machine)
+    assert clock.offset_seconds == pytest.approx(2.0)
+    assert not clock.agrees
+    wall.ahead = 0.0
+    await clock.read(machine)
+    assert clock.offset_seconds == pytest.approx(0.0)
+    assert clock.agrees

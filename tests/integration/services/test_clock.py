@@ -1,0 +1,48 @@
+"""A machine whose clock differs from Postgres's."""
+
+import time
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from libs.stores.server_clock import ServerClock
+from services import process
+from tests.support.eventually import eventually
+from tests.support.stack import open_stack
+
+_SERVICES = (
+    "tally.counting.v1.CountingService",
+    "tally.ingest.v1.IngestService",
+    "tally.query.v1.QueryService",
+)
+
+
+async def test_nothing_is_ready_while_the_machines_clock_is_off(
+    dsn: str, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = [0.0]
+    monkeypatch.setattr(process, "ServerClock", lambda: ServerClock(lambda: time.time() + ahead[0]))
+    monkeypatch.setattr(process, "_CLOCK_SECONDS", 0.05)
+    async with open_stack(dsn, valkey_url, tmp_path) as stack:
+
+        async def health() -> set[str]:
+            return {await stack.client.health(name) for name in ("", *_SERVICES)}
+
+        async def serves() -> bool:
+            return await health() == {"SERVING"}
+
+        async def is_unready() -> bool:
+            return await health() == {"NOT_SERVING"}
+
+        await eventually(serves)
+        with capture_logs() as logs:
+            for ahead[0] in (3.0, -3.0):
+                await eventually(is_unready)
+            ahead[0] = 0.5
+            await eventually(serves)
+        # Services judge by Postgres's time in any case.
+        await stack.client.count("video")
+    told = [log for log in logs if "clock" in log["event"]]
+    assert [log["log_level"] for log in told] == ["error", "info"]
+    assert told[0]["offset_seconds"] == pytest.approx(3.0, abs=1.0)
