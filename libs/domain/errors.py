@@ -110,6 +110,24 @@ class Unimplemented(TallyError):
     reason = "UNIMPLEMENTED"
 
 
+class NotFound(TallyError):
+    """There is no such thing."""
+
+    reason = "NOT_FOUND"
+
+
+class AlreadyDecided(TallyError):
+    """A dead letter was decided before, in the other way."""
+
+    reason = "ALREADY_DECIDED"
+
+
+class NotReplayable(TallyError):
+    """A dead letter cannot be replayed now; it stays as it is, and the message says why."""
+
+    reason = "NOT_REPLAYABLE"
+
+
 class NotReady(Unavailable):
     """A service cannot start, or go on, with what it found; the message says what to change."""
 

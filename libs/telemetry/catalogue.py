@@ -112,6 +112,11 @@ CLOCK_OFFSET = Metric(
     Kind.GAUGE,
     "s",
     "How far this machine's clock is ahead of Postgres's, at least; beyond 1 s either way nothing is ready.",
+DEAD_LETTERS_WAITING = Metric(
+    "tally.dead_letters.waiting",
+    Kind.GAUGE,
+    "{letter}",
+    "Dead letters of the cluster that nobody has decided; every shard reports the same.",
 )
 
 ALL: tuple[Metric, ...] = (
@@ -133,6 +138,7 @@ ALL: tuple[Metric, ...] = (
     LOGS_GIVEN_UP,
     LOGS_TAKEN_OVER,
     CLOCK_OFFSET,
+    DEAD_LETTERS_WAITING,
 )
 
 

@@ -72,8 +72,11 @@ def show(status: Status) -> None:
     console.print(table)
 
     if status.audit:
-        table = make_table(console, "Events", "#in the journal", "#in the rollups", "#dead", "#discrepancy")
-        table.add_row(*(str(number) for number in asdict(status.audit).values()))
+        headings = ("#in the journal", "#in the rollups", "#dead", "#replayed", "#discrepancy")
+        table = make_table(console, "Events", *headings)
+        audit = status.audit
+        numbers = (audit.journaled_events, audit.counted_events, audit.dead_events, audit.replayed_events)
+        table.add_row(*map(str, numbers), str(audit.discrepancy_events))
         console.print(table)
 
 

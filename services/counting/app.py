@@ -13,6 +13,7 @@ from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
 from libs.stores.postgres import PostgresSettings, open_pool, time_limits
+from services.counting.dead_letter_servicer import open_dead_letters
 from services.counting.drain import Drain
 from services.counting.log import check_durability
 from services.counting.partitions import keep_partitions
@@ -63,7 +64,10 @@ async def open_counting(
 
         try:
             yield Opened(
-                [Servable(NAME, lambda server: add_CountingServiceServicer_to_server(servicer, server))],
+                [
+                    Servable(NAME, lambda server: add_CountingServiceServicer_to_server(servicer, server)),
+                    open_dead_letters(context, settings, postgres),
+                ],
                 is_ready=lambda: shard.is_ready,
                 drain=drain,
             )

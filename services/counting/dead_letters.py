@@ -2,6 +2,8 @@
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 # One letter for each key. The same entry may have come to grief in two spools: the first stays. But the entry of the
@@ -16,6 +18,48 @@ on conflict (request_id, partition) do update set
     request_hash = excluded.request_hash, payload = excluded.payload, reason = excluded.reason,
     state = 'waiting', decided_at = null, note = ''
 where dead_letter.log_id is null and dead_letter.state <> 'replayed' and excluded.log_id is not null"""
+
+_COLUMNS = """
+request_id, partition, log_id, seq, events, reason, state, note, received_at, created_at, decided_at,
+    substring(payload for 256) as beginning"""
+_IN_ORDER = """
+and (created_at, request_id, partition) > (coalesce($1, '-infinity'), $2::uuid, $3::smallint)
+order by created_at, request_id, partition limit $4"""
+_LIST = f"select {_COLUMNS} from dead_letter where true {_IN_ORDER}"
+_LIST_IN_STATE = f"select {_COLUMNS} from dead_letter where state = $5 {_IN_ORDER}"
+_READ = f"""
+select {_COLUMNS}, payload, request_hash, (extract(epoch from received_at) * 1000000)::bigint as received_at_us
+from dead_letter where request_id = $1 and partition = $2"""
+_LOCK = f"{_READ} for update"
+_COUNT_WAITING = "select count(*) from dead_letter where state = 'waiting'"
+
+
+class State(StrEnum):
+    """What became of a letter."""
+
+    WAITING = "waiting"
+    REPLAYED = "replayed"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The key of the letter's entry. As text: the request id, a slash, the partition."""
+
+    request_id: uuid.UUID
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.request_id}/{self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A letter's place in the list: all that comes after it is newer."""
+
+    created_at: datetime | None = None
+    """None: before all of them"""
+    key: Key = Key(uuid.UUID(int=0), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +91,29 @@ async def set_aside(connection: Any, letter: DeadLetter) -> None:
         letter.payload,
         letter.reason,
     )
+
+
+async def list_letters(connection: Any, state: State | None, after: Place, limit: int) -> list[Any]:
+    """Rows of the letters in a state, or in any, oldest first.
+
+    `beginning` is that of the payload: enough to tell the first video.
+    """
+    place = (after.created_at, after.key.request_id, after.key.partition)
+    if state is None:
+        return list(await connection.fetch(_LIST, *place, limit))
+    return list(await connection.fetch(_LIST_IN_STATE, *place, limit, state))
+
+
+async def read_letter(connection: Any, key: Key) -> Any:
+    """The row of one letter, with its payload; None when there is none."""
+    return await connection.fetchrow(_READ, key.request_id, key.partition)
+
+
+async def lock_letter(connection: Any, key: Key) -> Any:
+    """The same, for whoever decides it within a transaction."""
+    return await connection.fetchrow(_LOCK, key.request_id, key.partition)
+
+
+async def count_waiting(connection: Any) -> int:
+    """How many letters nobody has decided."""
+    return int(await connection.fetchval(_COUNT_WAITING))

@@ -12,7 +12,7 @@ ROLLUPS = "rollups"
 """The consumer that moves entries to the rollups."""
 
 # Weaker settings than `on` acknowledge what may be lost; `remote_apply` is stronger, and stays.
-_BE_DURABLE = """
+BE_DURABLE = """
 select set_config('synchronous_commit', 'on', false)
 where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"""
 _OPEN = """
@@ -62,7 +62,7 @@ async def open_log(dsn: str, postgres: PostgresSettings, recovery: RecoverySetti
     log = Log(log_id, WriteConnection(inserts), WriteConnection(flushes))
 
     async def register(connection: Any) -> None:
-        await connection.execute(_BE_DURABLE)
+        await connection.execute(BE_DURABLE)
         async with connection.transaction():
             await connection.execute(_OPEN, log_id, shard, [log.inserts.pid, log.flushes.pid])
             await connection.execute(_START_CHECKPOINT, log_id, ROLLUPS)

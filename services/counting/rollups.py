@@ -56,12 +56,17 @@ async def apply(
         generation = await connection.fetchval(_ADVANCE, log_id, from_seq, to_seq, ROLLUPS)
         if generation is None:
             return False
-        for piece in pieces(rows, statement_cells):
-            await _add(connection, generation, rows, piece)
+        await add_rows(connection, generation, rows, statement_cells)
         await connection.execute(
             _NOTE, log_id, from_seq, to_seq, generation, int(rows.cells.count.sum()), len(rows)
         )
     return True
+
+
+async def add_rows(connection: Any, generation: int, rows: MinuteRows, statement_cells: int) -> None:
+    """Add rows to a generation, within a transaction of the caller's, who knows that they were never added before."""
+    for piece in pieces(rows, statement_cells):
+        await _add(connection, generation, rows, piece)
 
 
 async def _add(connection: Any, generation: int, rows: MinuteRows, piece: slice) -> None:

@@ -19,7 +19,10 @@ select
     (select coalesce(sum(events), 0)::bigint from journal join checkpoint using (log_id) where seq <= applied_seq)
         as journaled_events,
     (select coalesce(sum(count), 0)::bigint from rollup_minute) as counted_events,
-    (select coalesce(sum(events), 0)::bigint from dead_letter) as dead_events"""
+    (select coalesce(sum(events), 0)::bigint from dead_letter where log_id is not null and state <> 'replayed')
+        as dead_events,
+    (select coalesce(sum(events), 0)::bigint from dead_letter where log_id is null and state = 'replayed')
+        as replayed_events"""
 
 
 async def list_logs(pool: Any) -> list[Any]:
@@ -30,7 +33,10 @@ async def list_logs(pool: Any) -> list[Any]:
 
 
 async def audit(pool: Any) -> Any:
-    """Journal against rollups, in one snapshot: journaled_events, counted_events, dead_events.
+    """Journal against rollups, in one snapshot: journaled_events, counted_events, dead_events, replayed_events.
+
+    Journaled, less dead, plus replayed = counted. A dead letter of the journal that was replayed is on both sides; one
+    that was never in the journal is on none until it is replayed.
 
     Raises Unavailable when Postgres is away.
     """

@@ -63,10 +63,8 @@ class QueryServicer(QueryServiceServicer):
 
     async def Audit(self, request: pb.AuditRequest, context: ServicerContext) -> pb.AuditResponse:
         found = await audit(self._pool)
-        return pb.AuditResponse(
-            **found,
-            discrepancy_events=found["counted_events"] + found["dead_events"] - found["journaled_events"],
-        )
+        expected = found["journaled_events"] - found["dead_events"] + found["replayed_events"]
+        return pb.AuditResponse(**found, discrepancy_events=found["counted_events"] - expected)
 
     async def _read(
         self, request: pb.GetViewsCountRequest | pb.GetCountRequest | pb.GetStatsRequest, event_type: str

@@ -190,6 +190,7 @@ async def test_status_fails_when_journal_and_rollups_differ(stack: Stack) -> Non
         "counted_events": 3,
         "dead_events": 0,
         "discrepancy_events": 2,
+        "replayed_events": 0,
     }
     assert answer["problems"] == ["the discrepancy is 2 events and must be 0"]
     assert answer["shards"][0]["partitions"] == [0, 1, 2, 3]

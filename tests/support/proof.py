@@ -19,15 +19,30 @@ select video_id, event_type, sum(count)::bigint as count from rollup_minute grou
 _SETTLED_TOO_EARLY = """
 select log_id, seq from journal join checkpoint using (log_id) join log using (log_id)
 where state = 'settled' and seq > applied_seq"""
-# Each flush against the journal's entries of its span, and each log's flushes in one unbroken chain.
+# Each flush against the journal's entries of its span, less those that became dead letters, whatever became of these;
+# and each log's flushes in one unbroken chain.
 _FLUSHES = """
-select flush_log.log_id, from_seq, to_seq, flush_log.events, coalesce(sum(journal.events), 0)::bigint as journaled,
+select flush_log.log_id, from_seq, to_seq, flush_log.events,
+    (select coalesce(sum(events), 0) from journal
+        where journal.log_id = flush_log.log_id and seq > from_seq and seq <= to_seq)
+    - (select coalesce(sum(events), 0) from dead_letter
+        where dead_letter.log_id = flush_log.log_id and seq > from_seq and seq <= to_seq) as journaled,
     lag(to_seq, 1, 0::bigint) over (partition by flush_log.log_id order by to_seq) as previous
-from flush_log left join journal on journal.log_id = flush_log.log_id and seq > from_seq and seq <= to_seq
-group by flush_log.log_id, from_seq, to_seq, flush_log.events"""
+from flush_log"""
+# Each generation against its flushes and the replays that went into it.
+_GENERATIONS = """
+select generation, coalesce(sum(counted), 0) as counted, coalesce(sum(flushed), 0) as flushed from (
+    select generation, count as counted, null as flushed from rollup_minute
+    union all select generation, null, events from flush_log
+    union all select generation, null, events from dead_letter where state = 'replayed'
+) as part
+group by generation"""
+# A letter of the journal that was replayed is on both sides; one that never was in it is on none until then.
 _DISCREPANCY = """
 select (select coalesce(sum(count), 0) from rollup_minute)
-    - (select coalesce(sum(events), 0) from journal join checkpoint using (log_id) where seq <= applied_seq)"""
+    - (select coalesce(sum(events), 0) from journal join checkpoint using (log_id) where seq <= applied_seq)
+    + (select coalesce(sum(events), 0) from dead_letter where log_id is not null and state <> 'replayed')
+    - (select coalesce(sum(events), 0) from dead_letter where log_id is null and state = 'replayed')"""
 
 
 @asynccontextmanager
@@ -53,10 +68,17 @@ async def assert_exact(dsn: str, acknowledged: Counts, within_seconds: float = 3
         await eventually(is_applied, within_seconds)
         expected = Counter({key: n for key, n in acknowledged.items() if n})
         assert await rolled_up(connection) == expected
+        await assert_proven(connection)
         assert await journaled(connection) == expected
-        assert await connection.fetch(_SETTLED_TOO_EARLY) == []
-        await assert_chained(connection)
-        assert await connection.fetchval(_DISCREPANCY) == 0
+
+
+async def assert_proven(connection: Any) -> None:
+    """What the database can prove about itself, with dead letters or without, once all logs are applied."""
+    assert await connection.fetch(_SETTLED_TOO_EARLY) == []
+    await assert_chained(connection)
+    for row in await connection.fetch(_GENERATIONS):
+        assert row["counted"] == row["flushed"], dict(row)
+    assert await connection.fetchval(_DISCREPANCY) == 0
 
 
 async def rolled_up(connection: Any) -> Counter[tuple[str, str]]:

@@ -102,9 +102,9 @@ async def test_the_logs_are_read(client: Client, peer: Peer) -> None:
 
 async def test_the_audit_is_read(client: Client, peer: Peer) -> None:
     peer.answers["Audit"] = query_pb2.AuditResponse(
-        journaled_events=10, counted_events=8, dead_events=1, discrepancy_events=-1
+        journaled_events=10, counted_events=8, dead_events=1, discrepancy_events=-1, replayed_events=7
     )
-    assert await client.audit() == Audit(10, 8, 1, -1)
+    assert await client.audit() == Audit(10, 8, 1, -1, replayed_events=7)
 
 
 async def test_health_is_told_by_the_names_of_the_protocol(client: Client, peer: Peer) -> None:

@@ -18,12 +18,21 @@ from tally.client.batcher import Progress
 from tally.client.batching import Batching
 from tally.client.client import Client
 from tally.client.columns import Batch, Columns
+from tally.client.dead_letters import (
+    DeadLetter,
+    DeadLetterContent,
+    DeadLetterPage,
+    DeadLetterState,
+    Decision,
+)
 from tally.client.errors import (
+    AlreadyDecided,
     BufferFull,
     ClientUnusable,
     DeadlineExceeded,
     InvalidRequest,
     NotFound,
+    NotReplayable,
     NotSent,
     OutcomeUnknown,
     OutOfRange,
@@ -38,6 +47,7 @@ from tally.client.errors import (
 from tally.client.events import Event, Function
 
 __all__ = [
+    "AlreadyDecided",
     "Audit",
     "Batch",
     "Batching",
@@ -46,13 +56,19 @@ __all__ = [
     "ClientUnusable",
     "Columns",
     "Count",
+    "DeadLetter",
+    "DeadLetterContent",
+    "DeadLetterPage",
+    "DeadLetterState",
     "DeadlineExceeded",
+    "Decision",
     "Durability",
     "Event",
     "Function",
     "InvalidRequest",
     "Log",
     "NotFound",
+    "NotReplayable",
     "NotSent",
     "OutOfRange",
     "OutcomeUnknown",

@@ -160,15 +160,24 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The journal against the rollups, in one snapshot: `discrepancy_events` must be 0."""
+    """The journal against the rollups, in one snapshot: `discrepancy_events` must be 0.
+
+    `dead_events`: those of the journal that are set aside as dead letters. `replayed_events`: those of dead letters
+    that were never in the journal, and were counted by a replay.
+    """
 
     journaled_events: int
     counted_events: int
     dead_events: int
     discrepancy_events: int
+    replayed_events: int = 0
 
     @classmethod
     def from_message(cls, message: query_pb2.AuditResponse) -> "Audit":
         return cls(
-            message.journaled_events, message.counted_events, message.dead_events, message.discrepancy_events
+            journaled_events=message.journaled_events,
+            counted_events=message.counted_events,
+            dead_events=message.dead_events,
+            discrepancy_events=message.discrepancy_events,
+            replayed_events=message.replayed_events,
         )

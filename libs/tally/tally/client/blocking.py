@@ -69,6 +69,10 @@ class Client:
     partition_map = _blocking(client.Client.partition_map)
     list_logs = _blocking(client.Client.list_logs)
     audit = _blocking(client.Client.audit)
+    list_dead_letters = _blocking(client.Client.list_dead_letters)
+    get_dead_letter = _blocking(client.Client.get_dead_letter)
+    replay_dead_letter = _blocking(client.Client.replay_dead_letter)
+    drop_dead_letter = _blocking(client.Client.drop_dead_letter)
     health = _blocking(client.Client.health)
 
     def __init__(

@@ -18,6 +18,7 @@ from tally.client.batching import Batching
 from tally.client.buffer import Draft
 from tally.client.columns import Batch, Columns, columns_of
 from tally.client.connection import Connection
+from tally.client.dead_letters import DeadLetterMethods
 from tally.client.errors import ClientUnusable, InvalidRequest, TallyError
 from tally.client.events import VIEW, Event, check_function
 from tally.client.reading import Reading
@@ -33,7 +34,7 @@ MAX_ATTEMPTS = 4
 """Of a request for which its caller waits."""
 
 
-class Client(Reading):
+class Client(Reading, DeadLetterMethods):
     """Counts events and reads counts, within one event loop.
 
         async with Client("127.0.0.1:50051") as client:

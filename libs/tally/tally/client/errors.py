@@ -124,6 +124,14 @@ class NotFound(TallyError):
     """The service does not know what was asked for."""
 
 
+class AlreadyDecided(TallyError):
+    """A dead letter was decided before, in the other way."""
+
+
+class NotReplayable(TallyError):
+    """A dead letter cannot be replayed, for the reason that the message says. It stays as it is."""
+
+
 class ServerFault(TallyError):
     """The service failed in a way that it should not; its log says more."""
 

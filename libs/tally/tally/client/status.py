@@ -20,7 +20,11 @@ _CLASSES: dict[grpc.StatusCode, type[errors.TallyError]] = {
     grpc.StatusCode.UNIMPLEMENTED: errors.Unimplemented,
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
 }
-_REASONS: dict[str, type[errors.TallyError]] = {"REQUEST_ID_REUSED": errors.RequestIdReused}
+_REASONS: dict[str, type[errors.TallyError]] = {
+    "REQUEST_ID_REUSED": errors.RequestIdReused,
+    "ALREADY_DECIDED": errors.AlreadyDecided,
+    "NOT_REPLAYABLE": errors.NotReplayable,
+}
 
 # With these the service has looked at the write and says what became of it. After any other status an
 # attempt may have been counted: the answer was lost, or made by something on the way.

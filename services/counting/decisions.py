@@ -1,0 +1,238 @@
+"""Decisions about dead letters: each is replayed or dropped, once, in one transaction over a connection of its own.
+
+Why a replay never counts an entry twice: the row of its letter is locked and still waiting, and what makes it
+`replayed` is committed together with the rollups. An entry of the journal that is a dead letter is in no flush. An
+entry that was never in the journal must stay out of it for ever: so its id has to be below the floor of the cluster and
+of each open log, which no insert gets past, and only then is the journal asked whether it has the key after all. (While
+an insert may still take the key there is no replay. To journal the entry instead would be a second way to count a
+letter, in another transaction than that of its state; and the floor passes every id within a day.)
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from libs.domain.errors import (
+    AlreadyDecided,
+    InvalidRequest,
+    NotFound,
+    NotReplayable,
+    TallyError,
+    Unavailable,
+    Violation,
+)
+from libs.domain.horizon import FLOOR_BEHIND_DOOR_MS, HORIZON_MS
+from libs.domain.request_id import time_ms_of
+from libs.rpc.columns import parse
+from libs.stores.postgres import (
+    AWAY,
+    InDoubt,
+    PostgresSettings,
+    Refused,
+    WriteConnection,
+    connect,
+    time_limits,
+)
+from services.counting.buffer import Buffer, MinuteRows
+from services.counting.dead_letters import Key, State, lock_letter, read_letter
+from services.counting.entry import Entry, NumberedEntry
+from services.counting.log import BE_DURABLE
+from services.counting.rollups import add_rows
+from services.counting.settings import FlushSettings, RecoverySettings
+
+# Sealing updates the row, and so waits for a replay under way; a replay that waited for sealing finds no row.
+_GENERATION = """
+select generation from generation where sealed_at is null order by generation desc limit 1 for share"""
+_IS_BELOW_FLOOR = """
+select floor > $1 and not exists (select from log where state = 'open' and log.floor <= $1) from cluster"""
+_JOURNALED_HASH = "select request_hash from journal where request_id = $1 and partition = $2"
+_HAS_PARTITION = """
+select exists (
+    select from pg_inherits join pg_class on pg_class.oid = inhrelid
+    cross join lateral regexp_match(pg_get_expr(relpartbound, inhrelid), $$FROM \\('(.+)'\\) TO \\('(.+)'\\)$$) as bound
+    where inhparent = 'journal'::regclass and not inhdetachpending
+        and bound[1]::uuid <= $1 and $1 < bound[2]::uuid
+)"""
+_REPLAYED = """
+update dead_letter set state = 'replayed', generation = $3, decided_at = clock_timestamp()
+where request_id = $1 and partition = $2"""
+_DROPPED = """
+update dead_letter set state = 'dropped', decided_at = clock_timestamp(), note = $3
+where request_id = $1 and partition = $2"""
+
+JOURNALED = "it is in the journal already, and counted from there"
+_CONNECTION = "tally counting dead letters"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A letter that is decided: its row as `read_letter` gives it, and whether it was decided before."""
+
+    letter: Any
+    was_decided: bool
+
+
+# An error is returned, and raised when the transaction has ended: what is raised in it would leave it in doubt.
+Work = Callable[[Any], Awaitable[Decision | TallyError]]
+
+
+class Decisions:
+    """Decides letters, one at a time in each shard: an operator's work must not hold up the counting."""
+
+    def __init__(
+        self, dsn: str, postgres: PostgresSettings, recovery: RecoverySettings, flush: FlushSettings
+    ) -> None:
+        self._dsn = dsn
+        self._postgres = postgres
+        self._limit_seconds = recovery.transaction_timeout_seconds
+        self._statement_cells = flush.statement_cells
+        self._turn = asyncio.Lock()
+
+    async def replay(self, key: Key) -> Decision:
+        """Add the events of a letter to the rollups. One whose entry is journaled already is dropped instead.
+
+        A letter past the horizon needs a look-up of its key: in the journal, for as long as that has the partition of
+        its day, and thereafter in the archive, whose question is `was_archived(key)`; before there is an archive, a
+        letter whose partition is gone cannot be replayed.
+
+        Raises NotFound; AlreadyDecided when it was dropped; NotReplayable, and it stays as it is, when what it came to
+        grief of still holds; Unavailable when Postgres is away or the outcome unknown: the letter's state tells.
+        """
+
+        async def work(connection: Any) -> Decision | TallyError:
+            letter = await lock_letter(connection, key)
+            match letter and letter["state"]:
+                case None:
+                    return _not_found(key)
+                case State.REPLAYED:
+                    return Decision(letter, was_decided=True)
+                case State.DROPPED:
+                    return _decided_otherwise(key, letter)
+            if letter["log_id"] is None:
+                found = await _look_up(connection, key, letter)
+                if isinstance(found, TallyError):
+                    return found
+                if found:
+                    await connection.execute(_DROPPED, key.request_id, key.partition, JOURNALED)
+                    return Decision(await read_letter(connection, key), was_decided=False)
+            try:
+                rows = _rows_of(key, letter)
+            except InvalidRequest as error:
+                return NotReplayable(f"{key} cannot be read: {error.message}. Drop it")
+            generation = await connection.fetchval(_GENERATION)
+            if generation is None:
+                return Unavailable("the generation is being sealed; ask again")
+            await add_rows(connection, generation, rows, self._statement_cells)
+            await connection.execute(_REPLAYED, key.request_id, key.partition, generation)
+            return Decision(await read_letter(connection, key), was_decided=False)
+
+        return await self._decide(key, work)
+
+    async def drop(self, key: Key) -> Decision:
+        """Keep the letter, and never count it. Raises NotFound, AlreadyDecided when it was replayed, Unavailable."""
+
+        async def work(connection: Any) -> Decision | TallyError:
+            letter = await lock_letter(connection, key)
+            match letter and letter["state"]:
+                case None:
+                    return _not_found(key)
+                case State.DROPPED:
+                    return Decision(letter, was_decided=True)
+                case State.REPLAYED:
+                    return _decided_otherwise(key, letter)
+            await connection.execute(_DROPPED, key.request_id, key.partition, "")
+            return Decision(await read_letter(connection, key), was_decided=False)
+
+        return await self._decide(key, work)
+
+    async def _decide(self, key: Key, work: Work) -> Decision:
+        async def in_transaction(connection: Any) -> Decision | TallyError:
+            await connection.execute(BE_DURABLE)
+            async with connection.transaction():
+                return await work(connection)
+
+        async with self._turn:
+            try:
+                opened = await connect(
+                    self._dsn, self._postgres, _CONNECTION, **time_limits(self._limit_seconds)
+                )
+            except AWAY as error:
+                raise Unavailable("Postgres cannot be reached now; ask again") from error
+            connection = WriteConnection(opened)
+            try:
+                decision = await connection.run(in_transaction, timeout_seconds=self._limit_seconds)
+            except Refused as error:
+                if error.is_of_the_data:
+                    raise NotReplayable(f"the rollups refuse {key}: {error}") from error
+                raise Unavailable(f"Postgres would not do it now ({error}); ask again") from error
+            except InDoubt as error:
+                raise Unavailable(
+                    f"Postgres did not say what became of {key}; ask again: it is decided once"
+                ) from error
+            finally:
+                connection.close()
+        if isinstance(decision, TallyError):
+            raise decision
+        return decision
+
+
+async def _look_up(connection: Any, key: Key, letter: Any) -> bool | TallyError:
+    """Whether the journal has the entry of a letter that came from elsewhere; an error when that cannot be known.
+
+    The order matters: below the floor nothing is journaled any more, so what is not found then never will be; and a
+    partition that is there afterwards was there during the look-up.
+    """
+    is_below_floor = await connection.fetchval(_IS_BELOW_FLOOR, key.request_id)
+    journaled_hash = await connection.fetchval(_JOURNALED_HASH, key.request_id, key.partition)
+    has_partition = await connection.fetchval(_HAS_PARTITION, key.request_id)
+    if journaled_hash is not None:
+        if journaled_hash == letter["request_hash"]:
+            return True
+        return NotReplayable(
+            f"{key} cannot be replayed: other events are in the journal under its id, and an id counts once. "
+            "Drop it, and send its events under an id of their own if they are to be counted"
+        )
+    if not is_below_floor:
+        return NotReplayable(
+            f"{key} cannot be replayed yet: its id is so young that a shard may still count it. Ask again "
+            f"after {_below_floor_at(key):%Y-%m-%dT%H:%MZ}"
+        )
+    if not has_partition:
+        return NotReplayable(
+            f"{key} cannot be replayed: the journal has no entries of its day any more, so nobody can tell whether "
+            "it was counted. Drop it"
+        )
+    return False
+
+
+def _below_floor_at(key: Key) -> datetime:
+    """When the floor will have passed a key, with the minutes that it may be late."""
+    late = timedelta(minutes=15)
+    passed_ms = time_ms_of(key.request_id) + HORIZON_MS + FLOOR_BEHIND_DOOR_MS
+    return datetime.fromtimestamp(passed_ms / 1000, tz=UTC) + late
+
+
+def _rows_of(key: Key, letter: Any) -> MinuteRows:
+    """What the letter's events amount to. Raises InvalidRequest when they cannot be read."""
+    events = parse(letter["payload"], "payload")
+    if len(events) != letter["events"]:
+        raise InvalidRequest(
+            [Violation("payload", f"has {len(events)} events, and {letter['events']} were received")]
+        )
+    entry = Entry(key.request_id, key.partition, letter["request_hash"], letter["payload"], events)
+    buffer = Buffer()
+    buffer.add(NumberedEntry(letter["seq"] or 0, letter["received_at_us"], entry))
+    return buffer.rows()
+
+
+def _not_found(key: Key) -> NotFound:
+    return NotFound(f"there is no dead letter {key}. `tally dead-letters list --state all` lists them")
+
+
+def _decided_otherwise(key: Key, letter: Any) -> AlreadyDecided:
+    note = f" ({letter['note']})" if letter["note"] else ""
+    return AlreadyDecided(
+        f"{key} was {letter['state']} at {letter['decided_at']:%Y-%m-%dT%H:%M:%SZ}{note}; that is final"
+    )
