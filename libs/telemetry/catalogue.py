@@ -112,6 +112,7 @@ CLOCK_OFFSET = Metric(
     Kind.GAUGE,
     "s",
     "How far this machine's clock is ahead of Postgres's, at least; beyond 1 s either way nothing is ready.",
+)
 DEAD_LETTERS_WAITING = Metric(
     "tally.dead_letters.waiting",
     Kind.GAUGE,
