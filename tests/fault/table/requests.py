@@ -15,13 +15,18 @@ VALUE_OF = {"watched": 30.0}
 _SIZES = ((0.5, 1, 1), (0.3, 2, 30), (0.2, 100, 500))  # share, least, most
 
 
+def new_id() -> str:
+    """A request id of now."""
+    return RequestIds().make()
+
+
 def draw_request(chance: random.Random, prefix: str) -> Request:
     """A new request on the videos whose ids begin with `prefix`."""
     [(_, least, most)] = chance.choices(_SIZES, [share for share, *_ in _SIZES])
     events: Counter[Key] = Counter()
     for _ in range(chance.randint(least, most)):
         events[draw_key(chance, prefix)] += 1
-    return Request(RequestIds().make(), events)
+    return Request(new_id(), events)
 
 
 def draw_key(chance: random.Random, prefix: str) -> Key:

@@ -15,9 +15,8 @@ from collections import Counter
 from pathlib import Path
 
 from tally.client import Client, TallyError
-from tally.client.request_id import RequestIds
 from tests.fault.table.ledger import Key, LedgerFile, Request, read_ledger
-from tests.fault.table.requests import columns_of, draw_key
+from tests.fault.table.requests import columns_of, draw_key, new_id
 
 _EVENTS_PER_SECOND = 150.0
 _LINGER_SECONDS = 0.2
@@ -46,7 +45,7 @@ class Sender:
             while not (offering.done() and not self._buffer):
                 await asyncio.sleep(_LINGER_SECONDS)
                 if self._buffer:
-                    request = Request(RequestIds().make(), Counter(self._buffer))
+                    request = Request(new_id(), Counter(self._buffer))
                     self._buffer.clear()
                     self._ledger.send(request, self._offered)
                     tasks.create_task(self._send(request))

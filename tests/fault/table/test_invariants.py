@@ -1,0 +1,217 @@
+"""Each invariant finds what is wrong: a violation is made up in a database where everything was right."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tally.client import Durability
+from tests.fault.table import invariants
+from tests.fault.table.ledger import Ledger, LedgerFile, Request, read_ledger
+from tests.fault.table.requests import new_id
+from tests.fault.table.strikes.rivals import entries_of
+from tests.support.database import PARTITION_COUNT
+from tests.support.entries import as_entry
+from tests.support.proof import open_proof
+from tests.support.servers import Servers, fresh_database
+from tests.support.shards import open_shard
+from tests.support.stack import open_stack
+
+PREFIX = "round/"
+
+Check = Callable[[Any, Ledger], Awaitable[list[str]]]
+CHECKS: dict[str, Check] = {
+    "counts": lambda connection, ledger: invariants.check_counts(connection, ledger, PREFIX),
+    "values": lambda connection, _: invariants.check_values(connection, PREFIX),
+    "journal": lambda connection, ledger: invariants.check_journal(connection, ledger, PARTITION_COUNT),
+    "settled": lambda connection, _: invariants.check_settled(connection),
+    "flushes": lambda connection, _: invariants.check_flushes(connection),
+    "snapshot": lambda connection, _: invariants.check_snapshot(connection),
+}
+
+
+def requests() -> list[Request]:
+    """One that has one event, and two that have some in every partition."""
+    many = Counter({(f"{PREFIX}{n}", kind): n + 1 for n in range(12) for kind in ("view", "watched")})
+    return [Request(new_id(), events) for events in (Counter({(f"{PREFIX}0", "view"): 1}), many, many)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def counted(servers: Servers, template: str) -> AsyncIterator[tuple[str, Ledger]]:
+    """A database in which three requests were counted, and the ledger of whoever sent them."""
+    ledger = Ledger()
+    async with fresh_database(servers.postgres_dsn, template) as dsn:
+        async with open_shard(dsn) as shard:
+            for request in requests():
+                ledger.send(request)
+                await shard.append([as_entry(entry) for entry in entries_of(request, PARTITION_COUNT)])
+                ledger.acknowledge(request, request.event_count, 0, Durability.JOURNALED)
+        yield dsn, ledger
+
+
+@asynccontextmanager
+async def after(dsn: str, violation: str) -> AsyncIterator[Any]:
+    """The database as it would be after a statement that is undone at the end."""
+    async with open_proof(dsn) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(violation)
+        try:
+            yield connection
+        finally:
+            await transaction.rollback()
+
+
+@pytest.mark.parametrize("name", CHECKS)
+async def test_nothing_is_found_where_everything_is_right(name: str, counted: tuple[str, Ledger]) -> None:
+    dsn, ledger = counted
+    async with open_proof(dsn) as connection:
+        assert await CHECKS[name](connection, ledger) == []
+        assert await invariants.is_at_rest(connection)
+
+
+@pytest.mark.parametrize(
+    ("name", "violation"),
+    [
+        pytest.param("counts", "update rollup_minute set count = count - 1", id="an event is lost"),
+        pytest.param("counts", "update rollup_minute set count = count + 1", id="an event is counted twice"),
+        pytest.param("counts", "delete from rollup_minute where video_id = 'round/7'", id="a video is lost"),
+        pytest.param(
+            "values", "update rollup_minute set sum = sum + 1 where event_type = 'watched'", id="a wrong sum"
+        ),
+        pytest.param(
+            "values",
+            "update rollup_minute set value_count = 0 where event_type = 'watched'",
+            id="values are lost",
+        ),
+        pytest.param("journal", "delete from journal where seq = 3", id="an entry is lost"),
+        pytest.param(
+            "journal",
+            "update journal set payload = (select payload from journal where seq = 1) where seq = 3",
+            id="an entry has other events",
+        ),
+        pytest.param(
+            "journal",
+            "insert into dead_letter (request_id, partition, received_at, request_hash, payload, events, reason) "
+            "select request_id, partition, received_at, request_hash, payload, events, '' from journal where seq = 1",
+            id="an entry waits as a dead letter, too",
+        ),
+        pytest.param(
+            "settled", "update checkpoint set applied_seq = applied_seq - 1", id="a log is settled too early"
+        ),
+        pytest.param(
+            "flushes", "update checkpoint set applied_seq = applied_seq - 1", id="a checkpoint of its own"
+        ),
+        pytest.param("flushes", "update flush_log set events = events + 1", id="a flush of other events"),
+        pytest.param("flushes", "update flush_log set from_seq = from_seq - 1", id="a flush that overlaps"),
+        pytest.param("flushes", "delete from flush_log", id="a flush that left no row"),
+        pytest.param("flushes", "update rollup_minute set count = count + 1", id="minutes without a flush"),
+        pytest.param("snapshot", "update rollup_minute set count = count + 1", id="more than the journal"),
+        pytest.param(
+            "snapshot",
+            "update checkpoint set applied_seq = 0; update log set state = 'closed'",
+            id="applied entries that are pending, too",
+        ),
+    ],
+)
+async def test_a_violation_is_found(name: str, violation: str, counted: tuple[str, Ledger]) -> None:
+    dsn, ledger = counted
+    async with after(dsn, violation) as connection:
+        assert await CHECKS[name](connection, ledger)
+
+
+async def test_a_dead_letter_is_neither_lost_nor_overlooked(counted: tuple[str, Ledger]) -> None:
+    dsn, ledger = counted
+    set_aside = (
+        "insert into dead_letter "
+        "(request_id, partition, log_id, seq, received_at, request_hash, payload, events, reason) "
+        "select request_id, partition, log_id, seq, received_at, request_hash, payload, events, '' "
+        "from journal where seq = 1; "
+        "update rollup_minute set count = count - 1 where video_id = 'round/0' and event_type = 'view'"
+    )
+    async with after(dsn, set_aside) as connection:
+        assert await CHECKS["counts"](connection, ledger) == []
+        assert await CHECKS["journal"](connection, ledger) == []
+        assert await invariants.dead_events(connection, PREFIX) == 1
+
+
+async def test_what_is_unknown_may_be_counted_or_not_and_no_more_than_once(
+    counted: tuple[str, Ledger],
+) -> None:
+    dsn, told = counted
+    ledger = Ledger()
+    [first, *others] = told.requests.values()
+    for request in (Request(first.request_id, first.events), Request(new_id(), first.events)):
+        ledger.send(request)
+    for request in others:
+        ledger.send(request)
+        ledger.acknowledge(
+            Request(request.request_id, request.events), 0, request.event_count, Durability.JOURNALED
+        )
+    async with open_proof(dsn) as connection:
+        assert await CHECKS["counts"](connection, ledger) == []
+        assert await CHECKS["journal"](connection, ledger) == []
+    twice_more = (
+        "update rollup_minute set count = count + 2 where video_id = 'round/0' and event_type = 'view'"
+    )
+    async with after(dsn, twice_more) as connection:
+        assert await CHECKS["counts"](connection, ledger)
+
+
+async def test_the_audit_finds_an_event_that_the_journal_lacks(
+    dsn: str, valkey_url: str, tmp_path: Path
+) -> None:
+    async with open_stack(dsn, valkey_url, tmp_path) as stack, open_proof(dsn) as connection:
+        assert await invariants.check_audit(stack.client) == []
+        await connection.execute(
+            "insert into rollup_minute (generation, video_id, event_type, minute, count) values (1, 'v', 'view', 0, 1)"
+        )
+        assert await invariants.check_audit(stack.client)
+
+
+def test_a_receipt_that_cannot_be_is_noted() -> None:
+    [request, *_] = requests()
+    for receipts in ([(0, 0)], [(1, 1)], [(1, 0), (1, 0)]):
+        ledger = Ledger()
+        ledger.send(sent := Request(request.request_id, request.events))
+        for accepted, duplicate in receipts:
+            ledger.acknowledge(sent, accepted, duplicate, Durability.JOURNALED)
+        assert ledger.wrong, receipts
+
+
+def test_a_spooled_request_may_be_answered_as_accepted_twice() -> None:
+    [request, *_] = requests()
+    ledger = Ledger()
+    ledger.send(request)
+    ledger.acknowledge(request, 1, 0, Durability.SPOOLED)
+    ledger.acknowledge(request, 1, 0, Durability.JOURNALED)
+    assert ledger.wrong == []
+    assert ledger.journaled == {}
+
+
+def test_a_killed_client_declares_what_lay_in_its_buffer_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    first, second = (Request(new_id(), Counter({("video", "view"): 2})) for _ in range(2))
+    life = LedgerFile(path)
+    life.begin()
+    for number in (1, 2):
+        life.offer(number, ("video", "view"))
+    life.send(first, 2)
+    life.offer(3, ("lost", "like"))
+    life.close()
+    with path.open("ab") as file:
+        file.write(b'{"sent": "cut sho')
+    again = LedgerFile(path)
+    again.begin()
+    again.acknowledge(first, 0, 2, Durability.JOURNALED)
+    again.offer(1, ("video", "view"))
+    again.send(second, 1)
+    again.close()
+    kept = read_ledger(path)
+    assert kept.lost == {("lost", "like"): 1}
+    assert [request.request_id for request in kept.ledger.acknowledged] == [first.request_id]
+    assert [request.request_id for request in kept.ledger.unknown] == [second.request_id]
