@@ -1,0 +1,63 @@
+"""The rules of the design suffice in a small world, and each of them is needed.
+
+The worlds: two shards, three logs, two recoveries at once, and faults of any kind: a kill, a lost connection, the
+takeover of a shard that is alive. Two requests, one of them sent twice, and one fault: 24,223 states. One request
+that is sent twice, and three faults: 49,745. `python -m tests.model --sends 2 2` is a larger one.
+"""
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.model.explore import explore
+from tests.model.rules import Rule
+from tests.model.state import Bounds
+
+pytestmark = pytest.mark.exact
+
+FOUND = {
+    Rule.ONE_ROW_ANSWER: "X is acknowledged and not in the journal",
+    Rule.ONE_INSERT: "the rollups are not the journal up to the checkpoints",
+    Rule.NEW_LOG_IN_DOUBT: "the rollups are not the journal up to the checkpoints",
+    Rule.DROPPED_BUFFER: "the rollups are not the journal up to the checkpoints",
+    Rule.CLOSE_BEFORE_READ: "log 1 is settled and X is above its checkpoint",
+    Rule.CLOSING: "log 1 is settled and X is above its checkpoint",
+    Rule.FOR_UPDATE: "log 1 is settled and X is above its checkpoint",
+    Rule.KEY_SHARE: "log 1 is settled and X is above its checkpoint",
+    Rule.FENCE: "log 1 is settled and X is above its checkpoint",
+    Rule.COMPARE_AND_SET: "an entry is in the rollups twice",
+    Rule.ONE_TRANSACTION: "the rollups are not the journal up to the checkpoints",
+    Rule.ALL_PIECES: "log 1 is settled and X is above its checkpoint",
+    Rule.ACKNOWLEDGE_AFTER_COMMIT: "X is acknowledged and not in the journal",
+    Rule.NEW_ENTRIES_ONLY: "the rollups are not the journal up to the checkpoints",
+    Rule.PRIMARY_KEY: "a request is in the journal twice",
+}
+"""What goes wrong first without a rule."""
+
+
+@pytest.mark.parametrize(
+    ("bounds", "states"),
+    [
+        pytest.param(Bounds(sends=(2, 1), faults=1), 24_223, id="two_requests_one_fault"),
+        pytest.param(Bounds(sends=(2,), faults=3), 49_745, id="one_request_three_faults"),
+    ],
+)
+def test_nothing_goes_wrong_while_all_rules_hold(
+    bounds: Bounds, states: int, record_property: Callable[[str, object], None]
+) -> None:
+    found = explore(bounds)
+    record_property("states", found.states)
+    assert found.violation is None, str(found)
+    assert found.ends > 0  # some ways were gone to their end
+    assert found.states == states
+
+
+@pytest.mark.parametrize("rule", Rule, ids=lambda rule: rule.name.lower())
+def test_a_rule_that_is_switched_off_is_missed(
+    rule: Rule, record_property: Callable[[str, object], None]
+) -> None:
+    found = explore(Bounds(), off=rule)
+    sys.stdout.write(f"Without the rule that {rule.value}:\n{found}\n")
+    record_property("states", found.states)
+    assert found.violation == FOUND[rule]
