@@ -17,7 +17,7 @@ _TYPE_BITS = np.uint64(32)
 
 _CHUNK_EVENTS = 65_536
 """So many single events are added up at once: few calls of numpy, and an array that stays in the cache."""
-_MERGE_AFTER = 4
+_MERGE_AFTER = 2
 """Chunks are merged when they hold so many times the cells of the last merge: each cell is sorted a few times."""
 
 

@@ -12,6 +12,7 @@ from services.counting.appender import Appender, LogClosed
 from services.counting.buffer import Buffer, MinuteRows
 from services.counting.log import Log
 from services.counting.metrics import Metrics
+from services.counting.pace import Pace
 from services.counting.rollups import apply
 from services.counting.settings import FlushSettings
 
@@ -19,16 +20,18 @@ _LOGGER = structlog.get_logger(__name__)
 
 _MIN_DELAY_S, _MAX_DELAY_S = 0.1, 2.0
 
-_LOAD_FACTOR = 4
-"""A flush that took t seconds is followed by so many t without one: Postgres keeps time for the inserts, and longer
-intervals meet the same keys more often."""
-
 
 class Flusher:
     """Flushes one log again and again."""
 
     def __init__(
-        self, log: Log, appender: Appender, settings: FlushSettings, clock: Clock, metrics: Metrics
+        self,
+        log: Log,
+        appender: Appender,
+        settings: FlushSettings,
+        pace: Pace,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._metrics = metrics
         self._log = log
@@ -36,7 +39,7 @@ class Flusher:
         self._settings = settings
         self._clock = clock
         self._wake = asyncio.Event()
-        self._took_seconds = 0.0
+        self._pace = pace
         self._stopping = False
         self.oldest_unapplied_at: float | None = None
         """monotonic seconds since when something waits for a flush"""
@@ -44,12 +47,8 @@ class Flusher:
     async def run(self) -> None:
         """Flush until `stop`. Raises InDoubt, and LogClosed when somebody else has moved the checkpoint."""
         while not self._stopping:
-            pause = min(
-                max(self._settings.interval_seconds, _LOAD_FACTOR * self._took_seconds),
-                self._settings.max_interval_seconds,
-            )
             try:
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(self._pace.pause_seconds):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -63,18 +62,18 @@ class Flusher:
 
     def admit(self, events: int) -> None:
         """Raises Overloaded when so many more events, each perhaps a cell, might be too many for the buffer."""
-        if self._appender.buffer.cell_count + events > self._settings.max_cells:
+        if self._appender.buffer.cell_count + events > self._pace.most_cells:
             self._wake.set()
             raise Overloaded(
                 "events come faster than they can be added to the rollups; send the same request again later",
-                retry_after_s=min(max(self._took_seconds, _MIN_DELAY_S), _MAX_DELAY_S),
+                retry_after_s=min(max(self._pace.took_seconds, _MIN_DELAY_S), _MAX_DELAY_S),
             )
 
     def note_arrival(self) -> None:
         """Something was journaled, and waits for a flush from now on; one is due at once when there is much."""
         if self.oldest_unapplied_at is None:
             self.oldest_unapplied_at = self._clock.monotonic()
-        if self._appender.buffer.cell_count >= self._settings.due_cells:
+        if self._appender.buffer.cell_count >= self._pace.due_cells:
             self._wake.set()
 
     async def flush(self) -> None:
@@ -88,8 +87,8 @@ class Flusher:
         while not await self._try(rows, to_seq):  # noqa: ASYNC110  nothing tells when to try again
             await asyncio.sleep(self._settings.interval_seconds)
         log.applied_seq = to_seq
-        self._took_seconds = self._clock.monotonic() - started
-        self._metrics.flush_duration.record(self._took_seconds)
+        self._pace.note(len(rows), self._clock.monotonic() - started)
+        self._metrics.flush_duration.record(self._pace.took_seconds)
         self._metrics.flush_cells.add(len(rows))
         self.oldest_unapplied_at = None if log.cut == to_seq else started
 

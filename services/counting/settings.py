@@ -30,8 +30,11 @@ class FlushSettings(BaseModel, frozen=True, extra="forbid"):
     max_interval_seconds: float = Field(
         30.0, gt=0, le=300, description="longest time between two flushes, under load"
     )
-    due_cells: int = Field(100_000, ge=1, description="cells in the buffer that start a flush at once")
-    max_cells: int = Field(200_000, ge=1, description="cells in the buffer beyond which entries are refused")
+    max_cells: int = Field(
+        500_000,
+        ge=1,
+        description="cells in the buffer beyond which entries are refused; fewer where flushes are slow",
+    )
     statement_cells: int = Field(5_000, ge=1, description="cells in one statement of a flush")
     timeout_seconds: float = Field(9.0, gt=0, description="how long a flush may take before it is in doubt")
 

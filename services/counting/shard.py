@@ -19,6 +19,7 @@ from services.counting.flusher import Flusher
 from services.counting.journal import Journal
 from services.counting.log import Log, beat, open_log, read_beats
 from services.counting.metrics import Metrics
+from services.counting.pace import Pace
 from services.counting.partitions import keep_partitions
 from services.counting.queue import Queue, Waiting, answer, refuse
 from services.counting.recovery import Recovery
@@ -58,6 +59,7 @@ class Shard:
         self._telemetry = telemetry
         self.spool = spool
         self.metrics = Metrics(telemetry)
+        self._pace = Pace(settings.flush, settings.recovery.transaction_timeout_seconds)
         self._recovery = Recovery(pool, settings.recovery, settings.flush)
         self._queue = Queue(settings.journal)
         self._log: Log | None = None
@@ -219,7 +221,7 @@ class Shard:
         _LOGGER.info("log opened", shard=self.name, log_id=log.log_id)
         journal = Journal(log.inserts, log.log_id, self._settings.journal.insert_timeout_seconds)
         appender = Appender(log, journal, Buffer(), self._clock, self._telemetry, self.metrics)
-        flusher = Flusher(log, appender, self._settings.flush, self._clock, self.metrics)
+        flusher = Flusher(log, appender, self._settings.flush, self._pace, self._clock, self.metrics)
         self._log, self._flusher, self._is_spooling = log, flusher, False
         try:
             async with asyncio.TaskGroup() as tasks:

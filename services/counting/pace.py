@@ -1,0 +1,50 @@
+"""How often a log is flushed, and how much at once: learnt from how long its flushes take.
+
+Few large flushes cost less than many small ones, because they meet the same keys more often. But a flush is one
+transaction, and one that takes too long is in doubt.
+"""
+
+from services.counting.settings import FlushSettings
+
+_SECONDS_PER_CELL = 20e-6
+"""What a cell is thought to take until a flush has shown it."""
+_TELLING_CELLS = 2_000
+"""A smaller flush says more of a transaction's fixed cost than of its cells."""
+_LATEST_SHARE = 0.5
+"""What the latest flush counts beside all those before it."""
+_LOAD_FACTOR = 4
+"""A flush that took t seconds is followed by so many t without one, that Postgres may keep to the inserts."""
+
+
+class Pace:
+    """The pace of one log's flushes; `longest_seconds` is how long a transaction of it may take."""
+
+    def __init__(self, settings: FlushSettings, longest_seconds: float) -> None:
+        self._settings = settings
+        self._longest_seconds = longest_seconds
+        self._seconds_per_cell = _SECONDS_PER_CELL
+        self.took_seconds = 0.0
+        """how long the latest flush took"""
+
+    def note(self, cells: int, seconds: float) -> None:
+        """A flush of so many cells took so long."""
+        self.took_seconds = seconds
+        if cells >= _TELLING_CELLS:
+            self._seconds_per_cell += _LATEST_SHARE * (seconds / cells - self._seconds_per_cell)
+
+    @property
+    def pause_seconds(self) -> float:
+        """The time from the end of a flush to the next, if that is not due before."""
+        pause = max(self._settings.interval_seconds, _LOAD_FACTOR * self.took_seconds)
+        return min(pause, self._settings.max_interval_seconds)
+
+    @property
+    def due_cells(self) -> int:
+        """So many cells in the buffer start a flush at once: half of the most, so that there is room meanwhile."""
+        return self.most_cells // 2
+
+    @property
+    def most_cells(self) -> int:
+        """Beyond so many cells entries are refused: a flush of them takes two thirds of what it may."""
+        in_time = int(self._longest_seconds * 2 / 3 / self._seconds_per_cell)
+        return min(max(in_time, _TELLING_CELLS), self._settings.max_cells)

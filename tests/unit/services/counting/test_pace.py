@@ -1,0 +1,54 @@
+"""The pace of flushes: large enough to be cheap, small enough to be over in time."""
+
+import pytest
+
+from services.counting.pace import Pace
+from services.counting.settings import FlushSettings
+
+SETTINGS = FlushSettings(interval_seconds=1.0, max_interval_seconds=30.0, max_cells=500_000)
+
+
+@pytest.fixture
+def pace() -> Pace:
+    return Pace(SETTINGS, longest_seconds=8.0)
+
+
+def test_at_rest_a_flush_comes_at_the_interval(pace: Pace) -> None:
+    pace.note(10, 0.01)
+    assert pace.pause_seconds == 1.0
+
+
+@pytest.mark.parametrize(("took", "pause"), [(0.5, 2.0), (2.0, 8.0), (20.0, 30.0)])
+def test_a_slow_flush_is_followed_by_a_longer_pause_up_to_the_longest(
+    pace: Pace, took: float, pause: float
+) -> None:
+    pace.note(10, took)
+    assert pace.pause_seconds == pause
+
+
+@pytest.mark.parametrize("microseconds_per_cell", [11, 50, 400])
+def test_the_most_cells_are_flushed_within_what_a_transaction_may_take(
+    pace: Pace, microseconds_per_cell: float
+) -> None:
+    for _ in range(20):
+        pace.note(pace.due_cells, pace.due_cells * microseconds_per_cell * 1e-6)
+    assert 4.0 < pace.most_cells * microseconds_per_cell * 1e-6 < 8.0
+    assert pace.due_cells == pace.most_cells // 2
+
+
+def test_no_more_cells_are_taken_than_the_memory_is_meant_to_hold(pace: Pace) -> None:
+    for _ in range(20):
+        pace.note(100_000, 0.1)
+    assert pace.most_cells == 500_000
+
+
+def test_a_small_flush_says_nothing_of_the_time_of_a_cell(pace: Pace) -> None:
+    before = pace.most_cells
+    pace.note(3, 1.0)
+    assert pace.most_cells == before
+
+
+def test_the_slowest_server_still_gets_a_flush(pace: Pace) -> None:
+    for _ in range(20):
+        pace.note(2_000, 60.0)
+    assert 0 < pace.due_cells <= pace.most_cells
