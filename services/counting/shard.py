@@ -85,16 +85,31 @@ class Shard:
             self._flusher.admit(self._queue.event_count + sum(len(entry.events) for entry in entries))
         elif not self._is_spooling:
             raise Unavailable(f"shard {self.name} cannot reach Postgres; send the same request again")
-        return await asyncio.gather(*self._queue.put(entries))
+        outcomes = self._queue.put(entries)
+        try:
+            # One after the other: they come together, and gather would wake up once for each.
+            return [await outcome for outcome in outcomes]
+        finally:
+            for outcome in outcomes:
+                outcome.cancel()
 
     async def append_spooled(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Journal entries that are in the spool; SPOOLED is the outcome of those that stay there.
 
-        Raises Overloaded, and Unavailable while there is no log.
+        Raises Overloaded when the buffer is more than due for a flush: the rest of it is for fresh entries. Raises
+        Unavailable while there is no log.
         """
-        if not self.has_log:
+        if self._log is None or self._flusher is None:
             raise Unavailable(f"shard {self.name} cannot reach Postgres")
-        return await self.append(entries)
+        flush = self._settings.flush
+        self._flusher.admit(self._queue.event_count + max(0, flush.max_cells - flush.due_cells))
+        outcomes = self._queue.put(entries)
+        try:
+            # One after the other: they come together, and gather would wake up once for each.
+            return [await outcome for outcome in outcomes]
+        finally:
+            for outcome in outcomes:
+                outcome.cancel()
 
     @property
     def has_log(self) -> bool:
