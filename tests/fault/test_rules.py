@@ -1,0 +1,400 @@
+"""Each rule of the model (tests/model/rules.py) in the code: exact with the rule, and caught without it.
+
+Every test runs twice. The second time the code is changed just so far that the rule is switched off, and goes the way
+to a wrong count that the model has found: the proof must fail, by so many events too many or too few.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+
+from libs.stores.postgres import InDoubt, PostgresSettings, Refused, WriteConnection, connect
+from services.counting import journal, recovery, rollups
+from services.counting import shard as shards
+from services.counting.appender import Appender, LogClosed
+from services.counting.buffer import Buffer
+from services.counting.entry import NumberedEntry, Outcome
+from services.counting.flusher import Flusher
+from services.counting.journal import Answer, Journal
+from services.counting.log import Log, open_log
+from services.counting.queue import Waiting, answer
+from services.counting.recovery import Recovery
+from services.counting.settings import CountingSettings, FlushSettings, JournalSettings, RecoverySettings
+from services.counting.shard import Shard
+from tests.support.entries import Counts, cut_request, new_id
+from tests.support.eventually import eventually
+from tests.support.letters import refuse, refuse_no_more
+from tests.support.life import open_life, take_over
+from tests.support.proof import assert_exact, open_proof, rolled_up
+from tests.support.proxy import Cut, open_proxy
+from tests.support.shards import FAST, NEVER, open_shard, quick, send
+
+pytestmark = pytest.mark.exact
+
+X, Y = {("x", "view"): 3}, {("y", "view"): 5}
+X_EVENTS, Y_EVENTS = 3, 5
+
+_HOLD = """
+insert into journal (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
+values ($1, $2, 0, 1, now(), 1, 0, '')"""
+_IS_HELD = """
+select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"""
+_IS_FLUSHED = "select exists (select from flush_log)"
+
+
+@pytest.fixture(params=[True, False], ids=["with", "without"])
+def is_on(request: pytest.FixtureRequest) -> bool:
+    """Whether the rule holds."""
+    return bool(request.param)
+
+
+async def judge(dsn: str, acknowledged: Counts, surplus: int) -> None:
+    """All is applied, and counted less acknowledged is `surplus`: the proof holds if that is 0, and fails if not."""
+    async with open_proof(dsn) as connection:
+        assert sum((await rolled_up(connection)).values()) - sum(acknowledged.values()) == surplus
+    with pytest.raises(AssertionError) if surplus else nullcontext():
+        await assert_exact(dsn, acknowledged, within_seconds=0)
+
+
+def without(
+    monkeypatch: pytest.MonkeyPatch, module: Any, statement: str, part: str, instead: str = ""
+) -> None:
+    """Change a part of a statement."""
+    before = getattr(module, statement)
+    assert part in before
+    monkeypatch.setattr(module, statement, before.replace(part, instead))
+
+
+async def ask(connection: Any, question: str) -> None:
+    """Wait until the answer to a query is yes."""
+
+    async def is_so() -> bool:
+        return bool(await connection.fetchval(question))
+
+    await eventually(is_so)
+
+
+# The insert.
+
+
+async def test_only_the_answer_of_an_open_log_tells_duplicates(
+    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = Journal.insert
+
+    async def believe(self: Journal, group: Sequence[NumberedEntry]) -> Answer:
+        told = await insert(self, group)
+        return told if told.is_open else Answer(True, frozenset(), frozenset(each.seq for each in group))
+
+    if not is_on:
+        monkeypatch.setattr(Journal, "insert", believe)
+    async with open_life(dsn) as life:
+        assert await take_over(dsn, life.log.log_id)
+        if is_on:
+            with pytest.raises(LogClosed):
+                await life.send(X)
+        else:
+            assert await life.send(X) == {Outcome.DUPLICATE}
+    await judge(dsn, {} if is_on else X, 0 if is_on else -X_EVENTS)
+
+
+async def test_a_log_has_one_insert_under_way(dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one is held up; a second one at the same time is committed before it."""
+    if not is_on:
+        monkeypatch.setattr(Shard, "_append_groups", append_groups_at_once)
+        monkeypatch.setattr(Journal, "insert", insert_on_a_connection_of_its_own(dsn))
+    patient = CountingSettings(
+        journal=JournalSettings(insert_timeout_seconds=7.0),
+        flush=FlushSettings(interval_seconds=0.05),
+        recovery=RecoverySettings(),
+    )
+    request_id = new_id()
+    [entry] = cut_request(X, request_id)
+    async with open_shard(dsn, patient) as shard, open_proof(dsn) as holding, open_proof(dsn) as connection:
+        held = holding.transaction()
+        await held.start()
+        await holding.execute(_HOLD, request_id, entry.partition)
+        first = asyncio.create_task(send(shard, X, request_id))
+        await ask(connection, _IS_HELD)
+        second = asyncio.create_task(send(shard, Y))
+        if not is_on:
+            await ask(connection, _IS_FLUSHED)
+        await held.rollback()
+        assert await first == await second == {Outcome.JOURNALED}
+    await judge(dsn, {**X, **Y}, 0 if is_on else -X_EVENTS)
+
+
+async def append_groups_at_once(self: Shard, appender: Appender, flusher: Flusher) -> None:
+    async def append(group: list[Waiting]) -> None:
+        await appender.append(group)
+        flusher.note_arrival()
+
+    async with asyncio.TaskGroup() as inserts:
+        while True:
+            inserts.create_task(append(await self._queue.take_group()))
+
+
+def insert_on_a_connection_of_its_own(dsn: str) -> Callable[..., Awaitable[Answer]]:
+    insert = Journal.insert
+
+    async def insert_there(self: Journal, group: Sequence[NumberedEntry]) -> Answer:
+        async with open_proof(dsn) as connection:
+            return await insert(Journal(WriteConnection(connection), self._log_id, 7.0), group)
+
+    return insert_there
+
+
+async def test_nothing_is_acknowledged_before_its_commit(
+    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = Appender._insert
+
+    async def answer_first(self: Appender, numbered: Any, group: Sequence[Waiting]) -> None:
+        for waiting in group:
+            answer(waiting, Outcome.JOURNALED)
+        await insert(self, numbered, group)
+
+    if not is_on:
+        monkeypatch.setattr(Appender, "_insert", answer_first)
+    async with open_proxy(dsn) as proxy, open_life(proxy.dsn) as life:
+        assert await life.send(Y) == {Outcome.JOURNALED}
+        proxy.cuts["counting inserts"] = Cut.BEFORE_REQUEST
+        if is_on:
+            with pytest.raises(InDoubt):
+                await life.send(X)
+        else:
+            assert await life.send(X) == {Outcome.JOURNALED}
+        assert await take_over(dsn, life.log.log_id)
+    await judge(dsn, Y if is_on else {**X, **Y}, 0 if is_on else -X_EVENTS)
+
+
+async def test_only_new_entries_go_to_the_buffer(
+    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = Journal.insert
+
+    async def call_all_new(self: Journal, group: Sequence[NumberedEntry]) -> Answer:
+        told = await insert(self, group)
+        return Answer(told.is_open, told.below_floor, frozenset())
+
+    if not is_on:
+        monkeypatch.setattr(Journal, "insert", call_all_new)
+    await count_twice(dsn)
+    await judge(dsn, X, 0 if is_on else X_EVENTS)
+
+
+async def test_a_request_is_in_the_journal_once(
+    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_on:
+        without(monkeypatch, journal, "_INSERT", "on conflict (request_id, partition) do nothing")
+        async with open_proof(dsn) as connection:
+            await connection.execute("alter table journal drop constraint journal_pkey")
+    await count_twice(dsn)
+    await judge(dsn, X, 0 if is_on else X_EVENTS)
+
+
+async def count_twice(dsn: str) -> None:
+    async with open_life(dsn) as life:
+        request_id = new_id()
+        for _ in range(2):
+            assert await life.send(X, request_id) <= {Outcome.JOURNALED, Outcome.DUPLICATE}
+        assert await life.commit(life.take())
+        assert await take_over(dsn, life.log.log_id)
+
+
+# In doubt.
+
+
+async def test_whoever_is_in_doubt_writes_no_more_to_the_same_log(
+    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The insert is committed, and its answer lost."""
+    if not is_on:
+        monkeypatch.setattr(shards, "open_log", go_on_with_the_first_log())
+    async with open_proof(dsn) as connection, open_proxy(dsn) as proxy, open_shard(proxy.dsn) as shard:
+        await send(shard, Y)  # from here on the next request is the insert itself
+        await ask(connection, _IS_FLUSHED)
+        proxy.cuts["counting inserts"] = Cut.BEFORE_ANSWER
+        assert await send(shard, X) == {Outcome.DUPLICATE}
+    await judge(dsn, {**X, **Y}, 0 if is_on else -X_EVENTS)
+
+
+def go_on_with_the_first_log() -> Callable[..., Awaitable[Log]]:
+    logs: list[Log] = []
+
+    async def open_again(dsn: str, postgres: PostgresSettings, settings: RecoverySettings, name: str) -> Log:
+        if not logs:
+            logs.append(await open_log(dsn, postgres, settings, name))
+            return logs[0]
+        before = logs[-1]
+        inserts, flushes = [
+            WriteConnection(await connect(dsn, postgres, "another connection")) for _ in range(2)
+        ]
+        log = Log(before.log_id, inserts, flushes)
+        log.last_seq, log.cut, log.applied_seq = before.last_seq, before.cut, before.applied_seq
+        logs.append(log)
+        return log
+
+    return open_again
+
+
+async def test_whoever_gives_a_log_up_drops_its_buffer(
+    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Buffer()
+    if not is_on:
+        monkeypatch.setattr(shards, "Buffer", lambda: kept)
+    async with open_shard(dsn, quick(NEVER)) as shard, open_proof(dsn) as connection:
+        assert await send(shard, X) == {Outcome.JOURNALED}
+        assert await take_over(dsn, await connection.fetchval("select log_id from log"))
+        assert await send(shard, Y) == {Outcome.JOURNALED}
+    await judge(dsn, {**X, **Y}, 0 if is_on else X_EVENTS)
+
+
+# Closing.
+
+
+async def test_closing_waits_for_an_insert_under_way(
+    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_on:
+        without(monkeypatch, recovery, "_LOCK", " for update skip locked")
+    await take_over_during_an_insert(dsn)
+    await judge(dsn, X, 0 if is_on else -X_EVENTS)
+
+
+async def test_an_insert_holds_the_row_of_its_log(
+    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_on:
+        without(monkeypatch, journal, "_INSERT", " for key share")
+    await take_over_during_an_insert(dsn)
+    await judge(dsn, X, 0 if is_on else -X_EVENTS)
+
+
+async def test_recovery_closes_a_log_before_it_applies_it(
+    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def leave_open(_self: Recovery, _log_id: int) -> bool:
+        return True
+
+    if not is_on:
+        monkeypatch.setattr(Recovery, "_close", leave_open)
+        without(monkeypatch, recovery, "_SETTLE", " and state = 'closed'")
+    await take_over_during_an_insert(dsn)
+    await judge(dsn, X, 0 if is_on else -X_EVENTS)
+
+
+async def take_over_during_an_insert(dsn: str) -> None:
+    async with open_life(dsn) as life:
+        async with life.connection.transaction():
+            assert await life.send(X) == {Outcome.JOURNALED}
+            is_settled = await take_over(dsn, life.log.log_id)
+        if not is_settled:
+            assert await take_over(dsn, life.log.log_id)
+
+
+async def test_an_insert_looks_whether_its_log_is_open(
+    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_on:
+        without(monkeypatch, journal, "_INSERT", " and state = 'open' for key share")
+    async with open_life(dsn) as life:
+        assert await take_over(dsn, life.log.log_id)
+        if is_on:
+            with pytest.raises(LogClosed):
+                await life.send(X)
+        else:
+            assert await life.send(X) == {Outcome.JOURNALED}
+    await judge(dsn, {} if is_on else X, 0 if is_on else -X_EVENTS)
+
+
+async def test_recovery_reads_a_log_after_it_was_closed(
+    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An insert is committed just before the close."""
+    close, apply_piece = Recovery._close, Recovery._apply_piece
+
+    async def close_late(self: Recovery, log_id: int) -> bool:
+        while not is_on and await apply_piece(self, log_id):
+            pass
+        assert await life.send(X) == {Outcome.JOURNALED}
+        return await close(self, log_id)
+
+    async def has_applied(_self: Recovery, _log_id: int) -> bool:
+        return False
+
+    monkeypatch.setattr(Recovery, "_close", close_late)
+    if not is_on:
+        monkeypatch.setattr(Recovery, "_apply_piece", has_applied)
+    async with open_life(dsn) as life:
+        assert await life.send(Y) == {Outcome.JOURNALED}
+        assert await take_over(dsn, life.log.log_id)
+    await judge(dsn, {**X, **Y}, 0 if is_on else -X_EVENTS)
+
+
+async def test_a_log_is_settled_when_nothing_is_left_of_it(
+    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply_piece = Recovery._apply_piece
+
+    async def apply_one(self: Recovery, log_id: int) -> bool:
+        await apply_piece(self, log_id)
+        return False
+
+    if not is_on:
+        monkeypatch.setattr(Recovery, "_apply_piece", apply_one)
+    async with open_life(dsn) as life:
+        for counts in (X, Y):
+            assert await life.send(counts) == {Outcome.JOURNALED}
+        assert await take_over(dsn, life.log.log_id, FAST.model_copy(update={"piece_events": 1}))
+    await judge(dsn, {**X, **Y}, 0 if is_on else -Y_EVENTS)
+
+
+# The flush.
+
+
+async def test_a_flush_moves_the_checkpoint_from_where_it_is(
+    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush that was sent before a takeover is committed after it."""
+    if not is_on:
+        without(monkeypatch, rollups, "_ADVANCE", "applied_seq = $2\n", "applied_seq >= $2\n")
+    async with open_life(dsn) as life:
+        assert await life.send(X) == {Outcome.JOURNALED}
+        late = life.take()
+        assert await life.send(Y) == {Outcome.JOURNALED}
+        assert await take_over(dsn, life.log.log_id)
+        assert await life.commit(late) == (not is_on)
+    await judge(dsn, {**X, **Y}, 0 if is_on else X_EVENTS)
+
+
+async def test_a_flush_moves_the_checkpoint_and_adds_in_one_transaction(dsn: str, is_on: bool) -> None:
+    """The second statement is refused, and the shard does not come to try again."""
+    async with open_life(dsn) as life, open_proof(dsn) as connection:
+        assert await life.send(X) == {Outcome.JOURNALED}
+        await refuse(connection, "x")
+        if not is_on:
+            life.log.flushes = WriteConnection(Autocommit(life.connection))
+        with pytest.raises(Refused):
+            await life.commit(life.take())
+        await refuse_no_more(connection)
+        assert await take_over(dsn, life.log.log_id)
+    await judge(dsn, X, 0 if is_on else -X_EVENTS)
+
+
+class Autocommit:
+    """A connection that keeps each statement by itself."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def transaction(self) -> Any:
+        return nullcontext()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)

@@ -1,0 +1,99 @@
+"""One life of a shard, a step at a time: the real log, journal, appender and rollups, without the loops around them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from libs.stores.postgres import PostgresSettings, WriteConnection, connect
+from libs.telemetry.setup import OFF
+from services.counting import rollups
+from services.counting.appender import Appender
+from services.counting.buffer import Buffer
+from services.counting.entry import Outcome
+from services.counting.journal import Journal
+from services.counting.log import Log, open_log
+from services.counting.metrics import Metrics
+from services.counting.queue import Queue
+from services.counting.recovery import Recovery
+from services.counting.settings import FlushSettings, JournalSettings, RecoverySettings
+from tests.support.clock import Clock
+from tests.support.entries import Counts, as_entry, cut_request
+from tests.support.shards import FAST
+
+_TIMEOUT_S = 5.0
+_STATEMENT_CELLS = 5_000
+_NOW_S = 1_700_000_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """What a flush has taken out of the buffer, and where it begins and ends."""
+
+    from_seq: int
+    to_seq: int
+    buffer: Buffer
+
+
+class Life:
+    """Inserts and flushes when it is told to."""
+
+    def __init__(self, log: Log, connection: Any) -> None:
+        self.log = log
+        self.connection = connection
+        """asyncpg's, for inserts and flushes"""
+        self.appender = Appender(
+            log, Journal(log.inserts, log.log_id, _TIMEOUT_S), Buffer(), Clock(_NOW_S), OFF, Metrics(OFF)
+        )
+
+    async def send(self, counts: Counts, request_id: UUID | None = None) -> set[Outcome]:
+        """Insert one request as one group; what its entries were told. Raises what `append` does if not all were."""
+        queue = Queue(JournalSettings())
+        outcomes = queue.put([as_entry(entry) for entry in cut_request(counts, request_id)])
+        try:
+            await self.appender.append(await queue.take_group())
+        except Exception:
+            if not all(outcome.done() for outcome in outcomes):
+                raise
+        return {outcome.result() for outcome in outcomes}
+
+    def take(self) -> Flush:
+        """Begin a flush."""
+        taken, self.appender.buffer = self.appender.buffer, Buffer()
+        return Flush(self.log.applied_seq, self.log.cut, taken)
+
+    async def commit(self, flush: Flush) -> bool:
+        """End it; false when the checkpoint was elsewhere. Raises InDoubt and Refused."""
+
+        async def move(connection: Any) -> bool:
+            rows = flush.buffer.rows()
+            return await rollups.apply(
+                connection, self.log.log_id, flush.from_seq, flush.to_seq, rows, _STATEMENT_CELLS
+            )
+
+        return await self.log.flushes.run(move, timeout_seconds=_TIMEOUT_S)
+
+
+@asynccontextmanager
+async def open_life(dsn: str) -> AsyncIterator[Life]:
+    """A life with a new log, over one connection that the log does not name, so that nobody puts an end to it.
+
+    Its name has "counting inserts" in it. The log is left as it is.
+    """
+    log = await open_log(dsn, PostgresSettings(), FAST, "shard")
+    log.abandon()
+    connection = await connect(dsn, PostgresSettings(), "counting inserts of a test")
+    log.inserts = log.flushes = WriteConnection(connection)
+    try:
+        yield Life(log, connection)
+    finally:
+        connection.terminate()
+
+
+async def take_over(dsn: str, log_id: int, settings: RecoverySettings = FAST) -> bool:
+    """Recover a log once, as any shard does for any log; true when it is settled."""
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
+        return await Recovery(pool, settings, FlushSettings()).take_over(log_id)
