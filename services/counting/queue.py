@@ -102,3 +102,4 @@ def answer(waiting: Waiting, outcome: Outcome) -> None:
 def refuse(waiting: Waiting, error: TallyError) -> None:
     if not waiting.outcome.done():
         waiting.outcome.set_exception(error)
+        waiting.outcome.exception()  # a call that has failed already looks at no other

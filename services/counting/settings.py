@@ -80,7 +80,7 @@ class SpoolSettings(BaseModel, frozen=True, extra="forbid"):
         description="age of a spooled entry that makes the shard unready; far below the horizon",
     )
     drain_entries: int = Field(200, ge=1, le=10_000, description="spooled entries in one insert")
-    drain_bytes: int = Field(1024**2, ge=1, description="bytes of spooled payload in one insert")
+    drain_events: int = Field(10_000, ge=1, description="events of spooled entries in one insert")
     drain_seconds: float = Field(
         15.0, ge=0, description="how long a shard that stops goes on draining its spool"
     )

@@ -85,13 +85,7 @@ class Shard:
             self._flusher.admit(self._queue.event_count + sum(len(entry.events) for entry in entries))
         elif not self._is_spooling:
             raise Unavailable(f"shard {self.name} cannot reach Postgres; send the same request again")
-        outcomes = self._queue.put(entries)
-        try:
-            # One after the other: they come together, and gather would wake up once for each.
-            return [await outcome for outcome in outcomes]
-        finally:
-            for outcome in outcomes:
-                outcome.cancel()
+        return await self._wait_for(entries)
 
     async def append_spooled(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Journal entries that are in the spool; SPOOLED is the outcome of those that stay there.
@@ -101,15 +95,8 @@ class Shard:
         """
         if self._log is None or self._flusher is None:
             raise Unavailable(f"shard {self.name} cannot reach Postgres")
-        flush = self._settings.flush
-        self._flusher.admit(self._queue.event_count + max(0, flush.max_cells - flush.due_cells))
-        outcomes = self._queue.put(entries)
-        try:
-            # One after the other: they come together, and gather would wake up once for each.
-            return [await outcome for outcome in outcomes]
-        finally:
-            for outcome in outcomes:
-                outcome.cancel()
+        self._flusher.admit(self._queue.event_count + self._pace.most_cells - self._pace.due_cells)
+        return await self._wait_for(entries)
 
     @property
     def has_log(self) -> bool:
@@ -176,6 +163,15 @@ class Shard:
     def stop(self) -> None:
         """Let `run_logs` flush what it has, settle its log and return. Nothing must be appended any more."""
         self._stopping.set()
+
+    async def _wait_for(self, entries: Sequence[Entry]) -> list[Outcome]:
+        outcomes = self._queue.put(entries)
+        try:
+            # One after the other: they come together, and gather would wake up once for each.
+            return [await outcome for outcome in outcomes]
+        finally:
+            for outcome in outcomes:
+                outcome.cancel()
 
     async def _open_log(self) -> Log | None:
         """The next log, as soon as Postgres commits it; what waits meanwhile is spooled. None after `stop`."""

@@ -73,7 +73,7 @@ class Spool:
         """A share of the entries for one insert, by id; none when there are no more. Raises NoRoom."""
         settings = self._settings
         return await self._run(
-            lambda: self._file.read(after_id, settings.drain_entries, settings.drain_bytes)
+            lambda: self._file.read(after_id, settings.drain_entries, settings.drain_events)
         )
 
     async def delete(self, entries: Sequence[Spooled]) -> None:

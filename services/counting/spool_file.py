@@ -47,6 +47,7 @@ _READ = """
 select id, request_id, partition, request_hash, received_at_us, events, traceparent, payload
 from entry where id > ? order by id limit ?"""
 _DELETE = "delete from entry where id = ?"
+_SHRINK = "pragma incremental_vacuum; pragma wal_checkpoint (truncate)"
 _COUNT = "select count(*) from entry"
 _OLDEST = "select received_at_us from entry order by id limit 1"
 
@@ -124,15 +125,18 @@ class SpoolFile:
         self.contents = self._look(self.contents.entry_count + inserted)
         return outcomes
 
-    def read(self, after_id: int, max_entries: int, max_bytes: int) -> list[Spooled]:
-        """The next entries by id: at least one if there is any, and not much more than the limits. Raises NoRoom."""
+    def read(self, after_id: int, max_entries: int, max_events: int) -> list[Spooled]:
+        """The next entries by id: at least one if there is any, and at most one more than `max_events`.
+
+        Raises NoRoom.
+        """
         found: list[Spooled] = []
-        size = 0
+        events = 0
         with _telling_room():
             for row in self._connection.execute(_READ, (after_id, max_entries)):
                 found.append(Spooled(row[0], uuid.UUID(bytes=row[1]), *row[2:]))
-                size += len(row[-1])
-                if size >= max_bytes:
+                events += found[-1].event_count
+                if events >= max_events:
                     break
         return found
 
@@ -145,8 +149,8 @@ class SpoolFile:
         self.contents = self._look(self.contents.entry_count - deleted)
         if not self.contents.entry_count:
             with _telling_room():
-                self._connection.execute("pragma incremental_vacuum").fetchall()
-                self._connection.execute("pragma wal_checkpoint (truncate)").fetchall()
+                # Not `execute`: it takes one step, and each step gives one page back.
+                self._connection.executescript(_SHRINK)
 
     def close(self) -> None:
         self._connection.close()
@@ -159,7 +163,7 @@ class SpoolFile:
             )
         found = self._value("pragma quick_check (1)")
         if found != "ok":
-            raise _damaged(self.path, found)
+            raise _damaged(self.path, " ".join(found.split()))
         self._page_bytes: int = self._value("pragma page_size")
         with self._transaction():
             for statement in _CREATE.split(";"):

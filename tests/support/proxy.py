@@ -30,11 +30,31 @@ class Proxy:
     """is told each request before it is passed on"""
     cut_count: int = 0
     links: "set[Link]" = field(default_factory=set)
+    is_shut: bool = False
+    """new connections end at once"""
+    is_silent: bool = False
+    """on new connections nothing passes"""
 
-    def silence(self) -> None:
-        """From now on nothing passes on the connections that there are, and none of them ends; new ones work."""
+    def silence(self, *, new: bool = False) -> None:
+        """From now on nothing passes on the connections that there are, and none of them ends.
+
+        New ones work, unless they are to be silent as well.
+        """
+        self.is_silent = new
         for link in self.links:
             link.passing.clear()
+
+    def shut(self) -> None:
+        """End every connection, and each new one, until `reopen`: there is no server any more."""
+        self.is_shut = True
+        for link in self.links:
+            link.end()
+
+    def reopen(self) -> None:
+        """There is a server again, and what was silent goes on."""
+        self.is_shut = self.is_silent = False
+        for link in self.links:
+            link.passing.set()
 
     def take_cut(self, name: str) -> Cut | None:
         for part in self.cuts:
@@ -77,11 +97,19 @@ class Link:
         self._writer = writer
         self._name = ""
         self._swallows = False
+        self._ended = asyncio.Event()
         self.passing = asyncio.Event()
-        self.passing.set()
+        if not proxy.is_silent:
+            self.passing.set()
+
+    def end(self) -> None:
+        self._ended.set()
 
     async def run(self, target: str) -> None:
         """Pass on in both directions until one of them ends."""
+        if self._proxy.is_shut:
+            self._writer.close()
+            return
         try:
             upstream_reader, upstream_writer = await asyncio.open_unix_connection(target)
         except OSError:  # the server is away: whoever knocks is told so at once
@@ -91,10 +119,12 @@ class Link:
         ways = [
             asyncio.create_task(self._forth(upstream_writer)),
             asyncio.create_task(self._back(upstream_reader)),
+            asyncio.create_task(self._ended.wait()),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._proxy.links.discard(self)
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
