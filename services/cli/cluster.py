@@ -40,27 +40,27 @@ async def _run(console: Console, shape: Shape, address: str, folder: Path, setti
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stopping = asyncio.create_task(stop.wait())
-    with _progress(console) as report:
-        async with AsyncExitStack() as stack:
-            cluster = open_cluster(
-                folder,
-                shape,
-                address=address,
-                settings=settings,
-                report=report,
-                tell=lambda _, what: _note(console, what),
-            )
-            opening = asyncio.create_task(stack.enter_async_context(cluster))
-            await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not opening.done():
-                opening.cancel()
-                with suppress(asyncio.CancelledError):
-                    await opening
-                return
+    async with AsyncExitStack() as stack:
+        report = stack.enter_context(_progress(console))
+        cluster = open_cluster(
+            folder,
+            shape,
+            address=address,
+            settings=settings,
+            report=report,
+            tell=lambda _, what: _note(console, what),
+        )
+        opening = asyncio.create_task(stack.enter_async_context(cluster))
+        await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if opening.done():
             opened = await opening
             report("")
             _introduce(console, opened, folder)
             await stopping
+        else:
+            opening.cancel()
+            with suppress(asyncio.CancelledError):
+                await opening
     console.print("Stopped.")
 
 
