@@ -59,10 +59,11 @@ async def run_service(
     folder: Path,
     *,
     shards: Sequence[str] = (),
+    address: str = "",
     env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[ServiceProcess]:
-    """Run one service; it is killed at the end unless it has ended by then."""
-    address = f"127.0.0.1:{free_port()}"
+    """Run one service, at a free port or where it was before; it is killed at the end unless it has ended by then."""
+    address = address or f"127.0.0.1:{free_port()}"
     settings = {
         "TALLY_DATA_DIR": str(folder),
         "TALLY_SERVER__ADDRESS": address,
@@ -72,7 +73,7 @@ async def run_service(
         "TALLY_PARTITIONER__SHARDS": "[" + ",".join(f'"{shard}"' for shard in shards) + "]",
     }
     log = folder / f"{name}-{address.rpartition(':')[2]}.log"
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own code
             [sys.executable, "-m", "services", name],
             env={**os.environ, **settings, **(env or {})},
