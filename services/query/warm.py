@@ -21,11 +21,14 @@ cell as materialized (
     from cell, total where cell.value_count > 0
 )"""
 
-# The first entry that a log's rollups lack was journaled after it was received. `now()` is before the snapshot.
+# As of: nothing was journaled before it that the answer lacks. What a log lacks was journaled in the order of seq, so
+# none of it before the first; and that one neither before it was received, nor before the log was opened. The receipts
+# of those behind it say nothing: what comes out of a spool may have been received hours before its place in the log.
+# `now()` is before the snapshot, and what was journaled after that cannot be seen in it.
 _READ = f"""
 with {CELL}
 select total.*, m2, (extract(epoch from least(now(), (
-    select min(received_at)
+    select min(greatest(received_at, opened_at))
     from log join checkpoint using (log_id) cross join lateral (
         select received_at from journal
         where journal.log_id = log.log_id and seq > applied_seq and request_id >= opening_floor
