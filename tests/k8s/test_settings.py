@@ -105,6 +105,7 @@ def test_a_pod_has_the_time_that_its_end_takes(ours: list[Workload], settings_of
             if workload.name == "counting":
                 needed += settings.counting.flush.timeout_seconds
                 needed += settings.counting.recovery.transaction_timeout_seconds
+                needed += settings.counting.spool.drain_seconds
             assert workload.pod["terminationGracePeriodSeconds"] >= needed, workload
 
 
@@ -133,6 +134,23 @@ def test_the_partitioner_knows_every_shard(
 def test_each_shard_goes_by_the_name_of_its_pod(ours: list[Workload], settings_of: Read) -> None:
     (counting,) = (workload for workload in ours if workload.name == "counting")
     assert settings_of(counting).counting.shard == "counting-0"
+
+
+def test_each_shard_has_a_volume_of_its_own_with_room_for_its_spool(
+    ours: list[Workload], settings_of: Read
+) -> None:
+    (counting,) = (workload for workload in ours if workload.name == "counting")
+    spool = settings_of(counting).counting.spool
+    (claim,) = counting.spec["volumeClaimTemplates"]
+    (mount,) = counting.container["volumeMounts"]
+    assert spool.enabled
+    assert (mount["name"], mount["mountPath"]) == (claim["metadata"]["name"], str(spool.folder))
+    storage = claim["spec"]["resources"]["requests"]["storage"]
+    assert int(storage.removesuffix("Gi")) * 1024**3 >= 1.25 * spool.max_bytes
+    assert counting.pod["securityContext"]["fsGroup"] == counting.pod["securityContext"]["runAsUser"]
+    # What an entry was acknowledged for must not go with the pod.
+    retention = counting.spec.get("persistentVolumeClaimRetentionPolicy", {})
+    assert set(retention.values()) <= {"Retain"}
 
 
 def test_every_service_runs_and_under_its_own_name(ours: list[Workload]) -> None:
