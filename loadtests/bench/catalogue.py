@@ -25,6 +25,8 @@ GROUPS: Sequence[Sequence[Contender]] = (
         Contender("tally-hot-1000", 1_000, open_tally, mix=HOT),
         Contender("valkey-lua-1000", 1_000, valkey_lua.open_valkey_lua, valkey_lua.LACKS),
         Contender("valkey-lua-door-1000", 1_000, door.open_door_to_valkey, valkey_lua.LACKS),
+        Contender("valkey-hincrby-1000", 1_000, valkey_hincrby.open_valkey_hincrby, valkey_hincrby.LACKS),
+        Contender("postgres-batch-1000", 1_000, postgres_batch.open_postgres_batch, postgres_batch.LACKS),
     ),
     (
         Contender("tally-columns-5000", 5_000, open_tally),
@@ -43,8 +45,6 @@ GROUPS: Sequence[Sequence[Contender]] = (
     (
         Contender("tally-stream-1000", 1_000, _OPEN_STREAM),
         Contender("tally-rows-1000", 1_000, _OPEN_ROWS),
-        Contender("valkey-hincrby-1000", 1_000, valkey_hincrby.open_valkey_hincrby, valkey_hincrby.LACKS),
-        Contender("postgres-batch-1000", 1_000, postgres_batch.open_postgres_batch, postgres_batch.LACKS),
         Contender("postgres-batch-door-1000", 1_000, door.open_door_to_postgres, postgres_batch.LACKS),
     ),
 )
@@ -97,7 +97,9 @@ RATIOS: Sequence[Ratio] = (
     Ratio("single_vs_echo", "tally-single-1", "echo-1", 0.6),
     Ratio("single_vs_postgres_single", "tally-single-1", "postgres-single-1"),
     Ratio("hot_vs_zipf", "tally-hot-1000", "tally-columns-1000", 0.8),
-    Ratio("stream_1000_vs_postgres_batch", "tally-stream-1000", "postgres-batch-1000"),
+    Ratio("columns_1000_vs_valkey_hincrby", "tally-columns-1000", "valkey-hincrby-1000"),
+    Ratio("columns_1000_vs_postgres_batch", "tally-columns-1000", "postgres-batch-1000"),
+    Ratio("stream_1000_vs_postgres_batch_door", "tally-stream-1000", "postgres-batch-door-1000"),
     Ratio("stream_1000_vs_rows_1000", "tally-stream-1000", "tally-rows-1000"),
 )
 

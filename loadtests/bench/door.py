@@ -51,12 +51,8 @@ class CountedByDoor(Store):
 @asynccontextmanager
 async def open_door_to_valkey(folder: Path) -> AsyncIterator[Store]:
     """Run Valkey and a door to its script."""
-    async with (
-        open_durable_valkey(folder / "valkey") as url,
-        valkey_lua.open_counter(url) as counter,
-        _open_door("valkey", url, folder) as client,
-    ):
-        yield CountedByDoor(client, counter)
+    async with open_durable_valkey(folder / "valkey") as url, open_door("valkey", url, folder) as store:
+        yield store
 
 
 @asynccontextmanager
@@ -64,19 +60,20 @@ async def open_door_to_postgres(folder: Path) -> AsyncIterator[Store]:
     """Run Postgres and a door to its statement."""
     async with (
         open_counting_postgres(folder / "postgres") as dsn,
-        postgres_batch.open_counter(dsn) as counter,
-        _open_door("postgres", dsn, folder) as client,
+        open_door("postgres", dsn, folder) as store,
     ):
-        yield CountedByDoor(client, counter)
+        yield store
 
 
 @asynccontextmanager
-async def _open_door(kind: str, url: str, folder: Path) -> AsyncIterator[Client]:
+async def open_door(kind: str, url: str, folder: Path) -> AsyncIterator[Store]:
+    """Run a door to a store that runs, and connect to it."""
     async with (
+        _COUNTERS[kind](url) as counter,
         open_child("loadtests.bench.door", kind, url, log=folder / "door.log") as address,
         Client(address, timeout=TIMEOUT_S) as client,
     ):
-        yield client
+        yield CountedByDoor(client, counter)
 
 
 def read_pairs(request: ingest_pb2.ProcessEventsRequest) -> Pairs:

@@ -7,6 +7,8 @@ from statistics import median
 from typing import Any
 
 PERCENTILES = (50.0, 99.0, 99.9)
+LATENCY_TARGETS_MS = {50.0: 5.0, 99.0: 50.0}
+LATENCY_OF = ("tally-columns-1000", "tally-columns-5000", "tally-single-1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,6 @@ class Round:
     """until everything was in the counts"""
     server_cpu_seconds: float
     client_cpu_seconds: float
-    disk_bytes: int
 
     @property
     def events_per_s(self) -> float:
@@ -48,6 +49,7 @@ class Result:
     """at half load"""
     closed_latencies_s: list[float] = field(default_factory=list)
     memory_bytes: int = 0
+    disk_bytes_per_million: float = 0.0
     observations: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -76,7 +78,7 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
 
     None when there are too few values for it to be another than the largest: below 1,000 for 99.9.
     """
-    if len(values) * (100 - percent) < 100:
+    if len(values) * (100 - percent) < 100 - 1e-6:
         return None
     ordered = sorted(values)
     return ordered[math.ceil(len(ordered) * percent / 100 - 1e-9) - 1]
@@ -117,6 +119,34 @@ def compute_ratios(results: Mapping[str, Result], ratios: Sequence[Ratio]) -> di
             "is_met": None if ratio.target is None else median(each) >= ratio.target,
         }
     return found
+
+
+def judge_targets(
+    results: Mapping[str, Result], ratios: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Each target that this run says something about: what was asked for, what was measured, and whether it is met."""
+    judged = [
+        {"what": name, "measured": ratio["median"], "at_least": ratio["target"], "is_met": ratio["is_met"]}
+        for name, ratio in ratios.items()
+        if ratio["target"] is not None
+    ]
+    for name in LATENCY_OF:
+        result = results.get(name)
+        if result is None or result.fault:
+            continue
+        for percent, at_most in LATENCY_TARGETS_MS.items():
+            value = percentile(result.latencies_s, percent)
+            if value is not None:
+                measured = value * 1000
+                judged.append(
+                    {
+                        "what": f"{name}: acknowledged at half load, p{percent:g}, ms",
+                        "measured": measured,
+                        "at_most": at_most,
+                        "is_met": measured <= at_most,
+                    }
+                )
+    return judged
 
 
 def per_million(amount: float, events: int) -> float:

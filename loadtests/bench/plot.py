@@ -7,22 +7,23 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 _TALLY, _PEER, _INK, _GRID = "#1f6f8b", "#b8bfc6", "#22272b", "#e4e7ea"
 _PANELS = ((5_000, "5,000 events a request"), (1_000, "1,000 events a request"), (1, "one event a call"))
 _NAMES = {
-    "tally-columns": "Tally",
-    "tally-hot": "Tally, half of all on one video",
-    "tally-stream": "Tally, on one stream",
+    "tally-columns": "Tally, columns",
+    "tally-hot": "Tally, columns, half of all on one video",
+    "tally-stream": "Tally, columns on one stream",
     "tally-rows": "Tally, a message per event",
-    "tally-single": "Tally",
-    "valkey-lua": "Valkey, script that dedupes, in process",
-    "valkey-lua-door": "Valkey, the same behind a gRPC door",
+    "tally-single": "Tally, CountEvent",
+    "valkey-lua": "Valkey, a script that dedupes, no gRPC",
+    "valkey-lua-door": "Valkey, the same behind gRPC",
     "valkey-hincrby": "Valkey, pipelined HINCRBY",
-    "postgres-batch": "Postgres, dedupe row + upsert, in process",
-    "postgres-batch-door": "Postgres, the same behind a gRPC door",
+    "postgres-batch": "Postgres, dedupe row + upsert, no gRPC",
+    "postgres-batch-door": "Postgres, the same behind gRPC",
     "postgres-single": "Postgres, one upsert per event",
-    "echo": "gRPC echo, counts nothing",
+    "echo": "a gRPC echo, counts nothing",
 }
 
 
@@ -40,7 +41,11 @@ def draw(results: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], path:
         )
         for (title, bars), place in zip(panels, axes[:, 0], strict=True):
             _draw_panel(place, title, bars)
-        figure.suptitle("Durable events per second, every store with fsync", fontsize=13, fontweight="bold")
+        figure.suptitle(
+            "Durable events per second, every store with fsync before it acknowledges",
+            fontsize=12,
+            fontweight="bold",
+        )
         figure.supxlabel(
             f"{machine['cores']} cores for client and servers, {machine['memory_bytes'] / 2**30:.0f} GiB; "
             f"Python {machine['python']}, grpcio {machine['grpcio']}; median of the rounds, range as a line",
@@ -80,6 +85,7 @@ def _draw_panel(place: Axes, title: str, bars: Sequence[tuple[str, Mapping[str, 
         place.text(end + widest * 0.012, at, f"{result['events_per_s']:,.0f}", va="center", fontsize=9)
     place.set_yticks(range(len(bars)), [label for label, _ in bars])
     place.set_xlim(0, widest * 1.13)
+    place.xaxis.set_major_locator(MaxNLocator(6))
     place.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     place.set_xlabel("events/s")
     place.set_title(title, loc="left", fontsize=10.5, fontweight="bold")

@@ -25,12 +25,17 @@ _ALL = "select video_id, event_type, count from counts"
 async def open_counting_postgres(folder: Path) -> AsyncIterator[str]:
     """Run Postgres and make the tables; yields its DSN."""
     async with open_postgres(folder) as dsn:
-        connection = await asyncpg.connect(dsn)
-        try:
-            await connection.execute(_SCHEMA)
-        finally:
-            await connection.close()
+        await make_tables(dsn)
         yield dsn
+
+
+async def make_tables(dsn: str) -> None:
+    """In an empty database."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(_SCHEMA)
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager

@@ -34,8 +34,12 @@ class PostgresSingle(Store):
 @asynccontextmanager
 async def open_postgres_single(folder: Path) -> AsyncIterator[Store]:
     """Run Postgres and connect to it."""
-    async with (
-        open_counting_postgres(folder / "postgres") as dsn,
-        open_connections(dsn, _CONNECTIONS) as pool,
-    ):
+    async with open_counting_postgres(folder / "postgres") as dsn, open_client(dsn) as store:
+        yield store
+
+
+@asynccontextmanager
+async def open_client(dsn: str) -> AsyncIterator[Store]:
+    """Connect to a Postgres with the tables."""
+    async with open_connections(dsn, _CONNECTIONS) as pool:
         yield PostgresSingle(pool)

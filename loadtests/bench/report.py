@@ -37,7 +37,7 @@ def to_json(result: Result) -> dict[str, Any]:
         "half_load_latency_ms": in_milliseconds(result.latencies_s),
         "server_cpu_s_per_million": _per_million(result, "server_cpu_seconds"),
         "client_cpu_s_per_million": _per_million(result, "client_cpu_seconds"),
-        "disk_bytes_per_million": _per_million(result, "disk_bytes"),
+        "disk_bytes_per_million": round(result.disk_bytes_per_million),
         "memory_bytes": result.memory_bytes,
         **result.observations,
     }
@@ -51,7 +51,23 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     new.replace(path)
 
 
-def show_results(console: Console, results: Sequence[Mapping[str, Any]]) -> None:
+def show(console: Console, document: Mapping[str, Any]) -> None:
+    """Everything that a run found."""
+    _show_results(console, document["results"])
+    if document["ratios"]:
+        _show_ratios(console, document["ratio_details"])
+    if document["targets"]:
+        _show_targets(console, document["targets"])
+    _show_lacks(console, document["results"])
+    machine = document["machine"]
+    console.print(
+        f"{machine['cores']} cores ({machine['processor']}), {machine['memory_bytes'] / 2**30:.0f} GiB, "
+        f"Python {machine['python']}, grpcio {machine['grpcio']}, {machine['postgres']}, {machine['valkey']}; "
+        f"{document['seconds']:.0f} s in all."
+    )
+
+
+def _show_results(console: Console, results: Sequence[Mapping[str, Any]]) -> None:
     """A line for each contender."""
     table = _table(console, "Side by side (latencies in ms at half of the rate)")
     table.add_column("", no_wrap=True)
@@ -69,21 +85,36 @@ def show_results(console: Console, results: Sequence[Mapping[str, Any]]) -> None
             console.print(f"{result['name']} has no figure: {result['fault']}")
 
 
-def show_ratios(console: Console, ratios: Mapping[str, Mapping[str, Any]]) -> None:
+def _show_ratios(console: Console, ratios: Mapping[str, Mapping[str, Any]]) -> None:
     """A line for each ratio."""
     table = _table(console, "Ratios (medians of the rounds)")
     table.add_column("", no_wrap=True)
-    for heading in ("ratio", "least", "most", "until counted", "target", ""):
+    for heading in ("ratio", "least", "most", "until counted"):
         table.add_column(heading, justify="right")
     for name, ratio in ratios.items():
-        is_met = ratio["is_met"]
+        table.add_row(name, *(f"{ratio[each]:.2f}" for each in ("median", "least", "most", "until_counted")))
+    console.print(table)
+
+
+def _show_targets(console: Console, targets: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each target."""
+    table = _table(console, "Targets")
+    table.add_column("", no_wrap=True)
+    for heading in ("measured", "target", ""):
+        table.add_column(heading, justify="right")
+    for target in targets:
+        bound = f"≥ {target['at_least']:.2f}" if "at_least" in target else f"≤ {target['at_most']:.2f}"
         table.add_row(
-            name,
-            *(f"{ratio[each]:.2f}" for each in ("median", "least", "most", "until_counted")),
-            "" if ratio["target"] is None else f"{ratio['target']:.2f}",
-            "" if is_met is None else "met" if is_met else "missed",
+            target["what"], f"{target['measured']:.2f}", bound, "met" if target["is_met"] else "missed"
         )
     console.print(table)
+
+
+def _show_lacks(console: Console, results: Sequence[Mapping[str, Any]]) -> None:
+    """What each peer does not do, and Tally does in the same figure."""
+    told = {result["name"].rstrip("0123456789-"): result["lacks"] for result in results if result["lacks"]}
+    for name, lacks in told.items():
+        console.print(f"{name} does without {', '.join(lacks)}.")
 
 
 def _cells(result: Mapping[str, Any]) -> list[str]:

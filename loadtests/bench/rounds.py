@@ -2,6 +2,7 @@
 
 import gc
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,11 +14,12 @@ import numpy as np
 
 from loadtests.bench.contender import Contender, Store
 from loadtests.bench.events import Cursor, Events
-from loadtests.bench.figures import Result, Round
+from loadtests.bench.figures import Result, Round, per_million
 from loadtests.bench.measure import send_closed, send_open
 from loadtests.bench.oracle import find_fault
 from loadtests.bench.usage import ServerProcesses, disk_bytes, note_children
 
+SINGLE_CALLERS = 128
 Tell = Callable[[str], None]
 """shows a line of progress"""
 
@@ -35,12 +37,19 @@ class Plan:
     open_seconds: float = 6.0
     seed: int = 1
 
+    def seconds_of_round(self, request_events: int) -> float:
+        """Single calls take all the time that they are given, and tell enough in half of it."""
+        return self.round_seconds / 2 if request_events == 1 else self.round_seconds
+
 
 def choose_in_flight(request_events: int) -> Sequence[int]:
-    """How many requests in flight are tried, the same for every contender: about the fastest is wanted."""
+    """How many requests in flight are tried, the same for every contender; each then runs with what it does best.
+
+    Single calls are compared with the same number of callers.
+    """
     if request_events == 1:
-        return (32, 128, 256)
-    return (16, 64, 128) if request_events < 1_000 else (4, 8, 16, 32)
+        return (SINGLE_CALLERS,)
+    return (16, 32, 64, 128) if request_events < 1_000 else (4, 8, 16, 32)
 
 
 class Lane:
@@ -53,6 +62,7 @@ class Lane:
         self.result = Result(contender.name, contender.request_events, contender.mix.name, contender.lacks)
         self.processes = ServerProcesses()
         self._opened: Store | None = None
+        self._disk_before = 0
 
     @property
     def store(self) -> Store:
@@ -65,6 +75,7 @@ class Lane:
         self.folder.mkdir()
         with note_children() as self.processes:
             self._opened = await stack.enter_async_context(self.contender.open(self.folder))
+        self._disk_before = disk_bytes(self.folder)
 
     async def ramp(self, plan: Plan) -> None:
         """Warm up, and find how many requests in flight are fastest."""
@@ -78,11 +89,12 @@ class Lane:
 
     async def run_round(self, plan: Plan) -> Round:
         """One closed loop, and the time until the counts have all of it."""
-        disk, cpu, client_cpu = disk_bytes(self.folder), self.processes.cpu_seconds(), _own_cpu_seconds()
+        cpu, client_cpu = self.processes.cpu_seconds(), _own_cpu_seconds()
         started = time.perf_counter()
         async with self.store.observe():
             requests = self.cursor.take_up_to(plan.events)
-            sent = await send_closed(self.store, requests, self.result.in_flight, plan.round_seconds)
+            seconds = plan.seconds_of_round(self.contender.request_events)
+            sent = await send_closed(self.store, requests, self.result.in_flight, seconds)
             await self.store.settle()
         done = Round(
             events=sent.events,
@@ -91,11 +103,12 @@ class Lane:
             counted_seconds=time.perf_counter() - started,
             server_cpu_seconds=self.processes.cpu_seconds() - cpu,
             client_cpu_seconds=_own_cpu_seconds() - client_cpu,
-            disk_bytes=disk_bytes(self.folder) - disk,
         )
         self.result.rounds.append(done)
         self.result.closed_latencies_s += sent.latencies_s
         self.result.memory_bytes = max(self.result.memory_bytes, self.processes.memory_bytes())
+        grown = disk_bytes(self.folder) - self._disk_before
+        self.result.disk_bytes_per_million = per_million(grown, self.cursor.taken)
         return done
 
     async def run_half_load(self, plan: Plan) -> None:
@@ -106,6 +119,12 @@ class Lane:
         self.result.half_load_per_s = sent.events_per_s
         self.result.latencies_s = sent.latencies_s
         await self.store.settle()
+
+    def keep_logs(self, folder: Path) -> None:
+        """Of a contender that failed: whoever wants to know why needs them."""
+        if self.result.fault is not None:
+            for log in self.folder.glob("**/*.log"):
+                shutil.copyfile(log, folder / f"bench-{self.contender.name}-{log.name}")
 
     @contextmanager
     def noting_faults(self, tell: Tell) -> Iterator[None]:
@@ -124,10 +143,13 @@ class Lane:
 
 
 async def run_group(
-    contenders: Sequence[Contender], events: Mapping[str, Events], plan: Plan, tell: Tell
+    contenders: Sequence[Contender], events: Mapping[str, Events], plan: Plan, data_dir: Path, tell: Tell
 ) -> list[Result]:
-    """Run them side by side; `events` by the name of the mix. A contender that fails has a fault, and no figures."""
-    with tempfile.TemporaryDirectory(prefix="tally-bench-", ignore_cleanup_errors=True) as folder:
+    """Run them side by side; `events` by the name of the mix. A contender that fails has a fault, and no figures.
+
+    Their files go to a folder in `data_dir`, and go with it at the end; of those that failed, the logs stay.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=data_dir, ignore_cleanup_errors=True) as folder:
         lanes = [Lane(each, events[each.mix.name], Path(folder) / each.name) for each in contenders]
         async with AsyncExitStack() as stack:
             for lane in lanes:
@@ -136,6 +158,7 @@ async def run_group(
                     await lane.open(stack)
             gc.collect()
             gc.freeze()  # what is here by now stays, and need not be looked at while the clock runs
+            stack.callback(gc.unfreeze)
             for lane in _in_race(lanes):
                 tell(f"{lane.contender.name}: warming up")
                 with lane.noting_faults(tell):
@@ -150,6 +173,8 @@ async def run_group(
                 with lane.noting_faults(tell):
                     await lane.run_half_load(plan)
                     await lane.check()
+        for lane in lanes:
+            lane.keep_logs(data_dir)
         return [lane.result for lane in lanes]
 
 

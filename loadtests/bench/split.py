@@ -1,6 +1,7 @@
 """Tally with every service in a process of its own: shards, a partitioner and a query process, on one Postgres."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,23 +30,33 @@ _SERVICES = {
 
 @asynccontextmanager
 async def open_split(folder: Path, shard_count: int, make: Make = Tally) -> AsyncIterator[Store]:
-    """Run so many shards, one partitioner and one query process, and connect to them."""
-    async with AsyncExitStack() as stack:
-        dsn = await stack.enter_async_context(open_postgres(folder / "postgres"))
-        url = await stack.enter_async_context(open_valkey(folder / "valkey"))
+    """Run the stores and so many shards, and connect to them."""
+    async with (
+        open_postgres(folder / "postgres") as dsn,
+        open_valkey(folder / "valkey") as url,
+    ):
         await _migrate(dsn)
-        stores = {
-            "TALLY_POSTGRES__DSN": dsn,
-            "TALLY_VALKEY__URL": url,
-            "TALLY_PARTITION_COUNT": str(_PARTITION_COUNT),
-        }
+        async with open_services(folder, shard_count, dsn, url, _PARTITION_COUNT, make) as store:
+            yield store
+
+
+@asynccontextmanager
+async def open_services(
+    folder: Path, shard_count: int, dsn: str, valkey_url: str, partition_count: int, make: Make
+) -> AsyncIterator[Store]:
+    """Run so many shards, one partitioner and one query process on migrated stores, and connect to them."""
+    stores = {
+        "TALLY_POSTGRES__DSN": dsn,
+        "TALLY_VALKEY__URL": valkey_url,
+        "TALLY_PARTITION_COUNT": str(partition_count),
+    }
+    async with AsyncExitStack() as stack:
 
         async def run(name: str, **settings: str) -> str:
             return await stack.enter_async_context(_run_service(name, folder, {**stores, **settings}))
 
         shards = [await run("counting") for _ in range(shard_count)]
-        listed = "[" + ",".join(f'"{shard}"' for shard in shards) + "]"
-        writing = await run("partitioner", TALLY_PARTITIONER__SHARDS=listed)
+        writing = await run("partitioner", TALLY_PARTITIONER__SHARDS=json.dumps(shards))
         reading = await run("query")
         yield await stack.enter_async_context(connect(writing, dsn, make, reading=reading))
 
