@@ -13,12 +13,12 @@ from libs.rpc import ports
 
 ENVOY, POSTGRES, VALKEY = "envoy", "postgres", "valkey"
 PURPOSES = {
-    ENVOY: "the front door: sends each call to a process that can take it",
-    "partitioner": "takes events in and sends them to the shards",
+    ENVOY: "the front door",
+    "partitioner": "takes events in",
     "query": "answers counts and statistics",
-    "counting": "makes events durable and counts them",
-    POSTGRES: "holds the journal and the rollups",
-    VALKEY: "holds totals that are often read",
+    "counting": "makes events durable, counts them",
+    POSTGRES: "the journal and the rollups",
+    VALKEY: "totals that are often read",
 }
 """in the order in which calls travel"""
 

