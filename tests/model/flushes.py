@@ -37,12 +37,13 @@ def commit_flush(state: State, flush: Flush, off: Rule | None) -> State:
     log = state.logs[flush.log - 1]
     if log.applied_seq != flush.from_seq and off is not Rule.COMPARE_AND_SET:
         return state
-    after = state._replace(logs=put(state.logs, flush.log - 1, log._replace(applied_seq=flush.to_seq)))
+    logs = put(state.logs, flush.log - 1, log._replace(applied_seq=flush.to_seq))
     if off is Rule.ONE_TRANSACTION:
-        return after  # the other one may never come
-    return after._replace(rollups=tuple(sorted((*state.rollups, *flush.entries))))
+        return state._replace(logs=logs)  # the other one may never come
+    return state._replace(logs=logs, rollups=tuple(sorted((*state.rollups, *flush.entries))))
 
 
 def words_of(flush: Flush) -> str:
+    """For a trace."""
     added = " and ".join(entry.request for entry in flush.entries) or "nothing"
     return f"a flush of log {flush.log} from {flush.from_seq} to {flush.to_seq} that adds {added}"

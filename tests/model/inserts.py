@@ -4,7 +4,7 @@ An insert is two steps. It begins: it looks at the log, and locks its row. It en
 is told.
 """
 
-from tests.model.clients import arrivals
+from tests.model.clients import Arrival, arrivals
 from tests.model.logs import give_up
 from tests.model.rules import Rule
 from tests.model.state import (
@@ -25,19 +25,18 @@ def insert_steps(state: State, bounds: Bounds, off: Rule | None, place: int) -> 
     """What a shard and its connection for inserts may do next."""
     shard = state.shards[place]
     if len(shard.inserts) < (2 if off is Rule.ONE_INSERT else 1):
-        for arrived, after in arrivals(state, bounds, place):
-            if shard.queue or arrived:
-                yield _begin(after, bounds, off, place, arrived)
+        for arrival in arrivals(state.sends_left, bounds, place):
+            if shard.queue or arrival.requests:
+                yield _begin(state, bounds, off, place, arrival)
     for number, insert in enumerate(shard.inserts):
         yield _end(state, off, place, number, insert)
 
 
-def _begin(
-    state: State, bounds: Bounds, off: Rule | None, place: int, arrived: tuple[str, ...]
-) -> tuple[str, State]:
+def _begin(state: State, bounds: Bounds, off: Rule | None, place: int, arrival: Arrival) -> tuple[str, State]:
     """What has arrived, or waits again, becomes a group."""
     shard = state.shards[place]
-    requests = sorted((*shard.queue, *arrived))
+    requests = sorted((*shard.queue, *arrival.requests))
+    state = state._replace(sends_left=arrival.sends_left)
     group = tuple(
         Entry(request, shard.log, seq) for seq, request in enumerate(requests, start=shard.last_seq + 1)
     )

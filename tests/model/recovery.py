@@ -35,21 +35,25 @@ def _close(state: State, off: Rule | None, log_id: int) -> Steps:
     To close the log of a shard that is alive is a mistake, and counts as a fault.
     """
     log = state.logs[log_id - 1]
-    if log.state != OPEN or off is Rule.CLOSING:
+    is_mistake = any(shard.log == log_id for shard in state.shards)
+    if log.state != OPEN or off is Rule.CLOSING or (is_mistake and not state.faults_left):
         return
     inserts = [*state.lost_inserts, *(insert for shard in state.shards for insert in shard.inserts)]
     is_locked = any(insert.log == log_id for insert in inserts)
     if is_locked and off not in (Rule.FOR_UPDATE, Rule.KEY_SHARE):
         return
     closed = _with_state(state, log_id, CLOSED)
-    if not any(shard.log == log_id for shard in state.shards):
-        yield f"log {log_id} is closed", closed
-    elif state.faults_left:
+    if is_mistake:
         yield f"log {log_id} is closed by mistake", closed._replace(faults_left=state.faults_left - 1)
+    else:
+        yield f"log {log_id} is closed", closed
 
 
 def _read(state: State, off: Rule | None, log_id: int) -> Steps:
-    """Where the checkpoint is, and the next entries above it."""
+    """Where the checkpoint is, and the next entries above it.
+
+    If these were two statements, and it moved between them, the compare and set would tell.
+    """
     log = state.logs[log_id - 1]
     if log.state == SETTLED or (log.state == OPEN and off not in (Rule.CLOSE_BEFORE_READ, Rule.CLOSING)):
         return
