@@ -4,7 +4,6 @@ What a command needs is imported when it runs: `tally count` should not wait for
 """
 
 import os
-import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -14,22 +13,15 @@ from uuid import UUID
 import typer
 
 from libs.domain.rules import MAX_EVENTS
+from services.cli.dead_letter_commands import make_dead_letters
 from services.cli.failure import OK, Failure
-
-DEFAULT_ADDRESS = "127.0.0.1:50051"
-_ADDRESS = re.compile(r"unix:.+|[^\s/]+:\d{1,5}")
-
-
-def _check_address(address: str) -> str:
-    if not _ADDRESS.fullmatch(address):
-        raise typer.BadParameter(f"{address!r} should be host:port, for example {DEFAULT_ADDRESS}")
-    return address
+from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
 
 
 def _check_host_and_port(address: str) -> str:
     if address.startswith("unix:"):
         raise typer.BadParameter(f"{address!r} should be host:port, for example {DEFAULT_ADDRESS}")
-    return _check_address(address)
+    return check_address(address)
 
 
 def _check_replay_id(text: str | None) -> str | None:
@@ -47,15 +39,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit(OK)
 
 
-Address = Annotated[
-    str,
-    typer.Option(
-        envvar="TALLY_SERVER__ADDRESS",
-        metavar="HOST:PORT",
-        callback=_check_address,
-        help="Where the services are.",
-    ),
-]
 Video = Annotated[str, typer.Argument(metavar="VIDEO", help="The video's id.", show_default=False)]
 Type = Annotated[str, typer.Option("--type", metavar="TYPE", help="What happened: view, like, …")]
 
@@ -84,6 +67,7 @@ def make_app() -> typer.Typer:
     app.callback()(tally)
     for command in (up, cluster, count, get, replay, status, migrate):
         app.command()(command)
+    app.add_typer(make_dead_letters(), name="dead-letters")
     return app
 
 
@@ -204,7 +188,7 @@ def get(
         bool,
         typer.Option("--strong", help="With everything that was acknowledged before; otherwise it may lag."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Print a count: of all time, or of a range.
@@ -257,7 +241,7 @@ def replay(
 
 
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Show whether all is well.

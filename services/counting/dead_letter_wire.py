@@ -70,7 +70,8 @@ def first_video_id(beginning: bytes) -> str:
     text = beginning[start : start + length]
     if beginning[:1] != bytes([_VIDEO_IDS]) or len(text) < length:
         return ""
-    return text.decode(errors="replace")
+    video_id = text.decode(errors="replace")
+    return video_id if video_id.isprintable() else ""  # what is none may be anything
 
 
 def first_events(events: Events, limit: int) -> Iterator[Event]:

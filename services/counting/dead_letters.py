@@ -23,7 +23,7 @@ _COLUMNS = """
 request_id, partition, log_id, seq, events, reason, state, note, received_at, created_at, decided_at,
     substring(payload for 256) as beginning"""
 _IN_ORDER = """
-and (created_at, request_id, partition) > (coalesce($1, '-infinity'), $2::uuid, $3::smallint)
+and (created_at, request_id, partition) > (coalesce($1::timestamptz, '-infinity'), $2::uuid, $3::smallint)
 order by created_at, request_id, partition limit $4"""
 _LIST = f"select {_COLUMNS} from dead_letter where true {_IN_ORDER}"
 _LIST_IN_STATE = f"select {_COLUMNS} from dead_letter where state = $5 {_IN_ORDER}"

@@ -142,9 +142,13 @@ async def test_some_services_need_servers_of_the_users() -> None:
     assert "TALLY_POSTGRES__DSN and TALLY_VALKEY__URL must be set" in alone.err
 
 
-@pytest.mark.parametrize("command", ["", "up", "count", "get", "replay", "status", "migrate"])
+@pytest.mark.parametrize(
+    "command",
+    ["", "up", "count", "get", "replay", "status", "migrate"]
+    + [f"dead-letters {name}" for name in ("list", "show", "replay", "drop")],
+)
 async def test_every_command_explains_itself_with_an_example(command: str) -> None:
-    explained = await run(*([command] if command else []), "--help")
+    explained = await run(*command.split(), "--help")
     assert explained.exit_code == OK
     assert f"  tally {command}" in explained.out or f" tally {command}\n" in explained.out
     assert "\x1b" not in explained.out

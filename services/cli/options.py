@@ -1,0 +1,28 @@
+"""Options that several commands have."""
+
+import re
+from typing import Annotated
+
+import typer
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+_ADDRESS = re.compile(r"unix:.+|[^\s/]+:\d{1,5}")
+
+
+def check_address(address: str) -> str:
+    """Raises typer.BadParameter for what is no address."""
+    if not _ADDRESS.fullmatch(address):
+        raise typer.BadParameter(f"{address!r} should be host:port, for example {DEFAULT_ADDRESS}")
+    return address
+
+
+Address = Annotated[
+    str,
+    typer.Option(
+        envvar="TALLY_SERVER__ADDRESS",
+        metavar="HOST:PORT",
+        callback=check_address,
+        help="Where the services are.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
