@@ -4,7 +4,6 @@ import asyncio
 import copy
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from tally.client.errors import (
     NotSent,
     OutcomeUnknown,
     OutOfRange,
+    Overloaded,
     TallyError,
     Violation,
 )
@@ -77,21 +77,19 @@ class Batcher(Generic[F]):
         make_future: Callable[[], F],
         call_soon: Callable[[Callable[[], None]], object],
         on_room: Callable[[], None] = lambda: None,
-        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """To be called in the event loop. `call_soon`: that of the loop, fit for the threads that call `add`.
 
-        `on_room`: told in the loop when the buffer has room again, or is closed. `now`: monotonic seconds.
+        `on_room`: told in the loop when the buffer has room again, or is closed.
         """
         self._sender = sender
         self._batching = batching
         self._call_soon = call_soon
         self._on_room = on_room
-        self._now = now
         self._loop = asyncio.get_running_loop()
         self._limits = Limits(batching.give_up_after_s, ATTEMPT_TIMEOUT_S)
         self._lock = threading.Lock()  # over the four that follow
-        self._buffer = Buffer(batching, make_future, now)
+        self._buffer = Buffer(batching, make_future, self._loop.time)
         self._buffered = 0
         self._is_closed = False
         self._is_waking = False
@@ -136,8 +134,8 @@ class Batcher(Generic[F]):
                     reason="BUFFER_FULL",
                 )
             added = self._buffer.add(video_id, event_type, time_us, value, actor_id)
+            draft, _ = added
             self._buffered += 1
-            draft = added[0]
             # The loop is told of the first event of a draft and of the one that fills it, not of every event.
             if self._is_waking or (len(draft) > 1 and not draft.is_sealed):
                 return added
@@ -212,7 +210,7 @@ class Batcher(Generic[F]):
             since = self._buffer.open_since
             wait_s = 0.0
             if since is not None and self._in_flight:
-                wait_s = since + self._batching.linger_s - self._now()
+                wait_s = since + self._batching.linger_s - self._loop.time()
             draft = self._buffer.take(also_open=wait_s <= 0)
         if draft is None and wait_s > 0:
             self._timer = self._loop.call_later(wait_s, self._dispatch)
@@ -223,8 +221,11 @@ class Batcher(Generic[F]):
         error: TallyError | None = None
         try:
             error = await self._send_good(draft)
-        except TallyError as refusal:
-            error = refusal
+        except Overloaded as last:
+            why = f"the service was overloaded until the client gave up ({last.message})"
+            error = cut_off(draft.delivery, last.reason, why)
+        except TallyError as last:
+            error = last
         except asyncio.CancelledError:
             error = cut_off(draft.delivery, "CLIENT_CLOSED", "the client was closed")
             raise

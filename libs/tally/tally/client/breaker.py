@@ -6,7 +6,8 @@ while it is half-open.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import suppress
 
 
 class Breaker:
@@ -15,42 +16,35 @@ class Breaker:
     `failures` in a row open it, for `reset_after_s` seconds. Every `enter` is followed by one `leave`.
     """
 
-    def __init__(
-        self,
-        now: Callable[[], float],
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        *,
-        failures: int = 5,
-        reset_after_s: float = 1.0,
-    ) -> None:
-        """`now`: monotonic seconds."""
+    def __init__(self, now: Callable[[], float], *, failures: int = 5, reset_after_s: float = 1.0) -> None:
+        """`now`: the time of the event loop, in seconds."""
         self._now = now
-        self._sleep = sleep
         self._most_failures = failures
         self._reset_after_s = reset_after_s
         self._failures = 0
         self._opened_at: float | None = None
         self._is_probing = False
+        self._is_over = False
         self._life = 0
         self._changed = asyncio.Event()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether calls are held back."""
-        return self._opened_at is not None
-
     async def enter(self) -> int:
         """Wait until a call may be made. Returns what `leave` wants to be told."""
-        while self._opened_at is not None:
+        while self._opened_at is not None and not self._is_over:
             wait_s = self._opened_at + self._reset_after_s - self._now()
             if wait_s > 0:
-                await self._sleep(wait_s)
+                await self._wait(wait_s)
             elif self._is_probing:
-                await self._changed.wait()
+                await self._wait(None)
             else:
                 self._is_probing = True
                 break
         return self._life
+
+    def give_way(self) -> None:
+        """Let everybody through from now on: the client is closed, and they will be told."""
+        self._is_over = True
+        self._tell()
 
     def leave(self, life: int, *, has_failed: bool | None) -> None:
         """Say how the call ended; None, as for a cancelled call, says nothing of the service.
@@ -78,6 +72,11 @@ class Breaker:
         self._is_probing = False
         self._life += 1
         self._tell()
+
+    async def _wait(self, longest_s: float | None) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                await self._changed.wait()
 
     def _tell(self) -> None:
         self._changed.set()

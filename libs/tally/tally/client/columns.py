@@ -122,7 +122,11 @@ class Layout:
         actor = self._actors.get(actor_id) if actor_id else NO_ACTOR
         if video is None or kind is None or actor is None:
             if self._is_checked:
-                self._check(video_id, event_type, actor_id)
+                self.text_bytes += (
+                    (_TAG_BYTES + check_video_id(video_id) if video is None else 0)
+                    + (_TAG_BYTES + check_event_type(event_type) if kind is None else 0)
+                    + (_TAG_BYTES + check_actor_id(actor_id) if actor is None else 0)
+                )
             video = self._videos.setdefault(video_id, len(self._videos))
             kind = self._types.setdefault(event_type, len(self._types))
             actor = self._actors.setdefault(actor_id, len(self._actors)) if actor_id else NO_ACTOR
@@ -169,20 +173,6 @@ class Layout:
                 "" if actor == NO_ACTOR else actors[actor],
             )
         return rest
-
-    def _check(self, video_id: str, event_type: str, actor_id: str) -> None:
-        """Hold the strings that are new against the rules, and count their bytes if all of them pass."""
-        new = 0
-        if video_id not in self._videos:
-            check_video_id(video_id)
-            new += len(video_id.encode()) + _TAG_BYTES
-        if event_type not in self._types:
-            check_event_type(event_type)
-            new += len(event_type) + _TAG_BYTES
-        if actor_id and actor_id not in self._actors:
-            check_actor_id(actor_id)
-            new += len(actor_id.encode()) + _TAG_BYTES
-        self.text_bytes += new
 
 
 def _append(column: "array[Any]", number: float | None, absent: float, length: int) -> None:

@@ -64,7 +64,8 @@ class Connection:
         self.address = address
         """host:port"""
         self._timeout_s = timeout_s
-        self._home = (os.getpid(), asyncio.get_running_loop())
+        self._process = os.getpid()
+        self._loop = asyncio.get_running_loop()
         self._closing = asyncio.Event()
         # A proxy set for the way out (http_proxy) leads away from this machine's own services.
         options = (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if _is_loopback(address) else _OPTIONS
@@ -192,7 +193,7 @@ class Connection:
         """Raise ClientUnusable where this client cannot be used, or not any more."""
         if self._closing.is_set():
             raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
-        if self._home != (os.getpid(), asyncio.get_running_loop()):
+        if os.getpid() != self._process or asyncio.get_running_loop() is not self._loop:
             raise ClientUnusable(
                 "the client was opened in another event loop or process. Open one for each, "
                 "or use tally.client.blocking.Client, which any thread may call",

@@ -23,29 +23,33 @@ _EVENT_TYPE = re.compile(r"[a-z0-9_.-]{1,64}", re.ASCII)
 _PLAIN_VIDEO_ID = re.compile(r"[ -~]{1,128}", re.ASCII)
 
 
-def check_video_id(video_id: str) -> None:
-    """1 to 128 bytes of UTF-8 without control characters. Raises InvalidRequest, like all of these."""
+def check_video_id(video_id: str) -> int:
+    """1 to 128 bytes of UTF-8 without control characters; how many. Raises InvalidRequest, like all of these."""
     if _PLAIN_VIDEO_ID.fullmatch(video_id):
-        return
-    fits = 1 <= len(video_id.encode(errors="surrogatepass")) <= 128
-    if not fits or any(unicodedata.category(character) in ("Cc", "Cs") for character in video_id):
+        return len(video_id)
+    length = len(video_id.encode(errors="surrogatepass"))
+    is_clean = not any(unicodedata.category(character) in ("Cc", "Cs") for character in video_id)
+    if not 1 <= length <= 128 or not is_clean:
         raise InvalidRequest.of("video_id", "must be 1 to 128 bytes of UTF-8 without control characters")
+    return length
 
 
-def check_event_type(event_type: str) -> None:
-    """1 to 64 of [a-z0-9_.-]."""
+def check_event_type(event_type: str) -> int:
+    """1 to 64 of [a-z0-9_.-]; how many."""
     if not _EVENT_TYPE.fullmatch(event_type):
         raise InvalidRequest.of("event_type", "must be 1 to 64 of the characters a-z, 0-9, _, . and -")
+    return len(event_type)
 
 
-def check_actor_id(actor_id: str) -> None:
-    """At most 128 bytes of UTF-8, which has no lone surrogates."""
+def check_actor_id(actor_id: str) -> int:
+    """At most 128 bytes of UTF-8, which has no lone surrogates; how many."""
     try:
-        fits = len(actor_id.encode()) <= 128
+        length = len(actor_id.encode())
     except UnicodeEncodeError:
-        fits = False
-    if not fits:
+        length = 129
+    if length > 128:
         raise InvalidRequest.of("actor_id", "must be at most 128 bytes of UTF-8")
+    return length
 
 
 def check_value(value: float) -> None:

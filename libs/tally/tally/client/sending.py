@@ -7,9 +7,8 @@ What must hold (the service counts the events of one id once, so all of it is ab
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from tally.client.answers import Receipt
 from tally.client.breaker import Breaker
@@ -32,6 +31,8 @@ HORIZON_S = 24 * 3600.0
 LONGEST_PATIENCE_S = HORIZON_S - 5 * 60
 """How long a request may be tried: the last attempt still has its time until the service refuses the id."""
 _MOST_RENEWALS = 3
+_FAIR_S = 5.0
+"""An attempt that had less time than this, and used it up, says nothing about the service."""
 
 
 @dataclass(slots=True)
@@ -58,23 +59,21 @@ class Limits:
 class Sender:
     """Sends batches over a transport; the breaker, the retry budget and the ids are those of one client."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        request_ids: RequestIds,
-        *,
-        now: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        """`now`: monotonic seconds."""
+    def __init__(self, transport: Transport, request_ids: RequestIds) -> None:
+        """To be called in the event loop, to which it belongs."""
         self._transport = transport
         self._request_ids = request_ids
-        self._now = now
-        self._sleep = sleep
-        self._breaker = Breaker(now, sleep)
-        self._budget = RetryBudget(now)
+        self._now = asyncio.get_running_loop().time
+        self._breaker = Breaker(self._now)
+        self._budget = RetryBudget(self._now)
+        self._closing = asyncio.Event()
         self.retries = 0
         """attempts beyond the first of their request"""
+
+    def close(self) -> None:
+        """Make no further attempts: whoever waits for the next one gets the error of the last."""
+        self._closing.set()
+        self._breaker.give_way()
 
     async def send(
         self, columns: Columns, limits: Limits, delivery: Delivery, *, request_id: str | None = None
@@ -85,20 +84,22 @@ class Sender:
         asked to wait until it ended, and what the transport raises for a request that can not be accepted.
         """
         until = self._now() + min(limits.patience_s, LONGEST_PATIENCE_S)
-        batch = Batch(request_id or self._request_ids.make(), columns)
+        batch = Batch(request_id, columns) if request_id else None
         renewals = attempts = 0
         self._budget.earn()
         while True:
+            life = await self._enter(until, delivery)
+            batch = batch or Batch(self._request_ids.make(), columns)
             try:
-                return await self._attempt(batch, limits, until, delivery)
+                return await self._attempt(batch, min(limits.attempt_s, until - self._now()), delivery, life)
             except OutOfRange as error:
                 if error.server_time_us is not None:
                     self._request_ids.learn(error.server_time_us)
                 is_about_id = any(violation.field == "request_id" for violation in error.violations)
                 if request_id or delivery.is_in_doubt or not is_about_id or renewals == _MOST_RENEWALS:
-                    raise _in_view_of(delivery, error) from error
+                    _conclude(delivery, error)
                 renewals += 1
-                batch = Batch(self._request_ids.make(), columns)
+                batch = None
             except (OutcomeUnknown, Overloaded) as error:
                 if isinstance(error, Overloaded) and error.retry_after_s is not None:
                     # What the service asks for is no attempt that failed, and costs no token: it knows its load, and
@@ -106,49 +107,57 @@ class Sender:
                     wait_s = spread_s(error.retry_after_s)
                 else:
                     attempts += 1
-                    if attempts == limits.attempts:
-                        raise _in_view_of(delivery, error) from error
                     wait_s = max(pause_s(attempts - 1), self._budget.spend())
-                if self._now() + wait_s >= until:
-                    raise _in_view_of(delivery, error) from error
-                await self._sleep(wait_s)
+                is_over = attempts == limits.attempts or self._now() + wait_s >= until
+                if is_over or await self._closes_within(wait_s):
+                    _conclude(delivery, error)
                 self.retries += 1
             except TallyError as error:
-                raise _in_view_of(delivery, error) from error
+                _conclude(delivery, error)
 
-    async def _attempt(self, batch: Batch, limits: Limits, until: float, delivery: Delivery) -> Receipt:
-        """One attempt, when the breaker allows it."""
-        life = await self._enter(until, delivery)
+    async def _enter(self, until: float, delivery: Delivery) -> int:
+        """Wait for the breaker."""
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._breaker.enter()
+        except TimeoutError:
+            if delivery.error is not None:
+                _conclude(delivery, delivery.error)
+            raise NotSent(
+                "the service does not answer, and the time was over before it was to be asked again; "
+                "the events were not sent, and are not counted",
+                reason="BREAKER_OPEN",
+            ) from None
+
+    async def _attempt(self, batch: Batch, timeout_s: float, delivery: Delivery, life: int) -> Receipt:
+        """One attempt. What it leaves in `delivery` holds also if it is cut off."""
         has_failed: bool | None = None
         was_in_doubt = delivery.is_in_doubt
         try:
-            batch.payload  # noqa: B018 - raises before anything is sent when it is too large
             delivery.batch, delivery.is_in_doubt = batch, True
-            receipt = await self._transport.send(batch, min(limits.attempt_s, until - self._now()))
-            has_failed = False
+            receipt = await self._transport.send(batch, timeout_s)
         except TallyError as error:
             has_failed = isinstance(error, OutcomeUnknown)
+            if error.reason == "DEADLINE_EXCEEDED" and timeout_s < _FAIR_S:
+                has_failed = None
             delivery.error = error
             if not isinstance(error, OutcomeUnknown | Overloaded | RequestIdReused):
                 delivery.is_in_doubt = was_in_doubt
             raise
         else:
+            has_failed = False
             return receipt
         finally:
             self._breaker.leave(life, has_failed=has_failed)
 
-    async def _enter(self, until: float, delivery: Delivery) -> int:
-        if not self._breaker.is_open:
-            return await self._breaker.enter()
+    async def _closes_within(self, wait_s: float) -> bool:
+        """Wait, unless the client is closed meanwhile."""
         try:
-            return await asyncio.wait_for(self._breaker.enter(), max(0.0, until - self._now()))
+            async with asyncio.timeout(wait_s):
+                await self._closing.wait()
         except TimeoutError:
-            if delivery.error is not None:
-                raise delivery.error from None
-            raise NotSent(
-                "the service does not answer, and the time was over before it was asked again",
-                reason="BREAKER_OPEN",
-            ) from None
+            return False
+        return True
 
 
 def _in_view_of(delivery: Delivery, error: TallyError) -> TallyError:
@@ -168,6 +177,14 @@ def _in_view_of(delivery: Delivery, error: TallyError) -> TallyError:
         )
     unknown.batches = (batch,)
     return unknown
+
+
+def _conclude(delivery: Delivery, error: TallyError) -> NoReturn:
+    """Raise the error that ends a request."""
+    final = _in_view_of(delivery, error)
+    if final is error:
+        raise error
+    raise final from error
 
 
 def cut_off(delivery: Delivery, reason: str, why: str) -> TallyError:

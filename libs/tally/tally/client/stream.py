@@ -9,7 +9,7 @@ from tally.client import methods
 from tally.client.answers import Receipt, Refusal
 from tally.client.columns import Batch
 from tally.client.connection import Connection
-from tally.client.errors import OutcomeUnknown
+from tally.client.errors import ClientUnusable, OutcomeUnknown
 from tally.client.status import to_error, to_refusal_error
 from tally.client.unary import UnaryTransport
 from tally.ingest.v1 import ingest_pb2
@@ -38,9 +38,12 @@ class StreamTransport:
         self._connection = connection
         self._unary = UnaryTransport(connection)
         self._line: _Line | None = None
+        self._is_closed = False
         self._readers: set[asyncio.Task[None]] = set()
 
     async def send(self, batch: Batch, timeout_s: float) -> Receipt:
+        if self._is_closed:
+            raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
         line = self._line or self._open()
         answer = asyncio.get_running_loop().create_future()
         line.waiting[batch.request_id] = answer
@@ -57,6 +60,10 @@ class StreamTransport:
             ) from None
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             outcome = await answer  # the reader is told why the stream ended, and tells all
+        except asyncio.CancelledError:
+            if not line.call.cancelled() or _is_cancelled():
+                raise
+            outcome = await answer  # the same; gRPC tells a writer of a cancelled call by this
         finally:
             if line.waiting.get(batch.request_id) is answer:
                 del line.waiting[batch.request_id]
@@ -68,8 +75,11 @@ class StreamTransport:
             return await self._unary.send(batch, timeout_s)
         raise to_refusal_error(outcome)
 
-    async def close(self) -> None:
+    async def close(self, patience_s: float) -> None:
+        self._is_closed = True
         if self._line is not None:
+            if waiting := list(self._line.waiting.values()):
+                await asyncio.wait(waiting, timeout=patience_s)
             self._line.call.cancel()
         await asyncio.gather(*self._readers, return_exceptions=True)
 
@@ -110,6 +120,12 @@ class StreamTransport:
                 if not waiter.done():
                     waiter.set_exception(OutcomeUnknown(message, reason=reason, request_ids=(request_id,)))
             line.waiting.clear()
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants the running task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def frame(payload: bytes) -> bytes:

@@ -34,8 +34,8 @@ class Transport(Protocol):
         """
         ...
 
-    async def close(self) -> None:
-        """End what is under way, as without an answer. The connection is its owner's."""
+    async def close(self, patience_s: float) -> None:
+        """Wait for what is under way, then end it, as without an answer. The connection is its owner's."""
         ...
 
 

@@ -18,5 +18,5 @@ class UnaryTransport:
         )
         return Receipt.from_message(answer.receipt)
 
-    async def close(self) -> None:
-        """The calls end with the connection."""
+    async def close(self, patience_s: float) -> None:  # noqa: ARG002 - the calls end with the connection
+        return

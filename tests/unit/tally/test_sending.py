@@ -1,0 +1,358 @@
+"""What a request goes through until it has its end. Time is virtual; the transport does as the test says."""
+
+import asyncio
+from itertools import pairwise
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tally.client import (
+    Batch,
+    Columns,
+    Event,
+    InvalidRequest,
+    NotSent,
+    OutcomeUnknown,
+    OutOfRange,
+    Overloaded,
+    Receipt,
+    RequestIdReused,
+    ServerFault,
+    TallyError,
+)
+from tally.client.request_id import RequestIds
+from tally.client.sending import LONGEST_PATIENCE_S, Delivery, Limits, Sender, cut_off
+from tests.support.virtual_time import in_virtual_time
+from tests.unit.tally.transports import Transport, fail, invalid, never, out_of_range, overloaded, unanswered
+
+ID = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
+NOW_US = 1_700_000_000_000_000
+HOUR_US = 3_600_000_000
+COLUMNS = Columns.of([Event("a"), Event("b")])
+FOR_EVER = Limits(patience_s=LONGEST_PATIENCE_S, attempt_s=20.0)
+
+
+class Case:
+    """A sender with its transport, by a clock of its own that stands still."""
+
+    def __init__(self) -> None:
+        self.transport = Transport()
+        self.ids = RequestIds(now_us=lambda: NOW_US)
+        self.sender = Sender(self.transport, self.ids)
+        self.delivery = Delivery()
+
+    async def send(self, limits: Limits = FOR_EVER, request_id: str | None = None) -> Receipt:
+        return await self.sender.send(COLUMNS, limits, self.delivery, request_id=request_id)
+
+    @property
+    def sent_ids(self) -> list[str]:
+        return [sent.request_id for sent in self.transport.sent]
+
+
+def time_us_of(request_id: str) -> int:
+    return (UUID(request_id).int >> 80) * 1000
+
+
+@pytest.mark.exact
+@in_virtual_time
+async def test_after_an_attempt_without_an_answer_the_same_bytes_go_again() -> None:
+    case = Case()
+    case.transport.turns.extend(
+        [fail(unanswered(reason)) for reason in ("UNAVAILABLE", "INTERNAL", "UNKNOWN")]
+    )
+    receipt = await case.send()
+    assert len(case.transport.sent) == 4
+    assert len({sent.payload for sent in case.transport.sent}) == 1
+    assert {receipt.request_id} == set(case.sent_ids)
+    assert case.sender.retries == 3
+
+
+@in_virtual_time
+async def test_an_id_out_of_range_is_made_anew_by_the_services_time() -> None:
+    case = Case()
+    case.transport.turns.append(fail(out_of_range(NOW_US + 30 * HOUR_US)))
+    receipt = await case.send()
+    first, second = case.sent_ids
+    assert time_us_of(first) == NOW_US
+    assert time_us_of(second) == NOW_US + 30 * HOUR_US
+    assert receipt.request_id == second
+    assert time_us_of(case.ids.make()) == NOW_US + 30 * HOUR_US
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("before", [unanswered(), unanswered("CANCELLED"), overloaded(1.0), overloaded()])
+def test_an_id_is_never_made_anew_after_an_attempt_that_may_have_counted(before: TallyError) -> None:
+    @in_virtual_time
+    async def run() -> None:
+        case = Case()
+        case.transport.turns.extend([fail(before), fail(out_of_range(NOW_US + 30 * HOUR_US))])
+        with pytest.raises(OutcomeUnknown) as raised:
+            await case.send()
+        assert len(set(case.sent_ids)) == 1
+        assert raised.value.request_id == case.sent_ids[0]
+        assert raised.value.reason == "OUT_OF_RANGE"
+
+    run()
+
+
+@pytest.mark.exact
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                unanswered(),
+                unanswered("DEADLINE_EXCEEDED"),
+                overloaded(0.5),
+                overloaded(),
+                out_of_range(NOW_US + HOUR_US),
+                out_of_range(NOW_US - HOUR_US),
+                invalid("columns.value[0]"),
+                ServerFault("no", reason="PERMISSION_DENIED"),
+            ]
+        ),
+        max_size=8,
+    ),
+    st.booleans(),
+)
+def test_whatever_happens_events_can_count_only_under_one_id(
+    turns: list[TallyError], has_own_id: bool
+) -> None:
+    """An attempt without an answer, or an overloaded one, may have counted; so may the one with the receipt."""
+
+    @in_virtual_time
+    async def run() -> None:
+        case = Case()
+        case.transport.turns.extend(fail(error) for error in turns)
+        end: Receipt | TallyError
+        try:
+            end = await case.send(request_id=ID if has_own_id else None)
+        except TallyError as error:
+            end = error
+        may_have_counted = {
+            sent.payload
+            for sent, turn in zip(case.transport.sent, [*turns, None], strict=False)
+            if turn is None or isinstance(turn, OutcomeUnknown | Overloaded)
+        }
+        assert len(may_have_counted) <= 1
+        if has_own_id:
+            assert set(case.sent_ids) <= {ID}
+        if may_have_counted:
+            assert isinstance(end, Receipt | OutcomeUnknown | Overloaded)
+            assert case.delivery.batch is not None
+            assert may_have_counted == {case.delivery.batch.payload}
+        else:
+            assert not isinstance(end, Receipt | OutcomeUnknown | Overloaded)
+
+    run()
+
+
+@in_virtual_time
+async def test_an_id_of_the_callers_own_is_never_made_anew() -> None:
+    case = Case()
+    case.transport.turns.append(fail(out_of_range(NOW_US + 30 * HOUR_US)))
+    with pytest.raises(OutOfRange):
+        await case.send(request_id=ID)
+    assert case.sent_ids == [ID]
+
+
+@in_virtual_time
+async def test_a_service_that_contradicts_itself_about_the_time_is_not_asked_for_ever() -> None:
+    case = Case()
+    case.transport.turns.extend([fail(out_of_range(NOW_US + n * HOUR_US)) for n in range(100)])
+    with pytest.raises(OutOfRange):
+        await case.send()
+    assert len(case.transport.sent) == 4
+
+
+@in_virtual_time
+async def test_retries_go_on_until_five_minutes_before_the_horizon() -> None:
+    case = Case()
+    case.transport.turns.extend([never] * 10_000)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(OutcomeUnknown) as raised:
+        await case.send(Limits(10 * LONGEST_PATIENCE_S, 20.0))
+    assert 23.9 * 3600 < loop.time() - began <= 23 * 3600 + 55 * 60
+    assert len({sent.payload for sent in case.transport.sent}) == 1
+    (batch,) = raised.value.batches
+    assert batch.payload == case.transport.sent[0].payload
+
+
+@in_virtual_time
+async def test_a_caller_may_set_a_shorter_limit() -> None:
+    case = Case()
+    case.transport.turns.extend([fail(unanswered())] * 1000)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(OutcomeUnknown):
+        await case.send(Limits(60.0, 20.0))
+    assert 50 < loop.time() - began <= 60
+
+
+@in_virtual_time
+async def test_an_attempt_has_no_more_time_than_the_request() -> None:
+    case = Case()
+    case.transport.turns.append(never)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(OutcomeUnknown):
+        await case.send(Limits(3.0, 20.0))
+    assert loop.time() - began == pytest.approx(3.0)
+
+
+@in_virtual_time
+async def test_an_attempt_that_never_ends_is_followed_by_another() -> None:
+    case = Case()
+    case.transport.turns.append(never)
+    await case.send()
+    first, second = case.transport.sent
+    assert first.payload == second.payload
+    assert 20.0 <= second.at - first.at <= 20.2
+
+
+@in_virtual_time
+async def test_the_delay_that_an_overloaded_service_asks_for_is_kept() -> None:
+    case = Case()
+    case.transport.turns.extend([fail(overloaded(30.0))] * 50)
+    await case.send(Limits(3600.0, 20.0, attempts=4))
+    times = [sent.at for sent in case.transport.sent]
+    assert len(times) == 51
+    assert all(30.0 <= later - earlier <= 36.1 for earlier, later in pairwise(times))
+
+
+@in_virtual_time
+async def test_a_delay_beyond_the_limit_is_not_waited_for() -> None:
+    case = Case()
+    case.transport.turns.append(fail(overloaded(30.0)))
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(Overloaded) as raised:
+        await case.send(Limits(20.0, 20.0))
+    assert raised.value.retry_after_s == 30.0
+    assert loop.time() == began
+
+
+@in_virtual_time
+async def test_attempts_may_be_limited() -> None:
+    case = Case()
+    case.transport.turns.extend([fail(unanswered())] * 10)
+    with pytest.raises(OutcomeUnknown):
+        await case.send(Limits(3600.0, 20.0, attempts=4))
+    assert len(case.transport.sent) == 4
+
+
+@in_virtual_time
+async def test_what_is_refused_for_good_is_not_sent_again() -> None:
+    for error in (invalid("events"), ServerFault("no", reason="PERMISSION_DENIED")):
+        case = Case()
+        case.transport.turns.append(fail(error))
+        with pytest.raises(type(error)):
+            await case.send()
+        assert len(case.transport.sent) == 1
+        assert not case.delivery.is_in_doubt
+
+
+@in_virtual_time
+async def test_a_refusal_after_an_attempt_without_an_answer_settles_nothing() -> None:
+    case = Case()
+    case.transport.turns.extend([fail(unanswered()), fail(invalid("columns.value[0]"))])
+    with pytest.raises(OutcomeUnknown, match="an attempt had no answer") as raised:
+        await case.send()
+    assert raised.value.violations
+    assert case.delivery.is_in_doubt
+
+
+@in_virtual_time
+async def test_an_id_that_was_used_for_other_events_is_told_as_such() -> None:
+    case = Case()
+    case.transport.turns.append(fail(RequestIdReused("reused", reason="REQUEST_ID_REUSED")))
+    with pytest.raises(RequestIdReused):
+        await case.send(request_id=ID)
+    assert case.delivery.is_in_doubt  # other parts of the request may have been counted
+
+
+@in_virtual_time
+async def test_what_is_cut_off_is_unknown_or_was_never_sent() -> None:
+    case = Case()
+    assert isinstance(cut_off(case.delivery, "X", "why"), NotSent)
+    case.transport.turns.append(never)
+    sending = asyncio.create_task(case.send())
+    await asyncio.sleep(1)
+    assert isinstance(cut_off(case.delivery, "X", "why"), OutcomeUnknown)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    unknown = cut_off(case.delivery, "X", "why")
+    assert isinstance(unknown, OutcomeUnknown)
+    assert [batch.request_id for batch in unknown.batches] == case.sent_ids
+
+
+@in_virtual_time
+async def test_what_was_refused_for_good_and_then_cut_off_was_never_sent() -> None:
+    case = Case()
+    case.transport.turns.append(fail(invalid("columns.value[0]")))
+    with pytest.raises(InvalidRequest):
+        await case.send()
+    assert isinstance(cut_off(case.delivery, "X", "why"), NotSent)
+
+
+@in_virtual_time
+async def test_a_service_that_does_not_answer_is_asked_once_a_second_by_one_request_at_a_time() -> None:
+    case = Case()
+    is_away = True
+
+    async def turn(batch: Batch) -> Receipt:
+        if is_away:
+            raise unanswered()
+        return await Transport().send(batch, 1.0)
+
+    case.transport.turns.extend([turn] * 10_000)
+    sending = [asyncio.create_task(case.sender.send(COLUMNS, FOR_EVER, Delivery())) for _ in range(20)]
+    await asyncio.sleep(60)
+    late = len(case.transport.sent)
+    await asyncio.sleep(60)
+    assert 0 < len(case.transport.sent) - late <= 61
+    assert case.transport.most_under_way <= 20
+    is_away = False
+    await asyncio.gather(*sending)
+
+
+@in_virtual_time
+async def test_a_request_that_the_breaker_held_back_was_not_sent() -> None:
+    case = Case()
+    case.transport.turns.extend([fail(unanswered())] * 10_000)
+    with pytest.raises(OutcomeUnknown):
+        await case.send(Limits(60.0, 20.0))
+    count, delivery = len(case.transport.sent), Delivery()
+    with pytest.raises(NotSent):
+        await case.sender.send(COLUMNS, Limits(0.5, 0.5), delivery)
+    assert len(case.transport.sent) == count
+    assert delivery.batch is None
+
+
+@in_virtual_time
+async def test_closing_ends_the_wait_for_the_next_attempt() -> None:
+    case = Case()
+    case.transport.turns.append(fail(overloaded(600.0)))
+    sending = asyncio.create_task(case.send())
+    await asyncio.sleep(1)
+    case.sender.close()
+    with pytest.raises(Overloaded):
+        await sending
+    assert len(case.transport.sent) == 1
+
+
+@in_virtual_time
+async def test_retries_are_at_most_a_share_of_the_requests() -> None:
+    """A fifth of them and one a second, once what was saved is used up."""
+    case = Case()
+    for _ in range(300):
+        case.transport.turns.extend([fail(unanswered()), fail(unanswered())])
+        await case.sender.send(COLUMNS, FOR_EVER, Delivery())
+        await asyncio.sleep(0.01)
+    loop = asyncio.get_running_loop()
+    elapsed = loop.time() - case.transport.sent[0].at
+    assert case.sender.retries == 600
+    assert elapsed >= (600 - 10 - 0.2 * 300) / 1.0 - 1
