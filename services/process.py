@@ -29,6 +29,7 @@ from services.settings import Settings
 _LOGGER = structlog.get_logger(__name__)
 
 _READINESS_SECONDS = 0.2
+_STARTING_SECONDS = 0.02
 _CLOCK_SECONDS = 5.0
 
 Report = Callable[[str], None]
@@ -188,12 +189,14 @@ async def _tell_readiness(
 ) -> None:
     """Say SERVING for what is ready, and only for that, for as long as the process lives."""
     while True:
-        is_sound = background.is_alive and clock.agrees
+        is_sound, all_ready = background.is_alive and clock.agrees, True
         for server, opened in served:
             for each in opened:
+                is_ready = is_sound and each.is_ready()
+                all_ready &= is_ready
                 for servable in each.servables:
-                    await server.health.set_serving(servable.name, each.is_ready() and is_sound)
-        await asyncio.sleep(_READINESS_SECONDS)
+                    await server.health.set_serving(servable.name, is_ready)
+        await asyncio.sleep(_READINESS_SECONDS if all_ready else _STARTING_SECONDS)
 
 
 async def _until_ready(opened: Sequence[Opened], background: Background, clock: ServerClock) -> None:

@@ -44,8 +44,8 @@ class Health:
 
     async def set_serving(self, name: str, serving: bool) -> None:
         """Say whether the service is serving. Raises KeyError for one that this server does not have."""
-        if name not in self._serving:
-            raise KeyError(name)
+        if self._serving[name] is serving:
+            return
         self._serving[name] = serving
         await self._tell(name, serving=serving)
         await self._tell("", serving=all(self._serving.values()))

@@ -1,6 +1,7 @@
 """Where the shards are: addresses as they are set, and names that are looked up again and again."""
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -21,6 +22,17 @@ async def resolve(host: str, port: int) -> list[str]:
         f"[{place[0]}]:{port}" if family == socket.AF_INET6 else f"{place[0]}:{port}"
         for family, *_, place in found
     ]
+
+
+def has_name(address: str) -> bool:
+    """Whether somebody has to look up where `address` is: it is neither a unix socket nor an IP address."""
+    if address.startswith("unix:"):
+        return False
+    try:
+        ipaddress.ip_address(address.rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return True
+    return False
 
 
 class Discovery:

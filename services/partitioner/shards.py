@@ -1,7 +1,7 @@
 """The shards that are known, those of them that live, and the placement over these."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,12 +10,14 @@ import xxhash
 
 from libs.domain.placement import place_partitions
 from libs.runtime.background import Background
-from services.partitioner.discovery import Discovery
+from services.partitioner.discovery import Discovery, has_name
 from services.partitioner.liveness import Life
 from services.partitioner.sender import Sender
 from services.partitioner.shard import Shard
 
 _LOGGER = structlog.get_logger(__name__)
+
+_RENEW_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Shards:
         self._background = background
         self._known: dict[str, Shard] = {}
         self._leaving: dict[Shard, asyncio.Task[None]] = {}
-        self._following: Sequence[asyncio.Task[None]] = ()
+        self._following: list[asyncio.Task[None]] = []
         self.was_any_live = False
         self.placement = Placement.over({}, partition_count)
 
@@ -72,6 +74,7 @@ class Shards:
             self._background.start(f"addresses of {name}", self._discovery.follow(name, self._refresh))
             for name in self._discovery.names
         ]
+        self._following.append(self._background.start("renewal of silent shards", self._renew()))
 
     async def close(self) -> None:
         """Close the way to every shard."""
@@ -87,20 +90,36 @@ class Shards:
     def _refresh(self) -> None:
         wanted = self._discovery.addresses
         for address in wanted - self._known.keys():
-            shard = self._known[address] = self._connect(address)
-            shard.loops = [
-                self._background.start(
-                    f"probes of {address}", shard.run_probes(self.is_any_live, self._place)
-                ),
-                *(
-                    self._background.start(f"calls to {address} #{number}", shard.sender.run())
-                    for number in range(self._calls_at_once)
-                ),
-            ]
+            self._open(address)
         for address in self._known.keys() - wanted:
-            shard = self._known.pop(address)
-            self._leaving[shard] = self._background.start(f"leaving {address}", self._leave(shard))
+            self._forget(address)
         self._place()
+
+    def _open(self, address: str) -> None:
+        shard = self._known[address] = self._connect(address)
+        shard.loops = [
+            self._background.start(f"probes of {address}", shard.run_probes(self.is_any_live, self._place)),
+            *(
+                self._background.start(f"calls to {address} #{number}", shard.sender.run())
+                for number in range(self._calls_at_once)
+            ),
+        ]
+
+    def _forget(self, address: str) -> None:
+        shard = self._known.pop(address)
+        self._leaving[shard] = self._background.start(f"leaving {address}", self._leave(shard))
+
+    async def _renew(self) -> None:
+        """Open the way to silent shards anew, for gRPC looks a name that it did not find up ever more seldom."""
+        silent_before: set[Shard] = set()
+        while True:
+            await asyncio.sleep(_RENEW_SECONDS)
+            silent = {shard for shard in self._known.values() if shard.is_silent and has_name(shard.address)}
+            for shard in silent & silent_before:
+                self._forget(shard.address)
+                self._open(shard.address)
+            silent_before = silent
+            self._place()
 
     async def _leave(self, shard: Shard) -> None:
         await shard.leave()
@@ -120,5 +139,5 @@ class Shards:
             )
         if live:
             for shard in (*self._known.values(), *self._leaving):
-                if shard.life is Life.SILENT:
+                if shard.is_silent:
                     shard.give_up()

@@ -100,3 +100,17 @@ async def test_a_name_may_be_an_address(name: str) -> None:
 async def test_the_machine_itself_is_found() -> None:
     assert "127.0.0.1:50051" in await discovery.resolve("localhost", 50051)
     assert await discovery.resolve("::1", 50051) == ["[::1]:50051"]
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("10.0.0.1:1", False),
+        ("[::1]:1", False),
+        ("unix:/run/a", False),
+        ("counting-0.counting:1", True),
+        ("a:1", True),
+    ],
+)
+def test_what_has_to_be_looked_up_has_a_name(address: str, expected: bool) -> None:
+    assert discovery.has_name(address) is expected

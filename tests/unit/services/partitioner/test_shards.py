@@ -10,6 +10,7 @@ from libs.domain.errors import Unavailable
 from libs.rpc.breaker import Breaker
 from libs.rpc.probe import NoAnswer
 from libs.runtime.background import Background, LoopDied, open_background
+from services.partitioner import shards
 from services.partitioner.discovery import Discovery
 from services.partitioner.liveness import Liveness
 from services.partitioner.sender import Sender
@@ -32,6 +33,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.health: bool | Exception = True
+        self.connections = 0
         self.answers = asyncio.Event()
         self.calls = 0
         self.is_closed = False
@@ -65,6 +67,7 @@ class Cluster:
     def _connect(self, address: str) -> Shard:
         clock = Clock()
         peer = self.peers.setdefault(address, Peer())
+        peer.connections += 1
         breaker = Breaker(
             address,
             failures=5,
@@ -205,6 +208,24 @@ async def test_a_shard_that_is_not_known_any_more_is_closed_when_it_has_answered
         some.peers["a:1"].answers.set()
         assert await outcome == OUTCOME_JOURNALED
         await eventually(lambda: is_closed(some.peers["a:1"]))
+        assert some.background.is_alive
+
+
+async def test_the_way_to_a_silent_shard_is_opened_anew_where_its_name_may_mean_something_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shards, "_RENEW_SECONDS", 0.01)
+    async with cluster("well:1", "named:1", "10.0.0.1:1") as some:
+        some.peers["named:1"].health = some.peers["10.0.0.1:1"].health = NoAnswer("silent")
+        await some.until_placed("well:1")
+
+        async def is_renewed() -> bool:
+            return some.peers["named:1"].connections >= 3
+
+        await eventually(is_renewed)
+        some.peers["named:1"].health = True
+        await some.until_placed("well:1", "named:1")
+        assert [some.peers[address].connections for address in ("well:1", "10.0.0.1:1")] == [1, 1]
         assert some.background.is_alive
 
 
