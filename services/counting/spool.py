@@ -38,6 +38,7 @@ class Spool:
         self._file = file
         self._thread = thread
         self._settings = settings
+        self._has_room = True
         self.path = file.path
 
     @property
@@ -61,13 +62,17 @@ class Spool:
         Raises Overloaded when there is no room. A caller that is cancelled does not know whether they are there.
         """
         try:
-            return await self._run(lambda: self._file.write(entries, received_at_us))
+            outcomes = await self._run(lambda: self._file.write(entries, received_at_us))
         except NoRoom as error:
-            _LOGGER.warning("spool cannot be written", path=str(self.path), error=str(error))
+            if self._has_room:
+                _LOGGER.warning("spool cannot be written", path=str(self.path), error=str(error))
+            self._has_room = False
             raise Overloaded(
                 "Postgres is away, and the spool of this shard has no room; send the same request again later",
                 retry_after_s=_RETRY_AFTER_S,
             ) from error
+        self._has_room = True
+        return outcomes
 
     async def read(self, after_id: int) -> list[Spooled]:
         """A share of the entries for one insert, by id; none when there are no more. Raises NoRoom."""

@@ -51,12 +51,14 @@ _SHRINK = "pragma incremental_vacuum; pragma wal_checkpoint (truncate)"
 _COUNT = "select count(*) from entry"
 _OLDEST = "select received_at_us from entry order by id limit 1"
 
-_NO_ROOM = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR))
+_NO_ROOM = frozenset(
+    (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+)
 _DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 
 
 class NoRoom(Exception):
-    """Nothing was written: the file is as large as it may be, or the disk is full or fails."""
+    """Not done: the file is as large as it may be, or the disk is full, fails, or is read-only now."""
 
 
 class HeldElsewhere(NotReady):
@@ -122,7 +124,8 @@ class SpoolFile:
             before = self._connection.total_changes
             outcomes = [self._insert(entry, received_at_us) for entry in entries]
             inserted = self._connection.total_changes - before
-        self.contents = self._look(self.contents.entry_count + inserted)
+            contents = self._look(self.contents.entry_count + inserted)
+        self.contents = contents
         return outcomes
 
     def read(self, after_id: int, max_entries: int, max_events: int) -> list[Spooled]:
@@ -146,11 +149,13 @@ class SpoolFile:
             before = self._connection.total_changes
             self._connection.executemany(_DELETE, [(each,) for each in ids])
             deleted = self._connection.total_changes - before
-        self.contents = self._look(self.contents.entry_count - deleted)
-        if not self.contents.entry_count:
+            contents = self._look(self.contents.entry_count - deleted)
+        self.contents = contents
+        if not contents.entry_count:
             with _telling_room():
                 # Not `execute`: it takes one step, and each step gives one page back.
                 self._connection.executescript(_SHRINK)
+                self.contents = self._look(0)
 
     def close(self) -> None:
         self._connection.close()

@@ -1,6 +1,7 @@
 """Postgres is away: entries become durable on the shard's own disk, and are counted once when it is back."""
 
 import datetime as dt
+import resource
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -8,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from libs.domain.errors import Overloaded, Unavailable
@@ -15,6 +17,7 @@ from libs.domain.request_id import first_id_of, make_request_id, time_ms_of
 from services.counting.entry import Outcome
 from services.counting.settings import JournalSettings, SpoolSettings
 from services.counting.shard import Shard
+from tally.client import Durability
 from tally.counting.v1.counting_pb2 import OUTCOME_DUPLICATE, OUTCOME_SPOOLED
 from tests.support.database import make_template
 from tests.support.entries import Counts, append, as_entry, cut_request, new_id
@@ -25,6 +28,7 @@ from tests.support.proof import assert_exact, journaled, open_proof
 from tests.support.proxy import Cut, Proxy, open_proxy
 from tests.support.servers import Breakable, breakable_postgres
 from tests.support.shards import FAST, open_shard, quick, send
+from tests.support.stack import open_stack
 
 pytestmark = pytest.mark.exact
 
@@ -389,3 +393,57 @@ async def test_spooled_events_count_in_the_minute_of_their_first_receipt(dsn: st
         async with open_proof(dsn) as connection:
             [row] = await connection.fetch("select minute from rollup_minute")
             assert row["minute"] == long_ago_us // 60_000_000
+
+
+async def test_a_full_disk_refuses_and_the_shard_lives_on(dsn: str, valkey_url: str, tmp_path: Path) -> None:
+    """No file of the process may grow any more, which is what a full disk looks like to it."""
+    large, small = cut_request({("large", "view"): 50_000}), cut_request(ONE)
+    env = FAST_ENV | {"TALLY_COUNTING__SHARD": "shard"}
+    async with (
+        open_proxy(dsn) as proxy,
+        run_service("counting", proxy.dsn, valkey_url, tmp_path, env=env) as shard,
+    ):
+        proxy.shut()
+        assert await append(shard.address, small) == [OUTCOME_SPOOLED]
+        _, most = resource.prlimit(shard.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(shard.process.pid, resource.RLIMIT_FSIZE, (_written_by(tmp_path), most))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await append(shard.address, large)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        resource.prlimit(shard.process.pid, resource.RLIMIT_FSIZE, (most, most))
+        assert await append(shard.address, large) == [OUTCOME_SPOOLED]
+        proxy.reopen()
+        async with open_proof(dsn) as connection:
+
+            async def is_journaled() -> bool:
+                return await journaled(connection) == Counter(ONE | {("large", "view"): 50_000})
+
+            await eventually(is_journaled)
+        await stop(shard)
+    await assert_exact(dsn, ONE | {("large", "view"): 50_000})
+
+
+def _written_by(folder: Path) -> int:
+    """The size of the largest file there, and a little for the log."""
+    return max(each.stat().st_size for each in folder.rglob("*") if each.is_file()) + 8192
+
+
+async def test_callers_are_told_that_their_events_are_spooled(
+    dsn: str, valkey_url: str, tmp_path: Path
+) -> None:
+    async with open_proxy(dsn) as proxy, open_stack(proxy.dsn, valkey_url, tmp_path) as stack:
+        proxy.shut()
+        request_id = str(new_id())
+        receipt = await stack.client.count("video", request_id=request_id)
+        assert receipt.durability is Durability.SPOOLED
+        proxy.reopen()
+        await eventually(lambda: _is_counted(dsn))
+        again = await stack.client.count("video", request_id=request_id)
+        assert (again.durability, again.duplicate_count) == (Durability.JOURNALED, 1)
+        assert (await stack.client.get_count("video", strong=True)).count == 1
+    await assert_exact(dsn, {("video", "view"): 1})
+
+
+async def _is_counted(dsn: str) -> bool:
+    async with open_proof(dsn) as connection:
+        return bool(await journaled(connection))
