@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from functools import partial
 
 from loadtests.bench import door, echo, postgres_batch, postgres_single, valkey_hincrby, valkey_lua
+from loadtests.bench.batched import TallyBatched
 from loadtests.bench.contender import Contender
 from loadtests.bench.events import HOT, Mix
 from loadtests.bench.figures import Ratio
 from loadtests.bench.rows import TallyRows
-from loadtests.bench.single import TallySingle, TallySingleByClient
+from loadtests.bench.single import TallySingle
 from loadtests.bench.split import open_split
-from loadtests.bench.stream import TallyStream
 from loadtests.bench.tally import open_tally
 
 _OPEN_ROWS = partial(open_tally, make=TallyRows)
-_OPEN_STREAM = partial(open_tally, make=TallyStream)
+_OPEN_STREAM = partial(open_tally, transport="stream")
 _OPEN_SINGLE = partial(open_tally, make=TallySingle)
-_OPEN_SINGLE_BY_CLIENT = partial(open_tally, make=TallySingleByClient)
+_OPEN_BATCHED = partial(open_tally, make=TallyBatched)
 
 GROUPS: Sequence[Sequence[Contender]] = (
     (
@@ -45,6 +45,7 @@ GROUPS: Sequence[Sequence[Contender]] = (
     (
         Contender("tally-stream-1000", 1_000, _OPEN_STREAM),
         Contender("tally-rows-1000", 1_000, _OPEN_ROWS),
+        Contender("tally-batched-1000", 1_000, _OPEN_BATCHED),
         Contender("postgres-batch-door-1000", 1_000, door.open_door_to_postgres, postgres_batch.LACKS),
     ),
 )
@@ -72,7 +73,7 @@ FULL: Sequence[Sequence[Contender]] = (
         Contender("postgres-batch-door-5000", 5_000, door.open_door_to_postgres, postgres_batch.LACKS),
     ),
     (
-        Contender("tally-client-1", 1, _OPEN_SINGLE_BY_CLIENT),
+        Contender("tally-batched-1", 1, _OPEN_BATCHED),
         Contender("tally-columns-1", 1, open_tally),
         Contender("tally-rows-1", 1, _OPEN_ROWS),
         Contender("tally-stream-1", 1, _OPEN_STREAM),

@@ -16,6 +16,7 @@ _NAMES = {
     "tally-hot": "Tally, columns, half of all on one video",
     "tally-stream": "Tally, columns on one stream",
     "tally-rows": "Tally, a message per event",
+    "tally-batched": "Tally, events handed in one by one",
     "tally-single": "Tally, CountEvent",
     "valkey-lua": "Valkey, a script that dedupes, no gRPC",
     "valkey-lua-door": "Valkey, the same behind gRPC",

@@ -1,12 +1,13 @@
 """Contenders side by side: rounds in turn (A B C, C B A, …), so that a slow minute of the machine meets them all."""
 
+import asyncio
 import gc
 import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from loadtests.bench.oracle import find_fault
 from loadtests.bench.usage import ServerProcesses, disk_bytes, note_children
 
 SINGLE_CALLERS = 128
+_ENOUGH_REQUESTS = 1_100
+_STEP_SECONDS = 300.0
+"""The longest that a contender may take for any step, before it is given up for stuck."""
 Tell = Callable[[str], None]
 """shows a line of progress"""
 
@@ -35,6 +39,8 @@ class Plan:
     ramp_seconds: float = 0.7
     """for each number of requests in flight that is tried"""
     open_seconds: float = 6.0
+    longest_open_seconds: float = 20.0
+    """where requests are few: as long as it takes to tell a p99.9"""
     seed: int = 1
 
     def seconds_of_round(self, request_events: int) -> float:
@@ -114,8 +120,9 @@ class Lane:
     async def run_half_load(self, plan: Plan) -> None:
         """The open loop, at half of what the closed one reached."""
         requests_per_s = self.result.events_per_s / self.contender.request_events / 2
+        seconds = min(max(plan.open_seconds, _ENOUGH_REQUESTS / requests_per_s), plan.longest_open_seconds)
         random = np.random.default_rng(plan.seed)
-        sent = await send_open(self.store, self.cursor, requests_per_s, plan.open_seconds, random)
+        sent = await send_open(self.store, self.cursor, requests_per_s, seconds, random)
         self.result.half_load_per_s = sent.events_per_s
         self.result.latencies_s = sent.latencies_s
         await self.store.settle()
@@ -126,11 +133,12 @@ class Lane:
             for log in self.folder.glob("**/*.log"):
                 shutil.copyfile(log, folder / f"bench-{self.contender.name}-{log.name}")
 
-    @contextmanager
-    def noting_faults(self, tell: Tell) -> Iterator[None]:
-        """What goes wrong within it takes the contender out of the race, and not the others."""
+    @asynccontextmanager
+    async def step(self, tell: Tell) -> AsyncIterator[None]:
+        """What goes wrong within it, or never ends, takes the contender out of the race, and not the others."""
         try:
-            yield
+            async with asyncio.timeout(_STEP_SECONDS):
+                yield
         except Exception as error:  # noqa: BLE001 - whatever a client or a server comes up with
             self.result.fault = _describe(error)
         if self.result.fault:
@@ -154,23 +162,23 @@ async def run_group(
         async with AsyncExitStack() as stack:
             for lane in lanes:
                 tell(f"{lane.contender.name}: starting")
-                with lane.noting_faults(tell):
+                async with lane.step(tell):
                     await lane.open(stack)
             gc.collect()
             gc.freeze()  # what is here by now stays, and need not be looked at while the clock runs
             stack.callback(gc.unfreeze)
             for lane in _in_race(lanes):
                 tell(f"{lane.contender.name}: warming up")
-                with lane.noting_faults(tell):
+                async with lane.step(tell):
                     await lane.ramp(plan)
             for number in range(plan.rounds):
                 for lane in _in_race(lanes[:: 1 if number % 2 == 0 else -1]):
-                    with lane.noting_faults(tell):
+                    async with lane.step(tell):
                         done = await lane.run_round(plan)
                         tell(f"{lane.contender.name}: round {number + 1} of {plan.rounds}, {_sum_up(done)}")
             for lane in _in_race(lanes):
                 tell(f"{lane.contender.name}: half load")
-                with lane.noting_faults(tell):
+                async with lane.step(tell):
                     await lane.run_half_load(plan)
                     await lane.check()
         for lane in lanes:

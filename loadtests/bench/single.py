@@ -1,9 +1,9 @@
-"""One event a call: by bare gRPC, as an echo server is called too, and by the client library."""
+"""One event a call, by bare gRPC: an echo server is called in the same way."""
 
 import grpc
 
 from loadtests.bench.events import EVENT_TYPES, Request
-from loadtests.bench.tally import TIMEOUT_S, Reached, Tally, call_patiently
+from loadtests.bench.tally import Reached, Tally, call_patiently
 from tally.client.request_id import RequestIds
 from tally.ingest.v1 import ingest_pb2
 
@@ -35,12 +35,3 @@ class TallySingle(Tally):
 
     async def send(self, request: Request) -> None:
         await call_patiently(self._call, make_count_event(request, self._request_ids))
-
-
-class TallySingleByClient(Tally):
-    """`Client.count`."""
-
-    async def send(self, request: Request) -> None:
-        video_id, event_type = request.video_ids[request.video[0]], EVENT_TYPES[request.event_type[0]]
-        request_id = self.client.make_request_id()  # so that it is a call of its own
-        await self.client.count(video_id, event_type, request_id=request_id, timeout=TIMEOUT_S)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import asyncpg
@@ -19,6 +19,7 @@ from loadtests.bench.flushes import FlushWatch
 from loadtests.bench.oracle import Counts
 from loadtests.stack import open_stack
 from tally.client import Client, Columns
+from tally.client.transport import TransportName
 
 TIMEOUT_S = 120.0
 """Of one request with its retries: a shard that is behind with its flushes makes callers wait."""
@@ -57,7 +58,7 @@ class Reached:
 
 
 class Tally(Store):
-    """Columns, one call a request, by the client library."""
+    """Columns, one request after the other, by the client library; how they go is for its transport."""
 
     def __init__(self, reached: Reached) -> None:
         self.client = reached.client
@@ -89,12 +90,6 @@ class Tally(Store):
         """All counts from the rollups, a sample of them by the api, and Tally's own audit."""
         counts = await self._read_rollups()
         return counts_are_exact(counts) or await self._compare_with_api(counts) or await self._audit()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        """Nothing is kept open here."""
 
     async def _read_rollups(self) -> Counts:
         connection = await asyncpg.connect(self._dsn)
@@ -134,24 +129,28 @@ async def call_patiently(call: grpc.aio.UnaryUnaryMultiCallable[Any, Any], messa
 
 @asynccontextmanager
 async def open_tally(
-    folder: Path, make: Make = Tally, settings: Mapping[str, str] | None = None
+    folder: Path,
+    make: Make = Tally,
+    transport: TransportName = "unary",
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Store]:
     """Run `all`, and connect to it. `settings`: variables other than those it ships with."""
     with open_stack(folder, folder / "tally.log", settings) as address:
-        async with connect(address, dsn_of(folder / "data" / "postgres"), make) as store:
+        async with connect(address, dsn_of(folder / "data" / "postgres"), make, transport) as store:
             yield store
 
 
 @asynccontextmanager
-async def connect(address: str, dsn: str, make: Make, *, reading: str | None = None) -> AsyncIterator[Store]:
+async def connect(
+    address: str, dsn: str, make: Make, transport: TransportName = "unary", reading: str | None = None
+) -> AsyncIterator[Store]:
     """Clients of a Tally that runs. `reading`: where the query service is, when it is elsewhere."""
     async with (
-        Client(address, timeout=TIMEOUT_S) as client,
+        Client(address, timeout=TIMEOUT_S, transport=transport) as client,
         Client(reading or address, timeout=TIMEOUT_S) as reader,
         grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,
-        make(Reached(client, reader, channel, dsn)) as store,
     ):
-        yield store
+        yield make(Reached(client, reader, channel, dsn))
 
 
 def dsn_of(postgres: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.bench import door, echo, postgres_batch, postgres_single, valkey_hincrby, valkey_lua
+from loadtests.bench.batched import TallyBatched
 from loadtests.bench.contender import Contender, Store
 from loadtests.bench.counter import CountedByClient, Counter
 from loadtests.bench.events import HOT, ZIPF, Cursor, Pairs, Request, make_events
@@ -16,16 +17,18 @@ from loadtests.bench.oracle import find_fault
 from loadtests.bench.postgres import make_tables
 from loadtests.bench.rounds import Plan, run_group
 from loadtests.bench.rows import TallyRows
-from loadtests.bench.single import TallySingle, TallySingleByClient
+from loadtests.bench.single import TallySingle
 from loadtests.bench.split import open_services
-from loadtests.bench.stream import TallyStream
 from loadtests.bench.tally import Make, Tally, connect, open_tally
 from loadtests.bench.valkey import open_durable_valkey
+from tally.client.transport import TransportName
 from tests.support.database import PARTITION_COUNT
 from tests.support.servers import Servers, fresh_database
 from tests.support.stack import Stack
 
-PLAN = Plan(events=1_000, rounds=2, round_seconds=5.0, ramp_seconds=0.02, open_seconds=0.2)
+PLAN = Plan(
+    events=1_000, rounds=2, round_seconds=5.0, ramp_seconds=0.02, open_seconds=0.2, longest_open_seconds=0.2
+)
 EVENTS = {mix.name: make_events(PLAN.events, mix, PLAN.seed) for mix in (ZIPF, HOT)}
 
 Open = Callable[[Path], AbstractAsyncContextManager[Store]]
@@ -47,13 +50,19 @@ def assert_measured(result: Result) -> None:
     assert result.in_flight
 
 
+@asynccontextmanager
+async def open_counted(counter: AbstractAsyncContextManager[Counter]) -> AsyncIterator[Store]:
+    async with counter as opened:
+        yield CountedByClient(opened)
+
+
 async def test_stores_side_by_side_are_exact_and_measured(stack: Stack, tables: str, tmp_path: Path) -> None:
     contenders = [
         Contender("tally-columns-100", 100, lambda _: connect(stack.address, stack.dsn, Tally)),
         Contender("valkey-lua-100", 100, valkey_lua.open_valkey_lua),
         Contender("valkey-lua-door-100", 100, door.open_door_to_valkey),
         Contender("valkey-hincrby-100", 100, valkey_hincrby.open_valkey_hincrby),
-        Contender("postgres-batch-door-100", 100, lambda folder: door.open_door("postgres", tables, folder)),
+        Contender("postgres-batch-100", 100, lambda _: open_counted(postgres_batch.open_counter(tables))),
         Contender("echo-1", 1, echo.open_echo),
     ]
     folder = tmp_path / "bench"
@@ -63,9 +72,7 @@ async def test_stores_side_by_side_are_exact_and_measured(stack: Stack, tables: 
         assert_measured(result)
     assert results[0].observations.keys() == {"flush_interval_s", "lag_p50_s", "lag_max_s"}
     assert sum(each.server_cpu_seconds for result in results for each in result.rounds) > 0
-    assert all(
-        result.memory_bytes > 1_000_000 for result in results[1:]
-    )  # the first one's servers are the test's
+    assert all(result.memory_bytes > 1_000_000 for result in results[1:4])  # those with servers of their own
     assert all(result.disk_bytes_per_million > 0 for result in results[1:4])
     assert not list(folder.iterdir())
 
@@ -79,13 +86,21 @@ async def test_tally_as_it_ships_is_exact_when_one_video_is_hot(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("make", "request_events"),
-    [(Tally, 200), (TallyRows, 200), (TallyStream, 200), (TallySingle, 1), (TallySingleByClient, 1)],
+    ("make", "transport", "request_events"),
+    [
+        (Tally, "unary", 200),
+        (Tally, "stream", 200),
+        (TallyRows, "unary", 200),
+        (TallyBatched, "unary", 200),
+        (TallySingle, "unary", 1),
+    ],
 )
-async def test_each_way_into_tally_is_exact(stack: Stack, make: Make, request_events: int) -> None:
+async def test_each_way_into_tally_is_exact(
+    stack: Stack, make: Make, transport: TransportName, request_events: int
+) -> None:
     cursor = Cursor(EVENTS["zipf"], request_events)
-    async with connect(stack.address, stack.dsn, make) as store:
-        await send_closed(store, cursor.take_up_to(600), 8, seconds=60.0)
+    async with connect(stack.address, stack.dsn, make, transport) as store:
+        await send_closed(store, cursor.take_up_to(request_events * 3), 3, seconds=60.0)
         await store.settle()
         assert await store.find_fault(lambda counts: find_fault(cursor, counts)) is None
         cursor.taken -= 1  # as if the last event had been counted without being sent
@@ -95,7 +110,7 @@ async def test_each_way_into_tally_is_exact(stack: Stack, make: Make, request_ev
 @pytest.mark.timeout(300)
 async def test_tally_in_processes_of_its_own_is_exact(dsn: str, valkey_url: str, tmp_path: Path) -> None:
     cursor = Cursor(EVENTS["zipf"], 500)
-    async with open_services(tmp_path, 2, dsn, valkey_url, PARTITION_COUNT, Tally) as store:
+    async with open_services(tmp_path, 1, dsn, valkey_url, PARTITION_COUNT, Tally) as store:
         await send_closed(store, cursor.take_up_to(2_000), 4, seconds=60.0)
         await store.settle()
         assert await store.find_fault(lambda counts: find_fault(cursor, counts)) is None
