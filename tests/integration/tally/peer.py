@@ -42,12 +42,13 @@ class Received:
 @dataclass
 class Peer:
     """`turns`: what happens to the next requests, one each, before they are answered. `answers`: by rpc, where
-    it is not a receipt."""
+    it is not a receipt. `refusals`: what the next batches on streams are answered with."""
 
     address: str = ""
     received: list[Received] = field(default_factory=list)
     turns: deque[Turn] = field(default_factory=deque)
     answers: dict[str, Message] = field(default_factory=dict)
+    refusals: deque[ingest_pb2.Refusal] = field(default_factory=deque)
 
     async def take(self, rpc: str, payload: bytes, context: Context) -> None:
         self.received.append(Received(rpc, payload, time.monotonic()))
@@ -86,7 +87,11 @@ class Peer:
                 except StopEarly:
                     return
                 batch = ingest_pb2.StreamEventsRequest.FromString(payload).batch
-                if batch.columns.video_ids[0] == "refused":
+                if self.refusals:
+                    refusal = self.refusals.popleft()
+                    refusal.request_id = batch.request_id
+                    yield ingest_pb2.StreamEventsResponse(refusal=refusal).SerializeToString()
+                elif batch.columns.video_ids[0] == "refused":
                     refusal = ingest_pb2.Refusal(
                         request_id=batch.request_id, code=8, reason="OVERLOADED", message="too much"
                     )

@@ -1,0 +1,347 @@
+"""Batches over both transports, against a peer that loses answers, refuses and falls silent."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import grpc
+import pytest
+
+from tally.client import (
+    Batching,
+    BufferFull,
+    Client,
+    ClientUnusable,
+    Durability,
+    Event,
+    InvalidRequest,
+    NotSent,
+    OutcomeUnknown,
+)
+from tally.client.request_id import RequestIds
+from tally.client.transport import TransportName
+from tally.common.v1 import common_pb2
+from tally.ingest.v1 import ingest_pb2
+from tests.integration.tally.peer import (
+    Context,
+    Peer,
+    bad_request,
+    batch_of,
+    error_info,
+    never_answer,
+    open_proxy,
+    refuse,
+    retry_after,
+    videos_of,
+)
+from tests.integration.tally.test_stream import pass_by
+
+TRANSPORTS: tuple[TransportName, ...] = ("unary", "stream")
+both = pytest.mark.parametrize("transport", TRANSPORTS)
+OF_TRANSPORT = {"unary": "ProcessEvents", "stream": "StreamEvents"}
+
+
+@both
+async def test_events_go_in_batches_and_each_caller_gets_the_receipt(
+    peer: Peer, transport: TransportName
+) -> None:
+    async with Client(peer.address, transport=transport) as client:
+        receipts = await asyncio.gather(*(client.count(f"v{n}", "like") for n in range(50)))
+        (received,) = peer.received
+        assert received.rpc == OF_TRANSPORT[transport]
+        assert videos_of(received) == [f"v{n}" for n in range(50)]
+        assert {receipt.request_id for receipt in receipts} == {batch_of(received).request_id}
+        assert receipts[0].accepted_count == 50
+        assert client.progress.counted_events == 50
+    columns = batch_of(received).columns
+    assert list(columns.event_types) == ["like"]
+
+
+async def test_an_event_keeps_everything_that_it_carries(peer: Peer) -> None:
+    noon = datetime(2026, 1, 2, 12, 0, 0, 123_456, tzinfo=UTC)
+    async with Client(peer.address) as client:
+        await client.process(Event("v", "watched", noon, 1.5, "me"))
+        future = await client.submit("v", "watched", event_time=noon, value=1.5, actor_id="me")
+        other = await client.submit_event(Event("v", "watched", noon, 1.5, "me"))
+        await client.flush()
+        assert (await future).accepted_count == (await other).accepted_count == 2
+    alone, together = (batch_of(received).columns for received in peer.received)
+    assert alone == ingest_pb2.EventColumns(
+        video_ids=["v"],
+        event_types=["watched"],
+        actor_ids=["me"],
+        video_index=b"\0\0",
+        event_type_index=b"\0\0",
+        actor_index=b"\0\0",
+        event_time_us=alone.event_time_us,
+        value=alone.value,
+    )
+    assert int.from_bytes(alone.event_time_us, "little") == int(noon.timestamp()) * 1_000_000 + 123_456
+    assert together.value == alone.value * 2
+
+
+@pytest.mark.exact
+@both
+async def test_after_a_lost_answer_the_same_bytes_go_again(peer: Peer, transport: TransportName) -> None:
+    async with open_proxy(peer.address) as proxy, Client(proxy.address, transport=transport) as client:
+
+        async def lose(_payload: bytes, _context: Context) -> None:
+            proxy.cut()
+
+        peer.turns.extend([lose, lose])
+        receipt = await client.count("v", timeout=20)
+    assert len(peer.received) == 3
+    assert len({received.payload for received in peer.received}) == 1
+    assert receipt.request_id == batch_of(peer.received[0]).request_id
+
+
+@pytest.mark.exact
+async def test_a_stream_that_breaks_is_opened_anew_and_only_what_had_no_answer_goes_again(peer: Peer) -> None:
+    async with open_proxy(peer.address) as proxy, Client(proxy.address, transport="stream") as client:
+        first = await client.count("first")
+
+        async def lose(_payload: bytes, _context: Context) -> None:
+            proxy.cut()
+
+        peer.turns.append(lose)
+        second = await client.count("second", timeout=20)
+    assert [videos_of(received) for received in peer.received] == [["first"], ["second"], ["second"]]
+    assert peer.received[1].payload == peer.received[2].payload
+    assert first.request_id != second.request_id
+
+
+@both
+async def test_an_overloaded_service_gets_the_same_bytes_after_its_delay(
+    peer: Peer, transport: TransportName
+) -> None:
+    async with Client(peer.address, transport=transport) as client:
+        if transport == "unary":
+            busy = [error_info("OVERLOADED"), retry_after(0.3)]
+            peer.turns.append(refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", *busy))
+        else:
+            peer.refusals.append(ingest_pb2.Refusal(code=8, reason="OVERLOADED", message="busy"))
+            peer.refusals[0].retry_delay.FromMilliseconds(300)
+        await client.count("v")
+    first, second = peer.received
+    assert first.payload == second.payload
+    assert second.at - first.at >= 0.3
+
+
+@both
+async def test_an_id_out_of_range_is_made_anew_by_the_services_time(
+    peer: Peer, transport: TransportName
+) -> None:
+    """The clock of this machine is a day behind."""
+    now_us = time.time_ns() // 1000
+    ids = RequestIds(now_us=lambda: now_us - 25 * 3_600_000_000)
+    late = refuse(
+        grpc.StatusCode.OUT_OF_RANGE,
+        "old",
+        error_info("OUT_OF_RANGE", server_time_us=str(now_us)),
+        bad_request(request_id="is older than 24 hours"),
+    )
+    async with Client(peer.address, transport=transport, request_ids=ids) as client:
+        if transport == "stream":  # which says no more than this, so the client asks again by the unary call
+            peer.refusals.append(ingest_pb2.Refusal(code=11, reason="OUT_OF_RANGE", message="old"))
+            peer.refusals[0].server_time.FromMicroseconds(now_us)
+            peer.turns.append(pass_by)
+        peer.turns.append(late)
+        receipt = await client.count("v")
+        assert (UUID(receipt.request_id).int >> 80) == now_us // 1000
+        await client.count("v")
+    sent = [batch_of(received) for received in peer.received]
+    assert sent[-1].request_id != sent[-2].request_id != sent[0].request_id
+    assert len(sent) == (3 if transport == "unary" else 4)
+    assert [batch.columns for batch in sent] == [sent[0].columns] * len(sent)
+
+
+@both
+async def test_an_event_that_the_service_refuses_does_not_harm_the_others(
+    peer: Peer, transport: TransportName
+) -> None:
+    violation = bad_request(**{"columns.video_ids[1]": "is not to my taste"})
+    async with Client(peer.address, transport=transport) as client:
+        if transport == "stream":
+            peer.refusals.append(ingest_pb2.Refusal(code=3, reason="INVALID_REQUEST", message="columns"))
+            peer.turns.append(pass_by)
+        peer.turns.append(
+            refuse(grpc.StatusCode.INVALID_ARGUMENT, "bad", error_info("INVALID_REQUEST"), violation)
+        )
+        outcomes: list[Any] = await asyncio.gather(
+            *(client.count(video) for video in ("a", "b", "c")), return_exceptions=True
+        )
+    assert isinstance(outcomes[1], InvalidRequest)
+    assert "is not to my taste" in str(outcomes[1])
+    assert outcomes[0] == outcomes[2]
+    assert outcomes[0].accepted_count == 2
+    assert videos_of(peer.received[-1]) == ["a", "c"]
+    assert batch_of(peer.received[-1]).request_id != batch_of(peer.received[0]).request_id
+
+
+async def test_a_bad_event_is_refused_to_its_own_caller_before_it_joins_the_others(peer: Peer) -> None:
+    async with Client(peer.address) as client:
+        with pytest.raises(InvalidRequest, match=r"^video_id: must be"):
+            await client.count("")
+        with pytest.raises(InvalidRequest, match=r"^event_type: must be"):
+            await client.submit("v", "A Like")
+        with pytest.raises(InvalidRequest, match=r"^value: "):
+            await client.process(Event("v", "watched", value=float("inf")))
+        with pytest.raises(InvalidRequest, match=r"^event_time: .* before the year 2000"):
+            await client.count("v", event_time=datetime(1999, 1, 1, tzinfo=UTC))
+        assert client.progress.buffered_events == 0
+    assert not peer.received
+
+
+async def test_a_spooled_receipt_says_so(peer: Peer) -> None:
+    peer.answers["ProcessEvents"] = ingest_pb2.ProcessEventsResponse(
+        receipt=ingest_pb2.Receipt(accepted_count=1, durability=common_pb2.DURABILITY_SPOOLED)
+    )
+    async with Client(peer.address) as client:
+        assert (await client.count("v")).durability is Durability.SPOOLED
+
+
+async def test_duplicates_are_reported(peer: Peer) -> None:
+    peer.answers["ProcessEvents"] = ingest_pb2.ProcessEventsResponse(
+        receipt=ingest_pb2.Receipt(duplicate_count=1, durability=common_pb2.DURABILITY_JOURNALED)
+    )
+    async with Client(peer.address) as client:
+        assert (await client.count("v")).duplicate_count == 1
+
+
+@pytest.mark.exact
+async def test_a_caller_who_waits_no_longer_changes_nothing_about_what_is_sent(peer: Peer) -> None:
+    go_on = asyncio.Event()
+
+    async def dawdle(_payload: bytes, _context: Context) -> None:
+        await go_on.wait()
+
+    peer.turns.append(dawdle)
+    async with Client(peer.address) as client:
+        patient = asyncio.create_task(client.count("patient"))
+        cancelled = asyncio.create_task(client.count("cancelled"))
+        await asyncio.sleep(0)  # so that they come first
+        with pytest.raises(OutcomeUnknown, match=r"no receipt within 0.2 s; the client goes on") as raised:
+            await client.count("hasty", timeout=0.2)
+        cancelled.cancel()
+        go_on.set()
+        receipt = await patient
+        assert receipt.accepted_count == 3
+        assert raised.value.request_id == receipt.request_id
+    assert [videos_of(received) for received in peer.received] == [["patient", "cancelled", "hasty"]]
+
+
+async def test_a_caller_who_waits_no_longer_is_told_what_is_wrong(peer: Peer) -> None:
+    peer.turns.extend([refuse(grpc.StatusCode.UNAVAILABLE, "down")] * 100)
+    async with Client(peer.address, batching=Batching(give_up_after_s=1.0)) as client:
+        with pytest.raises(OutcomeUnknown, match=r"the last attempt: .* cannot be reached") as raised:
+            await client.count("v", timeout=0.5)
+        assert raised.value.reason == "UNAVAILABLE"
+        with pytest.raises(OutcomeUnknown):
+            await client.flush()
+        assert client.progress.retries > 0
+
+
+async def test_a_full_buffer_makes_callers_wait_or_raises_as_they_chose(peer: Peer) -> None:
+    go_on = asyncio.Event()
+
+    async def dawdle(_payload: bytes, _context: Context) -> None:
+        await go_on.wait()
+
+    peer.turns.extend([dawdle, dawdle])
+    async with (
+        Client(peer.address, batching=Batching(max_buffered_events=2)) as patient,
+        Client(peer.address, batching=Batching(max_buffered_events=2, when_full="raise")) as hasty,
+    ):
+        for client in (patient, hasty):
+            for video in ("a", "b"):
+                await client.submit(video)
+        with pytest.raises(BufferFull):
+            await hasty.submit("c")
+        with pytest.raises(BufferFull, match=r"no room within 0.1 s"):
+            await patient.count("never taken", timeout=0.1)
+        waiting = asyncio.create_task(patient.submit("c"))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        go_on.set()
+        assert (await (await waiting)).accepted_count == 1
+    sent = [video for received in peer.received for video in videos_of(received)]
+    assert sorted(sent) == ["a", "a", "b", "b", "c"]
+
+
+@pytest.mark.exact
+@both
+async def test_closing_in_the_middle_declares_exactly_the_unsent_and_the_unknown(
+    peer: Peer, transport: TransportName
+) -> None:
+    batching = Batching(max_events=2, max_in_flight=1)
+    peer.turns.extend([pass_by, never_answer])
+    client = Client(peer.address, transport=transport, batching=batching, timeout=0.5)
+    async with client:
+        futures = [await client.submit(f"v{n}") for n in range(6)]
+        with pytest.raises(OutcomeUnknown, match=r"2 events had an answer.* 2 more were never sent"):
+            await client.close()
+        counted, unknown, unsent = futures[:2], futures[2:4], futures[4:]
+        assert all(future.exception() is None for future in counted)
+        assert all(isinstance(future.exception(), OutcomeUnknown) for future in unknown)
+        assert all(isinstance(future.exception(), NotSent) for future in unsent)
+        with pytest.raises(ClientUnusable, match=r"closed"):
+            await client.submit("late")
+    assert [videos_of(received) for received in peer.received] == [["v0", "v1"], ["v2", "v3"]]
+
+
+async def test_what_was_given_up_can_be_sent_again_as_it_was(peer: Peer) -> None:
+    peer.turns.append(never_answer)
+    async with Client(peer.address, timeout=0.3) as client:
+        await client.submit("v", value=1.0)
+        with pytest.raises(OutcomeUnknown) as raised:
+            await client.close()
+    async with Client(peer.address) as client:
+        (batch,) = raised.value.batches
+        await client.process_many(batch.columns, request_id=batch.request_id)
+    first, second = peer.received
+    assert first.payload == second.payload
+
+
+async def test_what_went_wrong_in_the_block_comes_before_what_its_end_declares(peer: Peer) -> None:
+    peer.turns.append(never_answer)
+
+    async def use() -> None:
+        async with Client(peer.address, timeout=0.1) as client:
+            await client.submit("v")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await use()
+
+
+@both
+async def test_nothing_is_left_running_after_the_end(peer: Peer, transport: TransportName) -> None:
+    async def use() -> set[str]:
+        async with Client(peer.address, transport=transport, batching=Batching(max_events=10)) as client:
+            for n in range(95):
+                await client.submit(f"v{n}")
+            await client.count("last")
+        await asyncio.sleep(0)
+        return {repr(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+
+    # On a loop of its own, for the peer has tasks too.
+    assert await asyncio.to_thread(asyncio.run, use()) == set()
+    assert sum(len(videos_of(received)) for received in peer.received) == 96
+
+
+async def test_a_request_of_many_events_goes_over_the_stream_too(peer: Peer) -> None:
+    async with Client(peer.address, transport="stream") as client:
+        receipt = await client.process_many([Event(f"{'v' * 100}{n}") for n in range(20_000)])
+    assert receipt.accepted_count == 20_000
+    (received,) = peer.received
+    assert received.rpc == "StreamEvents"
+    assert len(received.payload) > 2_000_000
+
+
+async def test_a_stream_falls_silent_and_the_batch_goes_again(peer: Peer) -> None:
+    peer.turns.append(never_answer)
+    async with Client(peer.address, transport="stream") as client:
+        with pytest.raises(OutcomeUnknown, match=r"did not answer within 0.3 s"):
+            await client.process_many([Event("v")], timeout=0.3)
