@@ -92,54 +92,6 @@ async def until(is_so: Callable[[], bool]) -> None:
     await eventually(ask, 60)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    folder = tmp_path_factory.mktemp("cluster")
-    async with open_cluster(folder, Shape(partitioners=2, shards=2, queries=1), environment=FAST) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def acknowledged() -> Counter[tuple[str, str]]:
-    """What all tests of the cluster have counted."""
-    return Counter()
-
-
-async def test_a_rolling_restart_under_steady_calls_fails_none_of_them(
-    cluster: Cluster, acknowledged: Counter[tuple[str, str]]
-) -> None:
-    async with calling(cluster) as caller:
-        for number in range(2):
-            await asyncio.gather(
-                cluster.restart(f"partitioner-{number}"), cluster.restart(f"counting-{number}")
-            )
-    acknowledged += caller.acknowledged
-    assert caller.failures == []
-    assert {each.restarts for each in cluster.processes.values()} == {0}  # nothing of it had died
-
-
-@pytest.mark.exact
-async def test_everything_may_be_killed_and_is_there_again_and_every_count_is_exact(
-    cluster: Cluster, acknowledged: Counter[tuple[str, str]]
-) -> None:
-    async with calling(cluster) as caller:
-        for names in (
-            ("partitioner-0", "counting-0", "query-0"),
-            ("partitioner-1", "counting-1", "valkey", "envoy"),
-            ("postgres",),
-        ):
-            before = {name: cluster.processes[name].pid for name in names}
-            for name in names:
-                cluster.kill(name)
-            await cluster.until_serving()
-            for name in names:
-                member = cluster.processes[name]
-                assert member.restarts == 1, member
-                assert member.pid not in (before[name], None)
-    acknowledged += caller.acknowledged
-    await assert_exact(cluster.dsn, acknowledged)
-
-
 async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_can_be_stopped_at_any_time(
     tmp_path: Path,
 ) -> None:
@@ -168,6 +120,52 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
     assert (ended.exit_code, ended.err) == (0, "")
     assert re.findall("Stopping (.*) …", ended.out) == STAGES
     assert not any(child.is_running() for child in children)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    folder = tmp_path_factory.mktemp("cluster")
+    async with open_cluster(folder, Shape(partitioners=2, shards=2, queries=1), environment=FAST) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def acknowledged() -> Counter[tuple[str, str]]:
+    """What all tests of the cluster have counted."""
+    return Counter()
+
+
+async def test_a_rolling_restart_under_steady_calls_fails_none_of_them(
+    cluster: Cluster, acknowledged: Counter[tuple[str, str]]
+) -> None:
+    async with calling(cluster) as caller:
+        await asyncio.gather(cluster.restart("partitioner-0"), cluster.restart("counting-0"))
+        await cluster.restart("partitioner-1")
+    acknowledged += caller.acknowledged
+    assert caller.failures == []
+    assert {each.restarts for each in cluster.processes.values()} == {0}  # nothing of it had died
+
+
+@pytest.mark.exact
+async def test_everything_may_be_killed_and_is_there_again_and_every_count_is_exact(
+    cluster: Cluster, acknowledged: Counter[tuple[str, str]]
+) -> None:
+    async with calling(cluster) as caller:
+        for names in (
+            ("partitioner-0", "counting-0"),
+            ("query-0", "valkey", "envoy"),
+            ("postgres",),
+        ):
+            before = {name: cluster.processes[name].pid for name in names}
+            for name in names:
+                cluster.kill(name)
+            await cluster.until_serving()
+            for name in names:
+                member = cluster.processes[name]
+                assert member.restarts == 1, member
+                assert member.pid not in (before[name], None)
+    acknowledged += caller.acknowledged
+    await assert_exact(cluster.dsn, acknowledged)
 
 
 async def read_until(process: Process, wanted: str) -> str:
