@@ -1,7 +1,8 @@
 """Each rule of the model (tests/model/rules.py) in the code: exact with the rule, and caught without it.
 
 Every test runs twice. The second time the code is changed just so far that the rule is switched off, and goes the way
-to a wrong count that the model has found: the proof must fail, by so many events too many or too few.
+to a wrong count that the model has found: the proof must fail, by so many events too many or too few. These are the
+rules of inserts and flushes; those of recovery are in `test_rules_of_recovery.py`.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from libs.stores.postgres import InDoubt, PostgresSettings, Refused, WriteConnection, connect
-from services.counting import journal, recovery, rollups
+from services.counting import journal, rollups
 from services.counting import shard as shards
 from services.counting.appender import Appender, LogClosed
 from services.counting.buffer import Buffer
@@ -21,21 +22,18 @@ from services.counting.flusher import Flusher
 from services.counting.journal import Answer, Journal
 from services.counting.log import Log, open_log
 from services.counting.queue import Waiting, answer
-from services.counting.recovery import Recovery
 from services.counting.settings import CountingSettings, FlushSettings, JournalSettings, RecoverySettings
 from services.counting.shard import Shard
-from tests.support.entries import Counts, cut_request, new_id
+from tests.support.entries import cut_request, new_id
 from tests.support.eventually import eventually
 from tests.support.letters import refuse, refuse_no_more
 from tests.support.life import open_life, take_over
-from tests.support.proof import assert_exact, open_proof, rolled_up
+from tests.support.proof import open_proof
 from tests.support.proxy import Cut, open_proxy
-from tests.support.shards import FAST, NEVER, open_shard, quick, send
+from tests.support.rules import WITH_AND_WITHOUT, X_EVENTS, X, Y, judge, without
+from tests.support.shards import NEVER, open_shard, quick, send
 
-pytestmark = pytest.mark.exact
-
-X, Y = {("x", "view"): 3}, {("y", "view"): 5}
-X_EVENTS, Y_EVENTS = 3, 5
+pytestmark = [pytest.mark.exact, WITH_AND_WITHOUT]
 
 _HOLD = """
 insert into journal (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
@@ -43,29 +41,6 @@ values ($1, $2, 0, 1, now(), 1, 0, '')"""
 _IS_HELD = """
 select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"""
 _IS_FLUSHED = "select exists (select from flush_log)"
-
-
-@pytest.fixture(params=[True, False], ids=["with", "without"])
-def is_on(request: pytest.FixtureRequest) -> bool:
-    """Whether the rule holds."""
-    return bool(request.param)
-
-
-async def judge(dsn: str, acknowledged: Counts, surplus: int) -> None:
-    """All is applied, and counted less acknowledged is `surplus`: the proof holds if that is 0, and fails if not."""
-    async with open_proof(dsn) as connection:
-        assert sum((await rolled_up(connection)).values()) - sum(acknowledged.values()) == surplus
-    with pytest.raises(AssertionError) if surplus else nullcontext():
-        await assert_exact(dsn, acknowledged, within_seconds=0)
-
-
-def without(
-    monkeypatch: pytest.MonkeyPatch, module: Any, statement: str, part: str, instead: str = ""
-) -> None:
-    """Change a part of a statement."""
-    before = getattr(module, statement)
-    assert part in before
-    monkeypatch.setattr(module, statement, before.replace(part, instead))
 
 
 async def ask(connection: Any, question: str) -> None:
@@ -253,106 +228,6 @@ async def test_whoever_gives_a_log_up_drops_its_buffer(
         assert await take_over(dsn, await connection.fetchval("select log_id from log"))
         assert await send(shard, Y) == {Outcome.JOURNALED}
     await judge(dsn, {**X, **Y}, 0 if is_on else X_EVENTS)
-
-
-# Closing.
-
-
-async def test_closing_waits_for_an_insert_under_way(
-    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not is_on:
-        without(monkeypatch, recovery, "_LOCK", " for update skip locked")
-    await take_over_during_an_insert(dsn)
-    await judge(dsn, X, 0 if is_on else -X_EVENTS)
-
-
-async def test_an_insert_holds_the_row_of_its_log(
-    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not is_on:
-        without(monkeypatch, journal, "_INSERT", " for key share")
-    await take_over_during_an_insert(dsn)
-    await judge(dsn, X, 0 if is_on else -X_EVENTS)
-
-
-async def test_recovery_closes_a_log_before_it_applies_it(
-    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def leave_open(_self: Recovery, _log_id: int) -> bool:
-        return True
-
-    if not is_on:
-        monkeypatch.setattr(Recovery, "_close", leave_open)
-        without(monkeypatch, recovery, "_SETTLE", " and state = 'closed'")
-    await take_over_during_an_insert(dsn)
-    await judge(dsn, X, 0 if is_on else -X_EVENTS)
-
-
-async def take_over_during_an_insert(dsn: str) -> None:
-    async with open_life(dsn) as life:
-        async with life.connection.transaction():
-            assert await life.send(X) == {Outcome.JOURNALED}
-            is_settled = await take_over(dsn, life.log.log_id)
-        if not is_settled:
-            assert await take_over(dsn, life.log.log_id)
-
-
-async def test_an_insert_looks_whether_its_log_is_open(
-    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not is_on:
-        without(monkeypatch, journal, "_INSERT", " and state = 'open' for key share")
-    async with open_life(dsn) as life:
-        assert await take_over(dsn, life.log.log_id)
-        if is_on:
-            with pytest.raises(LogClosed):
-                await life.send(X)
-        else:
-            assert await life.send(X) == {Outcome.JOURNALED}
-    await judge(dsn, {} if is_on else X, 0 if is_on else -X_EVENTS)
-
-
-async def test_recovery_reads_a_log_after_it_was_closed(
-    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An insert is committed just before the close."""
-    close, apply_piece = Recovery._close, Recovery._apply_piece
-
-    async def close_late(self: Recovery, log_id: int) -> bool:
-        while not is_on and await apply_piece(self, log_id):
-            pass
-        assert await life.send(X) == {Outcome.JOURNALED}
-        return await close(self, log_id)
-
-    async def has_applied(_self: Recovery, _log_id: int) -> bool:
-        return False
-
-    monkeypatch.setattr(Recovery, "_close", close_late)
-    if not is_on:
-        monkeypatch.setattr(Recovery, "_apply_piece", has_applied)
-    async with open_life(dsn) as life:
-        assert await life.send(Y) == {Outcome.JOURNALED}
-        assert await take_over(dsn, life.log.log_id)
-    await judge(dsn, {**X, **Y}, 0 if is_on else -X_EVENTS)
-
-
-async def test_a_log_is_settled_when_nothing_is_left_of_it(
-    dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    apply_piece = Recovery._apply_piece
-
-    async def apply_one(self: Recovery, log_id: int) -> bool:
-        await apply_piece(self, log_id)
-        return False
-
-    if not is_on:
-        monkeypatch.setattr(Recovery, "_apply_piece", apply_one)
-    async with open_life(dsn) as life:
-        for counts in (X, Y):
-            assert await life.send(counts) == {Outcome.JOURNALED}
-        assert await take_over(dsn, life.log.log_id, FAST.model_copy(update={"piece_events": 1}))
-    await judge(dsn, {**X, **Y}, 0 if is_on else -Y_EVENTS)
 
 
 # The flush.
