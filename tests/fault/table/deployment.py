@@ -59,10 +59,11 @@ class Deployment:
     def thaw(self, name: str) -> None:
         self.cluster.kill(name, signal.SIGCONT)
 
-    async def restart_with(self, name: str, variables: Mapping[str, str]) -> None:
-        """Restart a process with these variables in its environment, in the place of those from before."""
+    async def kill_into(self, name: str, variables: Mapping[str, str]) -> None:
+        """Kill a process; its next lives have these variables, in the place of those of before."""
         self.environment_of[name] = dict(variables)
-        await self.cluster.restart(name)
+        self.kill(name)
+        await self.cluster.until_serving()
 
 
 @asynccontextmanager

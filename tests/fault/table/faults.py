@@ -1,4 +1,4 @@
-"""The table: every fault, and what must hold beyond the invariants."""
+"""The table: every fault, what it breaks, and what must hold beyond the invariants."""
 
 from tests.fault.table.scene import Fault
 from tests.fault.table.strikes import (
@@ -19,55 +19,100 @@ SERVED_SECONDS = 2.0
 RECOVERED_SECONDS = 15.0
 """in which the entries that it had not applied are recovered"""
 
+_SHARDS = frozenset(("shards",))
+_PARTITIONERS = frozenset(("partitioners",))
+_QUERIES = frozenset(("queries",))
+_ENVOY = frozenset(("envoy",))
+_SERVICES = _SHARDS | _PARTITIONERS | _QUERIES
+_VALKEY = frozenset(("valkey",))
+_POSTGRES = frozenset(("postgres",))
+
 FAULTS = (
     Fault(
         "kill -9 of a counting process",
         kills.kill_shard,
+        _SHARDS,
         served_within_seconds=SERVED_SECONDS,
         recovered_within_seconds=RECOVERED_SECONDS,
         may_fail=False,
     ),
-    Fault("kill -9 of a partitioner", kills.kill_partitioner, served_within_seconds=SERVED_SECONDS),
-    Fault("kill -9 of a query process", kills.kill_query, may_fail=False),
-    Fault("kill -9 of Envoy", kills.kill_envoy),
-    Fault("kill -9 of every service at once", kills.kill_all_services),
-    Fault("Valkey killed, and empty afterwards", kills.kill_valkey, may_fail=False, may_fail_reads=False),
-    Fault("kill -9 of Postgres", kills.kill_postgres, recovered_within_seconds=RECOVERED_SECONDS),
-    Fault("Postgres away for ten seconds", kills.take_postgres_away),
-    Fault("Postgres away, and the disk of a spool full", disks.fill_spool),
-    Fault("Postgres frozen", freezes.freeze_postgres),
+    Fault(
+        "kill -9 of a partitioner",
+        kills.kill_partitioner,
+        _PARTITIONERS,
+        served_within_seconds=SERVED_SECONDS,
+    ),
+    Fault("kill -9 of a query process", kills.kill_query, _QUERIES, may_fail=False),
+    Fault("kill -9 of Envoy", kills.kill_envoy, _ENVOY),
+    Fault("kill -9 of every service at once", kills.kill_all_services, _SERVICES | _ENVOY),
+    Fault(
+        "Valkey killed, and empty afterwards",
+        kills.kill_valkey,
+        _VALKEY,
+        may_fail=False,
+        may_fail_reads=False,
+    ),
+    Fault("kill -9 of Postgres", kills.kill_postgres, _POSTGRES, recovered_within_seconds=RECOVERED_SECONDS),
+    Fault("Postgres away for ten seconds", kills.take_postgres_away, _POSTGRES),
+    Fault("Postgres away, and the disk of a spool full", disks.fill_spool, _POSTGRES | _SHARDS),
+    Fault("Postgres frozen", freezes.freeze_postgres, _POSTGRES),
     Fault(
         "a shard frozen past its takeover",
         freezes.freeze_shard,
+        _SHARDS,
         served_within_seconds=SERVED_SECONDS,
         recovered_within_seconds=RECOVERED_SECONDS,
     ),
     Fault(
         "a shard frozen inside a flush",
         freezes.freeze_shard_in_flush,
+        _SHARDS,
+        needs_proxy=True,
         served_within_seconds=SERVED_SECONDS,
         recovered_within_seconds=RECOVERED_SECONDS,
     ),
     Fault(
         "a shard frozen with an unread answer",
         freezes.freeze_shard_before_answer,
+        _SHARDS,
+        needs_proxy=True,
         served_within_seconds=SERVED_SECONDS,
         recovered_within_seconds=RECOVERED_SECONDS,
     ),
-    Fault("connections cut in the middle of a commit", cuts.cut_commits, may_fail=False),
-    Fault("two shards fed the same entries", rivals.feed_two_shards, may_fail=False, may_fail_reads=False),
-    Fault("a shard's clock 25 h ahead", clocks.run_ahead, may_fail=False, may_fail_reads=False),
     Fault(
-        "a long reader while partitions come and go",
-        readers.hold_snapshot,
+        "connections cut in the middle of a commit",
+        cuts.cut_commits,
+        _SHARDS,
+        may_fail=False,
+        needs_proxy=True,
+    ),
+    Fault(
+        "two shards fed the same entries",
+        rivals.feed_two_shards,
+        frozenset(),
         may_fail=False,
         may_fail_reads=False,
     ),
-    Fault("rolling restart of every service", restarts.restart_all, may_fail=False),
-    Fault("the client killed and started again", clients.kill_client, may_fail=False, may_fail_reads=False),
+    Fault("a shard's clock 25 h ahead", clocks.run_ahead, frozenset(), may_fail=False, may_fail_reads=False),
+    Fault(
+        "a long reader while partitions come and go",
+        readers.hold_snapshot,
+        _POSTGRES,
+        may_fail=False,
+        may_fail_reads=False,
+    ),
+    Fault("rolling restart of every service", restarts.restart_all, _SERVICES, may_fail=False),
+    Fault(
+        "the client killed and started again",
+        clients.kill_client,
+        frozenset(),
+        may_fail=False,
+        may_fail_reads=False,
+    ),
 )
 
 PAIR_FAULTS = (
-    Fault("a wait for the standby cancelled", standby.cancel_waits),
-    Fault("the standby stopped, the primary killed, the standby promoted", standby.lose_primary),
+    Fault("a wait for the standby cancelled", standby.cancel_waits, _POSTGRES),
+    Fault("the standby stopped, the primary killed, the standby promoted", standby.lose_primary, _POSTGRES),
 )
+"""For a deployment on a primary and its standby, which ends with the last of them."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from libs.domain.partition import partition_of
 from tally.client import Durability
 
 Key = tuple[str, str]
@@ -34,6 +35,10 @@ class Request:
     @property
     def event_count(self) -> int:
         return self.events.total()
+
+    def partitions(self, partition_count: int) -> set[int]:
+        """Those that it has entries for."""
+        return {partition_of(video, partition_count) for video, _ in self.events}
 
 
 @dataclass(slots=True)

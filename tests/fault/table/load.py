@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
-from libs.domain.partition import partition_of
 from tally.client import (
     Batch,
     Client,
@@ -212,7 +211,7 @@ class Load:
 
     def _note(self, request: Request, receipt: Receipt, sent_at: float) -> None:
         self.ledger.acknowledge(request, receipt.accepted_count, receipt.duplicate_count, receipt.durability)
-        partitions = {partition_of(video, self._doors.partition_count) for video, _ in request.events}
+        partitions = request.partitions(self._doors.partition_count)
         self.answered.append(Answered(sent_at, self._now(), frozenset(partitions), receipt.durability))
 
     def _expect_answers(self, requests: Iterable[Request]) -> None:

@@ -30,7 +30,9 @@ def print_table(console: Console, rows: Sequence[Row], seed: int) -> None:
     for row in rows:
         table.add_row(*_cells(row), style="red" if row.wrong else None)
     console.print(table)
-    for row in rows:
+    broken = [row for row in rows if row.wrong]
+    console.print(f"{len(rows)} faults, {len(broken)} broken; SEED={seed} makes the same choices again")
+    for row in broken:
         for sentence in row.wrong:
             console.print(f"{row.fault}: {sentence}", style="red", markup=False)
 

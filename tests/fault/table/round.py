@@ -49,7 +49,7 @@ async def run_round(
     """Run a fault under load and check everything. `number` tells the round's videos from those of others."""
     prefix = f"{number:03}/"
     load = Load(deployment.doors, prefix, chance)
-    watch = Watch(deployment.dsn, load.ledger, prefix, chance)
+    watch = Watch(deployment.dsn, deployment.doors.partition_count, load.ledger, prefix, chance)
     scene = Scene(deployment, load, watch, prefix, chance)
     async with watch.running(deployment.doors.door):
         async with load.running(pace):

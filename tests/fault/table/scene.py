@@ -22,6 +22,8 @@ class Scene:
     prefix: str
     """of the ids of the round's videos"""
     chance: random.Random
+    is_alone: bool = True
+    """whether no other fault is under way"""
     struck_at: float | None = None
     """when the fault began, by the time of the event loop"""
     wrong: list[str] = field(default_factory=list)
@@ -36,6 +38,10 @@ class Scene:
     def expect(self, is_so: bool, otherwise: str) -> None:
         if not is_so:
             self.wrong.append(otherwise)
+
+    def expect_alone(self, is_so: bool, otherwise: str) -> None:
+        """What another fault at the same time may well undo."""
+        self.expect(is_so or not self.is_alone, otherwise)
 
     def expect_spooled(self) -> None:
         """Some receipts must have said SPOOLED."""
@@ -57,6 +63,8 @@ class Fault:
 
     name: str
     run: Callable[[Scene], Awaitable[Any]]
+    breaks: frozenset[str]
+    """what it breaks; two faults that break the same are not combined"""
     served_within_seconds: float | None = None
     """how soon every partition must take something that was sent after the fault"""
     recovered_within_seconds: float | None = None
@@ -64,3 +72,5 @@ class Fault:
     may_fail: bool = True
     """whether calls may fail meanwhile"""
     may_fail_reads: bool = True
+    needs_proxy: bool = False
+    """whether it looks into the connections of a shard"""

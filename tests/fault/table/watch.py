@@ -27,13 +27,15 @@ _SILENT_SECONDS = 2.5
 _LOGS = """
 select log_id, state, beat from log join heartbeat using (log_id) where state <> 'settled'"""
 _JOURNALED = """
-select distinct request_id from journal where request_id = any($1::uuid[])"""
+select count(*) from journal where request_id = any($1::uuid[])"""
 
 
 class Watch:
     """What was seen of a round, and what of it was wrong. Times are those of the event loop, in seconds."""
 
-    def __init__(self, dsn: str, ledger: Ledger, prefix: str, chance: random.Random) -> None:
+    def __init__(
+        self, dsn: str, partition_count: int, ledger: Ledger, prefix: str, chance: random.Random
+    ) -> None:
         """`ledger`: of the clients that count the videos whose ids are `prefix` and a number."""
         self.wrong: list[str] = []
         self.reads = 0
@@ -45,6 +47,7 @@ class Watch:
         self.is_quiet = False
         """whether neither was so when it was last looked at"""
         self._dsn = dsn
+        self._partition_count = partition_count
         self._ledger = ledger
         self._prefix = prefix
         self._chance = chance
@@ -104,13 +107,12 @@ class Watch:
                 self.orphans_seen_at, self.is_quiet = now, False
         self._beats = beats
         spooled = [
-            request.request_id
-            for request in self._ledger.acknowledged
-            if request.durability is Durability.SPOOLED
+            request for request in self._ledger.acknowledged if request.durability is Durability.SPOOLED
         ]
         if spooled:
-            ids = [uuid.UUID(request_id) for request_id in spooled]
-            if len(await connection.fetch(_JOURNALED, ids)) < len(ids):
+            ids = [uuid.UUID(request.request_id) for request in spooled]
+            entries = sum(len(request.partitions(self._partition_count)) for request in spooled)
+            if await connection.fetchval(_JOURNALED, ids) < entries:
                 self.spooled_seen_at, self.is_quiet = now, False
 
     async def _take_snapshot(self, connection: Any) -> None:

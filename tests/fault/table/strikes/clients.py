@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.fault.table.ledger import read_ledger
 from tests.fault.table.scene import Scene
+from tests.support.eventually import eventually
 
 _KILLS = 4
 
@@ -20,13 +21,14 @@ async def kill_client(scene: Scene) -> None:
         for _ in range(_KILLS):
             process = _start(scene, ledger)
             try:
-                await scene.pause(2, 4)
+                await _until_acknowledged(ledger)
+                await scene.pause(0.5, 2)
             finally:
                 process.kill()
                 process.wait()
         process = _start(scene, ledger)
         try:
-            await asyncio.sleep(2)
+            await _until_acknowledged(ledger)
             process.terminate()
             scene.expect(await asyncio.to_thread(process.wait, 60) == 0, "the client did not end in order")
         finally:
@@ -39,6 +41,16 @@ async def kill_client(scene: Scene) -> None:
         not kept.ledger.unknown, f"{len(kept.ledger.unknown)} of the client's requests have no receipt"
     )
     scene.load.ledger.merge(kept.ledger)
+
+
+async def _until_acknowledged(ledger: Path) -> None:
+    """Wait until the client that was just started has its first receipt."""
+    before = len(read_ledger(ledger).ledger.acknowledged)
+
+    async def has_more() -> bool:
+        return len(read_ledger(ledger).ledger.acknowledged) > before
+
+    await eventually(has_more, 60.0)
 
 
 def _start(scene: Scene, ledger: Path) -> "subprocess.Popen[bytes]":

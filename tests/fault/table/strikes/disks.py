@@ -13,7 +13,7 @@ async def fill_spool(scene: Scene) -> None:
     victim = scene.chance.choice(SHARDS[1:])
     folder = scene.deployment.folder / "small disk"
     folder.mkdir(exist_ok=True)
-    await scene.deployment.restart_with(
+    await scene.deployment.kill_into(
         victim,
         {
             **variables_of(disk=(folder, _DISK_BYTES)),
@@ -26,9 +26,9 @@ async def fill_spool(scene: Scene) -> None:
         await scene.pause(14, 16)
         await scene.deployment.postgres.start()
         scene.expect_spooled()
-        full = "has no room" in scene.deployment.cluster.log_of(victim).read_text()
+        full = "disk is full" in scene.deployment.cluster.log_of(victim).read_text()
         scene.expect(full, "the disk was never full, so nothing is shown")
         await scene.deployment.cluster.until_serving()
         await scene.watch.until_quiet(_DRAIN_SECONDS)
     finally:
-        await scene.deployment.restart_with(victim, {})
+        await scene.deployment.kill_into(victim, {})

@@ -53,7 +53,7 @@ async def hold_snapshot(scene: Scene) -> None:
             connection.terminate()
     longest = scene.load.longest_stall(began, ended)
     scene.note(f"longest time without an answer {longest:.2f} s")
-    scene.expect(longest <= _LONGEST_STALL_SECONDS, f"nothing was acknowledged for {longest:.1f} s")
+    scene.expect_alone(longest <= _LONGEST_STALL_SECONDS, f"nothing was acknowledged for {longest:.1f} s")
 
 
 async def _attach_old(connection: asyncpg.Connection, day: int) -> None:

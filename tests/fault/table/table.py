@@ -1,0 +1,81 @@
+"""One fault after the other, or random combinations of them; the seed decides all that is chosen."""
+
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.fault.table.combinations import combine, draw_combination
+from tests.fault.table.deployment import Deployment, open_deployment
+from tests.fault.table.faults import FAULTS, PAIR_FAULTS
+from tests.fault.table.load import Pace
+from tests.fault.table.round import Row, run_round
+from tests.fault.table.scene import Fault
+
+_COMBINATIONS = 8
+"""rounds on one deployment"""
+
+
+class Table:
+    """Runs rounds and keeps their rows."""
+
+    def __init__(self, console: Console, folder: Path, seed: int) -> None:
+        """`folder` is for the logs of the processes."""
+        self.rows: list[Row] = []
+        self._console = console
+        self._folder = folder
+        self._seed = seed
+        self._chance = random.Random(seed)
+        self._deployments = 0
+
+    async def run_all(self, only: str = "") -> None:
+        """Every fault whose name contains `only`."""
+        for is_pair, faults in ((False, FAULTS), (True, PAIR_FAULTS)):
+            chosen = [fault for fault in faults if only in fault.name]
+            if chosen:
+                async with self._deployed(is_pair=is_pair) as deployment:
+                    for fault in chosen:
+                        await self._run(fault, deployment)
+
+    async def run_combinations(self, minutes: float) -> None:
+        """Random combinations until the time is over; what has begun is ended."""
+        end = time.monotonic() + minutes * 60
+        [cancelled_waits, lost_primary] = PAIR_FAULTS
+        others = [fault for fault in FAULTS if not fault.needs_proxy and "postgres" not in fault.breaks]
+        while time.monotonic() < end:
+            async with self._deployed() as deployment:
+                for _ in range(_COMBINATIONS):
+                    if time.monotonic() < end:
+                        await self._run(draw_combination(FAULTS, self._chance), deployment)
+            if time.monotonic() < end:
+                async with self._deployed(is_pair=True) as deployment:
+                    for fault in (cancelled_waits, lost_primary):  # the second is the end of the primary
+                        await self._run(combine([fault, self._chance.choice(others)]), deployment)
+
+    @asynccontextmanager
+    async def _deployed(self, *, is_pair: bool = False) -> AsyncIterator[Deployment]:
+        on = "a Postgres primary and its standby" if is_pair else "Postgres"
+        self._console.print(f"starting {on}, Valkey, the services and Envoy")
+        self._deployments += 1
+        async with open_deployment(
+            self._folder / f"deployment-{self._deployments}", is_pair=is_pair
+        ) as deployment:
+            yield deployment
+
+    def _chance_of(self, fault: Fault) -> random.Random:
+        """By the name, so that a fault alone does as it does among the others."""
+        return random.Random(f"{self._seed} {fault.name}")
+
+    async def _run(self, fault: Fault, deployment: Deployment) -> None:
+        number = len(self.rows) + 1
+        self._console.print(f"{number:3}  {fault.name} … ", end="")
+        began = time.monotonic()
+        row = await run_round(fault, deployment, number, self._chance_of(fault), Pace())
+        self.rows.append(row)
+        verdict = "[red]BROKEN[/red]" if row.wrong else "holds"
+        self._console.print(f"{verdict}, {time.monotonic() - began:.0f} s")
+        for sentence in row.wrong:
+            self._console.print(f"     {sentence}", style="red", markup=False)
