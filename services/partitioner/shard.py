@@ -46,11 +46,6 @@ class Shard:
     def life(self) -> Life:
         return self._liveness.life
 
-    @property
-    def is_silent(self) -> bool:
-        """Whether it gives no answer, or never gave one."""
-        return self.life in (Life.SILENT, Life.UNHEARD)
-
     async def run_probes(self, is_any_live: Callable[[], bool], on_change: Callable[[], None]) -> None:
         """Probe for ever, and tell when the life has changed. While no shard is live, probe more often.
 

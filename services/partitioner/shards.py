@@ -18,6 +18,7 @@ from services.partitioner.shard import Shard
 _LOGGER = structlog.get_logger(__name__)
 
 _RENEW_SECONDS = 10.0
+_AWAY = (Life.UNHEARD, Life.SILENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,9 @@ class Shards:
         silent_before: set[Shard] = set()
         while True:
             await asyncio.sleep(_RENEW_SECONDS)
-            silent = {shard for shard in self._known.values() if shard.is_silent and has_name(shard.address)}
+            silent = {
+                shard for shard in self._known.values() if shard.life in _AWAY and has_name(shard.address)
+            }
             for shard in silent & silent_before:
                 self._forget(shard.address)
                 self._open(shard.address)
@@ -139,5 +142,5 @@ class Shards:
             )
         if live:
             for shard in (*self._known.values(), *self._leaving):
-                if shard.is_silent:
+                if shard.life is Life.SILENT:
                     shard.give_up()
