@@ -1,0 +1,47 @@
+"""Events through a real Tally whose connections are cut again and again: each is counted once."""
+
+import asyncio
+import random
+from collections import Counter
+
+import pytest
+
+from tally.client import Batching, Client, Receipt
+from tally.client.transport import TransportName
+from tests.integration.tally.peer import open_proxy
+from tests.support.proof import assert_exact
+from tests.support.stack import Stack
+
+EVENTS = 2_000
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("transport", ["unary", "stream"])
+async def test_cut_connections_neither_lose_an_event_nor_count_it_twice(
+    stack: Stack, transport: TransportName
+) -> None:
+    choose = random.Random(7)
+    keys: Counter[tuple[str, str]] = Counter()
+    receipts: dict[str, Receipt] = {}
+    batching = Batching(max_events=50, max_in_flight=4)
+    async with (
+        open_proxy(stack.address) as proxy,
+        Client(proxy.address, transport=transport, batching=batching, timeout=60) as client,
+    ):
+        futures = []
+        for n in range(EVENTS):
+            key = (f"video {choose.randrange(40)}", choose.choice(["view", "like"]))
+            keys[key] += 1
+            futures.append(await client.submit(*key))
+            if n % 400 == 399:
+                await asyncio.sleep(0.05)
+                proxy.cut()
+        await client.flush()
+        for future in futures:
+            receipt = future.result()
+            receipts[receipt.request_id] = receipt
+        assert client.progress.counted_events == EVENTS
+        assert client.progress.retries > 0
+    # What one attempt counted, a later one may call duplicate; together they are the events of the request.
+    assert sum(r.accepted_count + r.duplicate_count for r in receipts.values()) == EVENTS
+    await assert_exact(stack.dsn, keys)
