@@ -47,7 +47,7 @@ demo: $(VENV)/.run $(VENV)/.proto ## Replay a real data set on a throw-away stac
 	@$(PY) -m loadtests.demo
 
 bench: setup ## Measure Tally beside Valkey and Postgres; FULL=1 for all of it, ONLY=a,b for some
-	@FULL=$(FULL) ONLY=$(ONLY) $(PY) -m loadtests.bench
+	@FULL=$(FULL) ONLY=$(ONLY) GRPC_ENABLE_FORK_SUPPORT=0 $(PY) -m loadtests.bench
 
 cluster: setup ## Run every service in processes of its own behind Envoy, on embedded stores
 	@exec $(VENV)/bin/tally cluster

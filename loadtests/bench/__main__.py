@@ -37,8 +37,6 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False, markup=False)
     for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: what was started is stopped
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
-    # Children are started while channels are open, and gRPC's core would warn of each.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     data_dir = Path(os.environ.get("TALLY_DATA_DIR", ".tally"))
     wanted = [name for name in arguments.only.split(",") if name]
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -14,6 +14,10 @@ class ServerProcesses:
 
     roots: Sequence[psutil.Process] = field(default_factory=list)
 
+    def names(self) -> str:
+        """For whoever wants to look at one with a profiler."""
+        return ", ".join(f"{process.name()} (pid {process.pid})" for process in self.roots) or "no process"
+
     def cpu_seconds(self) -> float:
         """Used so far, by those that ended and were waited for too."""
         total = 0.0
