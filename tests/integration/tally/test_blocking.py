@@ -17,6 +17,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tally.client import (
     Batch,
+    Batching,
+    BufferFull,
     ClientUnusable,
     Event,
     InvalidRequest,
@@ -204,14 +206,136 @@ async def test_threads_that_race_with_the_closing_all_get_an_end(peer: Peer) -> 
     assert set(await asyncio.to_thread(use)) == {"CLIENT_CLOSED"}
 
 
+async def test_threads_hand_in_events_while_the_buffer_is_full_again_and_again(peer: Peer) -> None:
+    batching = Batching(max_events=7, max_buffered_events=20, max_in_flight=2)
+
+    def use() -> list[Receipt]:
+        with Client(peer.address, batching=batching) as client, ThreadPoolExecutor(8) as threads:
+
+            def submit(thread: int) -> list[Receipt]:
+                futures = [client.submit(f"{thread}.{n}") for n in range(100)]
+                return [future.result(20) for future in futures]
+
+            receipts = [receipt for each in threads.map(submit, range(8)) for receipt in each]
+            assert client.progress.counted_events == 800
+            return receipts
+
+    receipts = await asyncio.to_thread(use)
+    sent = [videos_of(received) for received in peer.received]
+    assert max(map(len, sent)) <= 7
+    by_thread: dict[str, list[int]] = {}
+    for video in (video for videos in sent for video in videos):
+        thread, _, n = video.partition(".")
+        by_thread.setdefault(thread, []).append(int(n))
+    # Each event once, and those of one thread in its order, but for requests that overtook each other.
+    assert {thread: sorted(numbers) for thread, numbers in by_thread.items()} == {
+        str(thread): list(range(100)) for thread in range(8)
+    }
+    assert {receipt.request_id for receipt in receipts} == {batch_of(r).request_id for r in peer.received}
+
+
+async def test_a_full_buffer_makes_a_thread_wait_or_raises_as_it_chose(peer: Peer) -> None:
+    arrived, go_on = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def dawdle(_payload: bytes, _context: Context) -> None:
+        arrived.set()
+        await go_on.wait()
+
+    def use() -> None:
+        hasty = Batching(max_buffered_events=1, when_full="raise")
+        with Client(peer.address, batching=hasty) as client:
+            client.submit("a")
+            with pytest.raises(BufferFull):
+                client.submit("b")
+            loop.call_soon_threadsafe(go_on.set)
+            client.flush()
+        loop.call_soon_threadsafe(go_on.clear)
+        arrived.clear()
+        with Client(peer.address, batching=Batching(max_buffered_events=1)) as client:
+            client.submit("a")
+            assert arrived.wait(5)
+            with pytest.raises(BufferFull, match=r"no room within 0.1 s"):
+                client.count("never taken", timeout=0.1)
+            loop.call_soon_threadsafe(loop.call_later, 0.1, go_on.set)
+            assert client.submit("b").result(5).accepted_count == 1
+
+    peer.turns.extend([dawdle, dawdle])
+    await asyncio.to_thread(use)
+    assert [videos_of(received) for received in peer.received] == [["a"], ["a"], ["b"]]
+
+
+async def test_closing_tells_a_thread_that_waits_for_room(peer: Peer) -> None:
+    def use() -> None:
+        batching = Batching(max_buffered_events=1)
+        client = Client(peer.address, batching=batching, timeout=0.3)
+        with ThreadPoolExecutor(1) as threads:
+            future = client.submit("a")
+            waiting = threads.submit(client.submit, "b")
+            with pytest.raises(OutcomeUnknown):
+                client.close()
+            with pytest.raises(ClientUnusable):
+                waiting.result(5)
+            assert isinstance(future.exception(5), OutcomeUnknown)
+
+    peer.turns.append(never_answer)
+    await asyncio.to_thread(use)
+
+
+async def test_the_future_of_an_event_cannot_be_called_back(peer: Peer) -> None:
+    def use() -> Receipt:
+        with Client(peer.address) as client:
+            future = client.submit("a")
+            assert not future.cancel()
+            return future.result(5)
+
+    assert (await asyncio.to_thread(use)).accepted_count == 1
+
+
+async def test_a_thread_that_waits_no_longer_is_told_that_the_event_is_sent_on(peer: Peer) -> None:
+    go_on = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def dawdle(_payload: bytes, _context: Context) -> None:
+        await go_on.wait()
+
+    def use() -> None:
+        with Client(peer.address) as client:
+            with pytest.raises(
+                OutcomeUnknown, match=r"no receipt within 0.1 s; the client goes on"
+            ) as raised:
+                client.count("a", timeout=0.1)
+            loop.call_soon_threadsafe(go_on.set)
+            client.flush()
+            assert client.progress.counted_events == 1
+            assert raised.value.request_id
+
+    peer.turns.append(dawdle)
+    await asyncio.to_thread(use)
+
+
+async def test_a_bad_event_is_refused_to_its_own_thread(peer: Peer) -> None:
+    def use() -> None:
+        with Client(peer.address, transport="stream") as client:
+            with pytest.raises(InvalidRequest):
+                client.submit("")
+            with pytest.raises(InvalidRequest):
+                client.process(Event("v", value=float("nan")))
+            client.submit_event(Event("v", value=1.0))
+
+    await asyncio.to_thread(use)
+    assert [videos_of(received) for received in peer.received] == [["v"]]
+
+
 async def test_a_client_that_nobody_closed_ends_its_thread_when_it_is_forgotten(peer: Peer) -> None:
     def use() -> None:
         before = client_threads()
         client = Client(peer.address)
-        client.count("v")
+        client.submit("v")
         del client
         gc.collect()
         assert client_threads() == before
+        assert len(peer.received) == 1
 
     await asyncio.to_thread(use)
 
@@ -256,12 +380,13 @@ async def test_a_fork_is_refused_and_its_parent_goes_on(peer: Peer) -> None:
     assert [videos_of(r) for r in peer.received] == [["before"], ["after"]]
 
 
-async def test_a_script_that_forgets_to_close_ends_at_once(peer: Peer) -> None:
-    code = "import sys; from tally.client.blocking import Client; Client(sys.argv[1]).count('v')"
+async def test_a_script_that_forgets_to_close_sends_what_it_has_and_ends_at_once(peer: Peer) -> None:
+    code = "import sys; from tally.client.blocking import Client; Client(sys.argv[1]).submit('v')"
     started = time.monotonic()
     script = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, peer.address, stderr=subprocess.PIPE
     )
     _, errors = await asyncio.wait_for(script.communicate(), 30)
     assert (script.returncode, errors) == (0, b"")
+    assert [videos_of(received) for received in peer.received] == [["v"]]
     assert time.monotonic() - started < 15
