@@ -38,7 +38,9 @@ class Settings(BaseSettings):
         env_prefix="TALLY_", env_nested_delimiter="__", extra="ignore", frozen=True
     )
 
-    data_dir: Path = Field(Path(".tally"), description="where the embedded servers keep their data")
+    data_dir: Path = Field(
+        Path(".tally"), description="where the embedded servers keep their data, and shards their spools"
+    )
     partition_count: int = Field(
         16,
         ge=1,

@@ -24,7 +24,7 @@ from services.counting.spool import open_spool
 from services.counting.wire import Wire
 from tally.counting.v1.counting_pb2_grpc import add_CountingServiceServicer_to_server
 
-_DRAIN_SECONDS = 15.0
+_DRAIN_SECONDS, _CANCEL_SECONDS = 15.0, 5.0
 NAME = "tally.counting.v1.CountingService"
 
 
@@ -74,7 +74,7 @@ async def open_counting(
         finally:  # before what they use is closed; on a silent server even a cancellation has to wait
             for loop in loops:
                 loop.cancel()
-            await asyncio.wait(loops, timeout=_DRAIN_SECONDS)
+            await asyncio.wait(loops, timeout=_CANCEL_SECONDS)
 
 
 def open_upkeep_pool(

@@ -153,29 +153,37 @@ def cut_first_drain(proxy: Proxy, cut: Cut) -> None:
     proxy.on_request = look
 
 
-async def test_a_killed_shard_drains_at_its_next_start_what_it_had_spooled(
+async def test_a_shard_killed_with_a_full_hand_and_killed_again_while_it_drains_counts_once(
     dsn: str, valkey_url: str, tmp_path: Path
 ) -> None:
-    entries = cut_request(COUNTS)
+    requests = 100
+    entries = [entry for _ in range(requests) for entry in cut_request(ONE)]
+    env = FAST_ENV | {"TALLY_COUNTING__SPOOL__DRAIN_ENTRIES": "1"}
     async with (
         open_proxy(dsn) as proxy,
-        run_service("counting", proxy.dsn, valkey_url, tmp_path, env=FAST_ENV) as first,
+        run_service("counting", proxy.dsn, valkey_url, tmp_path, env=env) as first,
     ):
         proxy.shut()
         assert set(await append(first.address, entries)) == {OUTCOME_SPOOLED}
         first.kill()
     async with open_proof(dsn) as connection:
         assert not await journaled(connection)
-    async with run_service("counting", dsn, valkey_url, tmp_path, env=FAST_ENV) as second:
-        async with open_proof(dsn) as connection:
 
-            async def is_journaled() -> bool:
-                return await journaled(connection) == Counter(COUNTS)
+        async def is_under_way() -> bool:
+            return bool(await connection.fetchval("select count(*) > 3 from journal"))
 
+        async with run_service("counting", dsn, valkey_url, tmp_path, env=env) as second:
+            await eventually(is_under_way)
+            second.kill()
+        assert await connection.fetchval("select count(*) from journal") < requests
+
+        async def is_journaled() -> bool:
+            return bool(await connection.fetchval("select count(*) = $1 from journal", requests))
+
+        async with run_service("counting", dsn, valkey_url, tmp_path, env=FAST_ENV) as third:
             await eventually(is_journaled)
-        assert set(await append(second.address, entries)) == {OUTCOME_DUPLICATE}
-        await stop(second)
-    await assert_exact(dsn, COUNTS)
+            assert set(await append(third.address, entries)) == {OUTCOME_DUPLICATE}
+            await assert_exact(dsn, {key: n * requests for key, n in ONE.items()})
 
 
 async def test_a_spooled_request_that_another_shard_has_counted_counts_once(dsn: str, tmp_path: Path) -> None:
@@ -377,6 +385,23 @@ async def test_an_entry_that_stays_holds_up_none_behind_it(dsn: str, tmp_path: P
             f"alter table journal attach partition {day} for values from ('{bounds[0]}') to ('{bounds[1]}')"
         )
         await assert_drained(dsn, shard, COUNTS | ONE)
+
+
+async def test_a_fresh_entry_does_not_wait_for_the_drain(dsn: str, tmp_path: Path) -> None:
+    requests = 200
+    settings = quick().model_copy(update={"spool": SpoolSettings(drain_entries=1)})
+    async with open_proxy(dsn) as proxy, open_shard(proxy.dsn, settings, spool_folder=tmp_path) as shard:
+        proxy.shut()
+        await shard.append([as_entry(entry) for _ in range(requests) for entry in cut_request(ONE)])
+        proxy.reopen()
+
+        async def is_draining() -> bool:
+            return shard.spool is not None and 0 < shard.spool.contents.entry_count < requests
+
+        await eventually(is_draining)
+        assert await send(shard, COUNTS) == {Outcome.JOURNALED}
+        assert await is_draining()
+        await assert_drained(dsn, shard, COUNTS | {key: n * requests for key, n in ONE.items()})
 
 
 async def test_spooled_events_count_in_the_minute_of_their_first_receipt(dsn: str, tmp_path: Path) -> None:
