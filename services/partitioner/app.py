@@ -47,7 +47,7 @@ async def open_partitioner(context: Context, settings: PartitionerSettings) -> A
         settings.sender.calls_at_once,
         context.background,
     )
-    router = Router(lambda: shards.placement, partition_count, settings.retry, context.clock)
+    router = Router(lambda: shards.placement, partition_count, settings, context.clock)
     partitions = Partitions(context.cluster.partition_count)
     servicer = IngestServicer(
         Door(context.clock, partitions),

@@ -9,7 +9,7 @@ import pytest
 from libs.domain.errors import DeadlineExpired, InvalidRequest, Overloaded, TallyError, Unavailable, Violation
 from libs.rpc.deadline import set_deadline
 from services.partitioner.router import Router
-from services.partitioner.settings import RetrySettings
+from services.partitioner.settings import PartitionerSettings, RetrySettings
 from services.partitioner.shards import Placement
 from tally.counting.v1.counting_pb2 import (
     OUTCOME_DUPLICATE,
@@ -24,7 +24,8 @@ from tests.unit.services.partitioner.shards import Shard, entry
 
 PARTITIONS = 8
 AWAY = Unavailable("away")
-SETTINGS = RetrySettings(backoff_seconds=0.001, max_backoff_seconds=0.001)
+RETRY = RetrySettings(backoff_seconds=0.001, max_backoff_seconds=0.001)
+SETTINGS = PartitionerSettings(retry=RETRY, max_bytes_under_way=1000)
 
 
 def router_of(*shards: Shard, clock: Clock | None = None) -> Router:
@@ -120,7 +121,8 @@ async def test_beyond_the_budget_a_retry_waits_and_does_not_fail() -> None:
     clock = Clock()
     shards = [Shard(*[AWAY] * 5, OUTCOME_JOURNALED)]
     placement = placed(shards)
-    settings = SETTINGS.model_copy(update={"budget_burst": 2, "budget_per_second": 1.0})
+    retry = RETRY.model_copy(update={"budget_burst": 2, "budget_per_second": 1.0})
+    settings = SETTINGS.model_copy(update={"retry": retry})
     router = Router(lambda: placement, PARTITIONS, settings, clock)
     waiting = asyncio.create_task(router.append([entry(0)]))
 
@@ -148,6 +150,23 @@ async def test_what_another_shard_could_not_do_better_goes_back_to_the_caller(er
         await router_of(*shards).append([entry(0)])
     assert caught.value is error
     assert sum(len(shard.sends) for shard in shards) == 1
+
+
+async def test_beyond_what_may_be_under_way_requests_are_refused_until_others_have_ended() -> None:
+    current = [placed([])]
+    router = Router(lambda: current[0], PARTITIONS, SETTINGS, Clock())
+    waiting = asyncio.create_task(router.append([entry(0, 600), entry(1, 300)]))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="send the same request again"):
+        await router.append([entry(2, 101)])
+    gone = asyncio.create_task(router.append([entry(2, 100)]))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.wait({gone})
+    current[0] = placed([Shard()])
+    assert await router.append([entry(2, 100)]) == [OUTCOME_JOURNALED]
+    assert await waiting == [OUTCOME_JOURNALED] * 2
+    assert await router.append([entry(0, 1000)]) == [OUTCOME_JOURNALED]
 
 
 async def test_what_waits_for_one_shard_is_not_sent_when_another_has_no_room() -> None:
