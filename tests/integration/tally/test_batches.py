@@ -19,6 +19,7 @@ from tally.client import (
     InvalidRequest,
     NotSent,
     OutcomeUnknown,
+    OutOfRange,
 )
 from tally.client.request_id import RequestIds
 from tally.client.transport import TransportName
@@ -27,6 +28,7 @@ from tally.ingest.v1 import ingest_pb2
 from tests.integration.tally.peer import (
     Context,
     Peer,
+    StopEarly,
     bad_request,
     batch_of,
     error_info,
@@ -288,6 +290,8 @@ async def test_closing_in_the_middle_declares_exactly_the_unsent_and_the_unknown
         assert all(isinstance(future.exception(), NotSent) for future in unsent)
         with pytest.raises(ClientUnusable, match=r"closed"):
             await client.submit("late")
+    progress = client.progress
+    assert (progress.counted_events, progress.unknown_events, progress.unsent_events) == (2, 2, 2)
     assert [videos_of(received) for received in peer.received] == [["v0", "v1"], ["v2", "v3"]]
 
 
@@ -329,6 +333,28 @@ async def test_nothing_is_left_running_after_the_end(peer: Peer, transport: Tran
     # On a loop of its own, for the peer has tasks too.
     assert await asyncio.to_thread(asyncio.run, use()) == set()
     assert sum(len(videos_of(received)) for received in peer.received) == 96
+
+
+async def test_a_stream_that_the_service_ends_early_is_opened_anew(peer: Peer) -> None:
+    async def end(_payload: bytes, _context: Context) -> None:
+        raise StopEarly
+
+    peer.turns.append(end)
+    async with Client(peer.address, transport="stream") as client:
+        await client.count("v")
+    first, second = peer.received
+    assert first.payload == second.payload
+
+
+async def test_an_id_made_ahead_is_made_by_the_services_time_once_that_was_told(peer: Peer) -> None:
+    now_us = time.time_ns() // 1000
+    ids = RequestIds(now_us=lambda: now_us - 25 * 3_600_000_000)
+    details = error_info("OUT_OF_RANGE", server_time_us=str(now_us))
+    peer.turns.append(refuse(grpc.StatusCode.OUT_OF_RANGE, "old", details))
+    async with Client(peer.address, request_ids=ids) as client:
+        with pytest.raises(OutOfRange):
+            await client.count("v", request_id=client.make_request_id())
+        assert (UUID(client.make_request_id()).int >> 80) == now_us // 1000
 
 
 async def test_a_request_of_many_events_goes_over_the_stream_too(peer: Peer) -> None:

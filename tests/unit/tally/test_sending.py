@@ -333,6 +333,18 @@ async def test_a_request_that_the_breaker_held_back_was_not_sent() -> None:
 
 
 @in_virtual_time
+async def test_a_caller_in_a_hurry_does_not_close_the_way_for_the_others() -> None:
+    case = Case()
+    case.transport.turns.extend([never] * 20)
+    for _ in range(20):
+        with pytest.raises(OutcomeUnknown):
+            await case.sender.send(COLUMNS, Limits(0.1, 0.1), Delivery())
+    began = asyncio.get_running_loop().time()
+    await case.send()
+    assert case.transport.sent[-1].at == began
+
+
+@in_virtual_time
 async def test_closing_ends_the_wait_for_the_next_attempt() -> None:
     case = Case()
     case.transport.turns.append(fail(overloaded(600.0)))

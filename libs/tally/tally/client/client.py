@@ -18,8 +18,9 @@ from tally.client.batching import Batching
 from tally.client.columns import Batch, Columns, columns_of
 from tally.client.connection import Connection
 from tally.client.dead_letters import DeadLetterMethods
-from tally.client.errors import ClientUnusable, InvalidRequest, TallyError
+from tally.client.errors import ClientUnusable, InvalidRequest, OutOfRange, TallyError
 from tally.client.events import VIEW, Event, check_function
+from tally.client.methods import Answer, Method, Request
 from tally.client.reading import Reading
 from tally.client.request_id import RequestIds
 from tally.client.rules import check_value, read_event_time
@@ -147,7 +148,7 @@ class Client(Reading, DeadLetterMethods):
             event_time=to_timestamp(event_time, "event_time"),
             actor_id=actor_id,
         )
-        answer = await self._open.call(methods.COUNT_EVENT, request, timeout, request_id=request_id)
+        answer = await self._call_alone(methods.COUNT_EVENT, request, timeout, request_id)
         return Receipt.from_message(answer.receipt)
 
     async def process(
@@ -160,7 +161,7 @@ class Client(Reading, DeadLetterMethods):
                 event.video_id, event.event_type, event.event_time, event.value, event.actor_id, timeout
             )
         request = ingest_pb2.ProcessEventRequest(event=event.to_message(), request_id=request_id)
-        answer = await self._open.call(methods.PROCESS_EVENT, request, timeout, request_id=request_id)
+        answer = await self._call_alone(methods.PROCESS_EVENT, request, timeout, request_id)
         return Receipt.from_message(answer.receipt)
 
     async def submit(
@@ -203,13 +204,13 @@ class Client(Reading, DeadLetterMethods):
 
         Raises the error of the first request that failed. There is no end in time to it but `give_up_after_s`.
         """
-        _ = self._open
-        await self._batcher.flush()
+        await self._buffering.flush()
 
     @property
     def progress(self) -> Progress:
-        """Where the events are that were handed in one by one, and what became of them."""
-        _ = self._open
+        """Where the events are that were handed in one by one, and what became of them; also after the end."""
+        if self._connection is None:
+            raise _not_open()
         return self._batcher.progress
 
     def make_request_id(self) -> str:
@@ -224,7 +225,7 @@ class Client(Reading, DeadLetterMethods):
         timeout: float | None = None,
     ) -> Receipt:
         """Count 1 to 50,000 events in one request of at most 8 MiB, at once: all of them or none."""
-        _ = self._open
+        self._open.check_usable()
         columns = columns_of(events)
         timeout_s = self._timeout_s if timeout is None else timeout
         limits = Limits(timeout_s, timeout_s, MAX_ATTEMPTS)
@@ -264,13 +265,21 @@ class Client(Reading, DeadLetterMethods):
     @property
     def _open(self) -> Connection:
         if self._connection is None:
-            raise ClientUnusable(
-                "the client is not open: use it within `async with Client(address) as client:`",
-                reason="CLIENT_NOT_OPEN",
-            )
+            raise _not_open()
         if self._is_closed:
             raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
         return self._connection
+
+    async def _call_alone(
+        self, method: Method[Request, Answer], request: Request, timeout: float | None, request_id: str
+    ) -> Answer:
+        """Send a request whose id the caller made, and learn from it for the next id if it was out of range."""
+        try:
+            return await self._open.call(method, request, timeout, request_id=request_id)
+        except OutOfRange as error:
+            if error.server_time_us is not None:
+                self._request_ids.learn(error.server_time_us)
+            raise
 
     @property
     def _buffering(self) -> "Batcher[asyncio.Future[Receipt]]":
@@ -305,6 +314,14 @@ class Client(Reading, DeadLetterMethods):
                 return await future
         except TimeoutError:
             raise still_sending(delivery, timeout_s) from None
+
+
+def _not_open() -> ClientUnusable:
+    """The error of a client that nobody has opened."""
+    return ClientUnusable(
+        "the client is not open: use it within `async with Client(address) as client:`",
+        reason="CLIENT_NOT_OPEN",
+    )
 
 
 async def _each(batches: AsyncIterable[Batch] | Iterable[Batch]) -> AsyncIterator[Batch]:

@@ -31,8 +31,9 @@ HORIZON_S = 24 * 3600.0
 LONGEST_PATIENCE_S = HORIZON_S - 5 * 60
 """How long a request may be tried: the last attempt still has its time until the service refuses the id."""
 _MOST_RENEWALS = 3
-_FAIR_S = 5.0
-"""An attempt that had less time than this, and used it up, says nothing about the service."""
+_FAIR_S = 4.0
+"""An attempt that had less time than this, and used it up, says nothing about the service. The default of a call is
+a little more."""
 
 
 @dataclass(slots=True)
