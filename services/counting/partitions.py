@@ -4,8 +4,16 @@ import datetime as dt
 import uuid
 from typing import Any
 
+import asyncpg
+import structlog
+
 from libs.domain.horizon import floor_at
 from libs.domain.request_id import first_id_of, time_ms_of
+
+_LOGGER = structlog.get_logger(__name__)
+
+LOCK_SECONDS = 2.0
+"""How long the floor of a log may wait for an insert under way; below the time that a statement of upkeep has."""
 
 _DAY_MS = 86_400_000
 # Any constant number will do; it keeps the upkeep of two shards apart.
@@ -20,6 +28,7 @@ _RAISE = "update cluster set floor = $1 where floor < $1"
 _BEHIND = "select log_id from log where state = 'open' and floor < $1"
 # As closing does, and for the same reason: after a plain update, an insert under way would still go by the old floor,
 # and so would one that has taken its snapshot and not yet the row (tried).
+_WAIT = "set local lock_timeout = {milliseconds}"
 _LOCK_LOG = "select from log where log_id = $1 for update"
 _RAISE_LOG = "update log set floor = $2 where log_id = $1 and floor < $2"
 
@@ -40,13 +49,17 @@ async def _raise_floor(connection: Any, floor: uuid.UUID) -> None:
     """Raise the cluster's floor, for logs to come, then that of each open log.
 
     When an open log has a floor, no entry below it is on its way into the journal any more. One log at a time, so that
-    a frozen one holds up nobody else's inserts.
+    a frozen one holds up nobody else's inserts; its floor stays where it is until the next time, or until it is closed.
     """
     await connection.execute(_RAISE, floor)
     for row in await connection.fetch(_BEHIND, floor):
-        async with connection.transaction():
-            await connection.execute(_LOCK_LOG, row["log_id"])
-            await connection.execute(_RAISE_LOG, row["log_id"], floor)
+        try:
+            async with connection.transaction():
+                await connection.execute(_WAIT.format(milliseconds=int(LOCK_SECONDS * 1000)))
+                await connection.execute(_LOCK_LOG, row["log_id"])
+                await connection.execute(_RAISE_LOG, row["log_id"], floor)
+        except asyncpg.LockNotAvailableError:
+            _LOGGER.warning("floor of a log not raised: an insert does not end", log_id=row["log_id"])
 
 
 async def _make(connection: Any, day: int) -> None:

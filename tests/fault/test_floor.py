@@ -8,6 +8,7 @@ import pytest
 
 from libs.domain.request_id import make_request_id, time_ms_of
 from libs.stores.postgres import PostgresSettings, WriteConnection
+from services.counting import partitions
 from services.counting.entry import NumberedEntry
 from services.counting.journal import Journal
 from services.counting.log import open_log
@@ -44,7 +45,10 @@ async def waits(connection: Any) -> None:
     await eventually(is_waiting)
 
 
-async def test_the_floor_of_a_log_waits_for_an_insert_under_way(dsn: str) -> None:
+async def test_the_floor_of_a_log_waits_for_an_insert_under_way(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "LOCK_SECONDS", 30.0)
     async with open_proof(dsn) as connection, open_proof(dsn) as inserting:
         log = await open_log(dsn, PostgresSettings(), FAST, "shard")
         group = await make_old_group(connection)
@@ -58,6 +62,25 @@ async def test_the_floor_of_a_log_waits_for_an_insert_under_way(dsn: str) -> Non
         assert await connection.fetchval(_IS_ABOVE, group[0].entry.request_id)
         assert await connection.fetchval("select count(*) from journal") == 1
         log.abandon()
+
+
+async def test_an_insert_that_does_not_end_keeps_the_floor_of_its_own_log_only(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "LOCK_SECONDS", 0.2)
+    async with open_proof(dsn) as connection, open_proof(dsn) as inserting:
+        frozen = await open_log(dsn, PostgresSettings(), FAST, "frozen")
+        others = [await open_log(dsn, PostgresSettings(), FAST, "other") for _ in range(2)]
+        group = await make_old_group(connection)
+        async with inserting.transaction():
+            await Journal(WriteConnection(inserting), frozen.log_id, 5.0).insert(group)
+            await raise_floor(dsn)
+            behind = await connection.fetch(
+                "select log_id from log where floor < $1", group[0].entry.request_id
+            )
+            assert [row["log_id"] for row in behind] == [frozen.log_id]
+        for log in (frozen, *others):
+            log.abandon()
 
 
 async def test_an_insert_that_began_before_its_log_had_the_floor_goes_by_it(dsn: str) -> None:
