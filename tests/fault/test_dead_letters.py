@@ -4,16 +4,21 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import asyncpg
 import pytest
 
 from libs.domain.errors import AlreadyDecided, NotFound, NotReplayable, Unavailable
 from libs.domain.request_id import first_id_of, make_request_id, time_ms_of
-from libs.stores.postgres import PostgresSettings
+from libs.stores.postgres import PostgresSettings, WriteConnection
+from services.counting import partitions
 from services.counting.dead_letters import Key
 from services.counting.decisions import JOURNALED
+from services.counting.entry import NumberedEntry
+from services.counting.journal import Journal
 from services.counting.log import open_log
+from services.counting.partitions import keep_partitions
 from services.query.proof import audit
-from tests.support.entries import new_id
+from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually
 from tests.support.letters import (
     RECEIVED_AT_US,
@@ -55,6 +60,12 @@ async def assert_counted(connection: Any, counts: dict[tuple[str, str], int]) ->
     assert (
         found["counted_events"] == found["journaled_events"] - found["dead_events"] + found["replayed_events"]
     )
+
+
+async def raise_floor(dsn: str) -> None:
+    """As upkeep does."""
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
+        await keep_partitions(pool, ahead_hours=24)
 
 
 async def until_locked(connection: Any, sessions: int = 1) -> None:
@@ -266,6 +277,35 @@ async def test_a_letter_that_a_shard_may_still_count_is_not_replayed(dsn: str) -
             await assert_counted(connection, COUNTS)
         finally:
             behind.abandon()
+
+
+async def test_a_letter_whose_entry_is_on_its_way_into_the_journal_is_not_counted_twice(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The insert began when the id was above the floor; the floor is raised behind it."""
+    monkeypatch.setattr(partitions, "LOCK_SECONDS", 30.0)
+    async with open_proof(dsn) as connection, open_proof(dsn) as inserting:
+        log = await open_log(dsn, PostgresSettings(), FAST, "shard")
+        request_id = make_request_id(time_ms_of(await connection.fetchval("select floor from cluster")) + 1)
+        [key] = await bury_spooled(connection, COUNTS, request_id)
+        [entry] = [as_entry(sent) for sent in cut_request(COUNTS, request_id)]
+        async with inserting.transaction():
+            group = [NumberedEntry(1, RECEIVED_AT_US, entry)]
+            await Journal(WriteConnection(inserting), log.log_id, 5.0).insert(group)
+            raising = asyncio.create_task(raise_floor(dsn))
+            await until_locked(connection)
+            with pytest.raises(NotReplayable, match="may still count it"):
+                await open_decisions(dsn).replay(key)
+        await raising
+        assert (await open_decisions(dsn).replay(key)).letter["note"] == JOURNALED
+        log.abandon()
+        async with open_shard(dsn, name="next"):
+
+            async def is_counted() -> bool:
+                return await rolled_up(connection) == Counter(COUNTS)
+
+            await eventually(is_counted)
+        await assert_counted(connection, COUNTS)
 
 
 async def test_a_letter_older_than_the_journal_is_not_replayed(dsn: str) -> None:
