@@ -79,8 +79,10 @@ FULL: Sequence[Sequence[Contender]] = (
         Contender("tally-stream-1", 1, _OPEN_STREAM),
     ),
     _vary("tally-partitions-", (4, 16, 64), "TALLY_PARTITION_COUNT"),
-    tuple(
-        Contender(f"tally-shards-{count}", 1_000, partial(open_split, shard_count=count)) for count in (1, 2)
+    (
+        Contender("tally-shards-1", 1_000, partial(open_split, shard_count=1)),
+        Contender("tally-shards-2", 1_000, partial(open_split, shard_count=2)),
+        Contender("tally-hot-shards-2", 1_000, partial(open_split, shard_count=2), mix=HOT),
     ),
     tuple(
         Contender(f"tally-videos-{count}", 1_000, open_tally, mix=Mix(f"{count:,} videos", count))
@@ -98,6 +100,8 @@ RATIOS: Sequence[Ratio] = (
     Ratio("single_vs_echo", "tally-single-1", "echo-1", 0.6),
     Ratio("single_vs_postgres_single", "tally-single-1", "postgres-single-1"),
     Ratio("hot_vs_zipf", "tally-hot-1000", "tally-columns-1000", 0.8),
+    Ratio("hot_vs_zipf_2_shards", "tally-hot-shards-2", "tally-shards-2", 0.8),
+    Ratio("shards_2_vs_1", "tally-shards-2", "tally-shards-1"),
     Ratio("columns_1000_vs_valkey_hincrby", "tally-columns-1000", "valkey-hincrby-1000"),
     Ratio("columns_1000_vs_postgres_batch", "tally-columns-1000", "postgres-batch-1000"),
     Ratio("stream_1000_vs_postgres_batch_door", "tally-stream-1000", "postgres-batch-door-1000"),
