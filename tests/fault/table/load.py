@@ -26,6 +26,7 @@ from tally.client import (
 )
 from tests.fault.table.ledger import Ledger, Request
 from tests.fault.table.requests import columns_of, draw_request
+from tests.fault.table.submitting import note_submitted, submit_events
 
 _MUST_NOT_HAPPEN = (InvalidRequest, OutOfRange, ServerFault, Unimplemented)
 """No request of the load deserves one of these, whatever is broken."""
@@ -58,6 +59,8 @@ class Pace:
     callers: int = 3
     calls_per_second: float = 8.0
     batches_per_second: float = 8.0
+    events_per_second: float = 30.0
+    """of those that are handed in one by one"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,9 @@ class Load:
                 tasks.create_task(self._call(client, pace.calls_per_second))
             client = await stack.enter_async_context(Client(self._doors.door))
             streaming = tasks.create_task(self._stream(client, pace.batches_per_second))
+            for transport in ("unary", "stream"):
+                client = await stack.enter_async_context(Client(self._doors.door, transport=transport))
+                tasks.create_task(self._submit(client, pace.events_per_second))
             try:
                 yield
             finally:
@@ -166,6 +172,11 @@ class Load:
                 self.ledger.failures[error.reason] += 1
         else:
             self._note(request, receipt, sent_at)
+
+    async def _submit(self, client: Client, per_second: float) -> None:
+        prefix = f"{self._prefix}one by one "
+        handed = await submit_events(client, per_second, prefix, self._chance, self._stopping)
+        note_submitted(self.ledger, handed)
 
     async def _stream(self, client: Client, per_second: float) -> None:
         """Send batches on one stream after the other, again on the next if they have no answer on theirs."""
