@@ -158,8 +158,12 @@ def _make_cluster(pool: Pool) -> dict[str, Any]:
         "typed_extension_protocol_options": {_HTTP_OPTIONS: protocol},
         "load_assignment": {"cluster_name": pool.name, "endpoints": [{"lb_endpoints": endpoints}]},
         "load_balancing_policy": _balance(),
-        # When nobody is healthy a caller is told at once, instead of by a server that is frozen or gone.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "common_lb_config": {
+            # When nobody is healthy a caller is told at once, instead of by a server that is frozen or gone.
+            "healthy_panic_threshold": {"value": 0},
+            # Else the second change within a second reaches the workers only at its end.
+            "update_merge_window": "0s",
+        },
         "health_checks": [_check_health(pool)],
         "outlier_detection": _detect_dead(),
         "circuit_breakers": {

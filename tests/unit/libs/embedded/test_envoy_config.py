@@ -87,3 +87,9 @@ def test_what_waits_for_a_slow_reader_is_bounded(config: dict[str, Any]) -> None
     assert list(find(config, "initial_connection_window_size")) == [CONNECTION_WINDOW_BYTES] * 3
     assert len(list(find(config, "max_active_downstream_connections"))) == 1
     assert len(list(find(config, "max_requests"))) == 2
+
+
+def test_what_is_known_of_a_server_reaches_the_workers_at_once(config: dict[str, Any]) -> None:
+    """By default Envoy holds back changes that come within a second of another one."""
+    assert list(find(config, "update_merge_window")) == ["0s", "0s"]
+    assert list(find(config, "healthy_panic_threshold")) == [{"value": 0}] * 2
