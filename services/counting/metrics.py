@@ -3,16 +3,18 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from libs.domain.clock import Clock
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
 from services.counting.entry import Outcome
+from services.counting.spool import Spool
 
 
 class Metrics:
     """The instruments of one shard; they cost next to nothing while telemetry is off."""
 
     def __init__(self, telemetry: Telemetry) -> None:
-        meter = telemetry.meter
+        self._meter = meter = telemetry.meter
         self._entries = catalogue.counter(meter, catalogue.JOURNAL_ENTRIES)
         self.commit_duration = catalogue.histogram(meter, catalogue.JOURNAL_COMMIT_DURATION)
         self.flush_duration = catalogue.histogram(meter, catalogue.FLUSH_DURATION)
@@ -26,3 +28,10 @@ class Metrics:
         """Count the entries of one group by what became of them."""
         for outcome, n in Counter(outcomes).items():
             self._entries.add(n, {"outcome": outcome.name.lower()})
+
+    def observe_spool(self, spool: Spool, clock: Clock) -> None:
+        """Report what is in the spool, at each export."""
+        meter = self._meter
+        catalogue.observe(meter, catalogue.SPOOL_ENTRIES, lambda: spool.contents.entry_count)
+        catalogue.observe(meter, catalogue.SPOOL_BYTES, lambda: spool.contents.byte_count)
+        catalogue.observe(meter, catalogue.SPOOL_AGE, lambda: spool.age_seconds(clock.now_us()))

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from libs.domain.clock import Clock
-from libs.domain.errors import Overloaded, Unavailable
+from libs.domain.errors import Unavailable
 from libs.stores.postgres import AWAY, InDoubt, PostgresSettings, Refused
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
@@ -21,10 +21,11 @@ from services.counting.log import Log, beat, open_log, read_beats
 from services.counting.metrics import Metrics
 from services.counting.pace import Pace
 from services.counting.partitions import keep_partitions
-from services.counting.queue import Queue, Waiting, answer, refuse
+from services.counting.queue import Queue
 from services.counting.recovery import Recovery
 from services.counting.settings import CountingSettings
 from services.counting.spool import Spool
+from services.counting.spooler import Spooler
 from services.counting.takeover import Takeover
 
 _LOGGER = structlog.get_logger(__name__)
@@ -58,10 +59,12 @@ class Shard:
         self._settings = settings
         self._telemetry = telemetry
         self.spool = spool
+        """None: entries are refused while Postgres is away"""
         self.metrics = Metrics(telemetry)
         self._pace = Pace(settings.flush, settings.recovery.transaction_timeout_seconds)
         self._recovery = Recovery(pool, settings.recovery, settings.flush)
         self._queue = Queue(settings.journal)
+        self._spooler = None if spool is None else Spooler(spool, self._queue, clock, self.metrics)
         self._log: Log | None = None
         self._flusher: Flusher | None = None
         self._is_away = asyncio.Event()
@@ -71,9 +74,7 @@ class Shard:
         catalogue.observe(telemetry.meter, catalogue.FLUSH_LAG, lambda: self.lag_seconds)
         catalogue.observe(telemetry.meter, catalogue.JOURNAL_WAITING, lambda: len(self._queue))
         if spool is not None:
-            catalogue.observe(telemetry.meter, catalogue.SPOOL_ENTRIES, lambda: spool.contents.entry_count)
-            catalogue.observe(telemetry.meter, catalogue.SPOOL_BYTES, lambda: spool.contents.byte_count)
-            catalogue.observe(telemetry.meter, catalogue.SPOOL_AGE, lambda: spool.age_seconds(clock.now_us()))
+            self.metrics.observe_spool(spool, clock)
 
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Make entries durable; the outcome of each, in order.
@@ -197,35 +198,13 @@ class Shard:
 
     async def _spool_groups(self) -> None:
         """Spool what waits, once Postgres is known to be away or a log is long in coming. Until cancelled."""
-        if self.spool is None:
+        if self._spooler is None:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(_SOON_SECONDS):
                 await self._is_away.wait()
         self._log, self._is_spooling = None, True
-        while True:
-            group = await self._queue.take_group()
-            try:
-                await self._spool_group(self.spool, group)
-            except BaseException:
-                # Perhaps it is in the spool as well: then the drain will meet it in the journal.
-                self._queue.put_back(group)
-                raise
-
-    async def _spool_group(self, spool: Spool, group: Sequence[Waiting]) -> None:
-        fresh = [waiting for waiting in group if waiting.entry.received_at_us is None]
-        try:
-            outcomes = await spool.write([waiting.entry for waiting in fresh], self._clock.now_us())
-        except Overloaded as error:
-            for waiting in fresh:
-                refuse(waiting, error)
-        else:
-            for waiting, outcome in zip(fresh, outcomes, strict=True):
-                answer(waiting, outcome)
-            self.metrics.spooled.add(outcomes.count(Outcome.SPOOLED))
-            self.metrics.note_outcomes(outcomes)
-        for waiting in group:
-            answer(waiting, Outcome.SPOOLED)  # those that are left came out of the spool, and are still there
+        await self._spooler.run()
 
     async def _write_to(self, log: Log) -> None:
         """Write until somebody calls `stop`, or until the log is in doubt or closed."""
