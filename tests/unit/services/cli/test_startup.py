@@ -26,7 +26,7 @@ def test_help_loads_no_grpc() -> None:
     }
 
 
-@pytest.mark.parametrize("command", ["count", "get", "replay", "status"])
+@pytest.mark.parametrize("command", ["count", "get", "replay", "status", "dead_letters", "deciding"])
 def test_a_command_that_calls_loads_no_server(command: str) -> None:
     loaded = loaded_by(f"services.cli.{command}")
     assert "grpc" in loaded
