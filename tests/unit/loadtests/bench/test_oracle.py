@@ -10,9 +10,9 @@ from loadtests.bench.oracle import Counts, count_exactly, find_fault
 
 @pytest.fixture
 def cursor() -> Cursor:
-    """A pass and a half over a few hundred events."""
+    """Two passes and a half over a few hundred events."""
     cursor = Cursor(make_events(200, ZIPF, seed=1), 10)
-    for _ in cursor.take_up_to(300):
+    for _ in cursor.take_up_to(500):
         pass
     return cursor
 
@@ -32,7 +32,7 @@ def as_rows(counts: Counter[tuple[str, str]]) -> Counts:
 
 
 def test_the_oracle_counts_what_was_given_out_over_all_passes(cursor: Cursor) -> None:
-    assert count_exactly(cursor).sum() == cursor.taken == 300
+    assert count_exactly(cursor).sum() == cursor.taken == 500
     assert find_fault(cursor, as_rows(counts_of(cursor))) is None
 
 
@@ -43,7 +43,7 @@ def test_one_event_too_few_or_too_many_is_a_fault(cursor: Cursor, change: int) -
     counts[video_id, event_type] += change
     fault = find_fault(cursor, as_rows(counts))
     assert fault
-    assert f"{300 + change} events counted of 300, 1 counts are wrong" in fault
+    assert f"{500 + change} events counted of 500, 1 counts are wrong" in fault
     assert f"{event_type} of {video_id}: {right + change} instead of {right}" in fault
 
 
@@ -55,7 +55,7 @@ def test_an_event_under_the_wrong_type_is_a_fault_though_the_sum_is_right(cursor
     counts[video_id, other] += 1
     fault = find_fault(cursor, as_rows(counts))
     assert fault
-    assert "300 events counted of 300, 2 counts are wrong" in fault
+    assert "500 events counted of 500, 2 counts are wrong" in fault
 
 
 def test_counts_of_what_was_never_sent_are_a_fault(cursor: Cursor) -> None:
