@@ -74,7 +74,7 @@ class Caller:
 async def calling(cluster: Cluster) -> AsyncIterator[Caller]:
     """Calls all the time within this context, and some after whatever happened in it."""
     caller = Caller(cluster.address)
-    async with caller.channel, asyncio.timeout(90):
+    async with caller.channel, asyncio.timeout(180):
         calls = asyncio.create_task(caller.run())
         try:
             yield caller
@@ -172,7 +172,7 @@ async def read_until(process: Process, wanted: str) -> str:
     """What the process prints, up to the line that holds what is wanted."""
     assert process.stdout is not None
     said = ""
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(150):
         while wanted not in said:
             line = (await process.stdout.readline()).decode()
             if not line:
