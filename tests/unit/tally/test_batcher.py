@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tally.client import (
@@ -362,6 +362,24 @@ async def test_a_closing_that_is_cancelled_still_declares_everything() -> None:
         assert isinstance(future.exception(), OutcomeUnknown)
 
 
+@in_virtual_time
+async def test_a_request_that_is_given_up_before_its_first_step_is_declared_unsent() -> None:
+    async def answer_and_cut_off(batch: Batch) -> Receipt:
+        closing.cancel()  # it goes on before the next request does, which is dispatched after this answer
+        return receipt_of(batch)
+
+    async with open_case(Batching(max_events=1, max_in_flight=1)) as case:
+        case.transport.turns.append(answer_and_cut_off)
+        first, second = case.add("a", "b")
+        closing = asyncio.create_task(case.batcher.close(60.0))
+        flushing = asyncio.create_task(case.batcher.flush())
+        await asyncio.wait([closing, flushing])
+        assert first.exception() is None
+        assert isinstance(second.exception(), NotSent)
+        assert isinstance(flushing.exception(), NotSent)
+        assert case.transport.videos == ["a"]
+
+
 STEPS = st.lists(
     st.tuples(
         st.integers(0, 7),  # events that come
@@ -373,6 +391,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.exact
+@settings(deadline=None)
 @given(STEPS, st.integers(1, 6), st.integers(1, 3))
 def test_every_event_is_counted_once_and_its_receipt_is_that_of_its_request(
     steps: list[tuple[int, float, str]], max_events: int, max_in_flight: int

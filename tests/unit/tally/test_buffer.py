@@ -2,7 +2,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tally.client import Batch, Batching, Event, InvalidRequest
@@ -44,6 +44,7 @@ def events_of(draft: Draft[Future]) -> list[Event]:
     return decode(draft.layout.columns().to_message())
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.one_of(EVENTS, st.booleans()), max_size=60),
     st.integers(1, 8),
@@ -107,6 +108,7 @@ def test_a_bad_first_event_opens_no_draft() -> None:
     assert buffer.drain() == []
 
 
+@settings(deadline=None)
 @given(st.lists(EVENTS, min_size=1, max_size=20), st.data())
 def test_what_is_left_of_a_draft_are_the_others_in_order(events: list[Event], data: st.DataObject) -> None:
     buffer = make_buffer()

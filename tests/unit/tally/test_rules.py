@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.domain import rules as service
@@ -27,22 +27,26 @@ def accepts(check: Callable[[Any], object], value: object) -> bool:
     return True
 
 
+@settings(deadline=None)
 @given(TEXT)
 def test_a_video_id_is_judged_as_by_the_service(text: str) -> None:
     assert accepts(rules.check_video_id, text) == (service.check_video_id(text) is None)
 
 
+@settings(deadline=None)
 @given(TEXT)
 def test_an_event_type_is_judged_as_by_the_service(text: str) -> None:
     assert accepts(rules.check_event_type, text) == (service.check_event_type(text) is None)
 
 
+@settings(deadline=None)
 @given(TEXT)
 def test_an_actor_id_is_judged_as_by_the_service_and_lone_surrogates_are_refused(text: str) -> None:
     can_travel = text == text.encode(errors="replace").decode()
     assert accepts(rules.check_actor_id, text) == (can_travel and service.check_actor_id(text) is None)
 
 
+@settings(deadline=None)
 @given(st.floats() | st.sampled_from([2.0**53, -(2.0**53), 2.0**53 + 2]))
 def test_a_value_is_judged_as_by_the_service(value: float) -> None:
     assert accepts(rules.check_value, value) == (service.check_value(value) is None)
@@ -53,6 +57,7 @@ def test_a_value_that_is_not_a_number_says_what_to_do() -> None:
         rules.check_value(math.nan)
 
 
+@settings(deadline=None)
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_a_time_is_judged_as_by_the_service_but_for_its_clock(time: datetime) -> None:
     time_us = (time - EPOCH) // timedelta(microseconds=1)
@@ -62,6 +67,7 @@ def test_a_time_is_judged_as_by_the_service_but_for_its_clock(time: datetime) ->
         assert rules.read_event_time(time) == time_us
 
 
+@settings(deadline=None)
 @given(TEXT)
 def test_the_length_of_a_string_is_that_of_its_bytes(text: str) -> None:
     for check in (rules.check_video_id, rules.check_event_type, rules.check_actor_id):

@@ -5,7 +5,7 @@ from itertools import pairwise
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tally.client import (
@@ -98,6 +98,7 @@ def test_an_id_is_never_made_anew_after_an_attempt_that_may_have_counted(before:
 
 
 @pytest.mark.exact
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(

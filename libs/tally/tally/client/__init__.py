@@ -14,7 +14,6 @@ from tally.client.answers import (
     ShardPartitions,
     Stats,
 )
-from tally.client.batcher import Progress
 from tally.client.batching import Batching
 from tally.client.client import Client
 from tally.client.columns import Batch, Columns
@@ -25,6 +24,7 @@ from tally.client.dead_letters import (
     DeadLetterState,
     Decision,
 )
+from tally.client.ends import Progress
 from tally.client.errors import (
     AlreadyDecided,
     BufferFull,

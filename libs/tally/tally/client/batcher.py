@@ -1,67 +1,27 @@
 """The background of a client: takes events from any thread, and sends them in batches on its event loop."""
 
 import asyncio
-import copy
-import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Generic
 
-from tally.client.answers import Receipt
 from tally.client.batching import Batching
 from tally.client.blame import find_bad_events
 from tally.client.buffer import Buffer, Draft
-from tally.client.columns import Batch
+from tally.client.ends import Ends, F, Progress
 from tally.client.errors import (
     BufferFull,
     ClientUnusable,
     InvalidRequest,
-    NotSent,
-    OutcomeUnknown,
     OutOfRange,
     Overloaded,
     TallyError,
-    Violation,
 )
 from tally.client.sending import Limits, Sender, cut_off
 
 ATTEMPT_TIMEOUT_S = 20.0
 """Of one attempt. A service that is late with it is late with all; to ask again too soon would add to that."""
-_LOGGER = logging.getLogger("tally.client")
-
-
-class Future(Protocol):
-    """What asyncio's futures and those of threads have in common."""
-
-    def done(self) -> bool: ...
-    def set_result(self, result: Receipt, /) -> None: ...
-    def set_exception(self, exception: TallyError, /) -> None: ...
-    def exception(self) -> BaseException | None: ...
-
-
-F = TypeVar("F", bound=Future)
-"""The futures of one client: asyncio's own, or those of threads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The events that were handed in one by one: how many are where now, and what became of the others."""
-
-    buffered_events: int
-    """without an end yet, those under way included"""
-    in_flight_requests: int
-    counted_events: int
-    """with a receipt"""
-    refused_events: int
-    """can not be accepted as they are; not counted"""
-    unknown_events: int
-    """given up after an attempt without an answer"""
-    unsent_events: int
-    """given up before any attempt; not counted"""
-    retries: int
-    """of requests, those of `process_many` included"""
 
 
 class Batcher(Generic[F]):
@@ -95,9 +55,9 @@ class Batcher(Generic[F]):
         self._is_waking = False
         self._timer: asyncio.TimerHandle | None = None
         self._in_flight: dict[Draft[F], asyncio.Task[None]] = {}
-        self._ends: dict[Draft[F], asyncio.Future[TallyError | None]] = {}
+        self._flushing: dict[Draft[F], asyncio.Future[TallyError | None]] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
-        self._counted = self._refused = self._unknown = self._unsent = 0
+        self._ends: Ends[F] = Ends(self._leave)
 
     @property
     def is_full(self) -> bool:
@@ -107,15 +67,7 @@ class Batcher(Generic[F]):
     @property
     def progress(self) -> Progress:
         """Where the events are."""
-        return Progress(
-            buffered_events=self._buffered,
-            in_flight_requests=len(self._in_flight),
-            counted_events=self._counted,
-            refused_events=self._refused,
-            unknown_events=self._unknown,
-            unsent_events=self._unsent,
-            retries=self._sender.retries,
-        )
+        return self._ends.progress(self._buffered, len(self._in_flight), self._sender.retries)
 
     def add(
         self, video_id: str, event_type: str, time_us: int | None, value: float | None, actor_id: str
@@ -179,8 +131,9 @@ class Batcher(Generic[F]):
             if ends:
                 await asyncio.wait(ends, timeout=patience_s)
         finally:
+            late = list(self._in_flight.values())
             given_up = self._give_up()
-        await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
+        await asyncio.gather(*late, return_exceptions=True)
         if given_up is not None:
             raise given_up
 
@@ -189,7 +142,8 @@ class Batcher(Generic[F]):
         with self._lock:
             waiting = self._buffer.seal()
         ends = [
-            self._ends.setdefault(draft, self._loop.create_future()) for draft in (*self._in_flight, *waiting)
+            self._flushing.setdefault(draft, self._loop.create_future())
+            for draft in (*self._in_flight, *waiting)
         ]
         self._dispatch()
         return ends
@@ -233,10 +187,9 @@ class Batcher(Generic[F]):
             error = cut_off(draft.delivery, "CLIENT_FAULT", f"the client failed with {fault!r}")
         finally:
             if error is not None:
-                self._fail(draft, error)
-            del self._in_flight[draft]
-            if end := self._ends.pop(draft, None):
-                end.set_result(error)
+                self._ends.fail(draft, error)
+            self._in_flight.pop(draft, None)
+            self._tell_end(draft, error)
             self._dispatch()
 
     async def _send_good(self, draft: Draft[F]) -> TallyError | None:
@@ -254,81 +207,28 @@ class Batcher(Generic[F]):
                 if not bad:
                     raise
                 refusal = refusal or error
-                self._refuse(draft, bad, error)
+                self._ends.refuse(draft, bad, error)
             else:
-                self._counted += len(draft)
-                futures = draft.take_all()
-                for future in futures:
-                    if not future.done():
-                        future.set_result(receipt)
-                self._leave(len(futures))
+                self._ends.count(draft, receipt)
         return refusal
-
-    def _refuse(self, draft: Draft[F], bad: Mapping[int, Violation], error: TallyError) -> None:
-        """Let the events that are named fail, each with what is wrong with it."""
-        self._refused += len(bad)
-        _LOGGER.warning("%d of %d events were refused: %s", len(bad), len(draft), error)
-        for future, violation in zip(draft.take(bad), bad.values(), strict=True):
-            _settle(
-                future,
-                type(error)(
-                    f"{violation.field}: {violation.description}",
-                    reason=error.reason,
-                    metadata=error.metadata,
-                    violations=[violation],
-                    request_ids=error.request_ids,
-                ),
-            )
-        self._leave(len(bad))
-
-    def _fail(self, draft: Draft[F], error: TallyError) -> None:
-        """Let all that is left of a draft fail."""
-        futures = draft.take_all()
-        if not futures:
-            return
-        if isinstance(error, OutcomeUnknown):
-            self._unknown += len(futures)
-        elif isinstance(error, NotSent):
-            self._unsent += len(futures)
-        else:
-            self._refused += len(futures)
-        _LOGGER.warning("%d events failed: %s", len(futures), error)
-        for future in futures:
-            _settle(future, copy.copy(error))
-        self._leave(len(futures))
 
     def _give_up(self) -> TallyError | None:
         """Let everything fail that has no end yet; the error for the whole of it, if there was something."""
         with self._lock:
             waiting = self._buffer.drain()
-        why = "the client was closed"
-        unsent, unknown = self._unsent, self._unknown
-        batches: list[Batch] = []
-        for draft in (*self._in_flight, *waiting):
-            error = cut_off(draft.delivery, "CLIENT_CLOSED", why)
-            if isinstance(error, OutcomeUnknown):
-                batches.extend(error.batches)
-            self._fail(draft, error)
+        drafts = [*self._in_flight, *waiting]
+        error = self._ends.give_up(drafts)
         for task in self._in_flight.values():
             task.cancel()
-        for draft in waiting:
-            if end := self._ends.pop(draft, None):
-                end.set_result(cut_off(draft.delivery, "CLIENT_CLOSED", why))
-        unsent, unknown = self._unsent - unsent, self._unknown - unknown
-        if batches:
-            also = f", and {unsent:,} more were never sent" if unsent else ""
-            error = OutcomeUnknown(
-                f"{why} before {unknown:,} events had an answer; whether they were counted is not known{also}",
-                reason="CLIENT_CLOSED",
-                request_ids=[batch.request_id for batch in batches],
-            )
-            error.batches = tuple(batches)
-            return error
-        if unsent:
-            return NotSent(
-                f"{why} before {unsent:,} events were sent; they are not counted", reason="CLIENT_CLOSED"
-            )
-        return None
+        self._in_flight.clear()  # here, for a task that is cancelled before its first step does nothing at all
+        for draft in drafts:
+            self._tell_end(draft, error)
+        return error
+
+    def _tell_end(self, draft: Draft[F], error: TallyError | None) -> None:
+        """Tell those who flush."""
+        if end := self._flushing.pop(draft, None):
+            end.set_result(error)
 
     def _leave(self, count: int) -> None:
         """So many events have their end."""
@@ -345,9 +245,3 @@ class Batcher(Generic[F]):
                 waiter.set_result(None)
                 room -= 1
         self._on_room()
-
-
-def _settle(future: Future, error: TallyError) -> None:
-    if not future.done():
-        future.set_exception(error)
-        future.exception()  # or asyncio complains about each event of a caller who does not look

@@ -17,10 +17,11 @@ import grpc
 
 from tally.client import client
 from tally.client.answers import Receipt, Refusal
-from tally.client.batcher import Batcher, Progress
+from tally.client.batcher import Batcher
 from tally.client.batching import Batching
 from tally.client.buffer import Draft
 from tally.client.columns import Batch, Columns
+from tally.client.ends import Progress
 from tally.client.errors import BufferFull, ClientUnusable, TallyError
 from tally.client.events import VIEW, Event, check_function
 from tally.client.request_id import RequestIds

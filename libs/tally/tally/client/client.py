@@ -13,11 +13,12 @@ import grpc
 
 from tally.client import methods
 from tally.client.answers import Receipt, Refusal
-from tally.client.batcher import Batcher, F, Progress
+from tally.client.batcher import Batcher
 from tally.client.batching import Batching
 from tally.client.columns import Batch, Columns, columns_of
 from tally.client.connection import Connection
 from tally.client.dead_letters import DeadLetterMethods
+from tally.client.ends import F, Progress
 from tally.client.errors import ClientUnusable, InvalidRequest, OutOfRange, TallyError
 from tally.client.events import VIEW, Event, check_function
 from tally.client.methods import Answer, Method, Request

@@ -1,0 +1,140 @@
+"""How events come to their end: their futures are told, and it is counted how many came to which."""
+
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from tally.client.answers import Receipt
+from tally.client.buffer import Draft
+from tally.client.columns import Batch
+from tally.client.errors import NotSent, OutcomeUnknown, TallyError, Violation
+from tally.client.sending import cut_off
+
+_LOGGER = logging.getLogger("tally.client")
+
+
+class Future(Protocol):
+    """What asyncio's futures and those of threads have in common."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: Receipt, /) -> None: ...
+    def set_exception(self, exception: TallyError, /) -> None: ...
+    def exception(self) -> BaseException | None: ...
+
+
+F = TypeVar("F", bound=Future)
+"""The futures of one client: asyncio's own, or those of threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The events that were handed in one by one: how many are where now, and what became of the others."""
+
+    buffered_events: int
+    """without an end yet, those under way included"""
+    in_flight_requests: int
+    counted_events: int
+    """with a receipt"""
+    refused_events: int
+    """can not be accepted as they are; not counted"""
+    unknown_events: int
+    """given up after an attempt without an answer"""
+    unsent_events: int
+    """given up before any attempt; not counted"""
+    retries: int
+    """of requests, those of `process_many` included"""
+
+
+class Ends(Generic[F]):
+    """The ends of the events of one client. Callers who look no longer are passed over."""
+
+    def __init__(self, on_end: Callable[[int], None]) -> None:
+        """`on_end`: told how many events have just come to their end."""
+        self._on_end = on_end
+        self._counted = self._refused = self._unknown = self._unsent = 0
+
+    def progress(self, buffered: int, in_flight: int, retries: int) -> Progress:
+        """The ends so far, and what its owner knows of what has none."""
+        return Progress(
+            buffered_events=buffered,
+            in_flight_requests=in_flight,
+            counted_events=self._counted,
+            refused_events=self._refused,
+            unknown_events=self._unknown,
+            unsent_events=self._unsent,
+            retries=retries,
+        )
+
+    def count(self, draft: Draft[F], receipt: Receipt) -> None:
+        """All events of a draft are durable."""
+        futures = draft.take_all()
+        self._counted += len(futures)
+        for future in futures:
+            if not future.done():
+                future.set_result(receipt)
+        self._on_end(len(futures))
+
+    def refuse(self, draft: Draft[F], bad: Mapping[int, Violation], error: TallyError) -> None:
+        """The events that are named can not be accepted: each is told what is wrong with it, and leaves."""
+        self._refused += len(bad)
+        _LOGGER.warning("%d of %d events were refused: %s", len(bad), len(draft), error)
+        for future, violation in zip(draft.take(bad), bad.values(), strict=True):
+            own = type(error)(
+                f"{violation.field}: {violation.description}",
+                reason=error.reason,
+                metadata=error.metadata,
+                violations=[violation],
+                request_ids=error.request_ids,
+            )
+            _fail(future, own)
+        self._on_end(len(bad))
+
+    def fail(self, draft: Draft[F], error: TallyError) -> None:
+        """All that is left of a draft ends with an error."""
+        futures = draft.take_all()
+        if not futures:
+            return
+        if isinstance(error, OutcomeUnknown):
+            self._unknown += len(futures)
+        elif isinstance(error, NotSent):
+            self._unsent += len(futures)
+        else:
+            self._refused += len(futures)
+        _LOGGER.warning("%d events failed: %s", len(futures), error)
+        for future in futures:
+            _fail(future, copy.copy(error))  # or the tracebacks of all callers would grow into one
+        self._on_end(len(futures))
+
+    def give_up(self, drafts: Sequence[Draft[F]]) -> TallyError | None:
+        """All that is left ends because the client is closed; the error for the whole of it."""
+        why = "the client was closed"
+        unsent, unknown = self._unsent, self._unknown
+        batches: list[Batch] = []
+        for draft in drafts:
+            error = cut_off(draft.delivery, "CLIENT_CLOSED", why)
+            if isinstance(error, OutcomeUnknown):
+                batches.extend(error.batches)
+            self.fail(draft, error)
+        unsent, unknown = self._unsent - unsent, self._unknown - unknown
+        if batches:
+            also = f", and {unsent:,} more were never sent" if unsent else ""
+            whole = OutcomeUnknown(
+                f"{why} before {unknown:,} events had an answer; whether they were counted is not known{also}",
+                reason="CLIENT_CLOSED",
+                request_ids=[batch.request_id for batch in batches],
+            )
+            whole.batches = tuple(batches)
+            return whole
+        if unsent:
+            return NotSent(
+                f"{why} before {unsent:,} events were sent; they are not counted", reason="CLIENT_CLOSED"
+            )
+        return None
+
+
+def _fail(future: Future, error: TallyError) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # or asyncio complains about each event of a caller who does not look
