@@ -59,15 +59,17 @@ class Shard:
                 await asyncio.sleep(seconds if is_any_live() else min(seconds, _EAGER_SECONDS))
 
     async def _probe(self, on_change: Callable[[], None]) -> None:
-        before, asked_at, reason = self.life, self._clock.monotonic(), ""
+        asked_at, because = self._clock.monotonic(), {}
         try:
-            self._liveness.note_answer(serving=await self._ask(self._settings.timeout_seconds))
+            serving = await self._ask(self._settings.timeout_seconds)
         except NoAnswer as no_answer:
+            before, because = self.life, {"reason": str(no_answer)}
             self._liveness.note_failure(asked_at)
-            reason = str(no_answer)
+        else:
+            before = self.life  # of now: other probes have been answered, or not, since this one was sent
+            self._liveness.note_answer(serving=serving)
         if self.life is not before:
             log = _LOGGER.warning if before is Life.LIVE else _LOGGER.info
-            because = {"reason": reason} if reason else {}
             log("shard changed", shard=self.address, life=self.life.value, before=before.value, **because)
             on_change()
 

@@ -118,11 +118,12 @@ class Shards:
             silent = {
                 shard for shard in self._known.values() if shard.life in _AWAY and has_name(shard.address)
             }
-            for shard in silent & silent_before:
-                self._forget(shard.address)
-                self._open(shard.address)
+            if renewed := silent & silent_before:
+                for shard in renewed:
+                    self._forget(shard.address)
+                    self._open(shard.address)
+                self._place()
             silent_before = silent
-            self._place()
 
     async def _leave(self, shard: Shard) -> None:
         await shard.leave()

@@ -12,7 +12,7 @@ from libs.rpc.probe import NoAnswer
 from libs.runtime.background import Background, LoopDied, open_background
 from services.partitioner import shards
 from services.partitioner.discovery import Discovery
-from services.partitioner.liveness import Liveness
+from services.partitioner.liveness import Life, Liveness
 from services.partitioner.sender import Sender
 from services.partitioner.settings import ProbeSettings, SenderSettings
 from services.partitioner.shard import Shard
@@ -33,12 +33,16 @@ class Peer:
 
     def __init__(self) -> None:
         self.health: bool | Exception = True
+        self.tell = self._tell_health
         self.connections = 0
         self.answers = asyncio.Event()
         self.calls = 0
         self.is_closed = False
 
     async def is_serving(self, _timeout_s: float) -> bool:
+        return await self.tell()
+
+    async def _tell_health(self) -> bool:
         if isinstance(self.health, Exception):
             raise self.health
         return self.health
@@ -57,6 +61,7 @@ class Cluster:
 
     def __init__(self, background: Background, *names: str) -> None:
         self.peers: dict[str, Peer] = {}
+        self.opened: dict[str, Shard] = {}
         self.resolved: list[str] = []
         self.background = background
         self.shards = Shards(Discovery(names, 0.001, self._resolve), self._connect, PARTITIONS, 1, background)
@@ -77,11 +82,19 @@ class Cluster:
         )
         sender = Sender(address, PARTITIONS, peer.append, breaker, SenderSettings(), clock)
         liveness = Liveness(clock, failures=PROBE.failures, timeout_s=PROBE.timeout_seconds)
-        return Shard(address, sender, liveness, peer.is_serving, PROBE, clock, peer.close)
+        shard = Shard(address, sender, liveness, peer.is_serving, PROBE, clock, peer.close)
+        self.opened[address] = shard
+        return shard
 
     def send(self, address: str) -> "asyncio.Future[Outcome]":
         (outcome,) = self.shards.placement.senders[address].send([entry(0)], SOON)
         return outcome
+
+    async def until_live(self, *addresses: str) -> None:
+        async def is_live() -> bool:
+            return all(self.opened[address].life is Life.LIVE for address in addresses)
+
+        await eventually(is_live)
 
     async def until_placed(self, *addresses: str) -> None:
         async def is_placed() -> bool:
@@ -143,7 +156,7 @@ async def test_partitions_are_placed_over_the_live_shards_and_without_any_over_a
 
 async def test_what_waits_for_a_silent_shard_may_go_elsewhere() -> None:
     async with cluster("a:1", "b:1") as some:
-        await some.until_placed("a:1", "b:1")
+        await some.until_live("a:1", "b:1")
         under_way = some.send("a:1")
         await eventually(has_calls(some.peers["a:1"], 1))
         waiting = some.send("a:1")
@@ -159,9 +172,29 @@ async def test_what_waits_for_a_silent_shard_may_go_elsewhere() -> None:
         assert await some.send("a:1") == OUTCOME_JOURNALED
 
 
+async def test_a_late_answer_to_a_probe_from_before_the_silence_brings_a_shard_back() -> None:
+    async with cluster("a:1", "b:1") as some:
+        await some.until_live("a:1", "b:1")
+        peer, thaw, asked = some.peers["a:1"], asyncio.Event(), asyncio.Event()
+
+        async def freeze() -> bool:
+            if not asked.is_set():  # the first probe waits, and the others fail
+                asked.set()
+                await thaw.wait()
+                return True
+            if thaw.is_set():
+                await asyncio.Event().wait()
+            raise NoAnswer("silent")
+
+        peer.tell = freeze
+        await some.until_placed("b:1")
+        thaw.set()
+        await some.until_placed("a:1", "b:1")
+
+
 async def test_a_shard_that_drains_still_answers_what_it_has() -> None:
     async with cluster("a:1", "b:1") as some:
-        await some.until_placed("a:1", "b:1")
+        await some.until_live("a:1", "b:1")
         outcome = some.send("a:1")
         await eventually(has_calls(some.peers["a:1"], 1))
         some.peers["a:1"].health = False
