@@ -1,4 +1,4 @@
-"""The table: every fault, what it breaks, and what must hold beyond the invariants."""
+"""The table: every fault, what it breaks or needs whole, and what must hold beyond the invariants."""
 
 from tests.fault.table.scene import Fault
 from tests.fault.table.strikes import (
@@ -66,7 +66,7 @@ FAULTS = (
     Fault(
         "a shard frozen inside a flush",
         freezes.freeze_shard_in_flush,
-        _SHARDS,
+        _SHARDS | _POSTGRES,
         needs_proxy=True,
         served_within_seconds=SERVED_SECONDS,
         recovered_within_seconds=RECOVERED_SECONDS,
@@ -74,7 +74,7 @@ FAULTS = (
     Fault(
         "a shard frozen with an unread answer",
         freezes.freeze_shard_before_answer,
-        _SHARDS,
+        _SHARDS | _POSTGRES,
         needs_proxy=True,
         served_within_seconds=SERVED_SECONDS,
         recovered_within_seconds=RECOVERED_SECONDS,
@@ -93,7 +93,7 @@ FAULTS = (
         may_fail=False,
         may_fail_reads=False,
     ),
-    Fault("a shard's clock 25 h ahead", clocks.run_ahead, frozenset(), may_fail=False, may_fail_reads=False),
+    Fault("a shard's clock 25 h ahead", clocks.run_ahead, _POSTGRES, may_fail=False, may_fail_reads=False),
     Fault(
         "a long reader while partitions come and go",
         readers.hold_snapshot,
@@ -101,7 +101,7 @@ FAULTS = (
         may_fail=False,
         may_fail_reads=False,
     ),
-    Fault("rolling restart of every service", restarts.restart_all, _SERVICES, may_fail=False),
+    Fault("rolling restart of every service", restarts.restart_all, _SERVICES | _POSTGRES, may_fail=False),
     Fault(
         "the client killed and started again",
         clients.kill_client,

@@ -24,6 +24,7 @@ from tally.client import (
     TallyError,
     Unimplemented,
 )
+from tally.client.transport import TransportName
 from tests.fault.table.ledger import Ledger, Request
 from tests.fault.table.requests import columns_of, draw_request
 from tests.fault.table.submitting import note_submitted, submit_events
@@ -94,20 +95,21 @@ class Load:
         async with AsyncExitStack() as stack:
             for address in self._doors.partitioners:
                 self._each.append(await stack.enter_async_context(Client(address)))
-            tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            for _ in range(pace.callers):
-                client = await stack.enter_async_context(Client(self._doors.door))
-                tasks.create_task(self._call(client, pace.calls_per_second))
-            client = await stack.enter_async_context(Client(self._doors.door))
-            streaming = tasks.create_task(self._stream(client, pace.batches_per_second))
-            for transport in ("unary", "stream"):
-                client = await stack.enter_async_context(Client(self._doors.door, transport=transport))
-                tasks.create_task(self._submit(client, pace.events_per_second))
-            try:
-                yield
-            finally:
-                self._stopping.set()
-            await streaming
+
+            async def open_client(transport: TransportName = "unary") -> Client:
+                return await stack.enter_async_context(Client(self._doors.door, transport=transport))
+
+            clients = [self._call(await open_client(), pace.calls_per_second) for _ in range(pace.callers)]
+            clients.append(self._stream(await open_client(), pace.batches_per_second))
+            clients.append(self._submit(await open_client(), pace.events_per_second))
+            clients.append(self._submit(await open_client("stream"), pace.events_per_second))
+            async with asyncio.TaskGroup() as tasks:
+                for client in clients:
+                    tasks.create_task(client)
+                try:
+                    yield
+                finally:
+                    self._stopping.set()
             for request in self._late:
                 await self._attempt(self._chance.choice(self._each), request, is_extra=True)
 

@@ -64,7 +64,7 @@ class Fault:
     name: str
     run: Callable[[Scene], Awaitable[Any]]
     breaks: frozenset[str]
-    """what it breaks; two faults that break the same are not combined"""
+    """what it breaks, or needs whole; two faults with something in common are not combined"""
     served_within_seconds: float | None = None
     """how soon every partition must take something that was sent after the fault"""
     recovered_within_seconds: float | None = None

@@ -38,7 +38,8 @@ class Table:
             if chosen:
                 async with self._deployed(is_pair=is_pair) as deployment:
                     for fault in chosen:
-                        await self._run(fault, deployment)
+                        # By the name, so that a fault alone does as it does among the others.
+                        await self._run(fault, deployment, random.Random(f"{self._seed} {fault.name}"))
 
     async def run_combinations(self, minutes: float) -> None:
         """Random combinations until the time is over; what has begun is ended."""
@@ -49,11 +50,11 @@ class Table:
             async with self._deployed() as deployment:
                 for _ in range(_COMBINATIONS):
                     if time.monotonic() < end:
-                        await self._run(draw_combination(FAULTS, self._chance), deployment)
+                        await self._run_some(draw_combination(FAULTS, self._chance), deployment)
             if time.monotonic() < end:
                 async with self._deployed(is_pair=True) as deployment:
                     for fault in (cancelled_waits, lost_primary):  # the second is the end of the primary
-                        await self._run(combine([fault, self._chance.choice(others)]), deployment)
+                        await self._run_some(combine([fault, self._chance.choice(others)]), deployment)
 
     @asynccontextmanager
     async def _deployed(self, *, is_pair: bool = False) -> AsyncIterator[Deployment]:
@@ -65,15 +66,14 @@ class Table:
         ) as deployment:
             yield deployment
 
-    def _chance_of(self, fault: Fault) -> random.Random:
-        """By the name, so that a fault alone does as it does among the others."""
-        return random.Random(f"{self._seed} {fault.name}")
+    async def _run_some(self, combination: Fault, deployment: Deployment) -> None:
+        await self._run(combination, deployment, random.Random(self._chance.random()))
 
-    async def _run(self, fault: Fault, deployment: Deployment) -> None:
+    async def _run(self, fault: Fault, deployment: Deployment, chance: random.Random) -> None:
         number = len(self.rows) + 1
         self._console.print(f"{number:3}  {fault.name} … ", end="")
         began = time.monotonic()
-        row = await run_round(fault, deployment, number, self._chance_of(fault), Pace())
+        row = await run_round(fault, deployment, number, chance, Pace())
         self.rows.append(row)
         verdict = "[red]BROKEN[/red]" if row.wrong else "holds"
         self._console.print(f"{verdict}, {time.monotonic() - began:.0f} s")
