@@ -1,6 +1,7 @@
 """Tally as it ships: every service in one process on embedded stores, reached through the partitioner."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -70,9 +71,11 @@ class Tally(Store):
         await self.client.process_many(lay_out(request), timeout=TIMEOUT_S)
 
     async def settle(self) -> None:
-        async with asyncio.timeout(_SETTLE_S):
-            while await self._is_behind():  # noqa: ASYNC110 - nothing tells when a flush is done
-                await asyncio.sleep(0.05)
+        end = time.monotonic() + _SETTLE_S
+        while await self._is_behind():
+            if time.monotonic() > end:
+                raise TimeoutError(f"the rollups did not catch up within {_SETTLE_S:g} s")
+            await asyncio.sleep(0.05)
 
     async def _is_behind(self) -> bool:
         logs = await self._reader.list_logs(timeout=TIMEOUT_S)
