@@ -236,13 +236,13 @@ async def test_a_caller_who_waits_no_longer_changes_nothing_about_what_is_sent(p
 
 async def test_a_caller_who_waits_no_longer_is_told_what_is_wrong(peer: Peer) -> None:
     peer.turns.extend([refuse(grpc.StatusCode.UNAVAILABLE, "down")] * 100)
-    async with Client(peer.address, batching=Batching(give_up_after_s=1.5)) as client:
+    async with Client(peer.address, timeout=0.1) as client:
         with pytest.raises(OutcomeUnknown, match=r"the last attempt: .* cannot be reached") as raised:
-            await client.count("v", timeout=0.1)
+            await client.count("v", timeout=1.5)
         assert raised.value.reason == "UNAVAILABLE"
-        with pytest.raises(OutcomeUnknown):
-            await client.flush()
         assert client.progress.retries > 0
+        with pytest.raises(OutcomeUnknown):
+            await client.close()
 
 
 async def test_a_full_buffer_makes_callers_wait_or_raises_as_they_chose(peer: Peer) -> None:

@@ -1,7 +1,6 @@
 """The client for threads and scripts: the asynchronous one, on an event loop in a thread of its own."""
 
 import asyncio
-import os
 import threading
 import time
 import weakref
@@ -24,6 +23,7 @@ from tally.client.columns import Batch, Columns
 from tally.client.ends import Progress
 from tally.client.errors import BufferFull, ClientUnusable, TallyError
 from tally.client.events import VIEW, Event, check_function
+from tally.client.loop_thread import LoopThread
 from tally.client.request_id import RequestIds
 from tally.client.rules import check_value, read_event_time
 from tally.client.sending import still_sending
@@ -40,7 +40,7 @@ def _blocking(
 
     @wraps(method)
     def call(self: "Client", *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._run(method(self._client, *args, **kwargs))
+        return self._thread.run(method(self._client, *args, **kwargs))
 
     # Without the cast, mypy keeps the name of the first parameter, and a method is no plain callable.
     return cast("Callable[Concatenate[Client, P], T]", call)
@@ -97,19 +97,12 @@ class Client:
         )
         self._timeout_s = timeout
         self._is_patient = (batching or Batching()).when_full == "wait"
-        self._process = os.getpid()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=_serve, args=(self._loop,), name="tally-client", daemon=True)
-        self._thread.start()
-        self._closed = False
-        # Held from the check to the submission: what the loop is given before it closes, it still sees.
-        self._submitting = threading.Lock()
+        self._thread = LoopThread()
         self._room = threading.Condition()
-        self._batcher = self._run(_open(self._client, self._room))
+        self._batcher = self._thread.run(_open(self._client, self._room))
         # A client that nobody closed sends what it has and ends its thread when it is forgotten, or with the program.
-        self._stop = weakref.finalize(
-            self, _stop, self._loop, self._thread, self._process, self._batcher, self._client, timeout
-        )
+        last = partial(_close, self._batcher, self._client, timeout)
+        self._forget = weakref.finalize(self, _end_quietly, self._thread, last)
 
     @property
     def address(self) -> str:
@@ -129,7 +122,7 @@ class Client:
         """Count one event, and wait for the receipt of the request in which it went; see tally.client.Client."""
         if request_id is None:
             return self._count(video_id, event_type, event_time, None, actor_id, timeout)
-        return self._run(
+        return self._thread.run(
             self._client.count(
                 video_id,
                 event_type,
@@ -145,7 +138,7 @@ class Client:
     ) -> Receipt:
         """The same for an event that may carry a value."""
         if request_id is not None:
-            return self._run(self._client.process(event, request_id=request_id, timeout=timeout))
+            return self._thread.run(self._client.process(event, request_id=request_id, timeout=timeout))
         check_function(event, "event")
         return self._count(
             event.video_id, event.event_type, event.event_time, event.value, event.actor_id, timeout
@@ -175,7 +168,7 @@ class Client:
 
     def flush(self) -> None:
         """Wait until every event that was handed in before has its receipt; see tally.client.Client."""
-        self._run(self._batcher.flush())
+        self._thread.run(self._batcher.flush())
 
     @property
     def progress(self) -> Progress:
@@ -199,11 +192,11 @@ class Client:
         """
         outcomes = self._client.stream(_in_threads(batches), timeout=timeout)
         try:
-            while (outcome := self._run(_next(outcomes))) is not None:
+            while (outcome := self._thread.run(_next(outcomes))) is not None:
                 yield outcome
         finally:
             with suppress(ClientUnusable):  # the loop ends the stream itself when the client is closed
-                self._run(_end(outcomes))
+                self._thread.run(_end(outcomes))
 
     def close(self, *, timeout: float | None = None) -> None:
         """Take no new calls, wait for all that is under way as long as the timeout, and end the thread.
@@ -211,20 +204,9 @@ class Client:
         Events that were handed in are sent. Those without an answer by then are given up: their futures fail, and
         so does this, with OutcomeUnknown or NotSent.
         """
-        if os.getpid() != self._process:
-            return
-        with self._submitting:
-            if self._closed:
-                return
-            self._closed = True
-            patience_s = self._timeout_s if timeout is None else timeout
-            closing = asyncio.run_coroutine_threadsafe(
-                _close(self._batcher, self._client, patience_s), self._loop
-            )
-        try:
-            closing.result()
-        finally:
-            self._stop()
+        patience_s = self._timeout_s if timeout is None else timeout
+        self._thread.end(partial(_close, self._batcher, self._client, patience_s))
+        self._forget.detach()
 
     def __enter__(self) -> Self:
         return self
@@ -251,7 +233,7 @@ class Client:
         until: float | None,
     ) -> tuple[Draft[_Future], _Future]:
         """Put one event into the buffer. `until`: monotonic seconds, after which the wait for room ends."""
-        self._check_process()
+        self._thread.check_process()
         if value is not None:
             check_value(value)
         time_us = None if event_time is None else read_event_time(event_time)
@@ -261,7 +243,7 @@ class Client:
             except BufferFull:
                 if not self._is_patient:
                     raise
-            self._check_open()
+            self._thread.check_waiting()
             with self._room:
                 wait_s = None if until is None else until - time.monotonic()
                 if not self._room.wait_for(lambda: not self._batcher.is_full, wait_s):
@@ -276,8 +258,8 @@ class Client:
         actor_id: str,
         timeout: float | None,
     ) -> Receipt:
-        self._check_process()
-        self._check_open()
+        self._thread.check_process()
+        self._thread.check_waiting()
         timeout_s = self._timeout_s if timeout is None else timeout
         until = time.monotonic() + timeout_s
         delivery = None
@@ -287,51 +269,6 @@ class Client:
             return future.result(max(0.0, until - time.monotonic()))
         except TimeoutError:
             raise still_sending(delivery, timeout_s) from None
-
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run it on the client's own loop, and wait."""
-        try:
-            self._check_process()
-            with self._submitting:
-                self._check_open()
-                future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        except ClientUnusable:
-            coroutine.close()
-            raise
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def _check_process(self) -> None:
-        if os.getpid() != self._process:
-            raise ClientUnusable(
-                f"the client was opened in process {self._process}, and this is its fork {os.getpid()}. "
-                "Open a client in each process, after the fork (gunicorn: in the post_fork hook)",
-                reason="CLIENT_FORKED",
-            )
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
-        if threading.current_thread() is self._thread:
-            raise ClientUnusable("a blocking call would wait for its own thread", reason="CLIENT_ELSEWHERE")
-
-
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the loop until it is stopped, then end what still runs on it, so that no caller waits for ever."""
-    loop.run_forever()
-    loop.run_until_complete(_wind_up(loop))
-    loop.close()
-
-
-async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await loop.shutdown_asyncgens()
 
 
 async def _open(opened: client.Client, room: threading.Condition) -> Batcher[_Future]:
@@ -354,25 +291,9 @@ async def _close(batcher: Batcher[_Future], opened: client.Client, patience_s: f
         await opened.close(timeout=max(0.0, until - loop.time()))
 
 
-def _stop(
-    loop: asyncio.AbstractEventLoop,
-    thread: threading.Thread,
-    process: int,
-    batcher: Batcher[_Future],
-    opened: client.Client,
-    patience_s: float,
-) -> None:
-    if os.getpid() != process:  # the loop is the parent's
-        return
-
-    async def end() -> None:
-        with suppress(TallyError):  # each event's future has it, and the log
-            await _close(batcher, opened, patience_s)
-        loop.stop()
-
-    asyncio.run_coroutine_threadsafe(end(), loop)
-    if threading.current_thread() is not thread:  # the garbage collector may call from there
-        thread.join()
+def _end_quietly(thread: LoopThread, make_last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with suppress(TallyError):  # the future of each event has it, and the log
+        thread.end(make_last)
 
 
 async def _next(outcomes: AsyncGenerator[Receipt | Refusal, None]) -> Receipt | Refusal | None:

@@ -1,0 +1,89 @@
+"""An event loop in a thread of its own, for callers who have none. A fork does not get it."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from tally.client.errors import ClientUnusable
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """Runs coroutines for other threads until it is ended."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=_serve, args=(self._loop,), name="tally-client", daemon=True)
+        self._thread.start()
+        self._is_ended = False
+        # Held from the check to the submission: what the loop is given before it ends, it still sees.
+        self._submitting = threading.Lock()
+
+    def check_process(self) -> None:
+        """Raise ClientUnusable in a fork."""
+        if os.getpid() != self._process:
+            raise ClientUnusable(
+                f"the client was opened in process {self._process}, and this is its fork {os.getpid()}. "
+                "Open a client in each process, after the fork (gunicorn: in the post_fork hook)",
+                reason="CLIENT_FORKED",
+            )
+
+    def check_waiting(self) -> None:
+        """Raise ClientUnusable where nobody would come to an end of waiting: after the end, or in this thread."""
+        if self._is_ended:
+            raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
+        if threading.current_thread() is self._thread:
+            raise ClientUnusable("a blocking call would wait for its own thread", reason="CLIENT_ELSEWHERE")
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run it on the loop, and wait."""
+        try:
+            self.check_process()
+            with self._submitting:
+                self.check_waiting()
+                future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except ClientUnusable:
+            coroutine.close()
+            raise
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def end(self, make_last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run one last coroutine, whose error is raised, and end the thread. In a fork, or a second time: nothing."""
+        if os.getpid() != self._process:
+            return
+        with self._submitting:
+            if self._is_ended:
+                return
+            self._is_ended = True
+            last = asyncio.run_coroutine_threadsafe(make_last(), self._loop)
+        if threading.current_thread() is self._thread:  # the garbage collector may call from there
+            last.add_done_callback(lambda _: self._loop.stop())
+            return
+        try:
+            last.result()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop until it is stopped, then end what still runs on it, so that no caller waits for ever."""
+    loop.run_forever()
+    loop.run_until_complete(_wind_up(loop))
+    loop.close()
+
+
+async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await loop.shutdown_asyncgens()
