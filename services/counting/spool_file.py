@@ -16,10 +16,12 @@ from typing import Any
 from libs.domain.errors import NotReady
 from services.counting.entry import Entry, Outcome
 
-# Before the first table, and in this order: a file keeps the kind of vacuum that it was made with.
+# Before anything else is asked.
+_LOCK = "pragma locking_mode = exclusive"
+# Before the first table: a file keeps the kind of vacuum that it was made with.
+_KIND_OF_VACUUM = "pragma auto_vacuum = incremental"
+_INCREMENTAL = 2
 _SET_UP = """
-pragma locking_mode = exclusive;
-pragma auto_vacuum = incremental;
 pragma journal_mode = wal;
 pragma synchronous = full;
 pragma temp_store = memory;
@@ -161,6 +163,9 @@ class SpoolFile:
         self._connection.close()
 
     def _set_up(self, max_bytes: int) -> None:
+        self._connection.execute(_LOCK)
+        if self._value("pragma auto_vacuum") != _INCREMENTAL:
+            self._connection.execute(_KIND_OF_VACUUM)
         self._connection.executescript(_SET_UP)
         if self._value("pragma journal_mode") != "wal":
             raise NotReady(
@@ -179,7 +184,9 @@ class SpoolFile:
         """Entries of one cluster must not be counted in another."""
         held = self._value("select cluster_id from cluster")
         count = self._value(_COUNT)
-        if held is not None and held != cluster_id.bytes and count:
+        if held == cluster_id.bytes:
+            return  # nothing to write: a disk that is full must not keep a shard from its entries
+        if held is not None and count:
             raise NotReady(
                 f"the spool {self.path} holds {count} entries of another cluster ({uuid.UUID(bytes=held)}). "
                 "Start a shard of that cluster with it, or set another folder: TALLY_COUNTING__SPOOL__FOLDER"
