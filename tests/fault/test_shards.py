@@ -121,6 +121,7 @@ def _name(number: int) -> dict[str, str]:
     return {"TALLY_COUNTING__SHARD": f"counting-{number}"}
 
 
+@pytest.mark.timeout(240)  # six starts of a process, on whatever machine
 async def test_no_call_fails_while_every_shard_restarts_in_turn(
     dsn: str, valkey_url: str, tmp_path: Path
 ) -> None:
