@@ -8,7 +8,7 @@ PROTO := $(wildcard proto/tally/*/v1/*.proto)
 TIMES ?= 10
 PYTHONS := python3 python3.13 python3.12 python3.11
 
-.PHONY: docs help setup run test test-system check exact faults proto demo cluster load k8s wheel lock clean
+.PHONY: docs help setup run test test-system check exact faults proto demo bench cluster load k8s wheel lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
