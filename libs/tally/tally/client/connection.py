@@ -28,6 +28,7 @@ _SERVICE_CONFIG = {
             "name": [
                 {"service": _INGEST, "method": "ProcessEvents"},
                 {"service": _INGEST, "method": "StreamEvents"},
+                {"service": "tally.counting.v1.CountingService", "method": "Append"},
             ]
         },
         {
@@ -64,6 +65,7 @@ class Connection:
         self.address = address
         """host:port"""
         self._timeout_s = timeout_s
+        self._credentials = credentials
         self._process = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._closing = asyncio.Event()
@@ -74,6 +76,10 @@ class Connection:
             if credentials is None
             else grpc.aio.secure_channel(address, credentials, options=options)
         )
+
+    def to(self, address: str) -> "Connection":
+        """Another connection, set up like this one."""
+        return Connection(address, self._timeout_s, self._credentials)
 
     async def close(self, grace_s: float) -> None:
         """Wait for the calls under way, then end them."""

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
+from tally.counting.v1 import counting_pb2
 from tally.ingest.v1 import ingest_pb2
 from tally.query.v1 import query_pb2
 
@@ -43,6 +44,12 @@ GET_PARTITION_MAP = Method(
     f"{_INGEST}/GetPartitionMap",
     ingest_pb2.GetPartitionMapRequest,
     ingest_pb2.GetPartitionMapResponse.FromString,
+)
+
+APPEND = Method(
+    "/tally.counting.v1.CountingService/Append",
+    counting_pb2.AppendRequest,
+    counting_pb2.AppendResponse.FromString,
 )
 
 _QUERY = "/tally.query.v1.QueryService"

@@ -1,7 +1,8 @@
 """The seam between a batch and its way to the service.
 
     sender ──► Transport ─┬─ unary: ProcessEvents, a call for each batch
-                          └─ stream: StreamEvents, all batches on one call
+                          ├─ stream: StreamEvents, all batches on one call
+                          └─ direct: Append, a call for each shard of each batch
 
 A transport makes one attempt. Whether, when and under which id another one follows is for the sender to say, so
 a transport has no retries of its own that could hide an attempt without an answer, and keeps no batch for later.
@@ -12,10 +13,11 @@ from typing import Literal, Protocol
 from tally.client.answers import Receipt
 from tally.client.columns import Batch
 from tally.client.connection import Connection
+from tally.client.errors import ClientUnusable
 from tally.client.stream import StreamTransport
 from tally.client.unary import UnaryTransport
 
-TransportName = Literal["unary", "stream"]
+TransportName = Literal["unary", "stream", "direct"]
 
 
 class Transport(Protocol):
@@ -40,5 +42,14 @@ class Transport(Protocol):
 
 
 def open_transport(name: TransportName, connection: Connection) -> Transport:
-    """The transport of that name."""
+    """The transport of that name. Raises ClientUnusable when a package that it needs is not installed."""
+    if name == "direct":
+        try:
+            from tally.client.direct import DirectTransport  # here, as the others do without its package
+        except ModuleNotFoundError as error:
+            raise ClientUnusable(
+                f"direct mode needs the package {error.name}: pip install 'tally-client[direct]'",
+                reason="PACKAGE_MISSING",
+            ) from error
+        return DirectTransport(connection)
     return StreamTransport(connection) if name == "stream" else UnaryTransport(connection)

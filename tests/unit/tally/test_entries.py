@@ -1,0 +1,172 @@
+"""The entries of the client against those of the partitioner itself, for the same bytes."""
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from libs.domain.errors import TallyError
+from libs.domain.partition import Partitions as PartitionersPartitions
+from libs.domain.request_id import make_request_id
+from libs.rpc.columns import decode, encode
+from libs.telemetry.setup import OFF
+from services.counting.wire import Wire
+from services.partitioner.door import Door
+from services.partitioner.ingest import Ingest
+from services.partitioner.servicer import IngestServicer
+from tally.client.columns import Batch, Columns
+from tally.client.entries import Partitions, cut
+from tally.client.rules import EARLIEST_EVENT_US
+from tally.counting.v1.counting_pb2 import OUTCOME_JOURNALED, AppendRequest, Entry
+from tally.ingest.v1.ingest_pb2 import EventColumns, ProcessEventsRequest
+from tests.support.clock import Clock
+from tests.unit.libs.domain.batches import MODEST, ROWS, Row, batch_of, rows_of
+
+NOW_US = 4_000_000_000_000_000
+ID = make_request_id(NOW_US // 1000)
+MANY_TYPES = st.builds(
+    Row,
+    video_id=st.sampled_from("abcdef"),
+    event_type=st.integers(0, 99).map("type-{}".format),
+    actor_id=st.none(),
+    time_us=st.none(),
+    value=st.none(),
+)
+MINUTE_US = 60_000_000
+
+
+class Router:
+    """Keeps the entries that it is given."""
+
+    partition_count = 0
+    entries: list[Entry]
+
+    async def append(self, entries: list[Entry]) -> list[int]:
+        self.entries = entries
+        return [OUTCOME_JOURNALED] * len(entries)
+
+
+def partitioners_entries(payload: bytes, partition_count: int) -> list[Entry]:
+    """What the partitioner makes of the bytes of a request. Raises TallyError."""
+    router, clock = Router(), Clock()
+    clock.seconds = NOW_US // 1_000_000
+    partitions = PartitionersPartitions(partition_count)
+    shards: Any = router
+    servicer = IngestServicer(Door(clock, partitions), Ingest(shards, partitions, clock, OFF), shards, 1)
+    context: Any = None
+    with suppress(StopIteration):  # it waits for nothing, so it needs no loop
+        servicer.ProcessEvents(ProcessEventsRequest.FromString(payload), context).send(None)
+    return router.entries
+
+
+def columns_of(rows: list[Row], spare: tuple[str, ...] = ()) -> Columns:
+    """The rows as a caller with arrays would lay them out."""
+    message = encode(batch_of(rows, spare))
+    return Columns(
+        video_ids=tuple(message.video_ids),
+        event_types=tuple(message.event_types),
+        video_index=message.video_index,
+        event_type_index=message.event_type_index,
+        actor_ids=tuple(message.actor_ids),
+        actor_index=message.actor_index,
+        event_time_us=message.event_time_us,
+        value=message.value,
+    )
+
+
+@pytest.mark.exact
+@MODEST
+@given(
+    st.lists(ROWS | MANY_TYPES, min_size=1, max_size=60),
+    st.sampled_from([(), ("spare", "b")]),
+    st.sampled_from([1, 4, 16, 64]),
+)
+def test_the_entries_are_the_partitioners_to_the_byte(
+    rows: list[Row], spare: tuple[str, ...], partition_count: int
+) -> None:
+    batch = Batch(str(ID), columns_of(rows, spare))
+    entries = cut(batch, Partitions(partition_count))
+    assert entries == partitioners_entries(batch.payload, partition_count)
+    events = [row for entry in entries for row in rows_of(decode(EventColumns.FromString(entry.payload)))]
+    assert sorted(map(repr, events)) == sorted(map(repr, rows))
+
+
+@pytest.mark.parametrize("count", [1, 16])
+def test_a_large_request_is_cut_the_same_way(count: int) -> None:
+    rows = [
+        Row(f"video {n * n % 7001}", f"type-{n % 30}", f"actor {n % 4000}", NOW_US - n, float(n))
+        for n in range(20_000)
+    ]
+    batch = Batch(str(ID), columns_of(rows))
+    assert cut(batch, Partitions(count)) == partitioners_entries(batch.payload, count)
+
+
+def test_a_shard_takes_the_entries() -> None:
+    batch = Batch(str(ID), columns_of([Row(f"video {n}", value=1.0, event_type="like") for n in range(99)]))
+    entries = cut(batch, Partitions(16))
+    clock = Clock(NOW_US // 1_000_000)
+    read = Wire(PartitionersPartitions(16), clock).read_entries(
+        AppendRequest(partition_count=16, entries=entries)
+    )
+    assert sum(len(entry.events) for entry in read) == 99
+
+
+def test_many_videos_are_forgotten_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tally.client.entries._MOST_SEEN", 10)
+    partitions = Partitions(16)
+    assert [partitions[f"video {n}"] for n in range(100)] == [
+        Partitions(16)[f"video {n}"] for n in range(100)
+    ]
+    assert len(partitions) <= 10
+
+
+ANY_BYTES = st.binary(max_size=4) | st.sampled_from([b"\0" * 8, b"\xff" * 8, b"\1\0\0\0"])
+ANY_COLUMNS = st.builds(
+    Columns,
+    video_ids=st.lists(st.sampled_from(["a", "", "b\n", "é" * 65]), max_size=2).map(tuple),
+    event_types=st.lists(st.sampled_from(["view", "A", ""]), max_size=2).map(tuple),
+    video_index=st.sampled_from([b"", b"\0", b"\0\0", b"\0\0\1\0"]),
+    event_type_index=st.sampled_from([b"", b"\0\0", b"\0\0\0\0", b"\0\0\1\0"]),
+    actor_ids=st.lists(st.sampled_from(["x", "y" * 129]), max_size=1).map(tuple),
+    actor_index=ANY_BYTES,
+    event_time_us=st.sampled_from([b"", b"\0" * 8, (NOW_US - 1).to_bytes(8, "little")]) | ANY_BYTES,
+    value=st.sampled_from([b"", b"\0" * 8, b"\0" * 6 + b"\xf0\x7f"]) | ANY_BYTES,
+)
+
+
+@pytest.mark.exact
+@settings(MODEST, max_examples=200)
+@given(
+    ANY_COLUMNS, st.sampled_from([str(ID), "", "x", str(ID).upper(), "1ec9414c-232a-4b00-b3c8-9f6bdeced846"])
+)
+def test_what_the_partitioner_refuses_goes_to_no_shard(columns: Columns, request_id: str) -> None:
+    """A shard sees a part of a request: it could count that, while another refuses the rest."""
+    batch = Batch(request_id, columns)
+    try:
+        expected = partitioners_entries(batch.payload, 4)
+    except TallyError:
+        with pytest.raises(ValueError):  # noqa: PT011 - of any kind
+            cut(batch, Partitions(4))
+    else:
+        if request_id:  # without one, each makes its own
+            assert cut(batch, Partitions(4)) == expected
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row("a", "view", time_us=EARLIEST_EVENT_US - 1),
+        Row("a", "view", time_us=NOW_US + 2 * MINUTE_US),
+        Row("a", "view", value=2.0**53 + 2),
+        Row("a", "View"),
+        Row("", "view"),
+        Row("a", "view", "x" * 129),
+    ],
+)
+def test_one_bad_event_sends_all_of_them_to_the_partitioner(row: Row) -> None:
+    rows = [Row(f"video {n}", "view") for n in range(50)]
+    assert cut(Batch(str(ID), columns_of(rows)), Partitions(16))
+    with pytest.raises(ValueError):  # noqa: PT011 - of any kind
+        cut(Batch(str(ID), columns_of([*rows, row])), Partitions(16))
