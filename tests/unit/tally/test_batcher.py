@@ -20,6 +20,8 @@ from tally.client import (
     OutcomeUnknown,
     OutOfRange,
     Receipt,
+    RequestIdReused,
+    Violation,
 )
 from tally.client.batcher import Batcher
 from tally.client.request_id import RequestIds
@@ -273,6 +275,20 @@ async def test_events_are_not_sent_again_under_a_new_id_when_an_attempt_had_no_a
         await asyncio.wait(futures)
         assert all(isinstance(future.exception(), OutcomeUnknown) for future in futures)
         assert len({sent.payload for sent in case.transport.sent}) == 1
+
+
+@pytest.mark.exact
+@in_virtual_time
+async def test_events_whose_id_was_used_before_never_go_under_another() -> None:
+    """A part of them may have been counted, whatever else the refusal names."""
+    violations = [Violation("columns.value[0]", "is bad")]
+    async with open_case() as case:
+        reused = RequestIdReused("reused", reason="REQUEST_ID_REUSED", violations=violations)
+        case.transport.turns.append(fail(reused))
+        futures = case.add("a", "b")
+        await asyncio.wait(futures)
+        assert all(isinstance(future.exception(), RequestIdReused) for future in futures)
+        assert len(case.transport.sent) == 1
 
 
 @in_virtual_time

@@ -114,10 +114,14 @@ def test_what_is_left_of_a_draft_are_the_others_in_order(events: list[Event], da
     buffer = make_buffer()
     futures = [add(buffer, event) for event in events]
     (draft,) = buffer.drain()
+    delivery = draft.delivery
+    delivery.batch = Batch(ID, draft.layout.columns())
     places = data.draw(st.sets(st.integers(0, len(events) - 1)))
     assert draft.take(places) == [futures[at] for at in places]
     assert events_of(draft) == [event for at, event in enumerate(events) if at not in places]
     assert draft.futures == [future for at, future in enumerate(futures) if at not in places]
+    assert draft.delivery is delivery
+    assert delivery.batch is None
 
 
 def test_the_bytes_of_a_layout_count_each_string_once() -> None:

@@ -325,7 +325,7 @@ async def test_a_request_that_the_breaker_held_back_was_not_sent() -> None:
     case = Case()
     case.transport.turns.extend([fail(unanswered())] * 10_000)
     with pytest.raises(OutcomeUnknown):
-        await case.send(Limits(60.0, 20.0))
+        await case.send(Limits(60.0, 20.0, attempts=5))
     count, delivery = len(case.transport.sent), Delivery()
     with pytest.raises(NotSent):
         await case.sender.send(COLUMNS, Limits(0.5, 0.5), delivery)

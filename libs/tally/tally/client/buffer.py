@@ -44,7 +44,8 @@ class Draft(Generic[F]):
         taken = [self.futures[at] for at in places]
         self.layout = self.layout.without(places)
         self.futures = [future for at, future in enumerate(self.futures) if at not in places]
-        self.delivery = Delivery()
+        # The same object, which callers who wait hold on to.
+        self.delivery.batch = self.delivery.error = None
         return taken
 
     def take_all(self) -> list[F]:
