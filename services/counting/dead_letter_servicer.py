@@ -1,7 +1,5 @@
 """DeadLetterService: protobuf ↔ letters and decisions."""
 
-# ruff: noqa: ARG002, N802 - the signatures are gRPC's
-
 from collections.abc import Mapping
 from typing import Any
 
