@@ -15,9 +15,11 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # it ships no types
 
 from tally.common.v1 import common_pb2
+from tally.counting.v1 import counting_pb2
 from tally.ingest.v1 import ingest_pb2
 
 INGEST = "tally.ingest.v1.IngestService"
+COUNTING = "tally.counting.v1.CountingService"
 QUERY = "tally.query.v1.QueryService"
 HEALTH = "grpc.health.v1.Health"
 
@@ -65,6 +67,10 @@ class Peer:
             case "ProcessEvent":
                 process = ingest_pb2.ProcessEventRequest.FromString(payload)
                 answer = ingest_pb2.ProcessEventResponse(receipt=accept(process.request_id))
+            case "Append":
+                append = counting_pb2.AppendRequest.FromString(payload)
+                outcomes = [counting_pb2.OUTCOME_JOURNALED] * len(append.entries)
+                answer = counting_pb2.AppendResponse(outcomes=outcomes)
             case _:
                 batch = ingest_pb2.ProcessEventsRequest.FromString(payload)
                 answer = ingest_pb2.ProcessEventsResponse(receipt=accept_batch(batch))
@@ -177,6 +183,7 @@ async def open_peer() -> AsyncIterator[Peer]:
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 16 * 1024 * 1024)])
     for service, rpcs in (
         (INGEST, ["CountEvent", "ProcessEvent", "ProcessEvents", "GetPartitionMap"]),
+        (COUNTING, ["Append"]),
         (QUERY, ["GetViewsCount", "GetCount", "GetStats", "ListLogs", "Audit"]),
         (HEALTH, ["Check"]),
     ):
