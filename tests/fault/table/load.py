@@ -27,7 +27,7 @@ from tally.client import (
 from tally.client.transport import TransportName
 from tests.fault.table.ledger import Ledger, Request
 from tests.fault.table.requests import columns_of, draw_request
-from tests.fault.table.submitting import note_submitted, submit_events
+from tests.fault.table.submitting import submit_events
 
 _MUST_NOT_HAPPEN = (InvalidRequest, OutOfRange, ServerFault, Unimplemented)
 """No request of the load deserves one of these, whatever is broken."""
@@ -177,8 +177,7 @@ class Load:
 
     async def _submit(self, client: Client, per_second: float) -> None:
         prefix = f"{self._prefix}one by one "
-        handed = await submit_events(client, per_second, prefix, self._chance, self._stopping)
-        note_submitted(self.ledger, handed)
+        await submit_events(client, self.ledger, per_second, prefix, self._chance, self._stopping)
 
     async def _stream(self, client: Client, per_second: float) -> None:
         """Send batches on one stream after the other, again on the next if they have no answer on theirs."""

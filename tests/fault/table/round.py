@@ -57,6 +57,7 @@ async def run_round(
             await _strike(fault, scene)
             await asyncio.sleep(_AFTER_SECONDS)
             await watch.until_quiet(_RECOVERY_SECONDS)
+        await watch.until_quiet(_REST_SECONDS)
         if not await _comes_to_rest(deployment.dsn, watch):
             scene.wrong.append(f"not everything was applied {_REST_SECONDS:g} s after the load had stopped")
     scene.wrong += await _check(deployment, load.ledger, prefix)

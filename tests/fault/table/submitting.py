@@ -15,17 +15,25 @@ Handed = tuple[Key, "asyncio.Future[Receipt]"]
 
 
 async def submit_events(
-    client: Client, per_second: float, prefix: str, chance: random.Random, stopping: asyncio.Event
-) -> list[Handed]:
-    """Hand events in until told to stop, and close the client when each has its end."""
+    client: Client,
+    ledger: Ledger,
+    per_second: float,
+    prefix: str,
+    chance: random.Random,
+    stopping: asyncio.Event,
+) -> None:
+    """Hand events in until told to stop, and close the client when each has its end; the ledger has them all."""
     handed: list[Handed] = []
     while not stopping.is_set():
         await asyncio.sleep(chance.expovariate(per_second))
+        # Those of one request get their receipt at once: here none of it is done, or all.
+        note_submitted(ledger, [one for one in handed if one[1].done()])
+        handed = [one for one in handed if not one[1].done()]
         key = draw_key(chance, prefix)
         handed.append((key, await client.submit(*key, value=VALUE_OF.get(key[1]))))
     with suppress(TallyError):  # each future has it, too
         await client.close(timeout=_PATIENCE_SECONDS)
-    return handed
+    note_submitted(ledger, handed)
 
 
 def note_submitted(ledger: Ledger, handed: list[Handed]) -> None:

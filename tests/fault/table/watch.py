@@ -78,6 +78,7 @@ class Watch:
         async def is_quiet() -> bool:
             return self.is_quiet
 
+        await asyncio.sleep(3 * _LOOK_SECONDS)  # what was seen last may be of a moment ago
         with suppress(AssertionError):
             await eventually(is_quiet, within_seconds)
 

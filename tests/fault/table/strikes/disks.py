@@ -5,7 +5,7 @@ from tests.fault.table.scene import Scene
 from tests.fault.table.ways import variables_of
 
 _DISK_BYTES = 512 * 1024
-_DRAIN_SECONDS = 30.0
+_DRAIN_SECONDS = 45.0
 
 
 async def fill_spool(scene: Scene) -> None:
@@ -30,5 +30,6 @@ async def fill_spool(scene: Scene) -> None:
         scene.expect(full, "the disk was never full, so nothing is shown")
         await scene.deployment.cluster.until_serving()
         await scene.watch.until_quiet(_DRAIN_SECONDS)
+        scene.expect(scene.watch.is_quiet, f"the spools were not empty after {_DRAIN_SECONDS:g} s")
     finally:
         await scene.deployment.kill_into(victim, {})
