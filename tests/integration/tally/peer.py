@@ -204,6 +204,8 @@ class Proxy:
     """A connection between client and peer that can be cut."""
 
     address: str = ""
+    is_shut: bool = False
+    """new connections end at once"""
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     def cut(self) -> None:
@@ -230,6 +232,9 @@ async def open_proxy(target: str) -> AsyncIterator[Proxy]:
             writer.transport.abort()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if proxy.is_shut:
+            writer.close()
+            return
         peer_reader, peer_writer = await asyncio.open_connection(host, int(port))
         proxy.writers += [writer, peer_writer]
         await asyncio.gather(pump(reader, peer_writer), pump(peer_reader, writer))
