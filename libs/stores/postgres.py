@@ -117,7 +117,8 @@ def is_of_the_data(error: asyncpg.PostgresError) -> bool:
     """Whether an ERROR is about the rows themselves: a bad value, or a constraint of a table. (That there is no
     partition for a row is of class 23 too, but names no constraint.)"""
     kind = error.sqlstate[:2]
-    return kind == "22" or (kind == "23" and error.constraint_name is not None)
+    is_null = isinstance(error, asyncpg.NotNullViolationError)  # which names no constraint either
+    return kind == "22" or (kind == "23" and (error.constraint_name is not None or is_null))
 
 
 def _is_definite(error: asyncpg.PostgresError) -> bool:
