@@ -16,6 +16,7 @@ from loadtests.bench.tally import open_tally
 
 _OPEN_ROWS = partial(open_tally, make=TallyRows)
 _OPEN_STREAM = partial(open_tally, transport="stream")
+_OPEN_DIRECT = partial(open_tally, transport="direct")
 _OPEN_SINGLE = partial(open_tally, make=TallySingle)
 _OPEN_BATCHED = partial(open_tally, make=TallyBatched)
 
@@ -44,6 +45,7 @@ GROUPS: Sequence[Sequence[Contender]] = (
     ),
     (
         Contender("tally-stream-1000", 1_000, _OPEN_STREAM),
+        Contender("tally-direct-1000", 1_000, _OPEN_DIRECT),
         Contender("tally-rows-1000", 1_000, _OPEN_ROWS),
         Contender("tally-batched-1000", 1_000, _OPEN_BATCHED),
         Contender("postgres-batch-door-1000", 1_000, door.open_door_to_postgres, postgres_batch.LACKS),
@@ -63,12 +65,14 @@ FULL: Sequence[Sequence[Contender]] = (
     (
         Contender("tally-rows-100", 100, _OPEN_ROWS),
         Contender("tally-stream-100", 100, _OPEN_STREAM),
+        Contender("tally-direct-100", 100, _OPEN_DIRECT),
         Contender("postgres-batch-100", 100, postgres_batch.open_postgres_batch, postgres_batch.LACKS),
         Contender("valkey-hincrby-100", 100, valkey_hincrby.open_valkey_hincrby, valkey_hincrby.LACKS),
     ),
     (
         Contender("tally-rows-5000", 5_000, _OPEN_ROWS),
         Contender("tally-stream-5000", 5_000, _OPEN_STREAM),
+        Contender("tally-direct-5000", 5_000, _OPEN_DIRECT),
         Contender("postgres-batch-5000", 5_000, postgres_batch.open_postgres_batch, postgres_batch.LACKS),
         Contender("postgres-batch-door-5000", 5_000, door.open_door_to_postgres, postgres_batch.LACKS),
     ),
@@ -105,6 +109,7 @@ RATIOS: Sequence[Ratio] = (
     Ratio("columns_1000_vs_valkey_hincrby", "tally-columns-1000", "valkey-hincrby-1000"),
     Ratio("columns_1000_vs_postgres_batch", "tally-columns-1000", "postgres-batch-1000"),
     Ratio("stream_1000_vs_postgres_batch_door", "tally-stream-1000", "postgres-batch-door-1000"),
+    Ratio("direct_1000_vs_stream_1000", "tally-direct-1000", "tally-stream-1000"),
     Ratio("stream_1000_vs_rows_1000", "tally-stream-1000", "tally-rows-1000"),
 )
 

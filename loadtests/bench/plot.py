@@ -15,6 +15,7 @@ _NAMES = {
     "tally-columns": "Tally, columns",
     "tally-hot": "Tally, columns, half of all on one video",
     "tally-stream": "Tally, columns on one stream",
+    "tally-direct": "Tally, columns straight to the shards",
     "tally-rows": "Tally, a message per event",
     "tally-batched": "Tally, events handed in one by one",
     "tally-single": "Tally, CountEvent",

@@ -62,7 +62,8 @@ class Client(Reading, DeadLetterMethods):
     ) -> None:
         """`address`: host:port. `timeout`: of calls that name none. `credentials`: for TLS.
 
-        `transport`: how batches go, `unary`, a call for each, or `stream`, all on one call.
+        `transport`: how batches go: `unary`, a call for each; `stream`, all on one call; or `direct`, cut here and
+        sent to the shards themselves, which needs the extra `direct` of this package.
         """
         if address.startswith(("http://", "https://")):
             raise InvalidRequest.of("address", f"{address!r} should be host:port alone, without http")

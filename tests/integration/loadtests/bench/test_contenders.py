@@ -88,6 +88,7 @@ async def test_tally_as_it_ships_is_exact_when_one_video_is_hot(tmp_path: Path) 
     [
         (Tally, "unary", 200),
         (Tally, "stream", 200),
+        (Tally, "direct", 200),
         (TallyRows, "unary", 200),
         (TallyBatched, "unary", 200),
         (TallySingle, "unary", 1),
