@@ -8,10 +8,7 @@ import numpy.typing as npt
 import xxhash
 
 from libs.domain.events import NO_ACTOR, Events
-from libs.domain.rules import check_video_id
 
-_MOST_SEEN = 200_000
-"""So many videos are remembered, some 30 MB; then it begins anew."""
 _FEW_TYPES = 16
 """So many event types may be in every part, used or not: to leave some out costs more than to keep them."""
 
@@ -22,34 +19,15 @@ def partition_of(video_id: str, partition_count: int) -> int:
 
 
 class Partitions:
-    """The partitions of a cluster, and those of the videos that were seen lately.
-
-    Most events are of videos that were seen a moment ago: to look one up costs a third of checking and hashing it.
-    """
+    """The partitions of a cluster."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._seen = _Seen(count)
 
     def of(self, video_ids: Sequence[str]) -> npt.NDArray[np.uint16]:
-        """(len(video_ids),) the partition of each id. Raises ValueError when one is against the rules."""
-        return np.fromiter(map(self._seen.__getitem__, video_ids), np.uint16, len(video_ids))
-
-
-class _Seen(dict[str, int]):
-    """The partition of each id, found when it is first asked for."""
-
-    def __init__(self, partition_count: int) -> None:
-        super().__init__()
-        self._partition_count = partition_count
-
-    def __missing__(self, video_id: str) -> int:
-        if check_video_id(video_id) is not None:
-            raise ValueError(video_id)
-        if len(self) >= _MOST_SEEN:
-            self.clear()
-        self[video_id] = partition = partition_of(video_id, self._partition_count)
-        return partition
+        """(len(video_ids),) the partition of each id. (No table of what was hashed before is faster than hashing.)"""
+        digests = b"".join(map(xxhash.xxh3_64_digest, map(str.encode, video_ids)))
+        return (np.frombuffer(digests, ">u8") % np.uint64(self.count)).astype(np.uint16)
 
 
 def cut(events: Events, partitions: Partitions) -> Iterator[tuple[int, Events]]:

@@ -3,11 +3,14 @@
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 
 from libs.domain.function import Function
 
 MAX_EVENTS = 50_000
+MAX_ID_BYTES = 128
+"""Of a video id, and of an actor's."""
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 EARLIEST_EVENT_US = 946_684_800_000_000
 """2000-01-01 UTC, in microseconds since 1970-01-01 UTC."""
@@ -17,6 +20,7 @@ MAX_MAGNITUDE = float(2**53)
 _FUNCTIONS = frozenset(Function)
 _EVENT_TYPE = re.compile(r"[a-z0-9_.-]{1,64}", re.ASCII)
 # Nearly every video id is of these characters: one match instead of a look at each of them.
+_PLAIN = bytes(range(0x20, 0x7F))
 _PLAIN_VIDEO_ID = re.compile(r"[ -~]{1,128}", re.ASCII)
 
 VIDEO_ID = "must be 1 to 128 bytes of UTF-8 without control characters"
@@ -32,9 +36,22 @@ def check_video_id(video_id: str) -> str | None:
     """1 to 128 bytes of UTF-8 without control characters (Unicode category Cc)."""
     if _PLAIN_VIDEO_ID.fullmatch(video_id):
         return None
-    fits = 1 <= len(video_id.encode(errors="surrogatepass")) <= 128
+    fits = 1 <= len(video_id.encode(errors="surrogatepass")) <= MAX_ID_BYTES
     clean = not any(unicodedata.category(character) in ("Cc", "Cs") for character in video_id)
     return None if fits and clean else VIDEO_ID
+
+
+def are_video_ids(video_ids: Sequence[str]) -> bool:
+    """Whether each of them is one: the same as asking `check_video_id` for each, but all in one string, and faster."""
+    joined = "\0".join(video_ids).encode(errors="surrogatepass")
+    between = joined.translate(None, _PLAIN)
+    if (
+        len(between) == len(video_ids) - 1
+        and "" not in video_ids
+        and max(map(len, video_ids)) <= MAX_ID_BYTES
+    ):
+        return True  # nothing but plain characters, and what was put between the ids
+    return not any(map(check_video_id, video_ids))
 
 
 @lru_cache(maxsize=4096)  # there are few, and they come again and again
@@ -45,7 +62,11 @@ def check_event_type(event_type: str) -> str | None:
 
 def check_actor_id(actor_id: str) -> str | None:
     """At most 128 bytes."""
-    return None if len(actor_id) <= 32 or len(actor_id.encode(errors="surrogatepass")) <= 128 else ACTOR_ID
+    return (
+        None
+        if len(actor_id) <= 32 or len(actor_id.encode(errors="surrogatepass")) <= MAX_ID_BYTES
+        else ACTOR_ID
+    )
 
 
 def check_value(value: float) -> str | None:

@@ -63,10 +63,9 @@ class Wire:
         video_ids = [video_id for events in batches for video_id in events.video_ids]
         sizes = [len(events.video_ids) for events in batches]
         said = np.repeat(np.array([entry.partition for entry in sent], np.uint16), sizes)
-        try:
-            is_elsewhere = self._partitions.of(video_ids) != said
-        except ValueError:
-            raise _invalid("entries.payload.video_ids", rules.VIDEO_ID) from None
+        if not rules.are_video_ids(video_ids):
+            raise _invalid("entries.payload.video_ids", rules.VIDEO_ID)
+        is_elsewhere = self._partitions.of(video_ids) != said
         if is_elsewhere.any():
             place = int(np.searchsorted(np.cumsum(sizes), np.flatnonzero(is_elsewhere)[0], "right"))
             raise _invalid(f"entries[{place}].partition", "must be that of every video in the payload")

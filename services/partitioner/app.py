@@ -50,7 +50,7 @@ async def open_partitioner(context: Context, settings: PartitionerSettings) -> A
     router = Router(lambda: shards.placement, partition_count, settings, context.clock)
     partitions = Partitions(context.cluster.partition_count)
     servicer = IngestServicer(
-        Door(context.clock, partitions),
+        Door(context.clock),
         Ingest(router, partitions, context.clock, context.telemetry),
         router,
         settings.stream_batches_at_once,

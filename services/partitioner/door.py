@@ -13,7 +13,6 @@ from libs.domain.clock import Clock
 from libs.domain.errors import InvalidRequest
 from libs.domain.events import NO_TIME, Events
 from libs.domain.horizon import is_inside
-from libs.domain.partition import Partitions
 from libs.domain.request_id import make_request_id, parse_request_id, time_ms_of
 from libs.rpc.columns import decode
 from services.partitioner.findings import Findings
@@ -28,9 +27,8 @@ _HORIZON = (
 class Door:
     """Judges by one clock, which should be Postgres's."""
 
-    def __init__(self, clock: Clock, partitions: Partitions) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._partitions = partitions
 
     def admit_event(self, request_id: str, event: Event, path: str) -> tuple[uuid.UUID, Events]:
         """The id and the event of a request for one; `path` comes before the names of its fields."""
@@ -41,7 +39,7 @@ class Door:
     def admit_batch(self, request: ProcessEventsRequest) -> tuple[uuid.UUID, Events]:
         """The id and the events of a request for many, be they rows or columns."""
         return self._admit(
-            request.request_id, lambda findings, now_us: self._read_batch(request, findings, now_us)
+            request.request_id, lambda findings, now_us: _read_batch(request, findings, now_us)
         )
 
     def _admit(self, request_id: str, read: Callable[[Findings, int], Events]) -> tuple[uuid.UUID, Events]:
@@ -51,41 +49,6 @@ class Door:
         events = read(findings, now_us)
         findings.raise_if_any(now_us)
         return admitted, events
-
-    def _read_batch(self, request: ProcessEventsRequest, findings: Findings, now_us: int) -> Events:
-        rows, has_columns = request.events, request.HasField("columns")
-        if bool(rows) == has_columns:
-            findings.note("events", "either events or columns must be given, and not both")
-        elif has_columns:
-            return self._read_columns(request.columns, findings, now_us)
-        elif _check_count(len(rows), findings, "events"):
-            return read_rows(rows, lambda place: f"events[{place}].", findings, now_us)
-        return _NOTHING
-
-    def _read_columns(self, columns: EventColumns, findings: Findings, now_us: int) -> Events:
-        if not _check_count(len(columns.video_index) // 2, findings, "columns"):
-            return _NOTHING
-        self._check_names(columns, findings)
-        try:
-            events = decode(columns)
-        except InvalidRequest as error:
-            findings.note_all(error)
-            return _NOTHING
-        _check_values(events, findings)
-        _check_times(events, findings, now_us)
-        return events
-
-    def _check_names(self, columns: EventColumns, findings: Findings) -> None:
-        video_ids = list(columns.video_ids)
-        try:
-            self._partitions.of(video_ids)
-        except ValueError:  # one of them is bad: say which
-            for place, video_id in enumerate(video_ids):
-                findings.note(f"columns.video_ids[{place}]", rules.check_video_id(video_id))
-        for place, event_type in enumerate(columns.event_types):
-            findings.note(f"columns.event_types[{place}]", rules.check_event_type(event_type))
-        for place, actor_id in enumerate(columns.actor_ids):
-            findings.note(f"columns.actor_ids[{place}]", rules.check_actor_id(actor_id))
 
 
 def _read_request_id(text: str, findings: Findings, now_us: int) -> uuid.UUID:
@@ -107,6 +70,42 @@ def _check_count(n: int, findings: Findings, path: str) -> bool:
     elif not n:
         findings.note(path, "must hold at least one event")
     return 0 < n <= rules.MAX_EVENTS
+
+
+def _read_batch(request: ProcessEventsRequest, findings: Findings, now_us: int) -> Events:
+    rows, has_columns = request.events, request.HasField("columns")
+    if bool(rows) == has_columns:
+        findings.note("events", "either events or columns must be given, and not both")
+    elif has_columns:
+        return _read_columns(request.columns, findings, now_us)
+    elif _check_count(len(rows), findings, "events"):
+        return read_rows(rows, lambda place: f"events[{place}].", findings, now_us)
+    return _NOTHING
+
+
+def _read_columns(columns: EventColumns, findings: Findings, now_us: int) -> Events:
+    if not _check_count(len(columns.video_index) // 2, findings, "columns"):
+        return _NOTHING
+    _check_names(columns, findings)
+    try:
+        events = decode(columns)
+    except InvalidRequest as error:
+        findings.note_all(error)
+        return _NOTHING
+    _check_values(events, findings)
+    _check_times(events, findings, now_us)
+    return events
+
+
+def _check_names(columns: EventColumns, findings: Findings) -> None:
+    video_ids = list(columns.video_ids)
+    if not rules.are_video_ids(video_ids):
+        for place, video_id in enumerate(video_ids):
+            findings.note(f"columns.video_ids[{place}]", rules.check_video_id(video_id))
+    for place, event_type in enumerate(columns.event_types):
+        findings.note(f"columns.event_types[{place}]", rules.check_event_type(event_type))
+    for place, actor_id in enumerate(columns.actor_ids):
+        findings.note(f"columns.actor_ids[{place}]", rules.check_actor_id(actor_id))
 
 
 def _check_values(events: Events, findings: Findings) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.domain.errors import TallyError
-from libs.domain.partition import Partitions as PartitionersPartitions
+from libs.domain.partition import Partitions
 from libs.domain.request_id import make_request_id
 from libs.rpc.columns import decode, encode
 from libs.telemetry.setup import OFF
@@ -17,7 +17,7 @@ from services.partitioner.door import Door
 from services.partitioner.ingest import Ingest
 from services.partitioner.servicer import IngestServicer
 from tally.client.columns import Batch, Columns
-from tally.client.entries import Partitions, cut
+from tally.client.entries import cut
 from tally.client.rules import EARLIEST_EVENT_US
 from tally.counting.v1.counting_pb2 import OUTCOME_JOURNALED, AppendRequest, Entry
 from tally.ingest.v1.ingest_pb2 import EventColumns, ProcessEventsRequest
@@ -52,9 +52,9 @@ def partitioners_entries(payload: bytes, partition_count: int) -> list[Entry]:
     """What the partitioner makes of the bytes of a request. Raises TallyError."""
     router, clock = Router(), Clock()
     clock.seconds = NOW_US // 1_000_000
-    partitions = PartitionersPartitions(partition_count)
+    partitions = Partitions(partition_count)
     shards: Any = router
-    servicer = IngestServicer(Door(clock, partitions), Ingest(shards, partitions, clock, OFF), shards, 1)
+    servicer = IngestServicer(Door(clock), Ingest(shards, partitions, clock, OFF), shards, 1)
     context: Any = None
     with suppress(StopIteration):  # it waits for nothing, so it needs no loop
         servicer.ProcessEvents(ProcessEventsRequest.FromString(payload), context).send(None)
@@ -87,7 +87,7 @@ def test_the_entries_are_the_partitioners_to_the_byte(
     rows: list[Row], spare: tuple[str, ...], partition_count: int
 ) -> None:
     batch = Batch(str(ID), columns_of(rows, spare))
-    entries = cut(batch, Partitions(partition_count))
+    entries = cut(batch, partition_count)
     assert entries == partitioners_entries(batch.payload, partition_count)
     events = [row for entry in entries for row in rows_of(decode(EventColumns.FromString(entry.payload)))]
     assert sorted(map(repr, events)) == sorted(map(repr, rows))
@@ -100,26 +100,15 @@ def test_a_large_request_is_cut_the_same_way(count: int) -> None:
         for n in range(20_000)
     ]
     batch = Batch(str(ID), columns_of(rows))
-    assert cut(batch, Partitions(count)) == partitioners_entries(batch.payload, count)
+    assert cut(batch, count) == partitioners_entries(batch.payload, count)
 
 
 def test_a_shard_takes_the_entries() -> None:
     batch = Batch(str(ID), columns_of([Row(f"video {n}", value=1.0, event_type="like") for n in range(99)]))
-    entries = cut(batch, Partitions(16))
+    entries = cut(batch, 16)
     clock = Clock(NOW_US // 1_000_000)
-    read = Wire(PartitionersPartitions(16), clock).read_entries(
-        AppendRequest(partition_count=16, entries=entries)
-    )
+    read = Wire(Partitions(16), clock).read_entries(AppendRequest(partition_count=16, entries=entries))
     assert sum(len(entry.events) for entry in read) == 99
-
-
-def test_many_videos_are_forgotten_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tally.client.entries._MOST_SEEN", 10)
-    partitions = Partitions(16)
-    assert [partitions[f"video {n}"] for n in range(100)] == [
-        Partitions(16)[f"video {n}"] for n in range(100)
-    ]
-    assert len(partitions) <= 10
 
 
 GOOD = {
@@ -160,10 +149,10 @@ def test_what_the_partitioner_refuses_goes_to_no_shard(first: dict[str, Any]) ->
         except TallyError:
             expected = []
         if expected and batch.request_id:  # without an id the partitioner makes one
-            assert cut(batch, Partitions(4)) == expected
+            assert cut(batch, 4) == expected
         else:
             with pytest.raises(ValueError):  # noqa: PT011 - of any kind
-                cut(batch, Partitions(4))
+                cut(batch, 4)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +168,6 @@ def test_what_the_partitioner_refuses_goes_to_no_shard(first: dict[str, Any]) ->
 )
 def test_one_bad_event_sends_all_of_them_to_the_partitioner(row: Row) -> None:
     rows = [Row(f"video {n}", "view") for n in range(50)]
-    assert cut(Batch(str(ID), columns_of(rows)), Partitions(16))
+    assert cut(Batch(str(ID), columns_of(rows)), 16)
     with pytest.raises(ValueError):  # noqa: PT011 - of any kind
-        cut(Batch(str(ID), columns_of([*rows, row])), Partitions(16))
+        cut(Batch(str(ID), columns_of([*rows, row])), 16)

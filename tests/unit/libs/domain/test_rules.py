@@ -4,6 +4,8 @@ import math
 import unicodedata
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from libs.domain import rules
 
@@ -88,3 +90,19 @@ def test_an_event_is_of_this_century_and_not_of_the_future(time_us: int, fits: b
 
 def test_the_limits_are_those_of_the_api() -> None:
     assert (rules.MAX_EVENTS, rules.MAX_REQUEST_BYTES) == (50_000, 8_388_608)
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "x" * 129, "ж" * 65, "a\0b", "\0", "tab\t", "\x7f", "\x80", "line\n", "\ud800"], ids=ascii
+)
+@pytest.mark.parametrize("others", [[], ["a"], ["a", "é"], ["x" * 128, "b"]], ids=len)
+def test_a_bad_video_id_is_noticed_wherever_it_stands(bad: str, others: list[str]) -> None:
+    assert rules.are_video_ids(others)
+    for place in range(len(others) + 1):
+        assert not rules.are_video_ids([*others[:place], bad, *others[place:]])
+
+
+@given(st.lists(st.text(max_size=130), max_size=5))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_video_ids_are_judged_together_as_each_by_itself(video_ids: list[str]) -> None:
+    assert rules.are_video_ids(video_ids) == (not any(map(rules.check_video_id, video_ids)))

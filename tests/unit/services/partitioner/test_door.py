@@ -9,7 +9,6 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.domain.errors import InvalidRequest, OutOfRange, Rejected
-from libs.domain.partition import Partitions
 from libs.domain.request_id import make_request_id, time_ms_of
 from services.partitioner.door import Door
 from tally.ingest.v1.ingest_pb2 import Event, EventColumns, ProcessEventsRequest
@@ -34,7 +33,7 @@ class Clock:
         return NOW_US
 
 
-DOOR = Door(Clock(), Partitions(16))
+DOOR = Door(Clock())
 
 
 def admit(request_id: str = ID, **event: Any) -> list[Row]:
