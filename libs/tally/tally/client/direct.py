@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tally.client.answers import Durability, Receipt
 from tally.client.columns import Batch
 from tally.client.connection import Connection
-from tally.client.entries import Partitions, cut
+from tally.client.entries import cut
 from tally.client.errors import OutcomeUnknown, Overloaded, RequestIdReused, TallyError
 from tally.client.shards import Shard, Shards
 from tally.client.unary import UnaryTransport
@@ -76,7 +76,6 @@ class DirectTransport:
         self._connection = connection
         self._partitioner = UnaryTransport(connection)
         self._shards = Shards(connection)
-        self._partitions = Partitions(0)
 
     async def send(self, batch: Batch, timeout_s: float) -> Receipt:
         self._connection.check_usable()
@@ -107,10 +106,8 @@ class DirectTransport:
         leaders = await self._shards.find_leaders((deadline - now()) * _MAP_SHARE)
         if leaders is None:
             return []
-        if self._partitions.count != leaders.partition_count:
-            self._partitions = Partitions(leaders.partition_count)
         try:
-            entries = cut(batch, self._partitions)
+            entries = cut(batch, leaders.partition_count)
         except ValueError:
             return []
         by_shard: dict[Shard, list[Entry]] = {}

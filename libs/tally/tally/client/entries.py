@@ -28,8 +28,6 @@ from tally.client.rules import (
 )
 from tally.counting.v1.counting_pb2 import Entry
 
-_MOST_SEEN = 100_000
-"""So many videos are remembered, some 15 MB; then it begins anew."""
 _FEW_TYPES = 16
 """So many event types are in every part, used or not, as the partitioner has it."""
 _LATER_US = 60_000_000
@@ -37,23 +35,7 @@ _LATER_US = 60_000_000
 for an id nearly 5 minutes ahead of the service."""
 
 
-class Partitions(dict[str, int]):
-    """The partition of each video, found when it is first asked for: XXH3 (64 bits, seed 0) of the id's UTF-8
-    bytes, unsigned, modulo the partition count. InvalidRequest when the id is against the rules."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.count = count
-
-    def __missing__(self, video_id: str) -> int:
-        check_video_id(video_id)
-        if len(self) >= _MOST_SEEN:
-            self.clear()
-        self[video_id] = partition = xxhash.xxh3_64_intdigest(video_id.encode()) % self.count
-        return partition
-
-
-def cut(batch: Batch, partitions: Partitions) -> list[Entry]:
+def cut(batch: Batch, partition_count: int) -> list[Entry]:
     """The entries of a batch, one for each partition that it touches, in ascending order.
 
     Raises ValueError, of which InvalidRequest is one, when the partitioner should see the batch instead.
@@ -73,7 +55,7 @@ def cut(batch: Batch, partitions: Partitions) -> list[Entry]:
             event_count=len(part),
             payload=part.to_message().SerializeToString(),
         )
-        for partition, part in _parts(columns, partitions)
+        for partition, part in _parts(columns, partition_count)
     ]
 
 
@@ -104,16 +86,16 @@ def _check(columns: Columns, latest_us: int) -> None:
         raise ValueError("a value is too large")
 
 
-def _parts(columns: Columns, partitions: Partitions) -> Iterator[tuple[int, Columns]]:
+def _parts(columns: Columns, partition_count: int) -> Iterator[tuple[int, Columns]]:
     """The events of each partition in their order, with a dictionary of the videos that they use."""
-    of_video = list(map(partitions.__getitem__, columns.video_ids))
+    of_video = _partitions_of(columns.video_ids, partition_count)
     if len(of_video) == 1:  # nothing to cut
         yield of_video[0], columns
         return
     video_index = _numbers("H", columns.video_index)
     used = set(video_index)
-    videos: list[list[str]] = [[] for _ in range(partitions.count)]
-    events: list[list[int]] = [[] for _ in range(partitions.count)]
+    videos: list[list[str]] = [[] for _ in range(partition_count)]
+    events: list[list[int]] = [[] for _ in range(partition_count)]
     place_in_part: list[int] = []
     for video, (video_id, partition) in enumerate(zip(columns.video_ids, of_video, strict=True)):
         names = videos[partition]
@@ -139,6 +121,19 @@ def _parts(columns: Columns, partitions: Partitions) -> Iterator[tuple[int, Colu
             end = start + len(chosen)
             yield partition, _part(sorted_columns, tuple(names), start, end)
             start = end
+
+
+def _partitions_of(video_ids: Sequence[str], partition_count: int) -> list[int]:
+    """The partition of each video: XXH3 (64 bits, seed 0) of its UTF-8 bytes, unsigned, modulo the partition count.
+
+    Raises InvalidRequest when one is against the rules. (To remember the partitions of many videos is not faster.)
+    """
+    together, lengths = "".join(video_ids), set(map(len, video_ids))
+    is_plain = together.isascii() and together.isprintable()
+    if not is_plain or min(lengths) < 1 or max(lengths) > 128:
+        for video_id in video_ids:
+            check_video_id(video_id)
+    return [digest % partition_count for digest in map(xxhash.xxh3_64_intdigest, map(str.encode, video_ids))]
 
 
 def _part(columns: Columns, video_ids: tuple[str, ...], start: int, end: int) -> Columns:
