@@ -67,15 +67,16 @@ class Shard:
             if error.reason != "DEADLINE_EXCEEDED" or timeout_s >= _FAIR_S:
                 self._fail(began)
             raise
-        if OUTCOME_UNAVAILABLE in response.outcomes:
-            self._fail(began)
-        else:
-            self.recover()
         if len(response.outcomes) != len(entries):
+            self._fail(began)
             raise OutcomeUnknown(
                 f"{self.connection.address} answered for {len(response.outcomes)} entries of {len(entries)}",
                 request_ids=(request_id,),
             )
+        if OUTCOME_UNAVAILABLE in response.outcomes:
+            self._fail(began)
+        else:
+            self.recover()
         return response.outcomes
 
     def recover(self) -> None:
