@@ -13,7 +13,7 @@ NO_ACTOR = np.iinfo(np.uint16).max
 """In `actor_index`: this event has no actor."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes three times as long to make, and requests make hundreds
 class Events:
     """n events. Dictionaries hold each string once; the index columns point into them.
 

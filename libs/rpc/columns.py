@@ -1,7 +1,6 @@
 """Between the message EventColumns and `libs.domain.events.Events`: columns of fixed width, little-endian."""
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -45,17 +44,11 @@ def parse_all(payloads: Sequence[bytes], path_of: Callable[[int], str]) -> list[
     The indexes of all of them are checked at once, because for batches of some ten events each call of numpy costs
     more than what it does.
     """
-    batches = [_parse(payload, path_of(place)) for place, payload in enumerate(payloads)]
-    video_ids = [list(columns.video_ids) for columns in batches]
-    event_types = [list(columns.event_types) for columns in batches]
-    video_index = _indexes([columns.video_index for columns in batches], video_ids)
-    event_type_index = _indexes([columns.event_type_index for columns in batches], event_types)
-    if video_index is None or event_type_index is None or not _fit(video_index, event_type_index):
-        return [
-            decode(columns, path_of(place)) for place, columns in enumerate(batches)
-        ]  # which says what is wrong
-    parts = zip(batches, video_ids, event_types, video_index, event_type_index, strict=True)
-    return [_with_optional(*part, path_of(place)) for place, part in enumerate(parts)]
+    try:
+        batches = [EventColumns.FromString(payload) for payload in payloads]
+        return _decode_plain(batches)
+    except (DecodeError, _NotPlain):
+        return [parse(payload, path_of(place)) for place, payload in enumerate(payloads)]
 
 
 def decode(columns: EventColumns, path: str = "columns") -> Events:
@@ -63,40 +56,19 @@ def decode(columns: EventColumns, path: str = "columns") -> Events:
 
     Raises InvalidRequest when a column's length or an index does not fit; `path` is the message's own.
     """
-    video_ids, event_types = list(columns.video_ids), list(columns.event_types)
-    video_index = _index(columns.video_index, len(video_ids), None, f"{path}.video_index", None)
-    event_type_index = _index(
-        columns.event_type_index, len(event_types), len(video_index), f"{path}.event_type_index", None
-    )
-    return _with_optional(columns, video_ids, event_types, video_index, event_type_index, path)
-
-
-def _parse(payload: bytes, path: str) -> EventColumns:
-    try:
-        return EventColumns.FromString(payload)
-    except DecodeError as error:
-        raise InvalidRequest([Violation(path, f"is not a well-formed EventColumns ({error})")]) from error
-
-
-def _with_optional(
-    columns: EventColumns,
-    video_ids: list[str],
-    event_types: list[str],
-    video_index: _Index,
-    event_type_index: _Index,
-    path: str,
-) -> Events:
-    """The batch with those columns that may be missing."""
+    video_index = _index(columns.video_index, len(columns.video_ids), None, f"{path}.video_index", None)
     n = len(video_index)
-    actor_ids, actor_index = list(columns.actor_ids), columns.actor_index
+    actor_index = columns.actor_index
     time_us, value = columns.event_time_us, columns.value
     return Events(
-        video_ids=video_ids,
-        event_types=event_types,
-        actor_ids=actor_ids,
+        video_ids=list(columns.video_ids),
+        event_types=list(columns.event_types),
+        actor_ids=list(columns.actor_ids),
         video_index=video_index,
-        event_type_index=event_type_index,
-        actor_index=_index(actor_index, len(actor_ids), n, f"{path}.actor_index", NO_ACTOR)
+        event_type_index=_index(
+            columns.event_type_index, len(columns.event_types), n, f"{path}.event_type_index", None
+        ),
+        actor_index=_index(actor_index, len(columns.actor_ids), n, f"{path}.actor_index", NO_ACTOR)
         if actor_index
         else None,
         time_us=_column(time_us, _TIME, n, f"{path}.event_time_us").astype(np.int64, copy=False)
@@ -106,23 +78,48 @@ def _with_optional(
     )
 
 
-def _indexes(columns: Sequence[bytes], dictionaries: Sequence[Sequence[str]]) -> list[_Index] | None:
-    """The index column of each batch, as pieces of one array; None when one does not fit its dictionary."""
-    width = _INDEX.itemsize
-    lengths = [len(column) for column in columns]
-    if any(length % width for length in lengths):
-        return None
-    ends = np.cumsum(np.array(lengths, np.intp)) // width
+def _parse(payload: bytes, path: str) -> EventColumns:
+    try:
+        return EventColumns.FromString(payload)
+    except DecodeError as error:
+        raise InvalidRequest([Violation(path, f"is not a well-formed EventColumns ({error})")]) from error
+
+
+class _NotPlain(Exception):
+    """A batch has columns that most do not have, or is wrong: it is to be looked at by itself."""
+
+
+def _decode_plain(batches: Sequence[EventColumns]) -> list[Events]:
+    """Read batches of good indexes and no other columns. Raises _NotPlain."""
+    if any(each.actor_index or each.event_time_us or each.value or each.actor_ids for each in batches):
+        raise _NotPlain
+    video_ids = [list(columns.video_ids) for columns in batches]
+    event_types = [list(columns.event_types) for columns in batches]
+    video_columns = [columns.video_index for columns in batches]
+    type_columns = [columns.event_type_index for columns in batches]
+    lengths = [*map(len, video_columns)]
+    if lengths != [*map(len, type_columns)] or any(length % _INDEX.itemsize for length in lengths):
+        raise _NotPlain
+    counts = [length // _INDEX.itemsize for length in lengths]
+    video_index = _join(video_columns, video_ids, counts)
+    event_type_index = _join(type_columns, event_types, counts)
+    events, start = [], 0
+    for place, count in enumerate(counts):
+        piece = slice(start, start + count)
+        events.append(
+            Events(video_ids[place], event_types[place], [], video_index[piece], event_type_index[piece])
+        )
+        start += count
+    return events
+
+
+def _join(columns: Sequence[bytes], dictionaries: Sequence[Sequence[str]], counts: Sequence[int]) -> _Index:
+    """Index columns one after the other. Raises _NotPlain when one of them does not fit its dictionary."""
     index = np.frombuffer(b"".join(columns), _INDEX).astype(np.uint16, copy=False)
-    sizes = np.array([len(dictionary) for dictionary in dictionaries])
-    if (index >= np.repeat(sizes, np.diff(ends, prepend=0))).any():
-        return None
-    edges = [0, *ends.tolist()]
-    return [index[start:end] for start, end in pairwise(edges)]
-
-
-def _fit(some: Sequence[_Index], others: Sequence[_Index]) -> bool:
-    return [*map(len, some)] == [*map(len, others)]
+    sizes = np.array([*map(len, dictionaries)], np.uint32)
+    if (index >= np.repeat(sizes, counts)).any():
+        raise _NotPlain
+    return index
 
 
 def _column(data: bytes, dtype: np.dtype[np.generic], n: int | None, path: str) -> npt.NDArray[np.generic]:

@@ -19,7 +19,7 @@ class Outcome(IntEnum):
     SPOOLED = 7
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as Events
 class Entry:
     """`(request_id, partition)` is its key; the same on every retry."""
 
@@ -36,7 +36,7 @@ class Entry:
     """its first durable receipt, when it comes out of the spool; else it is received when it is inserted"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as Events
 class NumberedEntry:
     """An entry with its place in a log."""
 

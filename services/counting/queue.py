@@ -16,7 +16,7 @@ from services.counting.settings import JournalSettings
 _RETRY_AFTER_S = 0.2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Waiting:
     """An entry and whoever waits for its outcome."""
 

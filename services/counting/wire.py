@@ -2,6 +2,8 @@
 
 import uuid
 from collections.abc import Sequence
+from itertools import repeat
+from typing import NoReturn
 
 import numpy as np
 
@@ -37,9 +39,8 @@ class Wire:
         sent = list(request.entries)
         payloads = [entry.payload for entry in sent]
         batches = parse_all(payloads, lambda place: f"entries[{place}].payload")
-        for place, (entry, events) in enumerate(zip(sent, batches, strict=True)):
-            _check(entry, events, f"entries[{place}]", now_us)
-        self._check_partitions(sent, batches)
+        if not self._are_good(sent, batches, now_us):
+            self._refuse(sent, batches, now_us)
         uuids = {data: uuid.UUID(bytes=data) for data in {entry.request_id for entry in sent}}
         entries = [
             Entry(
@@ -55,44 +56,73 @@ class Wire:
         _check_keys(entries)
         return entries
 
-    def _check_partitions(self, sent: Sequence[pb.Entry], batches: Sequence[Events]) -> None:
-        """Every video belongs to the partition of its entry."""
-        for place, entry in enumerate(sent):
-            if entry.partition >= self._partitions.count:
-                raise _invalid(f"entries[{place}].partition", f"must be below {self._partitions.count}")
+    def _are_good(self, sent: Sequence[pb.Entry], batches: Sequence[Events], now_us: int) -> bool:
+        """Whether there is nothing to refuse: all is looked at together, which is several times faster."""
+        said = [entry.partition for entry in sent]
+        counts = [entry.event_count for entry in sent]
+        if max(said, default=0) >= self._partitions.count or 0 in counts or counts != [*map(len, batches)]:
+            return False
+        if any(map(_check_request_id, {entry.request_id for entry in sent}, repeat(now_us))):
+            return False
+        if any(map(rules.check_event_type, {name for events in batches for name in events.event_types})):
+            return False
+        if any(_check_optional(events, now_us) for events in batches):
+            return False
         video_ids = [video_id for events in batches for video_id in events.video_ids]
-        sizes = [len(events.video_ids) for events in batches]
-        said = np.repeat(np.array([entry.partition for entry in sent], np.uint16), sizes)
         if not rules.are_video_ids(video_ids):
-            raise _invalid("entries.payload.video_ids", rules.VIDEO_ID)
-        is_elsewhere = self._partitions.of(video_ids) != said
-        if is_elsewhere.any():
-            place = int(np.searchsorted(np.cumsum(sizes), np.flatnonzero(is_elsewhere)[0], "right"))
-            raise _invalid(f"entries[{place}].partition", "must be that of every video in the payload")
+            return False
+        belongs = np.repeat(np.array(said, np.uint16), [len(events.video_ids) for events in batches])
+        return bool((self._partitions.of(video_ids) == belongs).all())
+
+    def _refuse(self, sent: Sequence[pb.Entry], batches: Sequence[Events], now_us: int) -> NoReturn:
+        """Raises InvalidRequest for the first entry that is wrong."""
+        for place, (entry, events) in enumerate(zip(sent, batches, strict=True)):
+            problems = {
+                "request_id": _check_request_id(entry.request_id, now_us),
+                "event_count": _check_count(entry.event_count, events),
+                "payload": _check_names(events) or _check_optional(events, now_us),
+                "partition": self._check_partition(entry.partition, events),
+            }
+            for field, problem in problems.items():
+                if problem is not None:
+                    raise InvalidRequest([Violation(f"entries[{place}].{field}", problem)])
+        raise AssertionError("entries were refused, and none of them is wrong")
+
+    def _check_partition(self, partition: int, events: Events) -> str | None:
+        if partition >= self._partitions.count:
+            return f"must be below {self._partitions.count}"
+        if (
+            rules.are_video_ids(events.video_ids)
+            and (self._partitions.of(events.video_ids) != partition).any()
+        ):
+            return "must be that of every video in the payload"
+        return None
 
 
-def _check(sent: pb.Entry, events: Events, path: str, now_us: int) -> None:
-    if len(sent.request_id) != 16:
-        raise _invalid(f"{path}.request_id", "must be the 16 bytes of a UUID")
+def _check_request_id(data: bytes, now_us: int) -> str | None:
+    if len(data) != 16:
+        return "must be the 16 bytes of a UUID"
     # How old it may be, the insert judges by the floor. For what is too far ahead the journal has no partition.
-    if int.from_bytes(sent.request_id[:6]) > now_us // 1000 + AHEAD_MS:
-        raise _invalid(f"{path}.request_id", "is more than 5 minutes ahead of the server's time")
-    if not len(events) or len(events) != sent.event_count:
-        raise _invalid(f"{path}.event_count", f"must be that of the payload, {len(events)}")
-    if problem := _check_names(events) or _check_numbers(events, now_us):
-        raise _invalid(f"{path}.payload", problem)
+    if int.from_bytes(data[:6]) > now_us // 1000 + AHEAD_MS:
+        return "is more than 5 minutes ahead of the server's time"
+    return None
+
+
+def _check_count(event_count: int, events: Events) -> str | None:
+    is_that = event_count == len(events) and event_count > 0
+    return None if is_that else f"must be that of the payload, {len(events)}"
 
 
 def _check_names(events: Events) -> str | None:
-    """The event types and actors; the videos are checked as they are placed."""
-    problems = (
-        *map(rules.check_event_type, events.event_types),
-        *map(rules.check_actor_id, events.actor_ids),
-    )
-    return next(filter(None, problems), None)
+    if not rules.are_video_ids(events.video_ids):
+        return rules.VIDEO_ID
+    return next(filter(None, map(rules.check_event_type, events.event_types)), None)
 
 
-def _check_numbers(events: Events, now_us: int) -> str | None:
+def _check_optional(events: Events, now_us: int) -> str | None:
+    """What only some batches have: actors, values, times of their own."""
+    if any(map(rules.check_actor_id, events.actor_ids)):
+        return rules.ACTOR_ID
     if events.value is not None and (np.abs(events.value) > rules.MAX_MAGNITUDE).any():
         return rules.VALUE
     if events.time_us is not None:
@@ -109,11 +139,9 @@ def _check_keys(entries: Sequence[Entry]) -> None:
     for place, entry in enumerate(entries):
         first = payloads.setdefault((entry.request_id, entry.partition, entry.request_hash), entry.payload)
         if first is not entry.payload and first != entry.payload:
-            raise _invalid(f"entries[{place}]", "has the key of another entry, and not its events")
-
-
-def _invalid(field: str, description: str) -> InvalidRequest:
-    return InvalidRequest([Violation(field, description)])
+            raise InvalidRequest(
+                [Violation(f"entries[{place}]", "has the key of another entry, and not its events")]
+            )
 
 
 def _signed(number: int) -> int:

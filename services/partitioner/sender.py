@@ -19,7 +19,7 @@ _RETRY_AFTER_S = 0.2
 _IDLE_SECONDS = 0.02
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Waiting:
     """An entry, until when somebody waits for it, and where to put its outcome."""
 
