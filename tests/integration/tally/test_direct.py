@@ -19,6 +19,7 @@ from tally.client import (
     Overloaded,
     Receipt,
     RequestIdReused,
+    blocking,
 )
 from tally.client.request_id import RequestIds
 from tally.counting.v1 import counting_pb2 as pb
@@ -315,5 +316,25 @@ async def test_without_its_package_direct_mode_says_what_to_install(
     with pytest.raises(ClientUnusable, match=r"pip install 'tally-client\[direct\]'"):
         async with Client(cluster.partitioner.address, transport="direct"):
             pass
+
+    def open_blocking() -> None:
+        with blocking.Client(cluster.partitioner.address, transport="direct"):
+            pass
+
+    with pytest.raises(ClientUnusable, match=r"tally-client\[direct\]"):
+        await asyncio.to_thread(open_blocking)
     async with Client(cluster.partitioner.address) as client:
         await client.count("v")
+
+
+async def test_the_blocking_client_goes_the_direct_way_too(cluster: Cluster) -> None:
+    def use() -> None:
+        with blocking.Client(cluster.partitioner.address, transport="direct") as client:
+            for event in EVENTS:
+                client.submit_event(event)
+            client.flush()
+
+    await asyncio.to_thread(use)
+    served, *by_shard = cluster.calls
+    assert served == 0
+    assert all(by_shard)

@@ -171,6 +171,9 @@ async def test_a_partitioner_without_a_map_is_not_waited_for_long_and_asked_agai
     began = loop.time()
     assert await shards.find_leaders(0.5) is None
     assert loop.time() - began == pytest.approx(0.5)
+    await asyncio.sleep(1)
+    assert await shards.find_leaders(0.5) is None
+    assert len(partitioner.asked_at) == 1  # which has no answer yet
     await asyncio.sleep(4)
     partitioner.usual, partitioner.answer_s = map_of("1", "a"), 0.1
     assert await shards.find_leaders(0.5) is not None

@@ -53,9 +53,8 @@ class Shard:
         """
         request = AppendRequest(partition_count=partition_count, entries=entries).SerializeToString()
         began = self._now()
-        self._rests_until = (
-            began + timeout_s
-        )  # if it is doubted, the others wait for what this call finds out
+        # If it is doubted, the other batches go elsewhere until this one has found out.
+        self._rests_until = began + timeout_s
         try:
             response = await self.connection.attempt(
                 methods.APPEND, request, timeout_s, request_id=request_id
