@@ -4,7 +4,6 @@
 taken for the other.
 """
 
-import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +11,19 @@ from typing import Any
 from libs.stores.postgres import WriteConnection
 from services.counting.entry import NumberedEntry
 
-# The rows go in sorted by key: unsorted groups of two shards wait for each other in a circle.
+# The rows go in sorted by key: unsorted groups of two shards wait for each other in a circle. Numbers come as strings,
+# because asyncpg looks at each element of an array several times: see `rollups`.
 _INSERT = """
 with open_log as materialized (
     select floor from log where log_id = $1 and state = 'open' for key share
 ), entry as materialized (
-    select * from unnest($2::uuid[], $3::smallint[], $4::bigint[], $5::timestamptz[], $6::integer[], $7::bigint[],
-        $8::bytea[]) as entry (request_id, partition, seq, received_at, events, request_hash, payload)
+    select * from unnest(string_to_array($2, ',')::uuid[], string_to_array($3, ',')::smallint[],
+        string_to_array($4, ',')::bigint[], string_to_array($5, ',')::bigint[], string_to_array($6, ',')::integer[],
+        string_to_array($7, ',')::bigint[], $8::bytea[])
+        as entry (request_id, partition, seq, received_at_us, events, request_hash, payload)
 ), inserted as (
     insert into journal (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
-    select request_id, partition, $1, seq, received_at, events, request_hash, payload
+    select request_id, partition, $1, seq, to_timestamp(received_at_us / 1e6), events, request_hash, payload
     from entry, open_log
     where request_id >= floor
     order by request_id, partition, seq
@@ -38,8 +40,6 @@ select entry.seq from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigin
     (request_id, partition, seq, request_hash)
 join journal using (request_id, partition)
 where journal.request_hash <> entry.request_hash"""
-
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,12 @@ class Journal:
         Raises Refused when the server refused the whole group, and InDoubt.
         """
         arguments = (
-            [numbered.entry.request_id for numbered in group],
-            [numbered.entry.partition for numbered in group],
-            [numbered.seq for numbered in group],
-            [_EPOCH + datetime.timedelta(microseconds=numbered.received_at_us) for numbered in group],
-            [len(numbered.entry.events) for numbered in group],
-            [numbered.entry.request_hash for numbered in group],
+            ",".join([numbered.entry.request_id.hex for numbered in group]),
+            ",".join([str(numbered.entry.partition) for numbered in group]),
+            ",".join([str(numbered.seq) for numbered in group]),
+            ",".join([str(numbered.received_at_us) for numbered in group]),
+            ",".join([str(len(numbered.entry.events)) for numbered in group]),
+            ",".join([str(numbered.entry.request_hash) for numbered in group]),
             [numbered.entry.payload for numbered in group],
         )
 
