@@ -138,7 +138,7 @@ FAULTS = [{name: fault} for name, faults in STRANGE.items() for fault in faults]
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize("first", FAULTS, ids=str)
+@pytest.mark.parametrize("first", FAULTS, ids=lambda fault: next(iter(fault)))
 def test_what_the_partitioner_refuses_goes_to_no_shard(first: dict[str, Any]) -> None:
     """A shard sees a part of a request: it could count that, while another refuses the rest."""
     for second in [{}, *FAULTS]:
