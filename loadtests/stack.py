@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -38,12 +38,22 @@ def open_stack(folder: Path, log: Path, settings: Mapping[str, str] | None = Non
     The data go to `folder` and all output to a new `log`; both are the caller's, who removes them.
     """
     address = f"127.0.0.1:{free_port()}"
-    child = _start(folder.absolute(), log, address, settings or {})
-    try:
+    with ExitStack() as stack:
+        with interrupts_held_back():
+            child = _start(folder.absolute(), log, address, settings or {})
+            stack.callback(_stop, child)
         _wait_until_serving(child, address, log)
         yield address
+
+
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C comes after this, and not between the making of something and the note that it is to be removed."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
     finally:
-        _stop(child)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(folder: Path, log: Path, address: str, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -59,6 +59,9 @@ def main(parent: str, death_signal: str, identity: str, folder: str, *command: s
             raise PermissionError(13, "may not write", folder)
         follow(int(parent), int(death_signal))
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and exec would pass that on
+        signal.pthread_sigmask(
+            signal.SIG_SETMASK, []
+        )  # what the parent held back meanwhile is not held back here
         os.execv(command[0], command)  # noqa: S606 - a program of ours, without a shell on purpose
     except OSError as error:
         print(f"tally: cannot start {command[0]} as {identity}: {error}", file=sys.stderr)  # noqa: T201 - to the log

@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +21,7 @@ from loadtests.demo.events import Events, cut, make_events
 from loadtests.demo.oracle import Oracle, make_oracle
 from loadtests.demo.replay import replay, wait_for_flush
 from loadtests.demo.rises import find_rises
-from loadtests.stack import open_stack
+from loadtests.stack import interrupts_held_back, open_stack
 from tally.client import Client, TallyError
 
 FILE = Path(__file__).parents[1] / "data" / "youtube_trending_us_2017.csv"
@@ -43,10 +44,12 @@ def main(file: Path = FILE) -> int:
         report.show_dataset(console, dataset, oracle, file.name)
         console.print(f"Starting a stack of its own; its log is {log}")
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (
-            tempfile.TemporaryDirectory(prefix="demo-", dir=data_dir, ignore_cleanup_errors=True) as folder,
-            open_stack(Path(folder), log) as address,
-        ):
+        with ExitStack() as stack:
+            with interrupts_held_back():
+                folder = stack.enter_context(
+                    tempfile.TemporaryDirectory(prefix="demo-", dir=data_dir, ignore_cleanup_errors=True)
+                )
+            address = stack.enter_context(open_stack(Path(folder), log))
             exact = asyncio.run(_run(console, address, dataset, oracle, events))
         return 0 if exact else _FAILED
     except KeyboardInterrupt:

@@ -38,6 +38,7 @@ select generation, coalesce(sum(counted), 0) as counted, coalesce(sum(flushed), 
 ) as part
 group by generation"""
 # A letter of the journal that was replayed is on both sides; one that never was in it is on none until then.
+_JOURNALED = "select coalesce(sum(events), 0)::bigint from journal"
 _DISCREPANCY = """
 select (select coalesce(sum(count), 0) from rollup_minute)
     - (select coalesce(sum(events), 0) from journal join checkpoint using (log_id) where seq <= applied_seq)
@@ -58,15 +59,19 @@ async def open_proof(dsn: str) -> AsyncIterator[Any]:
 async def assert_exact(dsn: str, acknowledged: Counts, within_seconds: float = 30.0) -> None:
     """Counted less distinct acknowledged is 0, for every video and event type, in journal and rollups.
 
-    Waits until every entry of every log is applied.
+    Waits until the spools are drained and every entry of every log is applied.
     """
     async with open_proof(dsn) as connection:
 
         async def is_applied() -> bool:
             return not await connection.fetchval(_UNAPPLIED)
 
-        await eventually(is_applied, within_seconds)
+        async def is_journaled() -> bool:
+            return bool(await connection.fetchval(_JOURNALED) >= expected.total())
+
         expected = Counter({key: n for key, n in acknowledged.items() if n})
+        await eventually(is_journaled, within_seconds)
+        await eventually(is_applied, within_seconds)
         assert await rolled_up(connection) == expected
         await assert_proven(connection)
         assert await journaled(connection) == expected

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.entries import new_id
 from tests.support.otlp import open_collector
 from tests.support.stack import open_stack
 
@@ -16,7 +17,7 @@ async def test_one_trace_leads_from_the_call_to_the_journal_commit(
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_INSECURE", "true")
         async with open_stack(dsn, valkey_url, tmp_path) as stack:
-            await stack.client.count("video")
+            await stack.client.count("video", request_id=str(new_id()))
         spans = {span.name: span for span in collector.spans}
         call = spans["tally.ingest.v1.IngestService/CountEvent"]
         way = [call, spans["append"], spans["counting append"], spans["journal commit"]]
