@@ -8,7 +8,7 @@ PROTO := $(wildcard proto/tally/*/v1/*.proto)
 TIMES ?= 10
 PYTHONS := python3 python3.13 python3.12 python3.11
 
-.PHONY: docs help setup run test test-system check exact faults proto demo bench cluster load k8s wheel lock clean
+.PHONY: docs help setup run test test-long test-system check exact faults proto demo bench cluster load k8s wheel lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,10 @@ run: $(VENV)/.run $(VENV)/.proto ## Run every service in one process on embedded
 # Two workers, each with servers of its own. A file stays with one worker, for its tests share a stack; the files keep
 # their order, as the long ones come first and the short ones then fill up whoever is done.
 test: setup ## Run the tests: no root, nothing from Debian
-	@$(PY) -m pytest -m "not system" -n 2 --dist loadfile --no-loadscope-reorder
+	@$(PY) -m pytest -m "not system and not long" -n 2 --dist loadfile --no-loadscope-reorder
+
+test-long: setup ## Run the tests that start whole clusters and break them, and search large spaces
+	@$(PY) -m pytest -m long -n 2 --dist loadfile --no-loadscope-reorder
 
 test-system: setup ## Run the tests that need root
 	@$(PY) -m pytest -m system

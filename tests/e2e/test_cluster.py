@@ -28,7 +28,7 @@ from tests.support.processes import FAST
 from tests.support.proof import assert_exact
 from tests.support.terminal import finish, run, start
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 PAUSE_SECONDS = 0.02
 """between two calls, so that the machine has time for what restarts"""

@@ -8,6 +8,8 @@ from asyncio.subprocess import PIPE, Process
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from loadtests.demo.__main__ import FILE
 from loadtests.demo.check import ask_everything, check, is_exact
 from loadtests.demo.dataset import read_dataset
@@ -16,6 +18,8 @@ from loadtests.demo.oracle import Oracle, make_oracle
 from loadtests.demo.replay import replay, wait_for_flush
 from loadtests.demo.rises import Rise, find_rises
 from tests.support.stack import Stack
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 LINES = 60

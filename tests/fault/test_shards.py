@@ -21,7 +21,7 @@ from tests.support.processes import FAST, ServiceProcess, run_service, stop
 from tests.support.proof import assert_exact
 from tests.support.stack import Stack, open_stack
 
-pytestmark = pytest.mark.exact
+pytestmark = [pytest.mark.long, pytest.mark.exact]
 
 _CALLERS = 8
 _TIMEOUT_SECONDS = 10.0

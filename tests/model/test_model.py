@@ -38,7 +38,9 @@ FOUND = {
 @pytest.mark.parametrize(
     ("bounds", "states"),
     [
-        pytest.param(Bounds(sends=(2, 2), faults=1), 147_367, id="two_requests_one_fault"),
+        pytest.param(
+            Bounds(sends=(2, 2), faults=1), 147_367, id="two_requests_one_fault", marks=pytest.mark.long
+        ),
         pytest.param(Bounds(sends=(2,), faults=3), 49_745, id="one_request_three_faults"),
     ],
 )

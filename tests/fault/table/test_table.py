@@ -16,7 +16,7 @@ from tests.fault.table.scene import Fault, Scene
 from tests.support.processes import FAST
 from tests.support.proof import open_proof
 
-pytestmark = [pytest.mark.exact, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.long, pytest.mark.exact, pytest.mark.asyncio(loop_scope="module")]
 
 PACE = Pace(callers=2, calls_per_second=6.0, batches_per_second=4.0)
 

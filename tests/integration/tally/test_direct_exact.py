@@ -20,6 +20,8 @@ from tests.support.processes import FAST, ServiceProcess, run_service
 from tests.support.proof import assert_exact
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.long
+
 
 @dataclass
 class Load:

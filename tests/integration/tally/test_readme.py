@@ -10,11 +10,22 @@ import pytest
 
 from tests.support.stack import Stack
 
-README = Path(__file__).parents[3] / "libs" / "tally" / "README.md"
+ROOT = Path(__file__).parents[3]
 ADDRESS = "127.0.0.1:50051"
-EXAMPLES = [
-    code for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if ADDRESS in code
-]
+
+
+def examples_of(page: Path) -> list[str]:
+    """The blocks that call the service."""
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    return [code for code in blocks if ADDRESS in code]
+
+
+EXAMPLES = examples_of(ROOT / "libs" / "tally" / "README.md")
+FIRST_PAGE = examples_of(ROOT / "README.md")
+
+
+def test_the_first_page_shows_the_first_example() -> None:
+    assert EXAMPLES[:1] == FIRST_PAGE
 
 
 @pytest.mark.parametrize("code", EXAMPLES, ids=["blocking", "asyncio"])

@@ -26,6 +26,8 @@ from tests.support.database import PARTITION_COUNT
 from tests.support.servers import Servers, fresh_database
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.long
+
 PLAN = Plan(events=1_000, rounds=2, round_seconds=5.0, ramp_seconds=0.02, open_seconds=0.1)
 EVENTS = {mix.name: make_events(PLAN.events, mix, PLAN.seed) for mix in (ZIPF, HOT)}
 
