@@ -13,7 +13,7 @@ NO_ACTOR = np.iinfo(np.uint16).max
 """In `actor_index`: this event has no actor."""
 
 
-@dataclass(slots=True)  # not frozen: that takes three times as long to make, and requests make hundreds
+@dataclass(slots=True)  # not frozen: that takes five times as long to make, and requests make hundreds
 class Events:
     """n events. Dictionaries hold each string once; the index columns point into them.
 

@@ -18,19 +18,13 @@ def partition_of(video_id: str, partition_count: int) -> int:
     return xxhash.xxh3_64_intdigest(video_id.encode()) % partition_count
 
 
-class Partitions:
-    """The partitions of a cluster."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def of(self, video_ids: Sequence[str]) -> npt.NDArray[np.uint16]:
-        """(len(video_ids),) the partition of each id. (No table of what was hashed before is faster than hashing.)"""
-        digests = b"".join(map(xxhash.xxh3_64_digest, map(str.encode, video_ids)))
-        return (np.frombuffer(digests, ">u8") % np.uint64(self.count)).astype(np.uint16)
+def partitions_of(video_ids: Sequence[str], partition_count: int) -> npt.NDArray[np.uint16]:
+    """(len(video_ids),) the partition of each id. (No table of what was hashed before is faster than hashing.)"""
+    digests = b"".join(map(xxhash.xxh3_64_digest, map(str.encode, video_ids)))
+    return (np.frombuffer(digests, ">u8") % np.uint64(partition_count)).astype(np.uint16)
 
 
-def cut(events: Events, partitions: Partitions) -> Iterator[tuple[int, Events]]:
+def cut(events: Events, partition_count: int) -> Iterator[tuple[int, Events]]:
     """Cut a batch into one part for each partition that it touches, in ascending order of partition.
 
     The cut depends on the events and the partition count alone, so that a retry is cut the same way. Within
@@ -38,9 +32,9 @@ def cut(events: Events, partitions: Partitions) -> Iterator[tuple[int, Events]]:
     batch has few, all of them. The parts share their arrays: each is a piece of the batch, sorted once.
     """
     events = _with_used_videos(events)
-    partition_of_video = partitions.of(events.video_ids)
-    video_order, video_bounds = _sort(partition_of_video, partitions.count)
-    event_order, event_bounds = _sort(partition_of_video[events.video_index], partitions.count)
+    partition_of_video = partitions_of(events.video_ids, partition_count)
+    video_order, video_bounds = _sort(partition_of_video, partition_count)
+    event_order, event_bounds = _sort(partition_of_video[events.video_index], partition_count)
     video_ids = [events.video_ids[place] for place in video_order.tolist()]
     place_in_part = np.empty(len(video_ids), np.uint16)
     place_in_part[video_order] = np.arange(len(video_ids)) - np.repeat(

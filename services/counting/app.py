@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from typing import Any
 
-from libs.domain.partition import Partitions
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
@@ -52,7 +51,7 @@ async def open_counting(
         emptying = None if spool is None else Drain(spool, shard, pool)
         if emptying is not None:
             loops.add(start("drain", emptying.run()))
-        wire = Wire(Partitions(context.cluster.partition_count), context.clock)
+        wire = Wire(context.cluster.partition_count, context.clock)
         servicer = CountingServicer(shard, wire)
 
         async def drain() -> None:

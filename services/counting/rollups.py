@@ -15,7 +15,7 @@ update checkpoint set applied_seq = $3
 where log_id = $1 and consumer = $4 and applied_seq = $2
 returning generation"""
 
-# A column comes as one string, because asyncpg looks at each element of an array several times: a quarter of the time.
+# A column comes as one string, because asyncpg looks at each element of an array several times (ADR 8).
 # Names hold no control characters. Should one do so all the same, the columns differ in length, and a null is refused.
 _ADD_COUNTS = """
 insert into rollup_minute as old (generation, video_id, event_type, minute, count)

@@ -12,7 +12,7 @@ from libs.domain.clock import Clock
 from libs.domain.errors import InvalidRequest, PartitionCountMismatch, Violation
 from libs.domain.events import NO_TIME, Events
 from libs.domain.horizon import AHEAD_MS
-from libs.domain.partition import Partitions
+from libs.domain.partition import partitions_of
 from libs.rpc.columns import parse_all
 from services.counting.entry import Entry
 from tally.counting.v1 import counting_pb2 as pb
@@ -24,16 +24,16 @@ _CLOCK_SLACK_US = 2_000_000
 class Wire:
     """Reads the requests of one shard."""
 
-    def __init__(self, partitions: Partitions, clock: Clock) -> None:
-        self._partitions = partitions
+    def __init__(self, partition_count: int, clock: Clock) -> None:
+        self._partition_count = partition_count
         self._clock = clock
 
     def read_entries(self, request: pb.AppendRequest) -> list[Entry]:
         """The entries of a request. Raises PartitionCountMismatch and InvalidRequest."""
-        if request.partition_count != self._partitions.count:
+        if request.partition_count != self._partition_count:
             raise PartitionCountMismatch(
                 f"the entries are cut for {request.partition_count} partitions; this cluster has "
-                f"{self._partitions.count}"
+                f"{self._partition_count}"
             )
         now_us = self._clock.now_us() + _CLOCK_SLACK_US
         sent = list(request.entries)
@@ -60,7 +60,7 @@ class Wire:
         """Whether there is nothing to refuse: all is looked at together, which is several times faster."""
         said = [entry.partition for entry in sent]
         counts = [entry.event_count for entry in sent]
-        if max(said, default=0) >= self._partitions.count or 0 in counts or counts != [*map(len, batches)]:
+        if max(said, default=0) >= self._partition_count or 0 in counts or counts != [*map(len, batches)]:
             return False
         if any(map(_check_request_id, {entry.request_id for entry in sent}, repeat(now_us))):
             return False
@@ -72,7 +72,7 @@ class Wire:
         if not rules.are_video_ids(video_ids):
             return False
         belongs = np.repeat(np.array(said, np.uint16), [len(events.video_ids) for events in batches])
-        return bool((self._partitions.of(video_ids) == belongs).all())
+        return bool((partitions_of(video_ids, self._partition_count) == belongs).all())
 
     def _refuse(self, sent: Sequence[pb.Entry], batches: Sequence[Events], now_us: int) -> NoReturn:
         """Raises InvalidRequest for the first entry that is wrong."""
@@ -89,11 +89,11 @@ class Wire:
         raise AssertionError("entries were refused, and none of them is wrong")
 
     def _check_partition(self, partition: int, events: Events) -> str | None:
-        if partition >= self._partitions.count:
-            return f"must be below {self._partitions.count}"
+        if partition >= self._partition_count:
+            return f"must be below {self._partition_count}"
         if (
             rules.are_video_ids(events.video_ids)
-            and (self._partitions.of(events.video_ids) != partition).any()
+            and (partitions_of(events.video_ids, self._partition_count) != partition).any()
         ):
             return "must be that of every video in the payload"
         return None

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from libs.domain.errors import DeadlineExpired, NotReady, Unavailable
-from libs.domain.partition import Partitions
 from libs.rpc.breaker import Breaker, reporter
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import open_channel
@@ -48,10 +47,9 @@ async def open_partitioner(context: Context, settings: PartitionerSettings) -> A
         context.background,
     )
     router = Router(lambda: shards.placement, partition_count, settings, context.clock)
-    partitions = Partitions(context.cluster.partition_count)
     servicer = IngestServicer(
         Door(context.clock),
-        Ingest(router, partitions, context.clock, context.telemetry),
+        Ingest(router, context.clock, context.telemetry),
         router,
         settings.stream_batches_at_once,
     )

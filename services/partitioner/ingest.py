@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanKind
 from libs.domain.clock import Clock
 from libs.domain.errors import OutOfRange, RequestIdReused, TallyError, Violation
 from libs.domain.events import Events
-from libs.domain.partition import Partitions, cut, partition_of
+from libs.domain.partition import cut, partition_of
 from libs.rpc.columns import encode
 from libs.rpc.tracing import inject_context
 from libs.telemetry.setup import Telemetry
@@ -35,9 +35,8 @@ class Counted:
 class Ingest:
     """Makes requests durable."""
 
-    def __init__(self, router: Router, partitions: Partitions, clock: Clock, telemetry: Telemetry) -> None:
+    def __init__(self, router: Router, clock: Clock, telemetry: Telemetry) -> None:
         self._router = router
-        self._partitions = partitions
         self._clock = clock
         self._telemetry = telemetry
 
@@ -75,8 +74,8 @@ class Ingest:
 
     def _cut(self, events: Events) -> Iterator[tuple[int, Events]]:
         if len(events.video_ids) == 1:  # most requests of single events; nothing to cut
-            return iter([(partition_of(events.video_ids[0], self._partitions.count), events)])
-        return cut(events, self._partitions)
+            return iter([(partition_of(events.video_ids[0], self._router.partition_count), events)])
+        return cut(events, self._router.partition_count)
 
     def _raise_refusal(self, outcomes: Sequence[Outcome]) -> None:
         if counting_pb2.OUTCOME_CONTENT_MISMATCH in outcomes:

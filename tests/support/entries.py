@@ -10,7 +10,7 @@ import numpy as np
 import xxhash
 
 from libs.domain.events import Events
-from libs.domain.partition import Partitions, cut
+from libs.domain.partition import cut
 from libs.domain.request_id import make_request_id
 from libs.rpc.columns import decode, encode
 from services.counting.entry import Entry
@@ -61,7 +61,7 @@ def cut_request(counts: Counts, request_id: uuid.UUID | None = None) -> list[pb.
             event_count=len(part),
             payload=encode(part).SerializeToString(),
         )
-        for partition, part in cut(events_of(counts), Partitions(PARTITION_COUNT))
+        for partition, part in cut(events_of(counts), PARTITION_COUNT)
     ]
 
 

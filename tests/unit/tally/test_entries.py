@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.domain.errors import TallyError
-from libs.domain.partition import Partitions
 from libs.domain.request_id import make_request_id
 from libs.rpc.columns import decode, encode
 from libs.telemetry.setup import OFF
@@ -40,8 +39,10 @@ MINUTE_US = 60_000_000
 class Router:
     """Keeps the entries that it is given."""
 
-    partition_count = 0
     entries: list[Entry]
+
+    def __init__(self, partition_count: int) -> None:
+        self.partition_count = partition_count
 
     async def append(self, entries: list[Entry]) -> list[int]:
         self.entries = entries
@@ -50,11 +51,10 @@ class Router:
 
 def partitioners_entries(payload: bytes, partition_count: int) -> list[Entry]:
     """What the partitioner makes of the bytes of a request. Raises TallyError."""
-    router, clock = Router(), Clock()
+    router, clock = Router(partition_count), Clock()
     clock.seconds = NOW_US // 1_000_000
-    partitions = Partitions(partition_count)
     shards: Any = router
-    servicer = IngestServicer(Door(clock), Ingest(shards, partitions, clock, OFF), shards, 1)
+    servicer = IngestServicer(Door(clock), Ingest(shards, clock, OFF), shards, 1)
     context: Any = None
     with suppress(StopIteration):  # it waits for nothing, so it needs no loop
         servicer.ProcessEvents(ProcessEventsRequest.FromString(payload), context).send(None)
@@ -107,7 +107,7 @@ def test_a_shard_takes_the_entries() -> None:
     batch = Batch(str(ID), columns_of([Row(f"video {n}", value=1.0, event_type="like") for n in range(99)]))
     entries = cut(batch, 16)
     clock = Clock(NOW_US // 1_000_000)
-    read = Wire(Partitions(16), clock).read_entries(AppendRequest(partition_count=16, entries=entries))
+    read = Wire(16, clock).read_entries(AppendRequest(partition_count=16, entries=entries))
     assert sum(len(entry.events) for entry in read) == 99
 
 

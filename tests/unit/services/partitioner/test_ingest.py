@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from libs.domain.errors import OutOfRange, RequestIdReused, TallyError
-from libs.domain.partition import Partitions, partition_of
+from libs.domain.partition import partition_of
 from libs.domain.request_id import make_request_id
 from libs.rpc.columns import decode
 from libs.telemetry.setup import OFF
@@ -34,7 +34,7 @@ class Router:
 
 
 def ingest_with(router: Any) -> Ingest:
-    return Ingest(router, Partitions(PARTITIONS), Clock(), OFF)
+    return Ingest(router, Clock(), OFF)
 
 
 async def test_the_entries_hold_every_event_once_in_its_partition() -> None:
