@@ -1,5 +1,6 @@
 """Postgres is away: entries become durable on the shard's own disk, and are counted once when it is back."""
 
+import asyncio
 import datetime as dt
 import resource
 import time
@@ -169,13 +170,12 @@ async def test_a_shard_killed_with_a_full_hand_and_killed_again_while_it_drains_
     async with open_proof(dsn) as connection:
         assert not await journaled(connection)
 
-        async def is_under_way() -> bool:
-            return bool(await connection.fetchval("select count(*) > 3 from journal"))
-
-        async with run_service("counting", dsn, valkey_url, tmp_path, env=env) as second:
-            await eventually(is_under_way)
-            second.kill()
-        assert await connection.fetchval("select count(*) from journal") < requests
+        async with open_proxy(dsn) as proxy:
+            fell_silent = fall_silent_after(proxy, packets=40)
+            async with run_service("counting", proxy.dsn, valkey_url, tmp_path, env=env) as second:
+                await asyncio.wait_for(fell_silent.wait(), 20)
+                second.kill()
+        assert 0 < await connection.fetchval("select count(*) from journal") < requests
 
         async def is_journaled() -> bool:
             return bool(await connection.fetchval("select count(*) = $1 from journal", requests))
@@ -184,6 +184,21 @@ async def test_a_shard_killed_with_a_full_hand_and_killed_again_while_it_drains_
             await eventually(is_journaled)
             assert set(await append(third.address, entries)) == {OUTCOME_DUPLICATE}
             await assert_exact(dsn, {key: n * requests for key, n in ONE.items()})
+
+
+def fall_silent_after(proxy: Proxy, packets: int) -> asyncio.Event:
+    """Nothing passes any more from that packet of the inserts on. Some prepare the statement; one more is an insert."""
+    left, fell_silent = packets, asyncio.Event()
+
+    def look(name: str, _: bytes) -> None:
+        nonlocal left
+        left -= "counting inserts" in name
+        if not left:
+            proxy.silence(new=True)
+            fell_silent.set()
+
+    proxy.on_request = look
+    return fell_silent
 
 
 async def test_a_spooled_request_that_another_shard_has_counted_counts_once(dsn: str, tmp_path: Path) -> None:
