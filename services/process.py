@@ -6,6 +6,7 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -47,7 +48,6 @@ async def open_process(
     """
     is_all = ALL in names
     chosen = [service for service in SERVICES if is_all or service.name in names]
-    called = {name for service in chosen for name in service.calls}
     ports.check_free(settings.server.address)
     async with AsyncExitStack() as stack:
         deaths: asyncio.Queue[str] = asyncio.Queue()
@@ -83,8 +83,9 @@ async def open_process(
             each = await stack.enter_async_context(service.open(context, settings))
             stack.push_async_callback(each.drain)
             opened.append(each)
-            if is_all and service.name in called:
-                # Of its own, so that calls from outside cannot take the places of those between the services.
+            if is_all and each.offer is not None:
+                context = replace(context, offer=each.offer)
+                # For clients on this machine that cut their requests themselves.
                 await serve(ServerSettings(address=settings.partitioner.shards[0]), [each])
         server = await serve(settings.server, opened)
         readiness = background.start("readiness", _tell_readiness(served, background, clock))

@@ -1,4 +1,4 @@
-"""The table of the services: how each is opened and whom it calls."""
+"""The table of the services: what each is for and how it is opened."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -22,8 +22,6 @@ class Service:
     name: str
     purpose: str
     open: Open
-    calls: tuple[str, ...] = ()
-    """the services that it calls"""
 
 
 # In the order in which they are opened; they are drained in the reverse order.
@@ -39,7 +37,6 @@ SERVICES: Sequence[Service] = (
         "partitioner",
         "takes events in and sends them to the shards",
         lambda context, settings: open_partitioner(context, settings.partitioner),
-        calls=("counting",),
     ),
     Service(
         "query",

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from libs.rpc.server import Servable
+from libs.runtime.context import Offer
 
 
 async def _nothing() -> None:
@@ -18,3 +19,5 @@ class Opened:
     is_ready: Callable[[], bool]
     drain: Callable[[], Awaitable[None]] = _nothing
     """finishes what was acknowledged, after the last call and before anything is closed"""
+    offer: Offer | None = None
+    """of a shard, for the services in the same process"""

@@ -69,6 +69,7 @@ async def open_counting(
                 ],
                 is_ready=lambda: shard.is_ready,
                 drain=drain,
+                offer=shard.offer,
             )
         finally:  # before what they use is closed; on a silent server even a cancellation has to wait
             for loop in loops:

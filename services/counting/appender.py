@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from libs.domain.clock import Clock
+from libs.domain.entry import Entry, Outcome
 from libs.stores.postgres import InDoubt, Refused
 from libs.telemetry.setup import Telemetry
 from services.counting.buffer import Buffer
-from services.counting.entry import Entry, NumberedEntry, Outcome
+from services.counting.entry import NumberedEntry
 from services.counting.journal import Journal
 from services.counting.log import Log
 from services.counting.metrics import Metrics

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from libs.domain.entry import Entry
 from libs.domain.errors import (
     AlreadyDecided,
     InvalidRequest,
@@ -37,7 +38,7 @@ from libs.stores.postgres import (
 )
 from services.counting.buffer import Buffer, MinuteRows
 from services.counting.dead_letters import Key, State, lock_letter, read_letter
-from services.counting.entry import Entry, NumberedEntry
+from services.counting.entry import NumberedEntry
 from services.counting.log import BE_DURABLE
 from services.counting.rollups import add_rows
 from services.counting.settings import FlushSettings, RecoverySettings

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from libs.domain.clock import Clock
+from libs.domain.entry import Outcome
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
-from services.counting.entry import Outcome
 from services.counting.spool import Spool
 
 

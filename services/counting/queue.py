@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import Overloaded, TallyError
-from services.counting.entry import Entry, Outcome
 from services.counting.settings import JournalSettings
 
 _RETRY_AFTER_S = 0.2

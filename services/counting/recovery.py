@@ -10,12 +10,13 @@ from typing import Any
 import asyncpg
 import structlog
 
+from libs.domain.entry import Entry
 from libs.domain.errors import InvalidRequest
 from libs.rpc.columns import parse
 from libs.stores.postgres import AWAY, is_of_the_data
 from services.counting.buffer import Buffer
 from services.counting.dead_letters import DeadLetter, set_aside
-from services.counting.entry import Entry, NumberedEntry
+from services.counting.entry import NumberedEntry
 from services.counting.log import ROLLUPS
 from services.counting.rollups import apply
 from services.counting.settings import FlushSettings, RecoverySettings

@@ -8,13 +8,13 @@ from typing import Any
 import structlog
 
 from libs.domain.clock import Clock
+from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import Unavailable
 from libs.stores.postgres import AWAY, InDoubt, PostgresSettings, Refused
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
 from services.counting.appender import Appender, LogClosed
 from services.counting.buffer import Buffer
-from services.counting.entry import Entry, Outcome
 from services.counting.flusher import Flusher
 from services.counting.journal import Journal
 from services.counting.log import Log, beat, open_log, read_beats
@@ -77,16 +77,20 @@ class Shard:
             self.metrics.observe_spool(spool, clock)
 
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
-        """Make entries durable; the outcome of each, in order.
+        """Make entries durable; the outcome of each, in order. Raises as `offer`, and Overloaded for a full spool."""
+        return await _gather(self.offer(entries))
 
-        Raises Overloaded when too many wait or the spool is full, and Unavailable while there is neither a log
-        nor a spool.
+    def offer(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
+        """Queue entries, all or none; the outcome of each, in order, once it is durable, or Overloaded.
+
+        Raises Overloaded when too many wait, and Unavailable while there is neither a log nor a spool. Whoever does
+        not wait any longer cancels.
         """
         if self._log is not None and self._flusher is not None:
             self._flusher.admit(self._queue.event_count + sum(len(entry.events) for entry in entries))
         elif not self._is_spooling:
             raise Unavailable(f"shard {self.name} cannot reach Postgres; send the same request again")
-        return await self._wait_for(entries)
+        return self._queue.put(entries)
 
     async def append_spooled(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Journal entries that are in the spool; SPOOLED is the outcome of those that stay there.
@@ -97,7 +101,7 @@ class Shard:
         if self._log is None or self._flusher is None:
             raise Unavailable(f"shard {self.name} cannot reach Postgres")
         self._flusher.admit(self._queue.event_count + self._pace.most_cells - self._pace.due_cells)
-        return await self._wait_for(entries)
+        return await _gather(self._queue.put(entries))
 
     @property
     def has_log(self) -> bool:
@@ -164,15 +168,6 @@ class Shard:
     def stop(self) -> None:
         """Let `run_logs` flush what it has, settle its log and return. Nothing must be appended any more."""
         self._stopping.set()
-
-    async def _wait_for(self, entries: Sequence[Entry]) -> list[Outcome]:
-        outcomes = self._queue.put(entries)
-        try:
-            # One after the other: they come together, and gather would wake up once for each.
-            return [await outcome for outcome in outcomes]
-        finally:
-            for outcome in outcomes:
-                outcome.cancel()
 
     async def _open_log(self) -> Log | None:
         """The next log, as soon as Postgres commits it; what waits meanwhile is spooled. None after `stop`."""
@@ -263,3 +258,12 @@ class Shard:
                     self.metrics.taken_over.add(1)
             except AWAY as error:
                 _LOGGER.warning("recovery goes on later", log_id=log_id, error=str(error))
+
+
+async def _gather(outcomes: Sequence[asyncio.Future[Outcome]]) -> list[Outcome]:
+    try:
+        # One after the other: they come together, and asyncio.gather would wake up once for each.
+        return [await outcome for outcome in outcomes]
+    finally:
+        for outcome in outcomes:
+            outcome.cancel()

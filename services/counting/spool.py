@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 import structlog
 
+from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import Overloaded
-from services.counting.entry import Entry, Outcome
 from services.counting.settings import SpoolSettings
 from services.counting.spool_file import Contents, HeldElsewhere, NoRoom, Spooled, SpoolFile
 

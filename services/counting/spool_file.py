@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import NotReady
-from services.counting.entry import Entry, Outcome
 
 # Before anything else is asked.
 _LOCK = "pragma locking_mode = exclusive"

@@ -9,12 +9,12 @@ import numpy as np
 
 from libs.domain import rules
 from libs.domain.clock import Clock
+from libs.domain.entry import Entry, signed
 from libs.domain.errors import InvalidRequest, PartitionCountMismatch, Violation
 from libs.domain.events import NO_TIME, Events
 from libs.domain.horizon import AHEAD_MS
 from libs.domain.partition import partitions_of
 from libs.rpc.columns import parse_all
-from services.counting.entry import Entry
 from tally.counting.v1 import counting_pb2 as pb
 
 _CLOCK_SLACK_US = 2_000_000
@@ -46,7 +46,7 @@ class Wire:
             Entry(
                 uuids[entry.request_id],
                 entry.partition,
-                _signed(entry.request_hash),
+                signed(entry.request_hash),
                 payload,
                 events,
                 entry.traceparent,
@@ -142,8 +142,3 @@ def _check_keys(entries: Sequence[Entry]) -> None:
             raise InvalidRequest(
                 [Violation(f"entries[{place}]", "has the key of another entry, and not its events")]
             )
-
-
-def _signed(number: int) -> int:
-    """64 bits as Postgres's bigint holds them."""
-    return number - (1 << 64) if number >= 1 << 63 else number

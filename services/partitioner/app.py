@@ -1,6 +1,6 @@
 """Wiring of the partitioner."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from libs.domain.errors import DeadlineExpired, NotReady, Unavailable
@@ -15,6 +15,8 @@ from services.partitioner.discovery import Discovery
 from services.partitioner.door import Door
 from services.partitioner.ingest import Ingest
 from services.partitioner.liveness import Liveness
+from services.partitioner.local import LocalWay
+from services.partitioner.placement import Placement
 from services.partitioner.router import Router
 from services.partitioner.sender import Append, Sender
 from services.partitioner.servicer import IngestServicer
@@ -33,34 +35,49 @@ _COUNTING = "tally.counting.v1.CountingService"
 async def open_partitioner(context: Context, settings: PartitionerSettings) -> AsyncIterator[Opened]:
     """Open a partitioner that sends to the shards of its settings. Raises NotReady when none are set.
 
-    It is ready once it has met a live shard. From then on it stays so, since it holds what can wait for a shard:
-    if it said NOT_SERVING whenever all shards are away, balancers would fail those calls at once.
+    A shard in this process is called without gRPC; its address is then for clients that cut their requests themselves.
     """
     if not settings.shards:
         raise NotReady("no counting shards are set. Set TALLY_PARTITIONER__SHARDS='[\"host:port\", …]'")
-    partition_count = context.cluster.partition_count
+    if context.offer is not None:
+        placement = Placement.over(
+            dict.fromkeys(settings.shards, LocalWay(context.offer)), context.cluster.partition_count
+        )
+        yield _open(context, settings, lambda: placement, is_ready=lambda: True)
+        return
     shards = Shards(
         Discovery(settings.shards, settings.resolve_seconds),
         lambda address: _connect(address, context, settings),
-        partition_count,
+        context.cluster.partition_count,
         settings.sender.calls_at_once,
         context.background,
     )
-    router = Router(lambda: shards.placement, partition_count, settings, context.clock)
+    shards.start()
+    try:
+        # Ready once it has met a live shard. From then on it stays so, since it holds what can wait for a shard: if it
+        # said NOT_SERVING whenever all shards are away, balancers would fail those calls at once.
+        yield _open(context, settings, lambda: shards.placement, is_ready=lambda: shards.was_any_live)
+    finally:
+        await shards.close()
+
+
+def _open(
+    context: Context,
+    settings: PartitionerSettings,
+    read_placement: Callable[[], Placement],
+    is_ready: Callable[[], bool],
+) -> Opened:
+    router = Router(read_placement, context.cluster.partition_count, settings, context.clock)
     servicer = IngestServicer(
         Door(context.clock),
         Ingest(router, context.clock, context.telemetry),
         router,
         settings.stream_batches_at_once,
     )
-    shards.start()
-    try:
-        yield Opened(
-            [Servable(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server))],
-            is_ready=lambda: shards.was_any_live,
-        )
-    finally:
-        await shards.close()
+    return Opened(
+        [Servable(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server))],
+        is_ready=is_ready,
+    )
 
 
 def _connect(address: str, context: Context, settings: PartitionerSettings) -> Shard:

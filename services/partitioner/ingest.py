@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from opentelemetry.trace import SpanKind
 
 from libs.domain.clock import Clock
+from libs.domain.entry import Entry, Outcome, signed
 from libs.domain.errors import OutOfRange, RequestIdReused, TallyError, Violation
 from libs.domain.events import Events
 from libs.domain.partition import cut, partition_of
@@ -15,11 +16,8 @@ from libs.rpc.columns import encode
 from libs.rpc.tracing import inject_context
 from libs.telemetry.setup import Telemetry
 from services.partitioner.router import Router
-from tally.counting.v1 import counting_pb2
-from tally.counting.v1.counting_pb2 import Entry, Outcome
 
-_JOURNALED = frozenset((counting_pb2.OUTCOME_JOURNALED, counting_pb2.OUTCOME_DUPLICATE))
-_DURABLE = _JOURNALED | {counting_pb2.OUTCOME_SPOOLED}
+_DURABLE = frozenset((Outcome.JOURNALED, Outcome.DUPLICATE, Outcome.SPOOLED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +50,19 @@ class Ingest:
     async def _append(
         self, request_id: uuid.UUID, request_hash: int, events: Events, traceparent: str
     ) -> Counted:
+        request_hash = signed(request_hash)
         entries = [
-            Entry(
-                request_id=request_id.bytes,
-                partition=partition,
-                request_hash=request_hash,
-                event_count=len(part),
-                payload=encode(part).SerializeToString(),
-                traceparent=traceparent,
-            )
+            Entry(request_id, partition, request_hash, encode(part).SerializeToString(), part, traceparent)
             for partition, part in self._cut(events)
         ]
         outcomes = await self._router.append(entries)
         self._raise_refusal(outcomes)
         duplicate = sum(
-            entry.event_count
+            len(entry.events)
             for entry, outcome in zip(entries, outcomes, strict=True)
-            if outcome == counting_pb2.OUTCOME_DUPLICATE
+            if outcome == Outcome.DUPLICATE
         )
-        return Counted(len(events) - duplicate, duplicate, counting_pb2.OUTCOME_SPOOLED in outcomes)
+        return Counted(len(events) - duplicate, duplicate, Outcome.SPOOLED in outcomes)
 
     def _cut(self, events: Events) -> Iterator[tuple[int, Events]]:
         if len(events.video_ids) == 1:  # most requests of single events; nothing to cut
@@ -78,18 +70,16 @@ class Ingest:
         return cut(events, self._router.partition_count)
 
     def _raise_refusal(self, outcomes: Sequence[Outcome]) -> None:
-        if counting_pb2.OUTCOME_CONTENT_MISMATCH in outcomes:
+        if Outcome.CONTENT_MISMATCH in outcomes:
             raise RequestIdReused(
                 [Violation("request_id", "was used before for other content; every request needs its own")]
             )
-        if counting_pb2.OUTCOME_BELOW_FLOOR in outcomes:
+        if Outcome.BELOW_FLOOR in outcomes:
             raise OutOfRange(
                 [Violation("request_id", "is older than the journal reaches; not counted by this attempt")],
                 server_time_us=self._clock.now_us(),
             )
-        if not _DURABLE.issuperset(
-            outcomes
-        ):  # what a shard may say one day counts as no acknowledgement either
+        if not _DURABLE.issuperset(outcomes):  # what a shard may say one day is no acknowledgement either
             raise TallyError("the journal refused an entry of this request for good; see the shard's log")
 
 

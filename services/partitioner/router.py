@@ -5,12 +5,12 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 from libs.domain.clock import Clock
+from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
 from libs.rpc.deadline import call_timeout
 from libs.rpc.retry_budget import RetryBudget
+from services.partitioner.placement import Placement
 from services.partitioner.settings import PartitionerSettings
-from services.partitioner.shards import Placement
-from tally.counting.v1.counting_pb2 import OUTCOME_UNAVAILABLE, Entry, Outcome
 
 Sent = tuple[int, str, "asyncio.Future[Outcome]"]
 """the place of an entry, the shard that it was sent to, and its outcome"""
@@ -56,7 +56,7 @@ class Router:
     @property
     def addresses(self) -> list[str]:
         """The shards of the placement."""
-        return list(self._read_placement().senders)
+        return list(self._read_placement().ways)
 
     def led_by(self, address: str) -> list[int]:
         """The partitions that a shard leads, ascending."""
@@ -82,14 +82,14 @@ class Router:
 
     async def _append(self, entries: Sequence[Entry]) -> list[Outcome]:
         deadline = self._clock.monotonic() + call_timeout(_DEADLINE_CAP_S, _SHAVE_S)
-        outcomes: list[Outcome] = [OUTCOME_UNAVAILABLE] * len(entries)
+        outcomes: list[Outcome] = [Outcome.UNAVAILABLE] * len(entries)
         missing: Sequence[int] = range(len(entries))
         tried: set[str] = set()
         attempts = pauses = 0
         reason = "no counting shard is known"
         while True:
             placement = self._read_placement()
-            is_round_over = tried.issuperset(placement.senders)
+            is_round_over = tried.issuperset(placement.ways)
             if is_round_over or (attempts and not self._budget.take()):
                 if is_round_over:
                     tried.clear()
@@ -99,7 +99,7 @@ class Router:
                 attempts += 1
                 sent = self._send(placement, entries, missing, tried, deadline)
                 reason = await _gather(sent, outcomes, tried) or reason
-                missing = [place for place in missing if outcomes[place] == OUTCOME_UNAVAILABLE]
+                missing = [place for place in missing if outcomes[place] == Outcome.UNAVAILABLE]
                 if not missing:
                     self._budget.note_success(retried=attempts > 1)
                     return outcomes
@@ -123,7 +123,7 @@ class Router:
         sent: list[Sent] = []
         for address, placed in by_shard.items():
             try:
-                futures = placement.senders[address].send([entries[place] for place in placed], deadline)
+                futures = placement.ways[address].send([entries[place] for place in placed], deadline)
             except Overloaded:
                 _cancel(sent)
                 raise
@@ -156,7 +156,7 @@ async def _gather(sent: Sequence[Sent], outcomes: list[Outcome], tried: set[str]
             except TallyError as error:
                 refusal = error
             else:
-                if outcomes[place] == OUTCOME_UNAVAILABLE:
+                if outcomes[place] == Outcome.UNAVAILABLE:
                     tried.add(address)
                     reason = f"shard {address} cannot journal now"
     finally:

@@ -1,16 +1,19 @@
-"""The way to one shard: entries of many requests share a call, and a call is under way nearly always."""
+"""The way to a shard by gRPC: entries of many requests share a call, and a call is under way nearly always."""
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from libs.domain.clock import Clock
+from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
 from libs.rpc.breaker import Breaker
 from libs.rpc.stopping import Stopped, Stopping
 from services.partitioner.settings import SenderSettings
-from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse, Entry, Outcome
+from services.partitioner.wire import write_entry
+from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse
 
 Append = Callable[[AppendRequest, float], Awaitable[AppendResponse]]
 """Calls the shard with a request and a time-out in seconds. Raises TallyError."""
@@ -116,7 +119,9 @@ class Sender:
         return taken
 
     async def _call(self, taken: Sequence[Waiting]) -> None:
-        request = AppendRequest(partition_count=self._partition_count, entries=[each.entry for each in taken])
+        request = AppendRequest(
+            partition_count=self._partition_count, entries=[write_entry(each.entry) for each in taken]
+        )
         patience = max(each.deadline for each in taken) - self._clock.monotonic()
         timeout_s = max(0.001, min(self._settings.attempt_timeout_seconds, patience))
         # A caller in a hurry must not close the way to the shard for everybody.
@@ -138,7 +143,7 @@ class Sender:
             raise
         for each, outcome in zip(taken, response.outcomes, strict=True):
             if not each.outcome.done():
-                each.outcome.set_result(outcome)
+                each.outcome.set_result(cast("Outcome", outcome))  # the same numbers
 
 
 def _fail(waiting: Iterable[Waiting], error: TallyError) -> None:

@@ -1,46 +1,20 @@
 """The shards that are known, those of them that live, and the placement over these."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Callable
 
 import structlog
-import xxhash
 
-from libs.domain.placement import place_partitions
 from libs.runtime.background import Background
 from services.partitioner.discovery import Discovery, has_name
 from services.partitioner.liveness import Life
-from services.partitioner.sender import Sender
+from services.partitioner.placement import Placement
 from services.partitioner.shard import Shard
 
 _LOGGER = structlog.get_logger(__name__)
 
 _RENEW_SECONDS = 10.0
 _AWAY = (Life.UNHEARD, Life.SILENT)
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Which shards take the entries of which partition, as of one moment."""
-
-    ranked: Mapping[int, tuple[str, ...]]
-    """by partition the addresses in the order in which to try them, the leader first"""
-    senders: Mapping[str, Sender]
-    version: str
-    """changes whenever the placement does, and is the same wherever the placement is"""
-
-    @classmethod
-    def over(cls, senders: Mapping[str, Sender], partition_count: int) -> Self:
-        """The placement over these shards."""
-        addresses = sorted(senders)
-        version = xxhash.xxh3_64_hexdigest(repr(addresses).encode())
-        return cls(place_partitions(partition_count, addresses), dict(senders), version)
-
-    def led_by(self, address: str) -> list[int]:
-        """The partitions that a shard leads, ascending."""
-        return [partition for partition, ranked in self.ranked.items() if ranked and ranked[0] == address]
 
 
 class Shards:
@@ -133,7 +107,7 @@ class Shards:
         live = {address: shard.sender for address, shard in self._known.items() if shard.life is Life.LIVE}
         self.was_any_live |= bool(live)
         chosen = live or {address: shard.sender for address, shard in self._known.items()}
-        if chosen != self.placement.senders:
+        if chosen != self.placement.ways:
             self.placement = Placement.over(chosen, self._partition_count)
             _LOGGER.info(
                 "partitions placed",

@@ -6,8 +6,8 @@ import grpc
 import numpy as np
 import pytest
 
+from libs.domain.entry import Outcome
 from libs.rpc.columns import encode
-from services.counting.entry import Outcome
 from tally.client import Event
 from tests.support.database import PARTITION_COUNT
 from tests.support.entries import append, as_entry, cut_request, events_of

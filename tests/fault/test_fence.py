@@ -6,8 +6,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from libs.domain.entry import Outcome
 from libs.stores.postgres import PostgresSettings, WriteConnection
-from services.counting.entry import NumberedEntry, Outcome
+from services.counting.entry import NumberedEntry
 from services.counting.journal import Answer, Journal
 from services.counting.log import Log, open_log
 from services.counting.recovery import Recovery

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.counting.entry import Outcome
+from libs.domain.entry import Outcome
 from services.counting.settings import CountingSettings, FlushSettings, RecoverySettings
 from tests.support.entries import as_entry, cut_request
 from tests.support.eventually import eventually

@@ -6,13 +6,13 @@ import datetime as dt
 import asyncpg
 import pytest
 
+from libs.domain.entry import Outcome
 from libs.domain.horizon import AHEAD_MS, HORIZON_MS
 from libs.domain.request_id import make_request_id, time_ms_of
 from libs.stores.postgres import PostgresSettings
 from libs.telemetry.setup import OFF
 from services.counting.appender import Appender, LogClosed
 from services.counting.buffer import Buffer
-from services.counting.entry import Outcome
 from services.counting.journal import Journal
 from services.counting.log import open_log
 from services.counting.metrics import Metrics

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from libs.domain.entry import Outcome
 from libs.stores.postgres import InDoubt, PostgresSettings, Refused, WriteConnection, connect
 from services.counting import journal, rollups
 from services.counting import shard as shards
 from services.counting.appender import Appender, LogClosed
 from services.counting.buffer import Buffer
-from services.counting.entry import NumberedEntry, Outcome
+from services.counting.entry import NumberedEntry
 from services.counting.flusher import Flusher
 from services.counting.journal import Answer, Journal
 from services.counting.log import Log, open_log

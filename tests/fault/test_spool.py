@@ -13,9 +13,9 @@ from typing import Any
 import grpc
 import pytest
 
+from libs.domain.entry import Outcome
 from libs.domain.errors import Overloaded, Unavailable
 from libs.domain.request_id import first_id_of, make_request_id, time_ms_of
-from services.counting.entry import Outcome
 from services.counting.settings import JournalSettings, SpoolSettings
 from services.counting.shard import Shard
 from tally.client import Durability

@@ -9,11 +9,11 @@ import grpc
 import numpy as np
 import xxhash
 
+from libs.domain.entry import Entry, signed
 from libs.domain.events import Events
 from libs.domain.partition import cut
 from libs.domain.request_id import make_request_id
 from libs.rpc.columns import decode, encode
-from services.counting.entry import Entry
 from tally.counting.v1 import counting_pb2 as pb
 from tally.counting.v1.counting_pb2_grpc import CountingServiceStub
 from tally.ingest.v1.ingest_pb2 import EventColumns
@@ -70,7 +70,7 @@ def as_entry(sent: pb.Entry) -> Entry:
     return Entry(
         request_id=uuid.UUID(bytes=sent.request_id),
         partition=sent.partition,
-        request_hash=sent.request_hash - (1 << 64) if sent.request_hash >> 63 else sent.request_hash,
+        request_hash=signed(sent.request_hash),
         payload=sent.payload,
         events=decode(EventColumns.FromString(sent.payload)),
     )

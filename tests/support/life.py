@@ -8,12 +8,12 @@ from uuid import UUID
 
 import asyncpg
 
+from libs.domain.entry import Outcome
 from libs.stores.postgres import PostgresSettings, WriteConnection, connect
 from libs.telemetry.setup import OFF
 from services.counting import rollups
 from services.counting.appender import Appender
 from services.counting.buffer import Buffer
-from services.counting.entry import Outcome
 from services.counting.journal import Journal
 from services.counting.log import Log, open_log
 from services.counting.metrics import Metrics

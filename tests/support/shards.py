@@ -6,13 +6,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from libs.domain.entry import Outcome
 from libs.runtime.background import open_background
 from libs.stores.postgres import PostgresSettings
 from libs.stores.server_clock import ServerClock
 from libs.telemetry.setup import OFF
 from services.counting.app import open_upkeep_pool
 from services.counting.drain import Drain
-from services.counting.entry import Outcome
 from services.counting.settings import CountingSettings, FlushSettings, RecoverySettings
 from services.counting.shard import Shard
 from services.counting.spool import open_spool

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.domain import entry
 from libs.domain.errors import TallyError
 from libs.domain.request_id import make_request_id
 from libs.rpc.columns import decode, encode
@@ -15,10 +16,11 @@ from services.counting.wire import Wire
 from services.partitioner.door import Door
 from services.partitioner.ingest import Ingest
 from services.partitioner.servicer import IngestServicer
+from services.partitioner.wire import write_entry
 from tally.client.columns import Batch, Columns
 from tally.client.entries import cut
 from tally.client.rules import EARLIEST_EVENT_US
-from tally.counting.v1.counting_pb2 import OUTCOME_JOURNALED, AppendRequest, Entry
+from tally.counting.v1.counting_pb2 import AppendRequest, Entry
 from tally.ingest.v1.ingest_pb2 import EventColumns, ProcessEventsRequest
 from tests.support.clock import Clock
 from tests.unit.libs.domain.batches import MODEST, ROWS, Row, batch_of, rows_of
@@ -37,16 +39,16 @@ MINUTE_US = 60_000_000
 
 
 class Router:
-    """Keeps the entries that it is given."""
+    """Keeps the entries that it is given, as they are sent."""
 
     entries: list[Entry]
 
     def __init__(self, partition_count: int) -> None:
         self.partition_count = partition_count
 
-    async def append(self, entries: list[Entry]) -> list[int]:
-        self.entries = entries
-        return [OUTCOME_JOURNALED] * len(entries)
+    async def append(self, entries: list[entry.Entry]) -> list[entry.Outcome]:
+        self.entries = [write_entry(each) for each in entries]
+        return [entry.Outcome.JOURNALED] * len(entries)
 
 
 def partitioners_entries(payload: bytes, partition_count: int) -> list[Entry]:

@@ -11,8 +11,9 @@ import pytest
 import pytest_asyncio
 
 from libs.domain.cells import Cell
+from libs.domain.entry import Entry
 from services.counting.buffer import Buffer, MinuteRows
-from services.counting.entry import Entry, NumberedEntry
+from services.counting.entry import NumberedEntry
 from services.counting.rollups import apply
 from tests.unit.libs.domain.batches import Row, batch_of
 from tests.unit.libs.domain.oracle import Truth

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import NotReady
-from services.counting.entry import Entry, Outcome
 from services.counting.settings import SpoolSettings
 from services.counting.spool import open_spool
 from services.counting.spool_file import HeldElsewhere, NoRoom, Spooled, SpoolFile

@@ -6,8 +6,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from libs.domain.entry import Outcome
 from libs.domain.minutes import MinuteRange
-from services.counting.entry import Outcome
 from services.counting.shard import Shard
 from services.query.proof import list_logs
 from services.query.warm import Reading, read_rollups

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.domain.cells import Cell
+from libs.domain.entry import Entry
 from services.counting import buffer as module
 from services.counting.buffer import Buffer, MinuteRows, Names, pieces
-from services.counting.entry import Entry, NumberedEntry
+from services.counting.entry import NumberedEntry
 from tests.unit.libs.domain.batches import MODEST, ROWS, Row, batch_of
 from tests.unit.libs.domain.oracle import Truth
 

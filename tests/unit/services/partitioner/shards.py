@@ -1,24 +1,26 @@
 """Shards that do what a test says."""
 
 import asyncio
+import uuid
 from collections.abc import Sequence
 
+from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import TallyError
-from tally.counting.v1.counting_pb2 import OUTCOME_JOURNALED, Entry, Outcome
+from tests.support.entries import events_of
 
 
 class Shard:
-    """In the place of a Sender: answers its sends one after the other, the last answer for ever."""
+    """In the place of a Way: answers its sends one after the other, the last answer for ever."""
 
     def __init__(self, *answers: Outcome | TallyError) -> None:
-        self._answers = list(answers) or [OUTCOME_JOURNALED]
+        self._answers = list(answers) or [Outcome.JOURNALED]
         self.sends: list[list[Entry]] = []
 
     @property
     def entries(self) -> list[Entry]:
         return [entry for entries in self.sends for entry in entries]
 
-    def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Sender's
+    def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Way's
         self.sends.append(list(entries))
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         futures: list[asyncio.Future[Outcome]] = []
@@ -33,4 +35,4 @@ class Shard:
 
 
 def entry(partition: int, size: int = 1) -> Entry:
-    return Entry(request_id=bytes(16), partition=partition, event_count=1, payload=bytes(size))
+    return Entry(uuid.UUID(int=0), partition, 0, bytes(size), events_of({("video", "view"): 1}))

@@ -6,18 +6,12 @@ from typing import Any
 
 import pytest
 
+from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import DeadlineExpired, InvalidRequest, Overloaded, TallyError, Unavailable, Violation
 from libs.rpc.deadline import set_deadline
+from services.partitioner.placement import Placement
 from services.partitioner.router import Router
 from services.partitioner.settings import PartitionerSettings, RetrySettings
-from services.partitioner.shards import Placement
-from tally.counting.v1.counting_pb2 import (
-    OUTCOME_DUPLICATE,
-    OUTCOME_JOURNALED,
-    OUTCOME_UNAVAILABLE,
-    Entry,
-    Outcome,
-)
 from tests.support.clock import Clock
 from tests.support.eventually import eventually
 from tests.unit.services.partitioner.shards import Shard, entry
@@ -34,15 +28,15 @@ def router_of(*shards: Shard, clock: Clock | None = None) -> Router:
 
 
 def placed(shards: Sequence[Shard]) -> Placement:
-    senders: Any = {f"shard {number}": shard for number, shard in enumerate(shards)}
-    return Placement.over(senders, PARTITIONS)
+    ways: Any = {f"shard {number}": shard for number, shard in enumerate(shards)}
+    return Placement.over(ways, PARTITIONS)
 
 
 async def test_each_entry_goes_to_the_leader_of_its_partition_in_one_send() -> None:
     shards = [Shard(), Shard(), Shard()]
     router = router_of(*shards)
     entries = [entry(partition) for partition in range(PARTITIONS)]
-    assert await router.append(entries) == [OUTCOME_JOURNALED] * PARTITIONS
+    assert await router.append(entries) == [Outcome.JOURNALED] * PARTITIONS
     for number, shard in enumerate(shards):
         (sent,) = shard.sends
         assert [each.partition for each in sent] == router.led_by(f"shard {number}")
@@ -51,37 +45,37 @@ async def test_each_entry_goes_to_the_leader_of_its_partition_in_one_send() -> N
 
 
 async def test_outcomes_are_in_the_order_of_the_entries() -> None:
-    shards = [Shard(OUTCOME_JOURNALED), Shard(OUTCOME_DUPLICATE)]
+    shards = [Shard(Outcome.JOURNALED), Shard(Outcome.DUPLICATE)]
     router = router_of(*shards)
     entries = [entry(partition) for partition in (5, 0, 7, 2, 1)]
     expected = [
-        OUTCOME_JOURNALED if each.partition in router.led_by("shard 0") else OUTCOME_DUPLICATE
+        Outcome.JOURNALED if each.partition in router.led_by("shard 0") else Outcome.DUPLICATE
         for each in entries
     ]
     assert len(set(expected)) == 2
     assert await router.append(entries) == expected
 
 
-@pytest.mark.parametrize("answer", [AWAY, DeadlineExpired("late"), OUTCOME_UNAVAILABLE], ids=str)
+@pytest.mark.parametrize("answer", [AWAY, DeadlineExpired("late"), Outcome.UNAVAILABLE], ids=str)
 async def test_what_the_leader_cannot_take_goes_to_the_next(answer: Any) -> None:
     shards = [Shard(answer), Shard()]
     router = router_of(*shards)
     entries = [entry(partition) for partition in range(PARTITIONS)]
-    assert await router.append(entries) == [OUTCOME_JOURNALED] * PARTITIONS
+    assert await router.append(entries) == [Outcome.JOURNALED] * PARTITIONS
     # Nothing that the well shard has taken is sent again.
     assert sorted(each.partition for each in shards[1].entries) == list(range(PARTITIONS))
     assert sorted(each.partition for each in shards[0].entries) == router.led_by("shard 0")
 
 
 async def test_a_shard_that_comes_back_is_tried_again_in_the_next_round() -> None:
-    shards = [Shard(AWAY, OUTCOME_JOURNALED), Shard(AWAY, AWAY, OUTCOME_JOURNALED)]
-    assert await router_of(*shards).append([entry(0)]) == [OUTCOME_JOURNALED]
+    shards = [Shard(AWAY, Outcome.JOURNALED), Shard(AWAY, AWAY, Outcome.JOURNALED)]
+    assert await router_of(*shards).append([entry(0)]) == [Outcome.JOURNALED]
     assert len(shards[0].sends) + len(shards[1].sends) > 2
 
 
 async def test_no_shard_is_asked_again_before_all_others_were() -> None:
-    shards = [Shard(AWAY, AWAY, AWAY, OUTCOME_JOURNALED), *(Shard(AWAY) for _ in range(2))]
-    assert await router_of(*shards).append([entry(0)]) == [OUTCOME_JOURNALED]
+    shards = [Shard(AWAY, AWAY, AWAY, Outcome.JOURNALED), *(Shard(AWAY) for _ in range(2))]
+    assert await router_of(*shards).append([entry(0)]) == [Outcome.JOURNALED]
     asked = [len(shard.sends) for shard in shards]
     assert asked[0] == 4
     assert all(3 <= each <= 4 for each in asked[1:])
@@ -100,7 +94,7 @@ async def test_a_request_goes_on_by_the_placement_of_the_moment() -> None:
     router = Router(lambda: current[0], PARTITIONS, SETTINGS, Clock())
     before = router.version
     # The shard that failed goes by the name of the one that has come, and still is asked: it is another round.
-    assert await router.append([entry(0)]) == [OUTCOME_JOURNALED]
+    assert await router.append([entry(0)]) == [Outcome.JOURNALED]
     assert len(well.sends) == 1
     assert router.version == before
 
@@ -114,12 +108,12 @@ async def test_without_a_shard_a_request_waits_for_one() -> None:
     assert not waiting.done()
     assert router.addresses == []
     current[0] = placed([Shard()])
-    assert await waiting == [OUTCOME_JOURNALED]
+    assert await waiting == [Outcome.JOURNALED]
 
 
 async def test_beyond_the_budget_a_retry_waits_and_does_not_fail() -> None:
     clock = Clock()
-    shards = [Shard(*[AWAY] * 5, OUTCOME_JOURNALED)]
+    shards = [Shard(*[AWAY] * 5, Outcome.JOURNALED)]
     placement = placed(shards)
     retry = RETRY.model_copy(update={"budget_burst": 2, "budget_per_second": 1.0})
     settings = SETTINGS.model_copy(update={"retry": retry})
@@ -136,7 +130,7 @@ async def test_beyond_the_budget_a_retry_waits_and_does_not_fail() -> None:
     clock.seconds += 1
     await eventually(lambda: asked(4))
     clock.seconds += 2
-    assert await waiting == [OUTCOME_JOURNALED]
+    assert await waiting == [Outcome.JOURNALED]
 
 
 @pytest.mark.parametrize(
@@ -164,16 +158,16 @@ async def test_beyond_what_may_be_under_way_requests_are_refused_until_others_ha
     gone.cancel()
     await asyncio.wait({gone})
     current[0] = placed([Shard()])
-    assert await router.append([entry(2, 100)]) == [OUTCOME_JOURNALED]
-    assert await waiting == [OUTCOME_JOURNALED] * 2
-    assert await router.append([entry(0, 1000)]) == [OUTCOME_JOURNALED]
+    assert await router.append([entry(2, 100)]) == [Outcome.JOURNALED]
+    assert await waiting == [Outcome.JOURNALED] * 2
+    assert await router.append([entry(0, 1000)]) == [Outcome.JOURNALED]
 
 
 async def test_what_waits_for_one_shard_is_not_sent_when_another_has_no_room() -> None:
     waiting: list[asyncio.Future[Any]] = []
 
     class Waits(Shard):
-        def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Sender's
+        def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Way's
             futures = [asyncio.get_running_loop().create_future() for _ in entries]
             waiting.extend(futures)
             return futures

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from libs.domain.entry import Outcome
 from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
 from libs.rpc.breaker import Breaker
 from services.partitioner.sender import Sender
@@ -15,7 +16,6 @@ from tally.counting.v1.counting_pb2 import (
     OUTCOME_JOURNALED,
     AppendRequest,
     AppendResponse,
-    Outcome,
 )
 from tests.support.clock import Clock
 from tests.unit.services.partitioner.shards import entry
@@ -83,7 +83,7 @@ async def test_an_entry_that_finds_no_call_under_way_leaves_at_once_and_others_s
         await settle()
         assert shard.partitions == [[0]]
         shard.free.set()
-        assert await asyncio.gather(*outcomes) == [OUTCOME_JOURNALED] * 5
+        assert await asyncio.gather(*outcomes) == [Outcome.JOURNALED] * 5
     assert shard.partitions == [[0], [1, 2, 3], [4]]
     assert {request.partition_count for request, _ in shard.calls} == {8}
 
@@ -105,7 +105,7 @@ async def test_each_gets_its_own_outcome() -> None:
     )
     async with sending(shard) as sender:
         outcomes = await asyncio.gather(*sender.send([entry(n) for n in range(4)], SOON))
-    assert outcomes == [OUTCOME_JOURNALED, OUTCOME_DUPLICATE] * 2
+    assert outcomes == [Outcome.JOURNALED, Outcome.DUPLICATE] * 2
 
 
 async def test_beyond_what_may_wait_all_of_a_send_is_refused_until_there_is_room() -> None:
@@ -141,7 +141,7 @@ async def test_a_call_that_fails_is_told_to_all_who_shared_it_and_to_no_other() 
         outcomes = await asyncio.gather(*sender.send([entry(0), entry(1)], SOON), return_exceptions=True)
         assert [str(outcome) for outcome in outcomes] == ["away", "away"]
         shard.error = None
-        assert await asyncio.gather(*sender.send([entry(2)], SOON)) == [OUTCOME_JOURNALED]
+        assert await asyncio.gather(*sender.send([entry(2)], SOON)) == [Outcome.JOURNALED]
 
 
 @pytest.mark.parametrize("error", [Unavailable("away"), DeadlineExpired("late")], ids=str)
@@ -166,7 +166,7 @@ async def test_callers_in_a_hurry_do_not_close_the_way_for_the_others() -> None:
         for _ in range(4):
             await asyncio.gather(*sender.send([entry(0)], in_a_hurry), return_exceptions=True)
         shard.error = None
-        assert await asyncio.gather(*sender.send([entry(0)], SOON)) == [OUTCOME_JOURNALED]
+        assert await asyncio.gather(*sender.send([entry(0)], SOON)) == [Outcome.JOURNALED]
     assert len(shard.calls) == 5
 
 
@@ -224,7 +224,7 @@ async def test_a_shard_that_is_given_up_keeps_nobody_waiting_and_nothing_sent() 
         later = sender.send([entry(6, 1000)], SOON)
         await settle()
         shard.free.set()
-        assert await asyncio.gather(*later) == [OUTCOME_JOURNALED]
+        assert await asyncio.gather(*later) == [Outcome.JOURNALED]
     assert shard.partitions == [[0, 1, 2], [6]]
 
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from libs.domain.entry import Outcome
 from libs.domain.errors import Unavailable
 from libs.rpc.breaker import Breaker
 from libs.rpc.probe import NoAnswer
@@ -17,7 +18,7 @@ from services.partitioner.sender import Sender
 from services.partitioner.settings import ProbeSettings, SenderSettings
 from services.partitioner.shard import Shard
 from services.partitioner.shards import Shards
-from tally.counting.v1.counting_pb2 import OUTCOME_JOURNALED, AppendRequest, AppendResponse, Outcome
+from tally.counting.v1.counting_pb2 import OUTCOME_JOURNALED, AppendRequest, AppendResponse
 from tests.support.clock import Clock
 from tests.support.eventually import eventually
 from tests.unit.services.partitioner.shards import entry
@@ -87,7 +88,7 @@ class Cluster:
         return shard
 
     def send(self, address: str) -> "asyncio.Future[Outcome]":
-        (outcome,) = self.shards.placement.senders[address].send([entry(0)], SOON)
+        (outcome,) = self.shards.placement.ways[address].send([entry(0)], SOON)
         return outcome
 
     async def until_live(self, *addresses: str) -> None:
@@ -98,7 +99,7 @@ class Cluster:
 
     async def until_placed(self, *addresses: str) -> None:
         async def is_placed() -> bool:
-            return set(self.shards.placement.senders) == set(addresses)
+            return set(self.shards.placement.ways) == set(addresses)
 
         await eventually(is_placed)
 
@@ -124,7 +125,7 @@ def has_calls(peer: Peer, count: int) -> Callable[[], Awaitable[bool]]:
 
 async def test_shards_come_and_go_with_their_name_and_the_placement_follows() -> None:
     async with cluster(NAME) as some:
-        assert some.shards.placement.senders == {}
+        assert some.shards.placement.ways == {}
         assert not some.shards.was_any_live
         versions = {some.shards.placement.version}
         for addresses in (["a:1"], ["a:1", "b:1"], ["b:1"]):
@@ -169,7 +170,7 @@ async def test_what_waits_for_a_silent_shard_may_go_elsewhere() -> None:
         some.peers["a:1"].health = True
         some.peers["a:1"].answers.set()
         await some.until_placed("a:1", "b:1")
-        assert await some.send("a:1") == OUTCOME_JOURNALED
+        assert await some.send("a:1") == Outcome.JOURNALED
 
 
 async def test_a_late_answer_to_a_probe_from_before_the_silence_brings_a_shard_back() -> None:
@@ -201,7 +202,7 @@ async def test_a_shard_that_drains_still_answers_what_it_has() -> None:
         await some.until_placed("b:1")
         assert not outcome.done()
         some.peers["a:1"].answers.set()
-        assert await outcome == OUTCOME_JOURNALED
+        assert await outcome == Outcome.JOURNALED
 
 
 async def test_the_last_shard_is_not_given_up_and_another_that_comes_takes_over() -> None:
@@ -213,7 +214,7 @@ async def test_the_last_shard_is_not_given_up_and_another_that_comes_takes_over(
         some.peers["a:1"].health = silent
         await eventually(lambda: is_none_live(some))
         assert not outcome.done()
-        assert set(some.shards.placement.senders) == {"a:1"}
+        assert set(some.shards.placement.ways) == {"a:1"}
         some.resolved = ["b:1"]
         await some.until_placed("b:1")
         with pytest.raises(Unavailable):
@@ -239,7 +240,7 @@ async def test_a_shard_that_is_not_known_any_more_is_closed_when_it_has_answered
         await some.until_placed("b:1", "c:1")
         assert not some.peers["a:1"].is_closed
         some.peers["a:1"].answers.set()
-        assert await outcome == OUTCOME_JOURNALED
+        assert await outcome == Outcome.JOURNALED
         await eventually(lambda: is_closed(some.peers["a:1"]))
         assert some.background.is_alive
 
