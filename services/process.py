@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -33,6 +34,7 @@ _LOGGER = structlog.get_logger(__name__)
 _READINESS_SECONDS = 0.2
 _STARTING_SECONDS = 0.02
 _CLOCK_SECONDS = 5.0
+_SWITCH_SECONDS = 0.0005
 
 Report = Callable[[str], None]
 """is told what takes time"""
@@ -115,7 +117,7 @@ async def run_process(
                 await opening
             return
         server, background = await opening
-        _spare_the_collector()
+        _tune_interpreter()
         announce(server)
         watching = asyncio.create_task(background.watch())
         await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -125,14 +127,14 @@ async def run_process(
         report("Stopping")
 
 
-def _spare_the_collector() -> None:
-    """What has been imported and opened stays: the collector need not look at it again, nor come so often.
-
-    A request makes hundreds of objects, and no circles of them; looking for circles took a sixth of reading entries.
-    """
+def _tune_interpreter() -> None:
+    # What has been imported and opened stays: the collector need not look at it again, nor come so often. A request
+    # makes hundreds of objects, and no circles of them; looking for circles took a sixth of reading entries.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    # While a flush is prepared in a thread, the loop waits so long for the interpreter after each of its system calls.
+    sys.setswitchinterval(_SWITCH_SECONDS)
 
 
 async def _open_stores(

@@ -122,6 +122,9 @@ def cells_of_events(
     series: npt.NDArray[np.uint64], minute: npt.NDArray[np.int64], value: npt.NDArray[np.float64] | None
 ) -> Cells:
     """Add up single events: (n,) series, their (n,) minutes and (n,) values, NaN for none."""
+    if value is None and _is_one(minute):
+        once, repeated = np.unique(series, return_counts=True)
+        return Cells(once, np.full(len(once), minute[0]), repeated.astype(np.int64, copy=False))
     count = np.ones(len(series), np.int64)
     if value is None:
         return merge_cells([Cells(series, minute, count)])
@@ -154,10 +157,14 @@ def merge_cells(parts: Sequence[Cells]) -> Cells:
 
 
 def _order_by_key(cells: Cells) -> npt.NDArray[np.intp]:
-    # Events of now are nearly always of one minute: then one sort does.
-    if (cells.minute == cells.minute[0]).all():
-        return np.argsort(cells.series, kind="stable")
+    if _is_one(cells.minute):
+        return np.argsort(cells.series, kind="stable")  # which makes use of parts that are in order already
     return np.lexsort((cells.minute, cells.series))
+
+
+def _is_one(minute: npt.NDArray[np.int64]) -> bool:
+    """Whether it is the same for all, as it nearly always is for events of now."""
+    return len(minute) > 0 and bool((minute == minute[0]).all())
 
 
 def _merge_values(rows: ValueCells, starts: npt.NDArray[np.intp]) -> ValueCells:

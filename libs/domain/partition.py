@@ -35,7 +35,7 @@ def cut(events: Events, partition_count: int) -> Iterator[tuple[int, Events]]:
     partition_of_video = partitions_of(events.video_ids, partition_count)
     video_order, video_bounds = _sort(partition_of_video, partition_count)
     event_order, event_bounds = _sort(partition_of_video[events.video_index], partition_count)
-    video_ids = [events.video_ids[place] for place in video_order.tolist()]
+    video_ids = list(map(events.video_ids.__getitem__, video_order.tolist()))
     place_in_part = np.empty(len(video_ids), np.uint16)
     place_in_part[video_order] = np.arange(len(video_ids)) - np.repeat(
         video_bounds[:-1], np.diff(video_bounds)

@@ -1,4 +1,4 @@
-"""The one way to open a gRPC server, with health, reflection, interceptors and a graceful end."""
+"""The one way to open a gRPC server, with health, reflection, a layer around each call and a graceful end."""
 
 import asyncio
 import re
@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field, field_validator
 
 from libs.rpc import health as health_service
 from libs.rpc import ports
+from libs.rpc.call_layer import CallLayer
 from libs.rpc.health import Health
-from libs.rpc.interceptors import CallInterceptor
 from libs.rpc.stopping import Stopping
 from libs.rpc.tracing import ServerTracing
 from libs.telemetry.setup import OFF, Telemetry
@@ -103,7 +103,7 @@ async def open_server(
     services = list(services)
     stopping = Stopping()
     health = Health([service.name for service in services], stopping)
-    interceptor = CallInterceptor(
+    layer = CallLayer(
         unary_deadline_s=settings.default_deadline_seconds,
         stream_deadline_s=settings.default_stream_deadline_seconds,
         max_stream_age_s=_GRACE_OF_STREAMS * settings.max_connection_age_grace_seconds,
@@ -111,9 +111,9 @@ async def open_server(
         stopping=stopping,
         tracing=ServerTracing(telemetry) if telemetry.enabled else None,
     )
-    server = grpc.aio.server(interceptors=[interceptor], options=_options(settings))
+    server = grpc.aio.server(options=_options(settings))
     for service in services:
-        service.register(server)
+        service.register(layer.before(server))
     health.register(server)
     names = [service.name for service in services]
     reflection.enable_server_reflection(
