@@ -25,6 +25,7 @@ from tally.client.transport import TransportName
 TIMEOUT_S = 120.0
 """Of one request with its retries: a shard that is behind with its flushes makes callers wait."""
 _SETTLE_S = 120.0
+_LOOK_S = 0.2
 _SAMPLE = 20
 CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)
 Make = Callable[["Reached"], "Tally"]
@@ -75,7 +76,7 @@ class Tally(Store):
         while await self._is_behind():
             if time.monotonic() > end:
                 raise TimeoutError(f"the rollups did not catch up within {_SETTLE_S:g} s")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(_LOOK_S)
 
     async def _is_behind(self) -> bool:
         logs = await self._reader.list_logs(timeout=TIMEOUT_S)

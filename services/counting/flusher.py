@@ -1,6 +1,7 @@
 """The flush: the buffer of one log becomes rows of the rollups, up to the cut."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -47,13 +48,21 @@ class Flusher:
     async def run(self) -> None:
         """Flush until `stop`. Raises InDoubt, and LogClosed when somebody else has moved the checkpoint."""
         while not self._stopping:
-            try:
-                async with asyncio.timeout(self._pace.pause_seconds):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await self._until_due()
             self._wake.clear()
             await self.flush()
+
+    async def _until_due(self) -> None:
+        """Wait as long as the pace says, but no longer once there is much, or once the load is over."""
+        due_at = self._clock.monotonic() + self._pace.pause_seconds
+        while (left := due_at - self._clock.monotonic()) > 0:
+            cells = self._appender.buffer.cell_count
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, self._settings.interval_seconds)):
+                    await self._wake.wait()
+                    return
+            if self._pace.is_quiet(self._appender.buffer.cell_count - cells):
+                return
 
     def stop(self) -> None:
         """Let `run` flush once more and return."""

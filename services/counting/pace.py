@@ -9,7 +9,7 @@ from services.counting.settings import FlushSettings
 _SECONDS_PER_CELL = 20e-6
 """What a cell is thought to take until a flush has shown it."""
 _TELLING_CELLS = 2_000
-"""A smaller flush says more of a transaction's fixed cost than of its cells."""
+"""A smaller flush says more of a transaction's fixed cost than of its cells, and disturbs nobody."""
 _LATEST_SHARE = 0.5
 """What the latest flush counts beside all those before it."""
 _LOAD_FACTOR = 4
@@ -34,9 +34,13 @@ class Pace:
 
     @property
     def pause_seconds(self) -> float:
-        """The time from the end of a flush to the next, if that is not due before."""
+        """The longest time from the end of a flush to the next."""
         pause = max(self._settings.interval_seconds, _LOAD_FACTOR * self.took_seconds)
         return min(pause, self._settings.max_interval_seconds)
+
+    def is_quiet(self, cells: int) -> bool:
+        """Whether so few cells came in an interval that a flush would disturb nobody."""
+        return cells < _TELLING_CELLS
 
     @property
     def due_cells(self) -> int:

@@ -5,9 +5,15 @@ import asyncio
 import pytest
 
 from libs.domain.entry import Outcome
+from libs.telemetry.setup import OFF
+from services.counting.flusher import Flusher
+from services.counting.metrics import Metrics
+from services.counting.pace import Pace
 from services.counting.settings import CountingSettings, FlushSettings, RecoverySettings
+from tests.support.clock import Clock
 from tests.support.entries import as_entry, cut_request
 from tests.support.eventually import eventually
+from tests.support.life import open_life
 from tests.support.proof import assert_exact, open_proof
 from tests.support.shards import FAST, open_shard, send
 
@@ -81,6 +87,20 @@ async def test_a_flush_that_the_server_refuses_for_a_while_is_tried_again_whole(
             await assert_exact(dsn, {key: 2 * n for key, n in COUNTS.items()})
         assert await connection.fetchval("select last_value > 6 from statements")
         assert await connection.fetchval("select count(*) from log") == 1
+
+
+async def test_after_a_slow_flush_the_next_waits_no_longer_than_the_load_lasts(dsn: str) -> None:
+    settings = FlushSettings(interval_seconds=0.05)
+    pace = Pace(settings, longest_seconds=8.0)
+    pace.note(10, 60.0)
+    assert pace.pause_seconds == settings.max_interval_seconds
+    async with open_life(dsn) as life:
+        await life.send(COUNTS)
+        flusher = Flusher(life.log, life.appender, settings, pace, Clock(), Metrics(OFF))
+        flushing = asyncio.create_task(flusher.run())
+        await assert_exact(dsn, COUNTS)
+        flusher.stop()
+        await flushing
 
 
 async def test_flushes_of_two_shards_on_the_same_keys_do_not_wait_for_each_other(dsn: str) -> None:

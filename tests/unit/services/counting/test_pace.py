@@ -52,3 +52,8 @@ def test_the_slowest_server_still_gets_a_flush(pace: Pace) -> None:
     for _ in range(20):
         pace.note(2_000, 60.0)
     assert 0 < pace.due_cells <= pace.most_cells
+
+
+def test_an_interval_that_brought_little_is_quiet(pace: Pace) -> None:
+    assert pace.is_quiet(0)
+    assert not pace.is_quiet(pace.due_cells)
