@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -139,12 +139,27 @@ class _Registration:
         self._wrap = wrap
         self._server = server
 
-    def add_generic_rpc_handlers(self, handlers: Any) -> None:
-        """The same handlers as by name."""
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self._server.add_generic_rpc_handlers([_Layered(handler, self._wrap) for handler in handlers])
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        wrapped = {name: self._wrap(f"/{service}/{name}", handler) for name, handler in handlers.items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
+        """Nothing: the generated code offers the same handlers by both ways."""
+
+
+class _Layered(grpc.GenericRpcHandler):
+    """Methods with the layer around them, each wrapped at its first call."""
+
+    def __init__(self, handlers: grpc.GenericRpcHandler, wrap: Callable[[str, Any], Any]) -> None:
+        self._handlers = handlers
+        self._wrap = wrap
+        self._wrapped: dict[str, Any] = {}
+
+    def service(self, handler_call_details: Any) -> Any:
+        method: str = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None and (handler := self._handlers.service(handler_call_details)) is not None:
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
 
 
 class _Requests:

@@ -11,6 +11,7 @@ from libs.rpc.probe import Probe
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
+from services.partitioner.admission import Admission
 from services.partitioner.discovery import Discovery
 from services.partitioner.door import Door
 from services.partitioner.ingest import Ingest
@@ -69,6 +70,7 @@ def _open(
 ) -> Opened:
     router = Router(read_placement, context.cluster.partition_count, settings, context.clock)
     servicer = IngestServicer(
+        Admission(settings.max_bytes_under_way),
         Door(context.clock),
         Ingest(router, context.clock, context.telemetry),
         router,

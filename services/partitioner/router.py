@@ -17,7 +17,6 @@ Sent = tuple[int, str, "asyncio.Future[Outcome]"]
 
 _DEADLINE_CAP_S = 60.0
 _SHAVE_S = 0.01
-_RETRY_AFTER_S = 0.2
 
 
 class Router:
@@ -37,8 +36,6 @@ class Router:
     ) -> None:
         self._read_placement = read_placement
         self._settings = settings.retry
-        self._max_bytes = settings.max_bytes_under_way
-        self._bytes = 0
         self._clock = clock
         self._budget = RetryBudget(
             clock,
@@ -65,22 +62,9 @@ class Router:
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Send all entries; the outcome of each, in order, none of them UNAVAILABLE.
 
-        Raises Overloaded when too much is under way already, and as soon as a shard says so; DeadlineExpired when
-        not all were durable in time. The same entries may be sent again after both.
+        Raises Overloaded as soon as a shard says so, and DeadlineExpired when not all were durable in time. The same
+        entries may be sent again after both.
         """
-        size = sum(len(entry.payload) for entry in entries)
-        if self._bytes + size > self._max_bytes:
-            raise Overloaded(
-                "too many events are under way; send the same request again later",
-                retry_after_s=_RETRY_AFTER_S,
-            )
-        self._bytes += size
-        try:
-            return await self._append(entries)
-        finally:
-            self._bytes -= size
-
-    async def _append(self, entries: Sequence[Entry]) -> list[Outcome]:
         deadline = self._clock.monotonic() + call_timeout(_DEADLINE_CAP_S, _SHAVE_S)
         outcomes: list[Outcome] = [Outcome.UNAVAILABLE] * len(entries)
         missing: Sequence[int] = range(len(entries))

@@ -10,6 +10,7 @@ from libs.domain.errors import InvalidRequest, Violation
 from libs.domain.events import VIEW
 from libs.domain.rules import MAX_REQUEST_BYTES
 from libs.rpc.types import ServicerContext
+from services.partitioner.admission import Admission
 from services.partitioner.door import Door
 from services.partitioner.ingest import Counted, Ingest
 from services.partitioner.router import Router
@@ -22,7 +23,10 @@ from tally.ingest.v1.ingest_pb2_grpc import IngestServiceServicer
 class IngestServicer(IngestServiceServicer):
     """Serves one partitioner."""
 
-    def __init__(self, door: Door, ingest: Ingest, router: Router, batches_at_once: int) -> None:
+    def __init__(
+        self, admission: Admission, door: Door, ingest: Ingest, router: Router, batches_at_once: int
+    ) -> None:
+        self._admission = admission
         self._door = door
         self._ingest = ingest
         self._router = router
@@ -77,23 +81,22 @@ class IngestServicer(IngestServiceServicer):
         event: pb.Event,
         path: str,
     ) -> pb.Receipt:
-        request_hash = _hash_of(request)
-        request_id, events = self._door.admit_event(request.request_id, event, path)
-        counted = await self._ingest.append(request_id, request_hash, events)
+        data = _write(request)
+        with self._admission.admit(len(data)):
+            request_id, events = self._door.admit_event(request.request_id, event, path)
+            counted = await self._ingest.append(request_id, _hash(data), events)
         return _receipt(request_id, counted)
 
     async def _process_batch(self, request: pb.ProcessEventsRequest) -> pb.Receipt:
-        request_hash = _hash_of(request)
-        request_id, events = self._door.admit_batch(request)
-        counted = await self._ingest.append(request_id, request_hash, events)
+        data = _write(request)
+        with self._admission.admit(len(data)):
+            request_id, events = self._door.admit_batch(request)
+            counted = await self._ingest.append(request_id, _hash(data), events)
         return _receipt(request_id, counted)
 
 
-def _hash_of(request: Message) -> int:
-    """XXH3 (64 bits) of the request. A retry repeats its bytes, and so its hash.
-
-    Raises InvalidRequest when the request is larger than it may be.
-    """
+def _write(request: Message) -> bytes:
+    """The bytes of a request, the same whenever it is the same. Raises InvalidRequest when there are too many."""
     data = request.SerializeToString(deterministic=True)
     if len(data) > MAX_REQUEST_BYTES:
         raise InvalidRequest(
@@ -103,6 +106,11 @@ def _hash_of(request: Message) -> int:
                 )
             ]
         )
+    return data
+
+
+def _hash(data: bytes) -> int:
+    """XXH3 (64 bits) of a request. A retry repeats its bytes, and so its hash."""
     return xxhash.xxh3_64_intdigest(data)
 
 

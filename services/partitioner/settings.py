@@ -73,10 +73,10 @@ class PartitionerSettings(BaseModel, frozen=True, extra="forbid"):
     )
     resolve_seconds: float = Field(2.0, gt=0, description="time between two look-ups of a `dns:` name")
     max_bytes_under_way: int = Field(
-        128 * 1024 * 1024,
+        16 * 1024 * 1024,
         ge=1,
-        description="bytes of payload of all requests under way, those that wait for a shard to come back among them, "
-        "before more are refused",
+        description="bytes of all requests under way, those that wait for a shard to come back among them, before more "
+        "are refused",
     )
     stream_batches_at_once: int = Field(16, ge=1, description="batches of one stream that are under way")
     probe: ProbeSettings = ProbeSettings()

@@ -13,6 +13,7 @@ from libs.domain.request_id import make_request_id
 from libs.rpc.columns import decode, encode
 from libs.telemetry.setup import OFF
 from services.counting.wire import Wire
+from services.partitioner.admission import Admission
 from services.partitioner.door import Door
 from services.partitioner.ingest import Ingest
 from services.partitioner.servicer import IngestServicer
@@ -56,7 +57,7 @@ def partitioners_entries(payload: bytes, partition_count: int) -> list[Entry]:
     router, clock = Router(partition_count), Clock()
     clock.seconds = NOW_US // 1_000_000
     shards: Any = router
-    servicer = IngestServicer(Door(clock), Ingest(shards, clock, OFF), shards, 1)
+    servicer = IngestServicer(Admission(1 << 30), Door(clock), Ingest(shards, clock, OFF), shards, 1)
     context: Any = None
     with suppress(StopIteration):  # it waits for nothing, so it needs no loop
         servicer.ProcessEvents(ProcessEventsRequest.FromString(payload), context).send(None)

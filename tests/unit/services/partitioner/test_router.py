@@ -19,7 +19,7 @@ from tests.unit.services.partitioner.shards import Shard, entry
 PARTITIONS = 8
 AWAY = Unavailable("away")
 RETRY = RetrySettings(backoff_seconds=0.001, max_backoff_seconds=0.001)
-SETTINGS = PartitionerSettings(retry=RETRY, max_bytes_under_way=1000)
+SETTINGS = PartitionerSettings(retry=RETRY)
 
 
 def router_of(*shards: Shard, clock: Clock | None = None) -> Router:
@@ -144,23 +144,6 @@ async def test_what_another_shard_could_not_do_better_goes_back_to_the_caller(er
         await router_of(*shards).append([entry(0)])
     assert caught.value is error
     assert sum(len(shard.sends) for shard in shards) == 1
-
-
-async def test_beyond_what_may_be_under_way_requests_are_refused_until_others_have_ended() -> None:
-    current = [placed([])]
-    router = Router(lambda: current[0], PARTITIONS, SETTINGS, Clock())
-    waiting = asyncio.create_task(router.append([entry(0, 600), entry(1, 300)]))
-    await asyncio.sleep(0)
-    with pytest.raises(Overloaded, match="send the same request again"):
-        await router.append([entry(2, 101)])
-    gone = asyncio.create_task(router.append([entry(2, 100)]))
-    await asyncio.sleep(0)
-    gone.cancel()
-    await asyncio.wait({gone})
-    current[0] = placed([Shard()])
-    assert await router.append([entry(2, 100)]) == [Outcome.JOURNALED]
-    assert await waiting == [Outcome.JOURNALED] * 2
-    assert await router.append([entry(0, 1000)]) == [Outcome.JOURNALED]
 
 
 async def test_what_waits_for_one_shard_is_not_sent_when_another_has_no_room() -> None:

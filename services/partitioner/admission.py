@@ -1,0 +1,34 @@
+"""How much may be under way at once: what is beyond it is refused before any work is done for it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from libs.domain.errors import Overloaded
+
+_RETRY_AFTER_S = 0.2
+
+
+class Admission:
+    """Bounds the bytes of the requests under way, those among them that wait for a shard to come back.
+
+    So it bounds the memory that they take, and how long one may wait behind the others: a queue that takes longer than
+    callers have is nothing but work for callers who have gone.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+
+    @contextmanager
+    def admit(self, size: int) -> Iterator[None]:
+        """Within it a request of so many bytes is under way; one alone always may be. Raises Overloaded."""
+        if self._bytes and self._bytes + size > self._max_bytes:
+            raise Overloaded(
+                "too many events are under way; send the same request again later",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        self._bytes += size
+        try:
+            yield
+        finally:
+            self._bytes -= size
