@@ -23,6 +23,9 @@ COUNTS = {(f"video {n}", "view"): n + 1 for n in range(8)}
 MAX_LAG_S = 0.2
 
 _DEADLOCKS = "select deadlocks from pg_stat_database where datname = current_database()"
+_WAITING_FLUSHES = """
+select count(*) from pg_stat_activity
+where datname = current_database() and application_name like 'tally counting flushes%' and wait_event_type = 'Lock'"""
 
 # Every second statement, three times: the first statement of the flush was done by then, and must be undone.
 _REFUSE = """
@@ -59,6 +62,23 @@ async def test_a_shard_whose_flush_does_not_get_through_is_not_ready_until_it_do
         await eventually(is_ready)
         await assert_exact(dsn, COUNTS)
         assert await connection.fetchval("select count(*) from log") == 1
+
+
+async def test_a_flush_that_is_stuck_holds_up_no_acknowledgement(dsn: str) -> None:
+    settings = CountingSettings(flush=FlushSettings(interval_seconds=0.05), recovery=RecoverySettings())
+    async with open_proof(dsn) as connection, open_shard(dsn, settings) as shard:
+
+        async def is_stuck() -> bool:
+            return bool(await connection.fetchval(_WAITING_FLUSHES))
+
+        async with connection.transaction():
+            await connection.execute("select from checkpoint for update")
+            assert await send(shard, COUNTS) == {Outcome.JOURNALED}
+            await eventually(is_stuck)
+            for _ in range(5):
+                assert await send(shard, COUNTS) == {Outcome.JOURNALED}
+            assert await is_stuck()
+        await assert_exact(dsn, {key: 6 * n for key, n in COUNTS.items()})
 
 
 @pytest.mark.parametrize(
