@@ -88,7 +88,9 @@ async def open_process(
             if is_all and each.offer is not None:
                 context = replace(context, offer=each.offer)
                 # For clients on this machine that cut their requests themselves.
-                await serve(ServerSettings(address=settings.partitioner.shards[0]), [each])
+                await serve(
+                    settings.server.model_copy(update={"address": settings.partitioner.shards[0]}), [each]
+                )
         server = await serve(settings.server, opened)
         readiness = background.start("readiness", _tell_readiness(served, background, clock))
         stack.callback(readiness.cancel)
@@ -168,7 +170,14 @@ async def _open_stores(
 
 
 def _with_own_shard(stack: AsyncExitStack, settings: Settings) -> Settings:
-    """The settings of a process that holds the one shard there is, behind a socket that nobody else has."""
+    """The settings of a process that holds the one shard there is, behind a socket that nobody else has.
+
+    Raises NotReady when other shards are set.
+    """
+    if settings.partitioner.shards:
+        raise NotReady(
+            f"`{ALL}` counts on a shard of its own: unset TALLY_PARTITIONER__SHARDS, or name the services one by one"
+        )
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tally-", ignore_cleanup_errors=True))
     partitioner = settings.partitioner.model_copy(update={"shards": (f"unix:{folder}/counting.sock",)})
     return settings.model_copy(update={"partitioner": partitioner})

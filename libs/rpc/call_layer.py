@@ -1,8 +1,8 @@
 """What every method of every server has around it, in one layer.
 
-It gives the call its deadline, turns errors into statuses, and answers a request that does not parse with
-INVALID_ARGUMENT. So a servicer has no try/except and no deadline arithmetic. Services of gRPC itself (health,
-reflection) are left as they are.
+It gives the call its deadline and its span, refuses what is too much at once, turns errors into statuses, answers a
+request that does not parse with INVALID_ARGUMENT, and ends streams of requests in good order. So a servicer has no
+try/except and no deadline arithmetic. Services of gRPC itself (health, reflection) are left as they are.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from libs.rpc.tracing import ServerTracing
 _LOGGER = structlog.get_logger(__name__)
 
 _RETRY_AFTER_S = 1.0
+_TOO_MANY = "too many calls at once; send the same request again later"
 # Streams that began together, as after a restart, must not all come back together.
 _YOUNGEST = 0.75
 
@@ -59,7 +60,7 @@ class CallLayer:
         self._stopping = stopping
         self._tracing = tracing
 
-    def before(self, server: grpc.aio.Server) -> Any:
+    def in_front_of(self, server: grpc.aio.Server) -> Any:
         """What the generated code takes for the server: it registers there what it is given, with the layer around.
 
         An interceptor of gRPC's could do the same, and would cost each call a tenth of its time.
@@ -95,7 +96,10 @@ class CallLayer:
                 if request.__class__ is Malformed:
                     raise request.error
                 if self._concurrent > self._max_concurrent:
-                    raise Overloaded("too many calls at once", retry_after_s=_RETRY_AFTER_S)
+                    raise Overloaded(
+                        "too many calls at once; send the same request again later",
+                        retry_after_s=_RETRY_AFTER_S,
+                    )
                 remaining = context.time_remaining()
                 if remaining is None:
                     set_deadline(default_deadline_s)
@@ -108,7 +112,7 @@ class CallLayer:
             except grpc.aio.BaseError:
                 raise  # the call is over: aborted by the handler, or the caller is gone
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the one place that catches all
-                code, message, trailers = abort_details(_told(error))
+                code, message, trailers = abort_details(_as_tally_error(error))
                 await context.abort(code, message, trailers)
             finally:
                 self._concurrent -= 1
@@ -182,7 +186,7 @@ class _Requests:
             raise StopAsyncIteration from None
 
 
-def _told(error: BaseException) -> TallyError:
+def _as_tally_error(error: BaseException) -> TallyError:
     """What the caller is told of an exception. Raises it again where gRPC has to see it."""
     if isinstance(error, TallyError):
         return error

@@ -113,7 +113,7 @@ async def open_server(
     )
     server = grpc.aio.server(options=_options(settings))
     for service in services:
-        service.register(layer.before(server))
+        service.register(layer.in_front_of(server))
     health.register(server)
     names = [service.name for service in services]
     reflection.enable_server_reflection(

@@ -1,4 +1,4 @@
-"""The end of a server, as those see it who wait for a client that has nothing to say."""
+"""An end that many waits share: that of a server, or of the hope for the answers of a shard."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -8,11 +8,11 @@ T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """The server stops, and what was waited for has not come."""
+    """The end has come, and what was waited for has not."""
 
 
 class Stopping:
-    """Wakes all waits at once when the server stops, so that an idle stream does not use up the grace."""
+    """Wakes all waits at once, so that an idle stream, for one, does not use up the grace of a server."""
 
     def __init__(self) -> None:
         self.begun = False
@@ -25,7 +25,7 @@ class Stopping:
             wait.reschedule(0)
 
     async def unless_stopped(self, awaitable: Awaitable[T], until: float | None = None) -> T:
-        """Await it. Raises Stopped when the server stops first; the awaitable is then cancelled.
+        """Await it. Raises Stopped when the end comes first; the awaitable is then cancelled.
 
         `until`, by the event loop's clock, is when it raises Stopped at the latest.
         """

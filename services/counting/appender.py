@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import structlog
+
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
 from libs.stores.postgres import InDoubt, Refused
@@ -13,6 +15,8 @@ from services.counting.log import Log
 from services.counting.metrics import Metrics
 from services.counting.queue import Waiting, answer
 from services.counting.tracing import trace_commit
+
+_LOGGER = structlog.get_logger(__name__)
 
 
 class LogClosed(Exception):
@@ -37,6 +41,7 @@ class Appender:
         self._clock = clock
         self._telemetry = telemetry
         self._metrics = metrics
+        self._has_told_refusal = False
 
     async def append(self, group: Sequence[Waiting]) -> None:
         """Insert a group and answer its entries. Raises InDoubt and LogClosed: then the rest is unanswered."""
@@ -81,12 +86,27 @@ class Appender:
     ) -> None:
         """The server refused the group for certain: find the entry to blame, so that the others get in."""
         if len(group) == 1:
-            answer(group[0], Outcome.INVALID if refused.is_of_the_data else Outcome.UNAVAILABLE)
+            self._refuse(group[0], refused)
             self._log.cut = numbered[0].seq
             return
         middle = len(group) // 2
         await self._insert(numbered[:middle], group[:middle])
         await self._insert(numbered[middle:], group[middle:])
+
+    def _refuse(self, waiting: Waiting, refused: Refused) -> None:
+        outcome = Outcome.INVALID if refused.is_of_the_data else Outcome.UNAVAILABLE
+        answer(waiting, outcome)
+        if (
+            outcome is Outcome.INVALID or not self._has_told_refusal
+        ):  # what is unavailable comes again and again
+            self._has_told_refusal = True
+            _LOGGER.warning(
+                "Postgres refused an entry",
+                request_id=str(waiting.entry.request_id),
+                partition=waiting.entry.partition,
+                outcome=outcome.name,
+                error=str(refused),
+            )
 
     async def _answer_duplicates(self, numbered: Sequence[NumberedEntry], group: Sequence[Waiting]) -> None:
         try:

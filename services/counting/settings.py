@@ -65,7 +65,8 @@ class SpoolSettings(BaseModel, frozen=True, extra="forbid"):
     """Where entries wait while Postgres is away."""
 
     enabled: bool = Field(
-        True, description="keep entries on the shard's disk while Postgres is away; else UNAVAILABLE"
+        True,
+        description="keep entries on the shard's disk while Postgres is away; else callers wait, until their deadline",
     )
     folder: Path | None = Field(
         None, description="where, for this shard alone and the same at each start; unset: in the data folder"

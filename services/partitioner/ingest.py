@@ -44,7 +44,7 @@ class Ingest:
         Raises OutOfRange, RequestIdReused and the errors of Router.append. All but the first two leave open
         whether some of its entries are durable: the same request, sent again, finds out.
         """
-        with trace_append(self._telemetry) as traceparent:
+        with _trace_append(self._telemetry) as traceparent:
             return await self._append(request_id, request_hash, events, traceparent)
 
     async def _append(
@@ -80,11 +80,13 @@ class Ingest:
                 server_time_us=self._clock.now_us(),
             )
         if not _DURABLE.issuperset(outcomes):  # what a shard may say one day is no acknowledgement either
-            raise TallyError("the journal refused an entry of this request for good; see the shard's log")
+            raise TallyError(
+                "the journal refused an entry of this request for good; the log of its shard says why"
+            )
 
 
 @contextmanager
-def trace_append(telemetry: Telemetry) -> Iterator[str]:
+def _trace_append(telemetry: Telemetry) -> Iterator[str]:
     """A span around the way to the shards; yields the W3C trace context for the entries, or nothing.
 
     The entries carry it themselves, because entries of many requests share one call.

@@ -17,6 +17,7 @@ Sent = tuple[int, str, "asyncio.Future[Outcome]"]
 
 _DEADLINE_CAP_S = 60.0
 _SHAVE_S = 0.01
+"""Left for the answer, so that the caller hears why, and not only that its time is over."""
 
 
 class Router:
@@ -46,18 +47,9 @@ class Router:
         self.partition_count = partition_count
 
     @property
-    def version(self) -> str:
-        """Changes whenever the placement does."""
-        return self._read_placement().version
-
-    @property
-    def addresses(self) -> list[str]:
-        """The shards of the placement."""
-        return list(self._read_placement().ways)
-
-    def led_by(self, address: str) -> list[int]:
-        """The partitions that a shard leads, ascending."""
-        return self._read_placement().led_by(address)
+    def placement(self) -> Placement:
+        """That of this moment."""
+        return self._read_placement()
 
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Send all entries; the outcome of each, in order, none of them UNAVAILABLE.
@@ -72,7 +64,7 @@ class Router:
         attempts = pauses = 0
         reason = "no counting shard is known"
         while True:
-            placement = self._read_placement()
+            placement = self.placement
             is_round_over = tried.issuperset(placement.ways)
             if is_round_over or (attempts and not self._budget.take()):
                 if is_round_over:

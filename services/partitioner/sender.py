@@ -54,7 +54,7 @@ class Sender:
         self._waiting_bytes = 0
         self._has_some = asyncio.Event()
         self._calls_under_way = 0
-        self._patience = Stopping()
+        self._giving_up = Stopping()
 
     async def until_idle(self) -> None:
         """Wait until nobody waits for anything."""
@@ -100,8 +100,8 @@ class Sender:
         self._waiting_bytes = 0
         self._has_some.clear()
         _fail(given_up, error)
-        patience, self._patience = self._patience, Stopping()
-        patience.begin()
+        given_up_now, self._giving_up = self._giving_up, Stopping()
+        given_up_now.begin()
 
     def _take(self) -> list[Waiting]:
         taken: list[Waiting] = []
@@ -122,12 +122,12 @@ class Sender:
         request = AppendRequest(
             partition_count=self._partition_count, entries=[write_entry(each.entry) for each in taken]
         )
-        patience = max(each.deadline for each in taken) - self._clock.monotonic()
-        timeout_s = max(0.001, min(self._settings.attempt_timeout_seconds, patience))
+        left_s = max(each.deadline for each in taken) - self._clock.monotonic()
+        timeout_s = max(0.001, min(self._settings.attempt_timeout_seconds, left_s))
         # A caller in a hurry must not close the way to the shard for everybody.
         silent = (DeadlineExpired,) if timeout_s < self._settings.attempt_timeout_seconds else ()
         try:
-            response = await self._patience.unless_stopped(
+            response = await self._giving_up.unless_stopped(
                 self._breaker.call(lambda: self._append(request, timeout_s), silent=silent)
             )
             if len(response.outcomes) != len(taken):

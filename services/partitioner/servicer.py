@@ -66,12 +66,13 @@ class IngestServicer(IngestServiceServicer):
     async def GetPartitionMap(
         self, request: pb.GetPartitionMapRequest, context: ServicerContext
     ) -> pb.GetPartitionMapResponse:
+        placement = self._router.placement
         return pb.GetPartitionMapResponse(
             partition_count=self._router.partition_count,
-            version=self._router.version,
+            version=placement.version,
             shards=[
-                pb.ShardPartitions(address=address, partitions=self._router.led_by(address))
-                for address in self._router.addresses
+                pb.ShardPartitions(address=address, partitions=placement.led_by(address))
+                for address in placement.ways
             ],
         )
 

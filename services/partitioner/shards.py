@@ -73,7 +73,9 @@ class Shards:
     def _open(self, address: str) -> None:
         shard = self._known[address] = self._connect(address)
         shard.loops = [
-            self._background.start(f"probes of {address}", shard.run_probes(self.is_any_live, self._place)),
+            self._background.start(
+                f"probes of {address}", shard.run_probes(self.is_any_live, self._note_change)
+            ),
             *(
                 self._background.start(f"calls to {address} #{number}", shard.sender.run())
                 for number in range(self._calls_at_once)
@@ -103,6 +105,17 @@ class Shards:
         await shard.leave()
         del self._leaving[shard]
 
+    def _note_change(self) -> None:
+        self._place()
+        if self.is_any_live():
+            self._give_up_silent()
+
+    def _give_up_silent(self) -> None:
+        """What waits for a silent shard goes elsewhere."""
+        for shard in (*self._known.values(), *self._leaving):
+            if shard.life is Life.SILENT:
+                shard.give_up()
+
     def _place(self) -> None:
         live = {address: shard.sender for address, shard in self._known.items() if shard.life is Life.LIVE}
         self.was_any_live |= bool(live)
@@ -115,7 +128,3 @@ class Shards:
                 live=sorted(live),
                 known=sorted(self._known),
             )
-        if live:
-            for shard in (*self._known.values(), *self._leaving):
-                if shard.life is Life.SILENT:
-                    shard.give_up()

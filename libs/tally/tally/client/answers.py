@@ -109,7 +109,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class ShardPartitions:
-    """One shard, where it is reached (host:port), and the partitions that it leads, ascending."""
+    """One shard, where it is reached (host:port or unix:path), and the partitions that it leads, ascending."""
 
     address: str
     partitions: tuple[int, ...]

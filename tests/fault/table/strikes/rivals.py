@@ -1,4 +1,4 @@
-"""Two shards that both believe that they own a partition."""
+"""Two shards that both believe that they lead a partition."""
 
 import asyncio
 import uuid

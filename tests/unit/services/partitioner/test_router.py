@@ -39,8 +39,8 @@ async def test_each_entry_goes_to_the_leader_of_its_partition_in_one_send() -> N
     assert await router.append(entries) == [Outcome.JOURNALED] * PARTITIONS
     for number, shard in enumerate(shards):
         (sent,) = shard.sends
-        assert [each.partition for each in sent] == router.led_by(f"shard {number}")
-    led = [partition for address in router.addresses for partition in router.led_by(address)]
+        assert [each.partition for each in sent] == router.placement.led_by(f"shard {number}")
+    led = [partition for address in router.placement.ways for partition in router.placement.led_by(address)]
     assert sorted(led) == list(range(PARTITIONS))
 
 
@@ -49,7 +49,7 @@ async def test_outcomes_are_in_the_order_of_the_entries() -> None:
     router = router_of(*shards)
     entries = [entry(partition) for partition in (5, 0, 7, 2, 1)]
     expected = [
-        Outcome.JOURNALED if each.partition in router.led_by("shard 0") else Outcome.DUPLICATE
+        Outcome.JOURNALED if each.partition in router.placement.led_by("shard 0") else Outcome.DUPLICATE
         for each in entries
     ]
     assert len(set(expected)) == 2
@@ -64,7 +64,7 @@ async def test_what_the_leader_cannot_take_goes_to_the_next(answer: Any) -> None
     assert await router.append(entries) == [Outcome.JOURNALED] * PARTITIONS
     # Nothing that the well shard has taken is sent again.
     assert sorted(each.partition for each in shards[1].entries) == list(range(PARTITIONS))
-    assert sorted(each.partition for each in shards[0].entries) == router.led_by("shard 0")
+    assert sorted(each.partition for each in shards[0].entries) == router.placement.led_by("shard 0")
 
 
 async def test_a_shard_that_comes_back_is_tried_again_in_the_next_round() -> None:
@@ -92,11 +92,11 @@ async def test_a_request_goes_on_by_the_placement_of_the_moment() -> None:
     well = Shard()
     current.append(placed([Goes(AWAY)]))
     router = Router(lambda: current[0], PARTITIONS, SETTINGS, Clock())
-    before = router.version
+    before = router.placement.version
     # The shard that failed goes by the name of the one that has come, and still is asked: it is another round.
     assert await router.append([entry(0)]) == [Outcome.JOURNALED]
     assert len(well.sends) == 1
-    assert router.version == before
+    assert router.placement.version == before
 
 
 async def test_without_a_shard_a_request_waits_for_one() -> None:
@@ -106,7 +106,7 @@ async def test_without_a_shard_a_request_waits_for_one() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
     assert not waiting.done()
-    assert router.addresses == []
+    assert router.placement.ways == {}
     current[0] = placed([Shard()])
     assert await waiting == [Outcome.JOURNALED]
 
@@ -161,7 +161,7 @@ async def test_what_waits_for_one_shard_is_not_sent_when_another_has_no_room() -
 
     router = router_of(Waits(), Full())
     # The one that waits is asked first.
-    entries = [entry(router.led_by(f"shard {number}")[0]) for number in (0, 1)]
+    entries = [entry(router.placement.led_by(f"shard {number}")[0]) for number in (0, 1)]
     with pytest.raises(Overloaded):
         await router.append(entries)
     assert [outcome.cancelled() for outcome in waiting] == [True]
@@ -194,4 +194,4 @@ async def test_a_caller_without_time_is_refused_before_anything_is_sent() -> Non
 
 async def test_the_version_changes_with_the_shards_and_with_nothing_else() -> None:
     one, same, other = router_of(Shard()), router_of(Shard(AWAY)), router_of(Shard(), Shard())
-    assert one.version == same.version != other.version
+    assert one.placement.version == same.placement.version != other.placement.version
