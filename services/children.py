@@ -11,7 +11,7 @@ from pathlib import Path
 from libs.embedded import postgres, valkey
 from libs.embedded.folder import open_socket_folder
 from libs.embedded.process import Process
-from libs.rpc.health import is_serving
+from libs.rpc.probe import is_serving
 from libs.runtime.supervisor import Died
 from services.settings import EmbeddedSettings
 from services.topology import POSTGRES, VALKEY, Place

@@ -3,24 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # it ships no types
 from grpc_health.v1.health import aio as health_aio  # type: ignore[import-untyped]  # it ships no types
 
 from libs.rpc.stopping import Stopped, Stopping
 
 SERVICE_NAME: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-
-
-async def is_serving(address: str, service: str, timeout_s: float) -> bool:
-    """Whether the server at `address` answers within the time, and says that `service` is serving."""
-    async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        request = health_pb2.HealthCheckRequest(service=service)
-        try:
-            answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError:
-            return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 class Health:

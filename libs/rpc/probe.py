@@ -34,3 +34,12 @@ class Probe:
             return False
         status: int = response.status
         return status == _SERVING
+
+
+async def is_serving(address: str, service: str, timeout_s: float) -> bool:
+    """Whether the server at `address` answers within the time, and says that `service` is serving."""
+    async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            return await Probe(channel, service).is_serving(timeout_s)
+        except NoAnswer:
+            return False

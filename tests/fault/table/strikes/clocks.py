@@ -10,7 +10,7 @@ import grpc
 
 from libs.domain.horizon import HORIZON_MS
 from libs.domain.request_id import time_ms_of
-from libs.rpc.health import is_serving
+from libs.rpc.probe import is_serving
 from tally.counting.v1 import counting_pb2 as pb
 from tests.fault.table.requests import draw_request
 from tests.fault.table.scene import Scene

@@ -19,7 +19,7 @@ from libs.embedded.envoy import DRAIN_SECONDS, Envoy, find_binary, open_envoy
 from libs.embedded.envoy_config import Pool, make_config
 from libs.embedded.process import Process
 from libs.rpc import ports
-from libs.rpc.health import is_serving
+from libs.rpc.probe import is_serving
 from libs.rpc.server import OpenServer, Servable, ServerSettings, open_server
 from tests.support.eventually import eventually
 
