@@ -60,6 +60,16 @@ BREAKER_TRANSITIONS = Metric(
     "{transition}",
     "Changes of a circuit breaker, by its name and the state that it went to.",
 )
+SHARDS_KNOWN = Metric("tally.shards.known", Kind.GAUGE, "{shard}", "Shards that a partitioner has found.")
+SHARDS_LIVE = Metric(
+    "tally.shards.live",
+    Kind.GAUGE,
+    "{shard}",
+    "Those of them that answer its probes, and say that they serve.",
+)
+ADMITTED_BYTES = Metric(
+    "tally.admission.bytes", Kind.GAUGE, "By", "Bytes of the requests under way in a partitioner."
+)
 JOURNAL_COMMIT_DURATION = Metric(
     "tally.journal.commit.duration",
     Kind.HISTOGRAM,
@@ -125,6 +135,9 @@ ALL: tuple[Metric, ...] = (
     RPC_SERVER_IN_FLIGHT,
     RPC_CLIENT_DURATION,
     BREAKER_TRANSITIONS,
+    SHARDS_KNOWN,
+    SHARDS_LIVE,
+    ADMITTED_BYTES,
     JOURNAL_COMMIT_DURATION,
     JOURNAL_ENTRIES,
     FLUSH_DURATION,

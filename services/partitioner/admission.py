@@ -17,18 +17,19 @@ class Admission:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._bytes = 0
+        self.bytes = 0
+        """under way now"""
 
     @contextmanager
     def admit(self, size: int) -> Iterator[None]:
         """Within it a request of so many bytes is under way; one alone always may be. Raises Overloaded."""
-        if self._bytes and self._bytes + size > self._max_bytes:
+        if self.bytes and self.bytes + size > self._max_bytes:
             raise Overloaded(
                 "too many events are under way; send the same request again later",
                 retry_after_s=_RETRY_AFTER_S,
             )
-        self._bytes += size
+        self.bytes += size
         try:
             yield
         finally:
-            self._bytes -= size
+            self.bytes -= size

@@ -11,6 +11,7 @@ from libs.rpc.probe import Probe
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
+from libs.telemetry import catalogue
 from services.partitioner.admission import Admission
 from services.partitioner.discovery import Discovery
 from services.partitioner.door import Door
@@ -53,6 +54,8 @@ async def open_partitioner(context: Context, settings: PartitionerSettings) -> A
         settings.sender.calls_at_once,
         context.background,
     )
+    catalogue.observe(context.telemetry.meter, catalogue.SHARDS_KNOWN, lambda: shards.known_count)
+    catalogue.observe(context.telemetry.meter, catalogue.SHARDS_LIVE, lambda: shards.live_count)
     shards.start()
     try:
         # Ready once it has met a live shard. From then on it stays so, since it holds what can wait for a shard: if it
@@ -69,8 +72,10 @@ def _open(
     is_ready: Callable[[], bool],
 ) -> Opened:
     router = Router(read_placement, context.cluster.partition_count, settings, context.clock)
+    admission = Admission(settings.max_bytes_under_way)
+    catalogue.observe(context.telemetry.meter, catalogue.ADMITTED_BYTES, lambda: admission.bytes)
     servicer = IngestServicer(
-        Admission(settings.max_bytes_under_way),
+        admission,
         Door(context.clock),
         Ingest(router, context.clock, context.telemetry),
         router,

@@ -59,8 +59,16 @@ class Shards:
         for shard in (*self._known.values(), *leaving):
             await shard.close()
 
+    @property
+    def known_count(self) -> int:
+        return len(self._known)
+
+    @property
+    def live_count(self) -> int:
+        return sum(shard.life is Life.LIVE for shard in self._known.values())
+
     def is_any_live(self) -> bool:
-        return any(shard.life is Life.LIVE for shard in self._known.values())
+        return self.live_count > 0
 
     def _refresh(self) -> None:
         wanted = self._discovery.addresses

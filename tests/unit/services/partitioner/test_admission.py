@@ -16,7 +16,7 @@ def test_beyond_what_may_be_under_way_requests_are_refused_until_others_have_end
             pass
         assert caught.value.retry_after_s > 0
         with admission.admit(400):
-            pass
+            assert admission.bytes == 1000
     with admission.admit(1000):
         pass
 

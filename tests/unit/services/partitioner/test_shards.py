@@ -149,6 +149,7 @@ async def test_partitions_are_placed_over_the_live_shards_and_without_any_over_a
         some.peers["a:1"].health = False
         some.peers["b:1"].health = NoAnswer("refused")
         await some.until_placed("c:1")
+        assert (some.shards.known_count, some.shards.live_count) == (3, 1)
         some.peers["c:1"].health = NoAnswer("silent")
         await some.until_placed("a:1", "b:1", "c:1")
         some.peers["b:1"].health = True
