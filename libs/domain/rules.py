@@ -27,8 +27,8 @@ VIDEO_ID = "must be 1 to 128 bytes of UTF-8 without control characters"
 EVENT_TYPE = "must be 1 to 64 of the characters a-z, 0-9, _, . and -"
 ACTOR_ID = "must be at most 128 bytes of UTF-8"
 VALUE = "must be a finite number within ±2^53"
-NEEDS_VALUE = "this function needs a value"
-NEEDS_ACTOR = "this function needs an actor_id"
+VALUE_MISSING = "this function needs a value"
+ACTOR_MISSING = "this function needs an actor_id"
 EVENT_TIME = "must be from the year 2000 to 5 minutes ahead of the server's time"
 
 

@@ -71,9 +71,9 @@ def _check_names(row: Event, path: str, findings: Findings) -> bool:
 def _check_function(row: Event, path: str, findings: Findings) -> None:
     findings.note(f"{path}function", rules.check_function(row.function))
     if int(row.function) in NEEDS_VALUE and not row.HasField("value"):
-        findings.note(f"{path}value", rules.NEEDS_VALUE)
+        findings.note(f"{path}value", rules.VALUE_MISSING)
     elif int(row.function) in NEEDS_ACTOR and not row.actor_id:
-        findings.note(f"{path}actor_id", rules.NEEDS_ACTOR)
+        findings.note(f"{path}actor_id", rules.ACTOR_MISSING)
 
 
 def _read_time(time: Timestamp, path: str, findings: Findings, now_us: int) -> int:
