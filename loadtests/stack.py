@@ -9,21 +9,20 @@ DSN of the caller's leads to counts that matter.
 """
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # it ships no types
 
 from libs.domain.errors import NotReady
-from libs.embedded.process import LAUNCH, read_tail
+from libs.embedded.process import make_launch, read_tail
+from libs.rpc import ports
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
@@ -37,7 +36,7 @@ def open_stack(folder: Path, log: Path, settings: Mapping[str, str] | None = Non
     `settings`: variables that the child has besides what is set in the environment.
     The data go to `folder` and all output to a new `log`; both are the caller's, who removes them.
     """
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{ports.find_free(1)[0]}"
     with ExitStack() as stack:
         with interrupts_held_back():
             child = _start(folder.absolute(), log, address, settings or {})
@@ -59,10 +58,10 @@ def interrupts_held_back() -> Iterator[None]:
 def _start(folder: Path, log: Path, address: str, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if name not in _OWN}
     environment |= {**settings, "TALLY_SERVER__ADDRESS": address, "TALLY_DATA_DIR": str(folder / "data")}
-    follow = [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(int(signal.SIGTERM)), "self"]
+    command = [sys.executable, "-m", "services", "all"]
     with log.open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - constants and paths of our own
-            [*follow, str(folder), sys.executable, "-m", "services", "all"],
+            make_launch(command, folder=folder, death_signal=signal.SIGTERM),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -98,13 +97,3 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on. Raises NotReady."""
-    # Below what the kernel gives to outgoing connections: one of them could take it before the child listens.
-    for port in random.sample(range(10_000, 30_000), 100):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise NotReady("none of 100 ports of 127.0.0.1 is free")

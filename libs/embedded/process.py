@@ -28,7 +28,7 @@ POLL_SECONDS = 0.01
 WATCH_SECONDS = 0.5
 SEARCH_SECONDS = 0.05  # a look at every process of the machine takes some milliseconds
 TAIL_LINES = 15
-LAUNCH = Path(__file__).with_name("launch.py")
+_LAUNCH = Path(__file__).with_name("launch.py")
 
 # Who was killed, or asked to end and did, has not left the reason in its log.
 _SAYS_NOTHING = (0, -signal.SIGKILL, -signal.SIGTERM)
@@ -65,19 +65,9 @@ class Process:
 
         Without an `environment` it gets next to none of ours.
         """
-        launch: list[str | Path] = [
-            sys.executable,
-            "-I",
-            "-S",
-            LAUNCH,
-            str(os.getpid()),
-            str(int(death_signal)),
-            identity,
-            folder,
-        ]
         with log.open("ab") as output:
             child = subprocess.Popen(  # noqa: S603 - the callers' commands are constants and paths
-                [*launch, *command],
+                make_launch(command, folder=folder, death_signal=death_signal, identity=identity),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -152,6 +142,17 @@ class Process:
 
     def _failure(self, what: str) -> NotReady:
         return NotReady(f"{self.name} did not start: {what}. {read_tail(self._log)}")
+
+
+def make_launch(
+    command: Sequence[str | Path], *, folder: Path, death_signal: signal.Signals, identity: str = "self"
+) -> list[str]:
+    """What to run for `command` in `folder` as `identity`, with `death_signal` when the thread ends that starts it.
+
+    See `launch.py`. It has to be started by this process.
+    """
+    begin = (sys.executable, "-I", "-S", _LAUNCH, os.getpid(), int(death_signal), identity, folder)
+    return [str(each) for each in (*begin, *command)]
 
 
 def find_residents(folder: Path, program: str) -> list[int]:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from libs.domain.errors import NotReady
-from libs.embedded.process import LAUNCH, read_tail
+from libs.embedded.process import make_launch, read_tail
 
 ROOT = Path(__file__).parents[2]
 _START_SECONDS = 60.0
@@ -36,11 +36,10 @@ async def start_child(
 
     What it writes goes to `log`, or its standard output to `stdout`. `environment` comes on top of ours.
     """
-    follow = [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(int(signal.SIGTERM)), "self"]
+    command = [sys.executable, "-m", module, *arguments]
     with log.open("ab") as output:
         child = await asyncio.create_subprocess_exec(
-            *follow,
-            *(str(ROOT), sys.executable, "-m", module, *arguments),
+            *make_launch(command, folder=ROOT, death_signal=signal.SIGTERM),
             stdin=subprocess.DEVNULL,
             stdout=output if stdout is None else stdout,
             stderr=output,

@@ -13,11 +13,12 @@ from libs.domain.errors import NotReady
 from libs.embedded.postgres import open_postgres
 from libs.embedded.process import read_tail
 from libs.embedded.valkey import open_valkey
+from libs.rpc import ports
 from libs.stores.schema import migrate
 from loadtests.bench.child import start_child
 from loadtests.bench.contender import Store
 from loadtests.bench.tally import Make, Tally, connect
-from loadtests.stack import START_SECONDS, free_port
+from loadtests.stack import START_SECONDS
 from tally.client import Client, TallyError
 
 _PARTITION_COUNT = 16
@@ -71,7 +72,7 @@ async def _migrate(dsn: str) -> None:
 
 @asynccontextmanager
 async def _run_service(name: str, folder: Path, settings: Mapping[str, str]) -> AsyncIterator[str]:
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{ports.find_free(1)[0]}"
     log = folder / f"{name}-{address.rpartition(':')[2]}.log"
     environment = {**settings, "TALLY_SERVER__ADDRESS": address}
     async with start_child("services", name, log=log, environment=environment) as child:
