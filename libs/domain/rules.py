@@ -6,7 +6,12 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
+
+from libs.domain.events import NO_TIME
 from libs.domain.function import Function
+from libs.domain.horizon import AHEAD_MS
 
 MAX_EVENTS = 50_000
 MAX_ID_BYTES = 128
@@ -14,7 +19,7 @@ MAX_ID_BYTES = 128
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 EARLIEST_EVENT_US = 946_684_800_000_000
 """2000-01-01 UTC, in microseconds since 1970-01-01 UTC."""
-FUTURE_TOLERANCE_US = 5 * 60 * 1_000_000
+FUTURE_TOLERANCE_US = AHEAD_MS * 1000
 MAX_MAGNITUDE = float(2**53)
 
 _FUNCTIONS = frozenset(Function)
@@ -87,3 +92,10 @@ def check_nanos(nanos: int) -> str | None:
 def check_event_time(time_us: int, now_us: int) -> str | None:
     """From the year 2000 to 5 minutes ahead of `now_us`; both in microseconds since 1970-01-01 UTC."""
     return None if EARLIEST_EVENT_US <= time_us <= now_us + FUTURE_TOLERANCE_US else EVENT_TIME
+
+
+def find_bad_times(time_us: npt.NDArray[np.int64], now_us: int) -> npt.NDArray[np.bool_]:
+    """(n,) whether each time lies outside what `check_event_time` accepts; NO_TIME does not."""
+    is_early = (time_us < EARLIEST_EVENT_US) & (time_us != NO_TIME)
+    is_bad: npt.NDArray[np.bool_] = is_early | (time_us > now_us + FUTURE_TOLERANCE_US)
+    return is_bad

@@ -11,7 +11,7 @@ from libs.domain import rules
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, signed
 from libs.domain.errors import InvalidRequest, PartitionCountMismatch, Violation
-from libs.domain.events import NO_TIME, Events
+from libs.domain.events import Events
 from libs.domain.horizon import AHEAD_MS
 from libs.domain.partition import partitions_of
 from libs.rpc.columns import parse_all
@@ -125,10 +125,8 @@ def _check_optional(events: Events, now_us: int) -> str | None:
         return rules.ACTOR_ID
     if events.value is not None and (np.abs(events.value) > rules.MAX_MAGNITUDE).any():
         return rules.VALUE
-    if events.time_us is not None:
-        early = (events.time_us < rules.EARLIEST_EVENT_US) & (events.time_us != NO_TIME)
-        if (early | (events.time_us > now_us + rules.FUTURE_TOLERANCE_US)).any():
-            return rules.EVENT_TIME
+    if events.time_us is not None and rules.find_bad_times(events.time_us, now_us).any():
+        return rules.EVENT_TIME
     return None
 
 

@@ -3,11 +3,13 @@
 import math
 import unicodedata
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.domain import rules
+from libs.domain.events import NO_TIME
 
 NOW = 1_800_000_000_000_000
 Y2000_US = 946_684_800_000_000
@@ -86,6 +88,8 @@ def test_a_value_is_nothing_beyond(value: float) -> None:
 )
 def test_an_event_is_of_this_century_and_not_of_the_future(time_us: int, fits: bool) -> None:
     assert (rules.check_event_time(time_us, NOW) is None) is fits
+    bad = rules.find_bad_times(np.array([NOW, time_us, NO_TIME]), NOW)
+    assert bad.tolist() == [False, not fits, False]
 
 
 def test_the_limits_are_those_of_the_api() -> None:
