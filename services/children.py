@@ -79,14 +79,14 @@ async def open_service(
         environment={**os.environ, **variables},
     )
     try:
-        await process.wait_until(lambda: answers(place), _START_SECONDS, every_seconds=_POLL_SECONDS)
+        await process.wait_until(lambda: takes_calls(place), _START_SECONDS, every_seconds=_POLL_SECONDS)
         async with process.watch(died, every_seconds=WATCH_SECONDS):
             yield process.pid
     finally:
         await process.stop([(signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _KILL_SECONDS)])
 
 
-async def answers(place: Place) -> bool:
+async def takes_calls(place: Place) -> bool:
     """Whether the process says that it is serving."""
     host, _, port = place.address.rpartition(":")
     try:

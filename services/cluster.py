@@ -30,7 +30,7 @@ from libs.rpc import ports
 from libs.runtime.supervisor import Died, Open, Supervisor, Tell
 from libs.stores.postgres import connect
 from libs.stores.schema import migrate
-from services.children import Stores, answers, open_service
+from services.children import Stores, open_service, takes_calls
 from services.settings import Settings
 from services.topology import ENVOY, POSTGRES, PURPOSES, VALKEY, Place, Shape, Topology, make_topology
 
@@ -154,7 +154,7 @@ class Cluster:
         place = next((place for place in self.topology.places if place.name == name), None)
         if place is None:
             return True
-        if not await answers(place):
+        if not await takes_calls(place):
             return False
         if self._envoy is None:
             return not self._supervisor.children[ENVOY].is_wanted

@@ -39,30 +39,30 @@ def check_free(address: str) -> None:
     if _is_unix(address):
         return
     host, _, port = address.rpartition(":")
-    for family, kind, protocol, _, place in _places(host.strip("[]"), int(port), address):
+    for family, kind, protocol, _, place in _look_up(host.strip("[]"), int(port), address):
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(place)
                 probe.listen()
             except OSError as error:
-                raise taken(address, error) from error
+                raise explain_taken(address, error) from error
 
 
 def resolve(address: str) -> str:
     """`ip:port` for `host:port`, the first that the name has, an IPv4 address if it has one. Raises NotReady."""
     host, _, port = address.rpartition(":")
     places = sorted(
-        _places(host.strip("[]"), int(port), address), key=lambda place: place[0] != socket.AF_INET
+        _look_up(host.strip("[]"), int(port), address), key=lambda place: place[0] != socket.AF_INET
     )
     found = str(places[0][4][0])
     return f"[{found}]:{port}" if ":" in found else f"{found}:{port}"
 
 
-def taken(address: str, error: Exception) -> NotReady:
+def explain_taken(address: str, error: Exception) -> NotReady:
     """The error that says why nothing can listen at `address`."""
     port = address.rpartition(":")[2]
-    holder = None if _is_unix(address) else holder_of(int(port))
+    holder = None if _is_unix(address) else find_holder(int(port))
     if holder is None:
         return NotReady(f"cannot listen on {address}: {error}")
     return NotReady(
@@ -70,7 +70,7 @@ def taken(address: str, error: Exception) -> NotReady:
     )
 
 
-def holder_of(port: int) -> str | None:
+def find_holder(port: int) -> str | None:
     """The process that listens on a TCP port of this machine, in words; None when nothing does."""
     try:
         connections = psutil.net_connections("tcp")
@@ -78,7 +78,7 @@ def holder_of(port: int) -> str | None:
         return None
     for connection in connections:
         if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
-            return _named(connection.pid)
+            return _describe(connection.pid)
     return None
 
 
@@ -86,7 +86,7 @@ def _is_unix(address: str) -> bool:
     return address.startswith("unix:")
 
 
-def _named(pid: int | None) -> str:
+def _describe(pid: int | None) -> str:
     if pid is None:
         return "a process of another user (root can see which)"
     if pid == os.getpid():
@@ -98,7 +98,7 @@ def _named(pid: int | None) -> str:
     return f"pid {pid} ({command})" if command else f"pid {pid}"
 
 
-def _places(host: str, port: int, address: str) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
+def _look_up(host: str, port: int, address: str) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)  # type: ignore[return-value]  # ints are enums here
     except OSError as error:

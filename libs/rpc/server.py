@@ -148,7 +148,7 @@ def _bind(server: grpc.aio.Server, address: str) -> str:
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:  # taken between the check and now
-        raise ports.taken(address, error) from error
+        raise ports.explain_taken(address, error) from error
     return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
 
