@@ -20,6 +20,10 @@ T = TypeVar("T")
 AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What a statement raises when Postgres is away or will not do it now; `TimeoutError` is an OSError."""
 
+# Weaker settings than `on` acknowledge what may be lost; `remote_apply` is stronger, and stays.
+_BE_DURABLE = """
+select set_config('synchronous_commit', 'on', $1)
+where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"""
 _IN_DOUBT_CLASSES = ("08", "57")
 _AWAY_CLASSES = ("08", "25", "53", "57")
 
@@ -145,6 +149,11 @@ async def connect(dsn: str, settings: PostgresSettings, name: str, **server_sett
         timeout=settings.connect_timeout_seconds,
         server_settings={"application_name": name, "timezone": "UTC", **server_settings},
     )
+
+
+async def make_durable(connection: Any, *, until_end_of_transaction: bool) -> None:
+    """Have an asyncpg connection answer a commit only when no crash can undo it, whatever the server's default is."""
+    await connection.execute(_BE_DURABLE, until_end_of_transaction)
 
 
 @contextmanager

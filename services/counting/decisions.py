@@ -34,12 +34,12 @@ from libs.stores.postgres import (
     Refused,
     WriteConnection,
     connect,
+    make_durable,
     time_limits,
 )
 from services.counting.buffer import Buffer, MinuteRows
 from services.counting.dead_letters import Key, State, lock_letter, read_letter
 from services.counting.entry import NumberedEntry
-from services.counting.log import BE_DURABLE
 from services.counting.rollups import add_rows
 from services.counting.settings import FlushSettings, RecoverySettings
 
@@ -150,7 +150,7 @@ class Decisions:
 
     async def _decide(self, key: Key, work: Work) -> Decision:
         async def in_transaction(connection: Any) -> Decision | TallyError:
-            await connection.execute(BE_DURABLE)
+            await make_durable(connection, until_end_of_transaction=False)
             async with connection.transaction():
                 return await work(connection)
 

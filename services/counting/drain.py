@@ -14,7 +14,7 @@ import structlog
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import InvalidRequest, Overloaded, Unavailable
 from libs.rpc.columns import parse
-from libs.stores.postgres import AWAY
+from libs.stores.postgres import AWAY, make_durable
 from services.counting.dead_letters import DeadLetter, set_aside
 from services.counting.shard import Shard
 from services.counting.spool import Spool
@@ -32,10 +32,6 @@ _REASONS = {
 }
 _UNREADABLE = "came out of a shard's spool, and cannot be read: {}"
 
-# What a server forgets when it crashes is not safe there yet.
-_BE_DURABLE = """
-select set_config('synchronous_commit', 'on', true)
-where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"""
 # One below the floor may have been counted by a retry elsewhere. Then it is a duplicate, and no dead letter.
 _IS_JOURNALED = """
 select exists (select from journal where request_id = $1 and partition = $2 and request_hash = $3)"""
@@ -105,7 +101,8 @@ class Drain:
 
     async def _set_aside(self, spooled: Spooled, reason: str) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(_BE_DURABLE)
+            # The spool forgets the entry after this: what a server forgets when it crashes is not safe there yet.
+            await make_durable(connection, until_end_of_transaction=True)
             key = (spooled.request_id, spooled.partition, spooled.request_hash)
             if await connection.fetchval(_IS_JOURNALED, *key):
                 return

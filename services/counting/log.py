@@ -5,16 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from libs.domain.errors import NotReady
-from libs.stores.postgres import PostgresSettings, WriteConnection, connect, time_limits
+from libs.stores.postgres import PostgresSettings, WriteConnection, connect, make_durable, time_limits
 from services.counting.settings import RecoverySettings
 
 ROLLUPS = "rollups"
 """The consumer that moves entries to the rollups."""
 
-# Weaker settings than `on` acknowledge what may be lost; `remote_apply` is stronger, and stays.
-BE_DURABLE = """
-select set_config('synchronous_commit', 'on', false)
-where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"""
 _OPEN = """
 insert into log (log_id, shard, pids, floor, opening_floor) select $1, $2, $3, floor, floor from cluster
 for share -- a floor that is being raised would be missed"""
@@ -62,7 +58,7 @@ async def open_log(dsn: str, postgres: PostgresSettings, recovery: RecoverySetti
     log = Log(log_id, WriteConnection(inserts), WriteConnection(flushes))
 
     async def register(connection: Any) -> None:
-        await connection.execute(BE_DURABLE)
+        await make_durable(connection, until_end_of_transaction=False)
         async with connection.transaction():
             await connection.execute(_OPEN, log_id, shard, [log.inserts.pid, log.flushes.pid])
             await connection.execute(_START_CHECKPOINT, log_id, ROLLUPS)
