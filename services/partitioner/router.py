@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
+from libs.domain.errors import (
+    DeadlineExpired,
+    Overloaded,
+    PartitionCountMismatch,
+    Rejected,
+    TallyError,
+    Unavailable,
+)
 from libs.rpc.deadline import call_timeout
 from libs.rpc.retry_budget import RetryBudget
 from services.partitioner.placement import Placement
@@ -129,6 +136,12 @@ async def _gather(sent: Sequence[Sent], outcomes: list[Outcome], tried: set[str]
             except (Unavailable, DeadlineExpired) as error:
                 tried.add(address)
                 reason = error.message
+            except (Rejected, PartitionCountMismatch) as error:
+                # The door has let this request in, and other shards may have journaled their part of it: to tell the
+                # caller that it was refused would be wrong. A shard of another version or setting says so, or another
+                # entry of the call was to blame.
+                tried.add(address)
+                reason = f"shard {address} refused it: {error.message}"
             except TallyError as error:
                 refusal = error
             else:

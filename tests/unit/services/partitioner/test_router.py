@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import DeadlineExpired, InvalidRequest, Overloaded, TallyError, Unavailable, Violation
+from libs.domain.errors import (
+    DeadlineExpired,
+    InvalidRequest,
+    Overloaded,
+    PartitionCountMismatch,
+    TallyError,
+    Unavailable,
+    Violation,
+)
 from libs.rpc.deadline import set_deadline
 from services.partitioner.placement import Placement
 from services.partitioner.router import Router
@@ -56,7 +64,19 @@ async def test_outcomes_are_in_the_order_of_the_entries() -> None:
     assert await router.append(entries) == expected
 
 
-@pytest.mark.parametrize("answer", [AWAY, DeadlineExpired("late"), Outcome.UNAVAILABLE], ids=str)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        AWAY,
+        DeadlineExpired("late"),
+        Outcome.UNAVAILABLE,
+        InvalidRequest(
+            [Violation("entries", "no")]
+        ),  # after the door: the shard is to blame, or its call was
+        PartitionCountMismatch("8 partitions"),
+    ],
+    ids=str,
+)
 async def test_what_the_leader_cannot_take_goes_to_the_next(answer: Any) -> None:
     shards = [Shard(answer), Shard()]
     router = router_of(*shards)
@@ -135,7 +155,7 @@ async def test_beyond_the_budget_a_retry_waits_and_does_not_fail() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [Overloaded("full", retry_after_s=1), InvalidRequest([Violation("entries", "no")]), TallyError("broken")],
+    [Overloaded("full", retry_after_s=1), TallyError("broken")],
     ids=lambda error: type(error).__name__,
 )
 async def test_what_another_shard_could_not_do_better_goes_back_to_the_caller(error: TallyError) -> None:
