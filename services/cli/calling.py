@@ -35,7 +35,7 @@ def explain(error: TallyError, address: str) -> Failure:
 
 def describe(error: TallyError, address: str) -> str:
     """What is wrong, in a sentence or two."""
-    if is_nothing_there(error, address):
+    if error.unreachable == address:
         return f"nothing answers at {address}; start it with `tally up`, or name the right --address."
     return error.message
 
@@ -45,8 +45,3 @@ def is_in_doubt(error: TallyError) -> bool:
     if isinstance(error, Overloaded):  # a part of a write may have been counted, a read is just refused
         return bool(error.request_ids)
     return isinstance(error, OutcomeUnknown | Unavailable | DeadlineExceeded)
-
-
-def is_nothing_there(error: TallyError, address: str) -> bool:
-    """Whether the call failed for want of a service; what Tally itself says is away is something else."""
-    return error.reason == "UNAVAILABLE" and error.message.startswith(f"{address} cannot be reached")

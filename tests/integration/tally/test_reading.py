@@ -126,16 +126,20 @@ async def test_a_read_without_an_answer_in_time_has_no_outcome_to_doubt(client: 
 
 async def test_a_service_that_is_away_is_named(client: Client, peer: Peer) -> None:
     peer.turns.extend([refuse(grpc.StatusCode.UNAVAILABLE, "Connection refused")] * 4)
-    with pytest.raises(Unavailable, match=rf"^{peer.address} cannot be reached \(Connection refused\)"):
+    with pytest.raises(
+        Unavailable, match=rf"^{peer.address} cannot be reached \(Connection refused\)"
+    ) as raised:
         await client.get_count("v")
+    assert raised.value.unreachable == peer.address
 
 
 async def test_what_the_service_says_itself_is_not_explained_away(client: Client, peer: Peer) -> None:
     peer.turns.extend(
         [refuse(grpc.StatusCode.UNAVAILABLE, "Postgres is away", error_info("UNAVAILABLE"))] * 4
     )
-    with pytest.raises(Unavailable, match=r"^Postgres is away$"):
+    with pytest.raises(Unavailable, match=r"^Postgres is away$") as raised:
         await client.get_count("v")
+    assert raised.value.unreachable is None
 
 
 async def test_what_is_not_there_yet_and_what_broke_have_errors_of_their_own(

@@ -32,8 +32,13 @@ class TallyError(Exception):
         violations: Sequence[Violation] = (),
         retry_after_s: float | None = None,
         request_ids: Sequence[str] = (),
+        unreachable: str | None = None,
     ) -> None:
-        """`retry_after_s`: seconds that the server asks to wait; None if it did not say."""
+        """`retry_after_s`: seconds that the server asks to wait; None if it did not say.
+
+        `unreachable`: the address where nothing was reached; None if the service itself said what is wrong, or the
+        client.
+        """
         super().__init__(message)
         self.message = message
         self.reason = reason
@@ -41,6 +46,7 @@ class TallyError(Exception):
         self.violations = tuple(violations)
         self.retry_after_s = retry_after_s
         self.request_ids = tuple(request_ids)
+        self.unreachable = unreachable
 
     @property
     def request_id(self) -> str | None:

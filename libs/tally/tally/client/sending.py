@@ -211,6 +211,7 @@ def still_sending(delivery: Delivery | None, timeout_s: float) -> TallyError:
     unknown = OutcomeUnknown(
         f"no receipt within {timeout_s:.3g} s; the client goes on sending the event{cause}",
         reason=delivery.error.reason if delivery.error else "DEADLINE_EXCEEDED",
+        unreachable=delivery.error.unreachable if delivery.error else None,
         request_ids=(delivery.batch.request_id,) if delivery.batch else (),
     )
     if delivery.batch:

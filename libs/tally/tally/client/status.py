@@ -90,6 +90,7 @@ def to_error(
         violations=[errors.Violation(v.field, v.description) for v in details.bad_request.field_violations],
         retry_after_s=details.retry_after_s,
         request_ids=request_ids,
+        unreachable=None if known or code is not grpc.StatusCode.UNAVAILABLE else address,
     )
 
 

@@ -93,10 +93,9 @@ class StreamTransport:
 
     async def _read(self, line: _Line) -> None:
         """Hand out the answers; when the stream ends, whoever still waits has none."""
-        reason, message = (
-            "STREAM_ENDED",
-            f"{self._connection.address} ended the stream before it had answered",
-        )
+        reason = "STREAM_ENDED"
+        message = f"{self._connection.address} ended the stream before it had answered"
+        unreachable = None
         try:
             async for answer in line.call:
                 outcome = (
@@ -109,7 +108,7 @@ class StreamTransport:
                     waiter.set_result(outcome)
         except grpc.aio.AioRpcError as error:
             broken = to_error(error, self._connection.address, None, ())
-            reason, message = broken.reason, broken.message
+            reason, message, unreachable = broken.reason, broken.message, broken.unreachable
         except asyncio.CancelledError:  # how the end of a call that was cancelled is told
             message = "the stream was closed"
         finally:
@@ -118,7 +117,11 @@ class StreamTransport:
                 self._line = None
             for request_id, waiter in line.waiting.items():
                 if not waiter.done():
-                    waiter.set_exception(OutcomeUnknown(message, reason=reason, request_ids=(request_id,)))
+                    waiter.set_exception(
+                        OutcomeUnknown(
+                            message, reason=reason, request_ids=(request_id,), unreachable=unreachable
+                        )
+                    )
             line.waiting.clear()
 
 
