@@ -19,7 +19,7 @@ from services.cli.failure import INTERRUPTED, REFUSED, UNKNOWN, Failure
 from services.cli.output import open_console
 from services.cli.pieces import Piece, ReplayIds, cut
 from services.cli.records import NoHeading, read_records
-from services.cli.sending import Outcome, Sender, send_all
+from services.cli.sending import Answer, Sender, send_all
 from tally.client import TallyError
 from tally.client.blocking import Client
 from tally.client.request_id import RequestIds
@@ -60,8 +60,8 @@ class Replay:
 
     def run(self, pieces: Iterable[Piece], sender: Sender) -> Iterator[Totals]:
         """Send the pieces; yields the totals after each answer."""
-        for outcome in send_all(self._good(pieces), sender.send):
-            self._note(outcome)
+        for answer in send_all(self._good(pieces), sender.send):
+            self._note(answer)
             yield self.totals
 
     def _good(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
@@ -89,14 +89,14 @@ class Replay:
                 REFUSED,
             )
 
-    def _note(self, outcome: Outcome) -> None:
-        piece, totals = outcome.piece, self.totals
-        if outcome.receipt:
-            totals.counted += outcome.receipt.accepted_count
-            totals.duplicate += outcome.receipt.duplicate_count
+    def _note(self, answer: Answer) -> None:
+        piece, totals = answer.piece, self.totals
+        if answer.receipt:
+            totals.counted += answer.receipt.accepted_count
+            totals.duplicate += answer.receipt.duplicate_count
             totals.last_line = piece.last_line
-        elif outcome.error:
-            self._note_error(piece, outcome.error)
+        elif answer.error:
+            self._note_error(piece, answer.error)
 
     def _note_error(self, piece: Piece, error: TallyError) -> None:
         if is_in_doubt(error):

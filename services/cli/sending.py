@@ -17,7 +17,7 @@ _PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Answer:
     """What became of a piece: it has a receipt, or an error."""
 
     piece: Piece
@@ -34,25 +34,25 @@ class Sender:
         self._ids = ids
         self._patience_s = patience_s
 
-    def send(self, piece: Piece) -> Outcome:
+    def send(self, piece: Piece) -> Answer:
         """Returns with the answer, or with the last error when the patience is over."""
         columns = Columns.of(piece.events)
         request_id = self._ids.of(piece)
         deadline = time.monotonic() + self._patience_s
         while True:
             try:
-                return Outcome(
+                return Answer(
                     piece, self._client.process_many(columns, request_id=request_id, timeout=_ATTEMPT_S)
                 )
             except TallyError as error:
                 if not is_in_doubt(error) or time.monotonic() >= deadline:
-                    return Outcome(piece, error=error)
+                    return Answer(piece, error=error)
             time.sleep(_PAUSE_S)
 
 
-def send_all(pieces: Iterable[Piece], send: Callable[[Piece], Outcome]) -> Generator[Outcome, None, None]:
-    """The outcome of each piece, in the order of the pieces; they are read as there is room in flight."""
-    waiting: deque[Future[Outcome]] = deque()
+def send_all(pieces: Iterable[Piece], send: Callable[[Piece], Answer]) -> Generator[Answer, None, None]:
+    """The answer of each piece, in the order of the pieces; they are read as there is room in flight."""
+    waiting: deque[Future[Answer]] = deque()
     with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="tally-replay") as pool:
         try:
             for piece in pieces:
