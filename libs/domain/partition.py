@@ -32,25 +32,24 @@ def cut(events: Events, partition_count: int) -> Iterator[tuple[int, Events]]:
     batch has few, all of them. The parts share their arrays: each is a piece of the batch, sorted once.
     """
     events = _with_used_videos(events)
-    partition_of_video = partitions_of(events.video_ids, partition_count)
+    video_ids, partition_of_video = events.video_ids, partitions_of(events.video_ids, partition_count)
     video_order, video_bounds = _sort(partition_of_video, partition_count)
-    event_order, event_bounds = _sort(partition_of_video[events.video_index], partition_count)
-    video_ids = list(map(events.video_ids.__getitem__, video_order.tolist()))
+    order, event_bounds = _sort(partition_of_video[events.video_index], partition_count)
+    sizes = np.diff(video_bounds)
     place_in_part = np.empty(len(video_ids), np.uint16)
-    place_in_part[video_order] = np.arange(len(video_ids)) - np.repeat(
-        video_bounds[:-1], np.diff(video_bounds)
-    )
-    sorted_events = replace(
-        events,
-        video_ids=video_ids,
-        video_index=place_in_part[events.video_index][event_order],
-        event_type_index=events.event_type_index[event_order],
-        actor_index=None if events.actor_index is None else events.actor_index[event_order],
-        time_us=None if events.time_us is None else events.time_us[event_order],
-        value=None if events.value is None else events.value[event_order],
+    place_in_part[video_order] = np.arange(len(video_ids)) - np.repeat(video_bounds[:-1], sizes)
+    sorted_events = Events(
+        video_ids=list(map(video_ids.__getitem__, video_order.tolist())),
+        event_types=events.event_types,
+        actor_ids=events.actor_ids,
+        video_index=place_in_part[events.video_index[order]],
+        event_type_index=events.event_type_index[order],
+        actor_index=None if events.actor_index is None else events.actor_index[order],
+        time_us=None if events.time_us is None else events.time_us[order],
+        value=None if events.value is None else events.value[order],
     )
     video_edges, event_edges = video_bounds.tolist(), event_bounds.tolist()
-    for partition in np.unique(partition_of_video).tolist():
+    for partition in np.flatnonzero(sizes).tolist():
         videos = slice(video_edges[partition], video_edges[partition + 1])
         chosen = slice(event_edges[partition], event_edges[partition + 1])
         yield partition, _part(sorted_events, videos, chosen)
