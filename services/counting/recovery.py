@@ -67,9 +67,8 @@ class Recovery:
             while await self._apply_piece(log_id):
                 self._piece_events = self._settings.piece_events
         except AWAY:
-            self._piece_events = max(
-                1, self._piece_events // 2
-            )  # perhaps it was too much for the time there is
+            # Perhaps it was too much for the time there is.
+            self._piece_events = max(1, self._piece_events // 2)
             raise
         await self._pool.execute(_SETTLE, log_id)
         _LOGGER.info("log settled", log_id=log_id)
@@ -80,7 +79,8 @@ class Recovery:
         async with self._pool.acquire() as connection, connection.transaction():
             if await connection.fetchval(_LOCK, log_id) is not None:
                 await connection.execute(_CLOSE, log_id)
-        # They can do no good any more, and may hold the log's row or its checkpoint for a shard that is frozen.
+        # The backends of its connections can do no good any more, and may hold the log's row or its checkpoint for a
+        # shard that is frozen.
         await self._pool.execute(_TERMINATE, log_id)
         return bool(await self._pool.fetchval(_STATE, log_id) != "open")
 
@@ -91,20 +91,25 @@ class Recovery:
             piece = await connection.fetch(_UNAPPLIED, log_id, applied_seq, self._piece_events)
             if not piece:
                 return False
-            while True:
-                try:
-                    await self._apply(connection, log_id, applied_seq, piece, *_read(piece))
-                except asyncpg.PostgresError as error:
-                    if not is_of_the_data(error):
-                        raise
-                    if len(piece) == 1:
-                        await self._apply(
-                            connection, log_id, applied_seq, piece, Buffer(), [(piece[0], str(error))]
-                        )
-                    else:
-                        piece = piece[: len(piece) // 2]  # until the entry to blame stands alone
-                        continue
-                return True  # or somebody else has applied this piece: look again
+            while refusal := await self._try(connection, log_id, applied_seq, piece):
+                if len(piece) == 1:
+                    dead = [(piece[0], str(refusal))]
+                    await self._apply(connection, log_id, applied_seq, piece, Buffer(), dead)
+                    break
+                piece = piece[: len(piece) // 2]  # until the entry to blame stands alone
+            return True  # or somebody else has applied this piece: look again
+
+    async def _try(
+        self, connection: Any, log_id: int, applied_seq: int, piece: Sequence[Any]
+    ) -> asyncpg.PostgresError | None:
+        """Apply a piece. The error with which Postgres refuses its data, if it does: then nothing was applied."""
+        try:
+            await self._apply(connection, log_id, applied_seq, piece, *_read(piece))
+        except asyncpg.PostgresError as error:
+            if not is_of_the_data(error):
+                raise
+            return error
+        return None
 
     async def _apply(
         self,
