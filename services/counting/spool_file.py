@@ -131,9 +131,8 @@ class SpoolFile:
         return outcomes
 
     def read(self, after_id: int, max_entries: int, max_events: int) -> list[Spooled]:
-        """The next entries by id: at least one if there is any, and at most one more than `max_events`.
-
-        Raises NoRoom.
+        """The next entries by id: as many as hold `max_events` events, the last of them counted in; at least one if
+        there is any, and at most `max_entries`. Raises NoRoom.
         """
         found: list[Spooled] = []
         events = 0
@@ -169,7 +168,8 @@ class SpoolFile:
         self._connection.executescript(_SET_UP)
         if self._value("pragma journal_mode") != "wal":
             raise NotReady(
-                f"the file system of the spool {self.path} cannot hold an SQLite database in WAL mode"
+                f"the file system of the spool {self.path} cannot hold an SQLite database in WAL mode. "
+                "Set TALLY_COUNTING__SPOOL__FOLDER to a folder on a local disk"
             )
         found = self._value("pragma quick_check (1)")
         if found != "ok":
