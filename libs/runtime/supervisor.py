@@ -109,7 +109,8 @@ class Supervisor:
         """
         child = self.children[name]
         if child.pid is None:
-            raise NotReady(f"{name} does not run")
+            then = "wait until it is started again" if child.is_wanted else "start it first"
+            raise NotReady(f"{name} does not run now; {then}")
         os.kill(child.pid, number)
         if number == signal.SIGKILL:
             child.pid = None

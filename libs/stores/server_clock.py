@@ -54,7 +54,8 @@ class ServerClock:
                 return
         if not self._reading_us:
             raise NotReady(
-                f"Postgres took more than {_LONGEST_READING_SECONDS:g} s to say what time it is, {_TRIES} times"
+                f"Postgres took more than {_LONGEST_READING_SECONDS:g} s to say what time it is, {_TRIES} times. "
+                "Look at its load and at the way to it"
             )
 
     def monotonic(self) -> float:

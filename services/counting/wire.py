@@ -33,7 +33,8 @@ class Wire:
         if request.partition_count != self._partition_count:
             raise PartitionCountMismatch(
                 f"the entries are cut for {request.partition_count} partitions; this cluster has "
-                f"{self._partition_count}"
+                f"{self._partition_count}. Ask for the partition map again, or set TALLY_PARTITION_COUNT to the "
+                "cluster's"
             )
         now_us = self._clock.now_us() + _CLOCK_SLACK_US
         sent = list(request.entries)
