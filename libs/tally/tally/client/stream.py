@@ -1,4 +1,4 @@
-"""All batches on one call: a stream that is opened when it is needed, and anew after it broke."""
+"""All batches on one call: a stream that is opened when it is needed, and anew after it broke or fell silent."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -20,92 +20,130 @@ _MUST_EXPLAIN = ("INVALID_ARGUMENT", "OUT_OF_RANGE")
 
 
 Call = grpc.aio.StreamStreamCall[bytes, ingest_pb2.StreamEventsResponse]
+Waiter = asyncio.Future[Receipt | Refusal]
 
 
 @dataclass(eq=False)
 class _Line:
-    """One stream, and who waits for which answer on it."""
+    """One stream, and what has no answer on it yet."""
 
     call: Call
-    waiting: dict[str, "asyncio.Future[Receipt | Refusal]"] = field(default_factory=dict)
-    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    unwritten: "asyncio.Queue[tuple[str, bytes]]" = field(default_factory=asyncio.Queue)
+    """request id and message"""
+    unanswered: dict[str, Waiter] = field(default_factory=dict)
+    """by request id; a waiter is done before its answer is there when its caller has left"""
+    answers: int = 0
+
+    @property
+    def waiters(self) -> list[Waiter]:
+        """Those who still wait."""
+        return [waiter for waiter in self.unanswered.values() if not waiter.done()]
+
+    async def write(self) -> None:
+        """Send what is to go. In a task of its own: gRPC ends a stream when one who writes to it is cancelled."""
+        try:
+            while True:
+                request_id, message = await self.unwritten.get()
+                if self.unanswered[request_id].done():
+                    del self.unanswered[request_id]
+                else:
+                    await self.call.write(message)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # whoever reads is told why the stream ended
+        finally:
+            self.call.cancel()
+
+    def answer(self, outcome: Receipt | Refusal) -> None:
+        self.answers += 1
+        waiter = self.unanswered.pop(outcome.request_id, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(outcome)
 
 
 class StreamTransport:
-    """Sends batches on a StreamEvents call; see tally.client.transport. Answers come in any order, told by the id."""
+    """Sends batches on a StreamEvents call; see tally.client.transport. Answers come in any order, told by the id.
+
+    So an id that has no answer yet on the stream goes in a call of its own when it is sent once more: nobody is to
+    get the answer to another attempt, which may have had other events.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._unary = UnaryTransport(connection)
         self._line: _Line | None = None
+        """for the next batch"""
+        self._lines: dict[_Line, asyncio.Task[None]] = {}
+        """all that have not ended"""
         self._is_closed = False
-        self._readers: set[asyncio.Task[None]] = set()
 
     async def send(self, batch: Batch, timeout_s: float) -> Receipt:
         if self._is_closed:
             raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
+        message = frame(batch.payload)
         line = self._line or self._open()
-        answer = asyncio.get_running_loop().create_future()
-        line.waiting[batch.request_id] = answer
-        try:
-            async with asyncio.timeout(timeout_s):
-                async with line.writing:
-                    await line.call.write(frame(batch.payload))
-                outcome = await answer
-        except TimeoutError:
-            raise OutcomeUnknown(
-                f"{self._connection.address} did not answer within {timeout_s:.3g} s",
-                reason="DEADLINE_EXCEEDED",
-                request_ids=(batch.request_id,),
-            ) from None
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            outcome = await answer  # the reader is told why the stream ended, and tells all
-        except asyncio.CancelledError:
-            if not line.call.cancelled() or _is_cancelled():
-                raise
-            outcome = await answer  # the same; gRPC tells a writer of a cancelled call by this
-        finally:
-            if line.waiting.get(batch.request_id) is answer:
-                del line.waiting[batch.request_id]
+        if batch.request_id in line.unanswered:
+            return await self._unary.send(batch, timeout_s)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        outcome = await self._exchange(line, batch.request_id, message, timeout_s)
         if isinstance(outcome, Receipt):
             return outcome
         if outcome.code in _MUST_EXPLAIN:
             # A refusal has no room for what is wrong where; the same bytes under the same id, in a call of
             # their own, get the whole status.
-            return await self._unary.send(batch, timeout_s)
+            return await self._unary.send(batch, until - loop.time())
         raise to_refusal_error(outcome)
 
     async def close(self, patience_s: float) -> None:
         self._is_closed = True
-        if self._line is not None:
-            if waiting := list(self._line.waiting.values()):
-                await asyncio.wait(waiting, timeout=patience_s)
-            self._line.call.cancel()
-        await asyncio.gather(*self._readers, return_exceptions=True)
+        if waiters := [waiter for line in self._lines for waiter in line.waiters]:
+            await asyncio.wait(waiters, timeout=patience_s)
+        for line in self._lines:
+            line.call.cancel()
+        await asyncio.gather(*self._lines.values(), return_exceptions=True)
+
+    async def _exchange(
+        self, line: _Line, request_id: str, message: bytes, timeout_s: float
+    ) -> Receipt | Refusal:
+        """Send a message on a line, and wait for its answer."""
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        line.unanswered[request_id] = waiter
+        line.unwritten.put_nowait((request_id, message))
+        answers = line.answers
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await waiter
+        except TimeoutError:
+            if line is self._line and line.answers == answers:
+                self._line = None  # where nothing was answered all the time, the next batch need not try
+            raise OutcomeUnknown(
+                f"{self._connection.address} did not answer within {timeout_s:.3g} s",
+                reason="DEADLINE_EXCEEDED",
+                request_ids=(request_id,),
+            ) from None
+        finally:
+            if line is not self._line and not line.waiters:
+                line.call.cancel()
 
     def _open(self) -> _Line:
         line = _Line(self._connection.open_stream(methods.STREAM_EVENTS))
         self._line = line
-        reader = asyncio.get_running_loop().create_task(self._read(line))
-        self._readers.add(reader)
-        reader.add_done_callback(self._readers.discard)
+        self._lines[line] = asyncio.get_running_loop().create_task(self._conduct(line))
         return line
 
-    async def _read(self, line: _Line) -> None:
-        """Hand out the answers; when the stream ends, whoever still waits has none."""
+    async def _conduct(self, line: _Line) -> None:
+        """See a line to its end: hand out the answers; when it ends, whoever still waits has none."""
         reason = "STREAM_ENDED"
         message = f"{self._connection.address} ended the stream before it had answered"
         unreachable = None
+        writer = asyncio.get_running_loop().create_task(line.write())
         try:
             async for answer in line.call:
-                outcome = (
+                line.answer(
                     Refusal.from_message(answer.refusal)
                     if answer.HasField("refusal")
                     else Receipt.from_message(answer.receipt)
                 )
-                waiter = line.waiting.pop(outcome.request_id, None)
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(outcome)
         except grpc.aio.AioRpcError as error:
             broken = to_error(error, self._connection.address, None, ())
             reason, message, unreachable = broken.reason, broken.message, broken.unreachable
@@ -115,20 +153,16 @@ class StreamTransport:
             line.call.cancel()
             if self._line is line:
                 self._line = None
-            for request_id, waiter in line.waiting.items():
+            for request_id, waiter in line.unanswered.items():
                 if not waiter.done():
                     waiter.set_exception(
                         OutcomeUnknown(
                             message, reason=reason, request_ids=(request_id,), unreachable=unreachable
                         )
                     )
-            line.waiting.clear()
-
-
-def _is_cancelled() -> bool:
-    """Whether somebody wants the running task to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+            del self._lines[line]
 
 
 def frame(payload: bytes) -> bytes:
