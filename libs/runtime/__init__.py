@@ -1,1 +1,1 @@
-"""What a service is opened with, what it offers, and loops that must not die."""
+"""What a service is opened with, what it offers, loops that must not die, and children that are started again."""
