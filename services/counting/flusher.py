@@ -56,12 +56,12 @@ class Flusher:
         """Wait as long as the pace says, but no longer once there is much, or once the load is over."""
         due_at = self._clock.monotonic() + self._pace.pause_seconds
         while (left := due_at - self._clock.monotonic()) > 0:
-            cells = self._appender.buffer.cell_count
+            events = self._appender.buffer.event_count
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left, self._settings.interval_seconds)):
                     await self._wake.wait()
                     return
-            if self._pace.is_quiet(self._appender.buffer.cell_count - cells):
+            if self._pace.is_quiet(self._appender.buffer.event_count - events):
                 return
 
     def stop(self) -> None:
@@ -69,9 +69,14 @@ class Flusher:
         self._stopping = True
         self._wake.set()
 
-    def admit(self, events: int) -> None:
-        """Raises Overloaded when so many more events, each perhaps a cell, might be too many for the buffer."""
-        if self._appender.buffer.cell_count + events > self._pace.most_cells:
+    def admit(self, waiting: int, arriving: int) -> None:
+        """Raises Overloaded when the arriving events, each perhaps a cell, might be too many for the buffer.
+
+        `waiting`: the events that will come into it before. Where there is nothing yet everything may go, or what is
+        too large for a slow server would be refused for ever.
+        """
+        before = self._appender.buffer.cell_count + waiting
+        if before and before + arriving > self._pace.most_cells:
             self._wake.set()
             raise Overloaded(
                 "events come faster than they can be added to the rollups; send the same request again later",
@@ -90,16 +95,18 @@ class Flusher:
         log = self._log
         if log.cut == log.applied_seq:
             return
-        started, to_seq = self._clock.monotonic(), log.cut
+        begun, to_seq = self._clock.monotonic(), log.cut
         taken, self._appender.buffer = self._appender.buffer, Buffer()
         rows = await asyncio.to_thread(taken.rows)
-        while not await self._try(rows, to_seq):  # noqa: ASYNC110  nothing tells when to try again
+        tried = self._clock.monotonic()
+        while not await self._try(rows, to_seq):
             await asyncio.sleep(self._settings.interval_seconds)
+            tried = self._clock.monotonic()
         log.applied_seq = to_seq
-        self._pace.note(len(rows), self._clock.monotonic() - started)
+        self._pace.note(len(rows), self._clock.monotonic() - tried)
         self._metrics.flush_duration.record(self._pace.took_seconds)
         self._metrics.flush_cells.add(len(rows))
-        self.oldest_unapplied_at = None if log.cut == to_seq else started
+        self.oldest_unapplied_at = None if log.cut == to_seq else begun
 
     async def _try(self, rows: MinuteRows, to_seq: int) -> bool:
         log, size = self._log, self._settings.statement_cells

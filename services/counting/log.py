@@ -50,12 +50,15 @@ async def open_log(dsn: str, postgres: PostgresSettings, recovery: RecoverySetti
     log_id = secrets.randbits(63)
     limits = time_limits(recovery.transaction_timeout_seconds)
     inserts: Any = await connect(dsn, postgres, f"tally counting inserts {log_id}", **limits)
+    flushes: Any = None
     try:
-        flushes: Any = await connect(dsn, postgres, f"tally counting flushes {log_id}", **limits)
+        flushes = await connect(dsn, postgres, f"tally counting flushes {log_id}", **limits)
+        log = Log(log_id, WriteConnection(inserts), WriteConnection(flushes))
     except BaseException:
-        inserts.terminate()
+        for connection in (inserts, flushes):
+            if connection is not None:
+                connection.terminate()
         raise
-    log = Log(log_id, WriteConnection(inserts), WriteConnection(flushes))
 
     async def register(connection: Any) -> None:
         await make_durable(connection, until_end_of_transaction=False)

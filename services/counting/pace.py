@@ -9,7 +9,8 @@ from services.counting.settings import FlushSettings
 _SECONDS_PER_CELL = 20e-6
 """What a cell is thought to take until a flush has shown it."""
 _TELLING_CELLS = 2_000
-"""A smaller flush says more of a transaction's fixed cost than of its cells, and disturbs nobody."""
+"""A smaller flush says more of a transaction's fixed cost than of its cells."""
+_QUIET_EVENTS = 2_000
 _LATEST_SHARE = 0.5
 """What the latest flush counts beside all those before it."""
 _LOAD_FACTOR = 4
@@ -29,7 +30,8 @@ class Pace:
     def note(self, cells: int, seconds: float) -> None:
         """A flush of so many cells took so long."""
         self.took_seconds = seconds
-        if cells >= _TELLING_CELLS:
+        # Where flushes are as slow as that, all that are due are small; they must be able to say that it is over.
+        if cells >= min(_TELLING_CELLS, self.due_cells):
             self._seconds_per_cell += _LATEST_SHARE * (seconds / cells - self._seconds_per_cell)
 
     @property
@@ -38,9 +40,9 @@ class Pace:
         pause = max(self._settings.interval_seconds, _LOAD_FACTOR * self.took_seconds)
         return min(pause, self._settings.max_interval_seconds)
 
-    def is_quiet(self, cells: int) -> bool:
-        """Whether so few cells came in an interval that a flush would disturb nobody."""
-        return cells < _TELLING_CELLS
+    def is_quiet(self, events: int) -> bool:
+        """Whether so few events came in an interval that a flush would disturb nobody."""
+        return events < _QUIET_EVENTS
 
     @property
     def due_cells(self) -> int:

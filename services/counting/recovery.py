@@ -65,7 +65,7 @@ class Recovery:
             return False
         try:
             while await self._apply_piece(log_id):
-                self._piece_events = self._settings.piece_events
+                self._piece_events = min(2 * self._piece_events, self._settings.piece_events)
         except AWAY:
             # Perhaps it was too much for the time there is.
             self._piece_events = max(1, self._piece_events // 2)

@@ -87,7 +87,7 @@ class Shard:
         not wait any longer cancels.
         """
         if self._log is not None and self._flusher is not None:
-            self._flusher.admit(self._queue.event_count + sum(len(entry.events) for entry in entries))
+            self._flusher.admit(self._queue.event_count, sum(len(entry.events) for entry in entries))
         elif not self._is_spooling:
             raise Unavailable(f"shard {self.name} cannot reach Postgres; send the same request again")
         return self._queue.put(entries)
@@ -100,7 +100,7 @@ class Shard:
         """
         if self._log is None or self._flusher is None:
             raise Unavailable(f"shard {self.name} cannot reach Postgres")
-        self._flusher.admit(self._queue.event_count + self._pace.most_cells - self._pace.due_cells)
+        self._flusher.admit(self._queue.event_count, self._pace.most_cells - self._pace.due_cells)
         return await _gather(self._queue.put(entries))
 
     @property
@@ -125,19 +125,21 @@ class Shard:
 
     async def run_logs(self) -> None:
         """Open a log and write to it until it is in doubt; then the next. Returns after `stop`."""
-        while not self._stopping.is_set():
-            log = await self._open_log()
-            if log is None:
-                break
-            try:
-                await self._write_to(log)
-            finally:
-                if not self._stopping.is_set():
-                    self.metrics.given_up.add(1)
-                log.abandon()
-                self._unsettled.add(log.log_id)
-        self._log, self._is_spooling = None, False
-        self._queue.answer_all(Outcome.UNAVAILABLE)
+        try:
+            while not self._stopping.is_set():
+                log = await self._open_log()
+                if log is None:
+                    break
+                try:
+                    await self._write_to(log)
+                finally:
+                    if not self._stopping.is_set():
+                        self.metrics.given_up.add(1)
+                    log.abandon()
+                    self._unsettled.add(log.log_id)
+        finally:  # and nobody waits for what will not come
+            self._log, self._is_spooling = None, False
+            self._queue.answer_all(Outcome.UNAVAILABLE)
         await self._recover(self._unsettled)
 
     async def run_recovery(self) -> None:

@@ -81,15 +81,17 @@ class Router:
             else:
                 attempts += 1
                 sent = self._send(placement, entries, missing, tried, deadline)
-                reason = await _gather(sent, outcomes, tried) or reason
+                try:
+                    async with asyncio.timeout(deadline - self._clock.monotonic()):
+                        reason = await _gather(sent, outcomes, tried) or reason
+                except TimeoutError:
+                    raise _too_late("a shard has not answered") from None
                 missing = [place for place in missing if outcomes[place] == Outcome.UNAVAILABLE]
                 if not missing:
                     self._budget.note_success(retried=attempts > 1)
                     return outcomes
             if self._clock.monotonic() >= deadline:
-                raise DeadlineExpired(
-                    f"not every event was durable in time ({reason}); send the same request again"
-                )
+                raise _too_late(reason)
 
     def _send(
         self,
@@ -120,6 +122,10 @@ class Router:
         )
         pause = random.uniform(0, longest)  # noqa: S311 - jitter is no secret
         await asyncio.sleep(min(pause, max(0.0, deadline - self._clock.monotonic())))
+
+
+def _too_late(reason: str) -> DeadlineExpired:
+    return DeadlineExpired(f"not every event was durable in time ({reason}); send the same request again")
 
 
 async def _gather(sent: Sequence[Sent], outcomes: list[Outcome], tried: set[str]) -> str:

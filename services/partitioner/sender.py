@@ -105,10 +105,11 @@ class Sender:
 
     def _take(self) -> list[Waiting]:
         taken: list[Waiting] = []
-        size = 0
+        size = events = 0
         while self._waiting and len(taken) < self._settings.max_call_entries:
             size += len(self._waiting[0].entry.payload)
-            if taken and size > self._settings.max_call_bytes:
+            events += len(self._waiting[0].entry.events)
+            if taken and (size > self._settings.max_call_bytes or events > self._settings.max_call_events):
                 break
             waiting = self._waiting.popleft()
             self._waiting_bytes -= len(waiting.entry.payload)

@@ -17,6 +17,7 @@ class SenderSettings(BaseModel, frozen=True, extra="forbid"):
     max_call_bytes: int = Field(
         4 * 1024 * 1024, ge=1, le=8 * 1024 * 1024, description="bytes of payload in one call"
     )
+    max_call_events: int = Field(50_000, ge=1, le=500_000, description="events in one call")
     max_waiting_bytes: int = Field(
         64 * 1024 * 1024, ge=1, description="bytes that may wait before more are refused"
     )

@@ -48,6 +48,14 @@ def test_a_small_flush_says_nothing_of_the_time_of_a_cell(pace: Pace) -> None:
     assert pace.most_cells == before
 
 
+def test_what_a_stall_has_taught_is_forgotten_when_it_is_over(pace: Pace) -> None:
+    pace.note(2_100, 6.5)
+    assert pace.most_cells < 10_000
+    for _ in range(20):
+        pace.note(pace.due_cells, pace.due_cells * 10e-6)
+    assert pace.most_cells > 400_000
+
+
 def test_the_slowest_server_still_gets_a_flush(pace: Pace) -> None:
     for _ in range(20):
         pace.note(2_000, 60.0)

@@ -34,5 +34,5 @@ class Shard:
         return futures
 
 
-def entry(partition: int, size: int = 1) -> Entry:
-    return Entry(uuid.UUID(int=0), partition, 0, bytes(size), events_of({("video", "view"): 1}))
+def entry(partition: int, size: int = 1, events: int = 1) -> Entry:
+    return Entry(uuid.UUID(int=0), partition, 0, bytes(size), events_of({("video", "view"): events}))

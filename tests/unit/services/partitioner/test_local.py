@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import Overloaded, Unavailable
+from libs.domain.errors import DeadlineExpired, Overloaded, Unavailable
+from libs.rpc.deadline import set_deadline
 from services.partitioner.local import LocalWay
 from services.partitioner.placement import Placement
 from services.partitioner.router import Router
@@ -55,6 +56,24 @@ async def test_while_the_shard_can_do_nothing_a_request_waits_and_is_offered_aga
     shard = Shard(Unavailable("no log"), Unavailable("no log"))
     assert await router_to(shard).append(ENTRIES) == [Outcome.JOURNALED] * PARTITIONS
     assert len(shard.offers) == 3
+
+
+async def test_a_shard_that_does_not_answer_keeps_nobody_beyond_the_deadline() -> None:
+    futures: list[asyncio.Future[Outcome]] = []
+
+    class Silent(Shard):
+        def offer(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
+            futures.extend(asyncio.get_running_loop().create_future() for _ in entries)
+            return futures
+
+    set_deadline(0.05)
+    try:
+        async with asyncio.timeout(20):
+            with pytest.raises(DeadlineExpired, match="send the same request again"):
+                await router_to(Silent()).append(ENTRIES)
+    finally:
+        set_deadline(None)
+    assert all(future.cancelled() for future in futures)
 
 
 async def test_a_shard_that_has_enough_is_not_asked_again() -> None:

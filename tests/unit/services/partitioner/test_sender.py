@@ -20,7 +20,9 @@ from tally.counting.v1.counting_pb2 import (
 from tests.support.clock import Clock
 from tests.unit.services.partitioner.shards import entry
 
-SETTINGS = SenderSettings(max_call_entries=3, max_call_bytes=100, max_waiting_bytes=1000, breaker_failures=2)
+SETTINGS = SenderSettings(
+    max_call_entries=3, max_call_bytes=100, max_call_events=3, max_waiting_bytes=1000, breaker_failures=2
+)
 SOON = 1010.0
 
 
@@ -95,6 +97,14 @@ async def test_a_call_is_bounded_in_bytes_and_a_large_entry_goes_alone() -> None
         sizes = [60, 40, 1, 500, 10]
         await asyncio.gather(*sender.send([entry(n, size) for n, size in enumerate(sizes)], SOON))
     assert shard.partitions == [[0, 1], [2], [3], [4]]
+
+
+async def test_a_call_is_bounded_in_events() -> None:
+    shard = Shard()
+    shard.free.set()
+    async with sending(shard) as sender:
+        await asyncio.gather(*sender.send([entry(n, 1, events=2 * n + 1) for n in range(3)], SOON))
+    assert shard.partitions == [[0], [1], [2]]
 
 
 async def test_each_gets_its_own_outcome() -> None:
