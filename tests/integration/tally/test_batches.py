@@ -20,6 +20,7 @@ from tally.client import (
     NotSent,
     OutcomeUnknown,
     OutOfRange,
+    StillSending,
 )
 from tally.client.request_id import RequestIds
 from tally.client.transport import TransportName
@@ -224,20 +225,44 @@ async def test_a_caller_who_waits_no_longer_changes_nothing_about_what_is_sent(p
         patient = asyncio.create_task(client.count("patient"))
         cancelled = asyncio.create_task(client.count("cancelled"))
         await asyncio.sleep(0)  # so that they come first
-        with pytest.raises(OutcomeUnknown, match=r"no receipt within 0.2 s; the client goes on") as raised:
+        with pytest.raises(StillSending, match=r"no receipt within 0.2 s; the client goes on") as raised:
             await client.count("hasty", timeout=0.2)
         cancelled.cancel()
         go_on.set()
         receipt = await patient
         assert receipt.accepted_count == 3
-        assert raised.value.request_id == receipt.request_id
+        assert raised.value.request_id is None
+        assert [batch.request_id for batch in raised.value.batches] == [receipt.request_id]
     assert [videos_of(received) for received in peer.received] == [["patient", "cancelled", "hasty"]]
+
+
+@pytest.mark.exact
+async def test_a_caller_who_waits_no_longer_has_no_id_to_send_the_event_again_under(peer: Peer) -> None:
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def dawdle(_payload: bytes, _context: Context) -> None:
+        arrived.set()
+        await go_on.wait()
+
+    peer.turns.append(dawdle)
+    async with Client(peer.address, batching=Batching(max_in_flight=1)) as client:
+        await client.submit("first")
+        await arrived.wait()
+        with pytest.raises(StillSending, match="Do not send it again") as raised:
+            await client.count("in the buffer", timeout=0.1)
+        # Whoever sends again what is unknown, under the id that the error has, must not send this.
+        assert not isinstance(raised.value, OutcomeUnknown)
+        assert raised.value.request_id is None
+        assert raised.value.batches == ()
+        go_on.set()
+        await client.flush()
+    assert [videos_of(received) for received in peer.received] == [["first"], ["in the buffer"]]
 
 
 async def test_a_caller_who_waits_no_longer_is_told_what_is_wrong(peer: Peer) -> None:
     peer.turns.extend([refuse(grpc.StatusCode.UNAVAILABLE, "down")] * 100)
     async with Client(peer.address, timeout=0.1) as client:
-        with pytest.raises(OutcomeUnknown, match=r"the last attempt: .* cannot be reached") as raised:
+        with pytest.raises(StillSending, match=r"the last attempt: .* cannot be reached") as raised:
             await client.count("v", timeout=1.5)
         assert raised.value.reason == "UNAVAILABLE"
         assert client.progress.retries > 0

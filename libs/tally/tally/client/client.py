@@ -138,7 +138,7 @@ class Client(Reading, DeadLetterMethods):
     ) -> Receipt:
         """Count one event, and wait for the receipt of the request in which it went, others' events included.
 
-        `event_time`: None means when it is received. After `timeout` the caller waits no longer: OutcomeUnknown,
+        `event_time`: None means when it is received. After `timeout` the caller waits no longer: StillSending,
         and the event is sent on. With a `request_id` it goes at once, as a request of its own.
         """
         if request_id is None:

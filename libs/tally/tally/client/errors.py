@@ -114,6 +114,18 @@ class OutcomeUnknown(TallyError):
     of them: `process_many(batch.columns, request_id=batch.request_id)`."""
 
 
+class StillSending(TallyError):
+    """A caller waits no longer for the receipt of an event, and the client goes on sending it.
+
+    It must not be sent again: under a new id it would count twice, and the id under which it goes is that of a
+    request in which there are others' events too. `flush` tells what became of it, and so does `close`. `reason` says
+    how the last attempt ended, and there is no `request_id`.
+    """
+
+    batches: "tuple[Batch, ...]" = ()
+    """The request in which the event is, once it was sent."""
+
+
 class NotSent(TallyError):
     """The events never left this client: they are not counted."""
 

@@ -20,6 +20,7 @@ from tally.client.errors import (
     OutOfRange,
     Overloaded,
     RequestIdReused,
+    StillSending,
     TallyError,
 )
 from tally.client.request_id import RequestIds
@@ -208,12 +209,12 @@ def still_sending(delivery: Delivery | None, timeout_s: float) -> TallyError:
             f"the buffer had no room within {timeout_s:.3g} s; the event was not taken", reason="BUFFER_FULL"
         )
     cause = f" (the last attempt: {delivery.error.message})" if delivery.error else ""
-    unknown = OutcomeUnknown(
-        f"no receipt within {timeout_s:.3g} s; the client goes on sending the event{cause}",
+    still = StillSending(
+        f"no receipt within {timeout_s:.3g} s; the client goes on sending the event{cause}. "
+        "Do not send it again: flush() tells what becomes of it",
         reason=delivery.error.reason if delivery.error else "DEADLINE_EXCEEDED",
         unreachable=delivery.error.unreachable if delivery.error else None,
-        request_ids=(delivery.batch.request_id,) if delivery.batch else (),
     )
     if delivery.batch:
-        unknown.batches = (delivery.batch,)
-    return unknown
+        still.batches = (delivery.batch,)
+    return still
