@@ -1,12 +1,13 @@
 """What must hold whatever was broken. Each check answers with a sentence for each thing that is wrong.
 
-Those of a round (`check_counts`, `check_journal`) need its ledger; the others look at the whole database. All but
-`check_snapshot`, which holds at any instant, are for a Tally at rest: nobody counts, and everything is applied.
+Those of a round (`check_counts`, `check_journal`) need its ledger; the others look at the whole database, as
+`find_wrong` of `tests/support/proof.py` does, which is asked too. All but `check_snapshot`, which holds at any instant,
+are for a Tally at rest: nobody counts, and everything is applied.
 """
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from libs.domain.partition import partition_of
@@ -16,9 +17,8 @@ from tally.ingest.v1.ingest_pb2 import EventColumns
 from tests.fault.table.ledger import Key, Ledger, Request, total
 from tests.fault.table.requests import VALUE_OF
 from tests.support.entries import counts_of
+from tests.support.proof import shorten
 
-_MOST = 5
-"""sentences of one check; the rest is counted"""
 _AT_ONCE = 500
 """request ids in one question"""
 
@@ -36,31 +36,6 @@ select request_id, partition, events, payload from journal where request_id = an
 _LETTERS = """
 select request_id, partition, events, payload, log_id is not null as is_journaled from dead_letter
 where state = 'waiting'"""
-_SETTLED_TOO_EARLY = """
-select journal.log_id, seq from journal join checkpoint using (log_id) join log using (log_id)
-where state = 'settled' and seq > applied_seq"""
-_UNAPPLIED = """
-select count(*) from journal join checkpoint using (log_id) where seq > applied_seq"""
-# Each flush against the journal's entries of its span, less those that were set aside.
-_FLUSHES = """
-with span as (
-    select flush_log.log_id, from_seq, to_seq, flush_log.events,
-        lag(to_seq, 1, 0::bigint) over (partition by flush_log.log_id order by to_seq) as previous
-    from flush_log
-)
-select span.*, coalesce(sum(journal.events) filter (where dead_letter.request_id is null), 0)::bigint as journaled
-from span left join journal on journal.log_id = span.log_id and seq > from_seq and seq <= to_seq
-    left join dead_letter on dead_letter.log_id = journal.log_id and dead_letter.seq = journal.seq
-group by span.log_id, from_seq, to_seq, span.events, previous"""
-_BEYOND_FLUSHES = """
-select log_id, applied_seq, coalesce(max(to_seq), 0) as flushed from checkpoint left join flush_log using (log_id)
-group by log_id, applied_seq having applied_seq <> coalesce(max(to_seq), 0)"""
-_GENERATIONS = """
-select generation, counted, flushed from
-    (select generation, sum(count) as counted from rollup_minute group by generation) as minutes
-    full join (select generation, sum(events) as flushed from flush_log group by generation) as flushes
-    using (generation)
-where counted is distinct from flushed"""
 # One statement is one snapshot: what a strong read adds up, against the journal.
 _SNAPSHOT = """
 select (select coalesce(sum(count), 0) from rollup_minute)::bigint as rolled_up,
@@ -81,7 +56,7 @@ async def check_counts(connection: Any, ledger: Ledger, prefix: str) -> list[str
     for letter in await connection.fetch(_LETTERS):
         counted += Counter({key: n for key, n in _read(letter).items() if key[0].startswith(prefix)})
     least, open_ended = total(ledger.acknowledged), total(ledger.unknown)
-    return _shorten(
+    return shorten(
         f"{kind} of {video}: counted {counted[video, kind]}, acknowledged {least[video, kind]}, "
         f"unknown {open_ended[video, kind]}"
         for video, kind in sorted(counted.keys() | least.keys())
@@ -95,7 +70,7 @@ async def check_values(connection: Any, prefix: str) -> list[str]:
     for kind, value in VALUE_OF.items():
         rows = await connection.fetch(_VALUES, prefix, kind, value)
         wrong += [f"not {value} for each event: {dict(row)}" for row in rows]
-    return _shorten(wrong)
+    return shorten(wrong)
 
 
 async def check_journal(connection: Any, ledger: Ledger, partition_count: int) -> list[str]:
@@ -110,38 +85,11 @@ async def check_journal(connection: Any, ledger: Ledger, partition_count: int) -
     for letter in await connection.fetch(_LETTERS):
         if not letter["is_journaled"] and str(letter["request_id"]) in ledger.requests:
             kept[str(letter["request_id"])].append(letter)
-    return _shorten(
+    return shorten(
         problem
         for request in ledger.requests.values()
         for problem in _compare(request, kept[request.request_id], partition_count)
     )
-
-
-async def check_settled(connection: Any) -> list[str]:
-    """No settled log has entries above its applied_seq."""
-    rows = await connection.fetch(_SETTLED_TOO_EARLY)
-    return _shorten(f"log {row['log_id']} is settled without its entry {row['seq']}" for row in rows)
-
-
-async def check_flushes(connection: Any) -> list[str]:
-    """Discrepancy 0 by the flush log: its rows follow each other without a gap, each has the events of the
-    journal in its span less dead letters, and each generation's minutes sum to its rows.
-    """
-    wrong = [
-        f"the flush ({row['from_seq']}, {row['to_seq']}] of log {row['log_id']} has {row['events']} events and "
-        f"follows {row['previous']}; the journal has {row['journaled']} there"
-        for row in await connection.fetch(_FLUSHES)
-        if row["from_seq"] != row["previous"] or row["events"] != row["journaled"]
-    ]
-    wrong += [
-        f"log {row['log_id']} is applied up to {row['applied_seq']} and its flushes end at {row['flushed']}"
-        for row in await connection.fetch(_BEYOND_FLUSHES)
-    ]
-    wrong += [
-        f"generation {row['generation']} counts {row['counted']} events, and {row['flushed']} were flushed to it"
-        for row in await connection.fetch(_GENERATIONS)
-    ]
-    return _shorten(wrong)
 
 
 async def check_snapshot(connection: Any) -> list[str]:
@@ -156,11 +104,6 @@ async def check_audit(client: Client) -> list[str]:
     """Discrepancy 0 by the Audit rpc."""
     found = await client.audit()
     return [f"the audit says: {found}"] if found.discrepancy_events else []
-
-
-async def is_at_rest(connection: Any) -> bool:
-    """Whether the rollups have every entry of the journal."""
-    return not await connection.fetchval(_UNAPPLIED)
 
 
 async def dead_events(connection: Any, prefix: str) -> int:
@@ -195,9 +138,3 @@ def _parts(request: Request, partition_count: int) -> dict[int, Counter[Key]]:
 
 def _read(row: Any) -> Counter[Key]:
     return counts_of(decode(EventColumns.FromString(row["payload"])))
-
-
-def _shorten(wrong: Iterable[str]) -> list[str]:
-    everything = list(wrong)
-    left = len(everything) - _MOST
-    return everything[:_MOST] + ([f"and {left} more of this kind"] if left > 0 else [])

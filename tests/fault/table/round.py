@@ -15,6 +15,7 @@ from tests.fault.table.load import Load, Pace
 from tests.fault.table.scene import Fault, Scene
 from tests.fault.table.watch import Watch
 from tests.support.eventually import eventually
+from tests.support.proof import find_wrong, is_applied
 
 _BEFORE_SECONDS, _AFTER_SECONDS = 1.0, 3.0
 """under load before the fault, and when it is mended"""
@@ -77,7 +78,7 @@ async def _comes_to_rest(dsn: str, watch: Watch) -> bool:
     connection = await asyncpg.connect(dsn)
 
     async def is_at_rest() -> bool:
-        return watch.is_quiet and await invariants.is_at_rest(connection)
+        return watch.is_quiet and await is_applied(connection)
 
     try:
         await eventually(is_at_rest, _REST_SECONDS)
@@ -94,8 +95,7 @@ async def _check(deployment: Deployment, ledger: Ledger, prefix: str) -> list[st
         wrong = await invariants.check_counts(connection, ledger, prefix)
         wrong += await invariants.check_values(connection, prefix)
         wrong += await invariants.check_journal(connection, ledger, deployment.doors.partition_count)
-        wrong += await invariants.check_settled(connection)
-        wrong += await invariants.check_flushes(connection)
+        wrong += await find_wrong(connection)
         wrong += await invariants.check_snapshot(connection)
         if dead := await invariants.dead_events(connection, prefix):
             wrong.append(f"{dead} events wait as dead letters, and none of them was bad")
