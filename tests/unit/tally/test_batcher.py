@@ -287,8 +287,9 @@ async def test_events_whose_id_was_used_before_never_go_under_another() -> None:
         case.transport.turns.append(fail(reused))
         futures = case.add("a", "b")
         await asyncio.wait(futures)
-        assert all(isinstance(future.exception(), RequestIdReused) for future in futures)
+        assert all(isinstance(future.exception(), OutcomeUnknown) for future in futures)
         assert len(case.transport.sent) == 1
+        assert (case.batcher.progress.unknown_events, case.batcher.progress.refused_events) == (2, 0)
 
 
 @in_virtual_time

@@ -275,6 +275,16 @@ async def test_an_id_that_was_used_for_other_events_is_told_as_such() -> None:
 
 
 @in_virtual_time
+async def test_an_id_of_the_clients_own_that_has_other_events_leaves_the_outcome_unknown() -> None:
+    case = Case()
+    case.transport.turns.append(fail(RequestIdReused("reused", reason="REQUEST_ID_REUSED")))
+    with pytest.raises(OutcomeUnknown, match="that of other events: reused") as raised:
+        await case.send()
+    assert raised.value.request_ids == (case.sent_ids[0],)
+    assert [batch.request_id for batch in raised.value.batches] == case.sent_ids
+
+
+@in_virtual_time
 async def test_what_is_cut_off_is_unknown_or_was_never_sent() -> None:
     case = Case()
     assert isinstance(cut_off(case.delivery, "X", "why"), NotSent)

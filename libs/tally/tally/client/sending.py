@@ -115,6 +115,8 @@ class Sender:
                     _conclude(delivery, error)
                 self.retries += 1
             except TallyError as error:
+                if request_id and isinstance(error, RequestIdReused):
+                    raise  # of an id that the caller made, he knows for what
                 _conclude(delivery, error)
 
     async def _enter(self, until: float, delivery: Delivery) -> int:
@@ -165,13 +167,18 @@ class Sender:
 def _in_view_of(delivery: Delivery, error: TallyError) -> TallyError:
     """The error that ends a request: what one attempt says is not the whole truth when another had no answer."""
     batch = delivery.batch
-    if batch is None or not delivery.is_in_doubt or isinstance(error, Overloaded | RequestIdReused):
+    if batch is None or not delivery.is_in_doubt or isinstance(error, Overloaded):
         return error
     if isinstance(error, OutcomeUnknown):
         unknown = error
     else:
+        what = (
+            "a part may have been counted before the id was found to be that of other events"
+            if isinstance(error, RequestIdReused)
+            else "an attempt had no answer, and a later one was refused"
+        )
         unknown = OutcomeUnknown(
-            f"an attempt had no answer, and a later one was refused: {error.message}",
+            f"{what}: {error.message}",
             reason=error.reason,
             metadata=error.metadata,
             violations=error.violations,
