@@ -12,7 +12,9 @@ from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
 from libs.stores.postgres import PostgresSettings, open_pool, time_limits
-from services.counting.dead_letter_servicer import open_dead_letters
+from services.counting.dead_letter_servicer import DeadLetterServicer
+from services.counting.dead_letter_watch import DeadLetterWatch
+from services.counting.decisions import Decisions
 from services.counting.drain import Drain
 from services.counting.log import check_durability
 from services.counting.partitions import keep_partitions
@@ -22,9 +24,11 @@ from services.counting.shard import Shard
 from services.counting.spool import open_spool
 from services.counting.wire import Wire
 from tally.counting.v1.counting_pb2_grpc import add_CountingServiceServicer_to_server
+from tally.counting.v1.dead_letters_pb2_grpc import add_DeadLetterServiceServicer_to_server
 
 _DRAIN_SECONDS, _CANCEL_SECONDS = 15.0, 5.0
 NAME = "tally.counting.v1.CountingService"
+_DEAD_LETTERS_NAME = "tally.counting.v1.DeadLetterService"
 
 
 @asynccontextmanager
@@ -65,7 +69,7 @@ async def open_counting(
             yield Opened(
                 [
                     Servable(NAME, lambda server: add_CountingServiceServicer_to_server(servicer, server)),
-                    open_dead_letters(context, settings, postgres),
+                    _open_dead_letters(context, settings, postgres),
                 ],
                 is_ready=lambda: shard.is_ready,
                 drain=drain,
@@ -75,6 +79,17 @@ async def open_counting(
             for loop in loops:
                 loop.cancel()
             await asyncio.wait(loops, timeout=_CANCEL_SECONDS)
+
+
+def _open_dead_letters(context: Context, settings: CountingSettings, postgres: PostgresSettings) -> Servable:
+    """The service, and the watch beside it for as long as the process lives."""
+    watch = DeadLetterWatch(context.pool, context.telemetry)
+    context.background.start("dead letters", watch.run())
+    decisions = Decisions(context.dsn, postgres, settings.recovery, settings.flush)
+    servicer = DeadLetterServicer(context.pool, decisions)
+    return Servable(
+        _DEAD_LETTERS_NAME, lambda server: add_DeadLetterServiceServicer_to_server(servicer, server)
+    )
 
 
 def open_upkeep_pool(

@@ -3,13 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, NotFound, Violation
+from libs.domain.errors import InvalidRequest, Violation
 from libs.rpc.columns import parse
-from libs.rpc.server import Servable
 from libs.rpc.types import ServicerContext
-from libs.runtime.context import Context
-from libs.stores.postgres import PostgresSettings, reaching_postgres
-from services.counting.dead_letter_watch import DeadLetterWatch
+from libs.stores.postgres import reaching_postgres
 from services.counting.dead_letter_wire import (
     first_events,
     first_video_id,
@@ -17,16 +14,10 @@ from services.counting.dead_letter_wire import (
     read_token,
     write_token,
 )
-from services.counting.dead_letters import Key, Place, State, list_letters, read_letter
+from services.counting.dead_letters import Key, Place, State, list_letters, not_found, read_letter
 from services.counting.decisions import Decisions
-from services.counting.settings import CountingSettings
 from tally.counting.v1 import dead_letters_pb2 as pb
-from tally.counting.v1.dead_letters_pb2_grpc import (
-    DeadLetterServiceServicer,
-    add_DeadLetterServiceServicer_to_server,
-)
-
-NAME = "tally.counting.v1.DeadLetterService"
+from tally.counting.v1.dead_letters_pb2_grpc import DeadLetterServiceServicer
 
 _STATES: Mapping[int, State] = {
     pb.DEAD_LETTER_STATE_WAITING: State.WAITING,
@@ -35,15 +26,6 @@ _STATES: Mapping[int, State] = {
 }
 _PAGE, _LARGEST_PAGE = 50, 1_000
 _EVENTS, _MOST_EVENTS = 100, 10_000
-
-
-def open_dead_letters(context: Context, settings: CountingSettings, postgres: PostgresSettings) -> Servable:
-    """The service, and the watch beside it for as long as the process lives."""
-    watch = DeadLetterWatch(context.pool, context.telemetry)
-    context.background.start("dead letters", watch.run())
-    decisions = Decisions(context.dsn, postgres, settings.recovery, settings.flush)
-    servicer = DeadLetterServicer(context.pool, decisions)
-    return Servable(NAME, lambda server: add_DeadLetterServiceServicer_to_server(servicer, server))
 
 
 class DeadLetterServicer(DeadLetterServiceServicer):
@@ -74,7 +56,7 @@ class DeadLetterServicer(DeadLetterServiceServicer):
         with reaching_postgres():
             row = await read_letter(self._pool, key)
         if row is None:
-            raise NotFound(f"there is no dead letter {key}")
+            raise not_found(key)
         response = pb.GetDeadLetterResponse(dead_letter=_message_of(row))
         _add_events(response, row["payload"], limit)
         return response

@@ -18,7 +18,6 @@ from libs.domain.entry import Entry
 from libs.domain.errors import (
     AlreadyDecided,
     InvalidRequest,
-    NotFound,
     NotReplayable,
     TallyError,
     Unavailable,
@@ -38,7 +37,7 @@ from libs.stores.postgres import (
     time_limits,
 )
 from services.counting.buffer import Buffer, MinuteRows
-from services.counting.dead_letters import Key, State, lock_letter, read_letter
+from services.counting.dead_letters import Key, State, lock_letter, not_found, read_letter
 from services.counting.entry import NumberedEntry
 from services.counting.rollups import add_rows
 from services.counting.settings import FlushSettings, RecoverySettings
@@ -106,7 +105,7 @@ class Decisions:
             letter = await lock_letter(connection, key)
             match letter and letter["state"]:
                 case None:
-                    return _not_found(key)
+                    return not_found(key)
                 case State.REPLAYED:
                     return Decision(letter, was_decided=True)
                 case State.DROPPED:
@@ -138,7 +137,7 @@ class Decisions:
             letter = await lock_letter(connection, key)
             match letter and letter["state"]:
                 case None:
-                    return _not_found(key)
+                    return not_found(key)
                 case State.DROPPED:
                     return Decision(letter, was_decided=True)
                 case State.REPLAYED:
@@ -226,10 +225,6 @@ def _rows_of(key: Key, letter: Any) -> MinuteRows:
     buffer = Buffer()
     buffer.add(NumberedEntry(letter["seq"] or 0, letter["received_at_us"], entry))
     return buffer.rows()
-
-
-def _not_found(key: Key) -> NotFound:
-    return NotFound(f"there is no dead letter {key}. `tally dead-letters list --state all` lists them")
 
 
 def _decided_otherwise(key: Key, letter: Any) -> AlreadyDecided:
