@@ -343,6 +343,21 @@ async def test_a_request_that_the_breaker_held_back_was_not_sent() -> None:
     assert delivery.batch is None
 
 
+@pytest.mark.exact
+@in_virtual_time
+async def test_a_request_that_was_held_back_under_an_id_of_the_callers_own_stays_unknown() -> None:
+    """He may have sent it before: then it may be in the journal."""
+    case = Case()
+    case.transport.turns.extend([fail(unanswered())] * 10_000)
+    with pytest.raises(OutcomeUnknown):
+        await case.send(Limits(60.0, 20.0, attempts=5), request_id=ID)
+    count = len(case.transport.sent)
+    with pytest.raises(OutcomeUnknown, match="send the same again under it") as raised:
+        await case.sender.send(COLUMNS, Limits(0.5, 0.5), Delivery(), request_id=ID)
+    assert len(case.transport.sent) == count
+    assert (raised.value.reason, raised.value.request_ids) == ("BREAKER_OPEN", (ID,))
+
+
 @in_virtual_time
 async def test_a_caller_in_a_hurry_does_not_close_the_way_for_the_others() -> None:
     case = Case()

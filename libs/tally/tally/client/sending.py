@@ -82,7 +82,7 @@ class Sender:
     ) -> Receipt:
         """Send until there is an answer. `request_id`: the caller's own, which is never made anew.
 
-        Raises OutcomeUnknown, NotSent if the patience ended before the first attempt, Overloaded if the service
+        Raises OutcomeUnknown, NotSent if the patience ended before the first attempt under a new id, Overloaded if the service
         asked to wait until it ended, and what the transport raises for a request that can not be accepted.
         """
         until = self._now() + min(limits.patience_s, LONGEST_PATIENCE_S)
@@ -90,7 +90,7 @@ class Sender:
         renewals = attempts = 0
         self._budget.earn()
         while True:
-            life = await self._enter(until, delivery)
+            life = await self._enter(until, delivery, batch)
             batch = batch or Batch(self._request_ids.make(), columns)
             try:
                 return await self._attempt(batch, min(limits.attempt_s, until - self._now()), delivery, life)
@@ -119,14 +119,24 @@ class Sender:
                     raise  # of an id that the caller made, he knows for what
                 _conclude(delivery, error)
 
-    async def _enter(self, until: float, delivery: Delivery) -> int:
-        """Wait for the breaker."""
+    async def _enter(self, until: float, delivery: Delivery, batch: Batch | None) -> int:
+        """Wait for the breaker. `batch`: None if its id is still to be made."""
         try:
             async with asyncio.timeout_at(until):
                 return await self._breaker.enter()
         except TimeoutError:
             if delivery.error is not None:
                 _conclude(delivery, delivery.error)
+            if batch is not None:  # the id is the caller's own, who may have sent it before
+                unknown = OutcomeUnknown(
+                    "the service does not answer, and the time was over before it was to be asked again; "
+                    f"whether the events were counted before under this id ({batch.request_id}) is not known: "
+                    "send the same again under it, and they are counted once",
+                    reason="BREAKER_OPEN",
+                    request_ids=(batch.request_id,),
+                )
+                unknown.batches = (batch,)
+                raise unknown from None
             raise NotSent(
                 "the service does not answer, and the time was over before it was to be asked again; "
                 "the events were not sent, and are not counted",
