@@ -343,6 +343,21 @@ async def test_a_request_that_the_breaker_held_back_was_not_sent() -> None:
     assert delivery.batch is None
 
 
+@in_virtual_time
+async def test_what_the_client_itself_refuses_says_nothing_of_the_service() -> None:
+    case = Case()
+    case.transport.turns.extend([fail(unanswered())] * 5)
+    with pytest.raises(OutcomeUnknown):
+        await case.send(Limits(60.0, 20.0, attempts=5))
+    case.transport.turns.append(fail(InvalidRequest.of("request", "too many bytes")))
+    with pytest.raises(InvalidRequest):
+        await case.sender.send(COLUMNS, FOR_EVER, Delivery())
+    case.transport.answer_s = 1.0
+    await asyncio.gather(*(case.sender.send(COLUMNS, FOR_EVER, Delivery()) for _ in range(3)))
+    probe, *others = case.transport.sent[-3:]
+    assert all(other.at - probe.at >= 1.0 for other in others)
+
+
 @pytest.mark.exact
 @in_virtual_time
 async def test_a_request_that_was_held_back_under_an_id_of_the_callers_own_stays_unknown() -> None:

@@ -82,8 +82,8 @@ class Sender:
     ) -> Receipt:
         """Send until there is an answer. `request_id`: the caller's own, which is never made anew.
 
-        Raises OutcomeUnknown, NotSent if the patience ended before the first attempt under a new id, Overloaded if the service
-        asked to wait until it ended, and what the transport raises for a request that can not be accepted.
+        Raises OutcomeUnknown, NotSent if the patience ended before the first attempt under a new id, Overloaded if
+        the service asked to wait until it ended, and what the transport raises for a request that can not be accepted.
         """
         until = self._now() + min(limits.patience_s, LONGEST_PATIENCE_S)
         batch = Batch(request_id, columns) if request_id else None
@@ -151,9 +151,11 @@ class Sender:
             delivery.batch, delivery.is_in_doubt = batch, True
             receipt = await self._transport.send(batch, timeout_s)
         except TallyError as error:
-            has_failed = isinstance(error, OutcomeUnknown)
-            if error.reason == "DEADLINE_EXCEEDED" and timeout_s < _FAIR_S:
-                has_failed = None
+            if isinstance(error, OutcomeUnknown):
+                is_hasty = error.reason == "DEADLINE_EXCEEDED" and timeout_s < _FAIR_S
+                has_failed = None if is_hasty else True
+            elif error.request_ids:  # without one it is this client's own, who did not ask the service
+                has_failed = False
             delivery.error = error
             if not isinstance(error, OutcomeUnknown | Overloaded | RequestIdReused):
                 delivery.is_in_doubt = was_in_doubt
