@@ -6,14 +6,12 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
-import numpy as np
-import numpy.typing as npt
-
-from libs.domain.events import NO_TIME
 from libs.domain.function import Function
 from libs.domain.horizon import AHEAD_MS
 
 MAX_EVENTS = 50_000
+FEW_NAMES = 256
+"""So many a dictionary may always hold, used or not."""
 MAX_ID_BYTES = 128
 """Of a video id, and of an actor's."""
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
@@ -34,7 +32,13 @@ ACTOR_ID = "must be at most 128 bytes of UTF-8"
 VALUE = "must be a finite number within ±2^53"
 VALUE_MISSING = "this function needs a value"
 ACTOR_MISSING = "this function needs an actor_id"
+DICTIONARY = f"must hold at most one name for each event, or {FEW_NAMES}; leave out those that no event has"
 EVENT_TIME = "must be from the year 2000 to 5 minutes ahead of the server's time"
+
+
+def check_dictionary(name_count: int, event_count: int) -> str | None:
+    """A name costs more than an event: a few bytes of events must not bring hundreds of thousands of them."""
+    return None if name_count <= max(event_count, FEW_NAMES) else DICTIONARY
 
 
 def check_video_id(video_id: str) -> str | None:
@@ -92,10 +96,3 @@ def check_nanos(nanos: int) -> str | None:
 def check_event_time(time_us: int, now_us: int) -> str | None:
     """From the year 2000 to 5 minutes ahead of `now_us`; both in microseconds since 1970-01-01 UTC."""
     return None if EARLIEST_EVENT_US <= time_us <= now_us + FUTURE_TOLERANCE_US else EVENT_TIME
-
-
-def find_bad_times(time_us: npt.NDArray[np.int64], now_us: int) -> npt.NDArray[np.bool_]:
-    """(n,) whether each time lies outside what `check_event_time` accepts; NO_TIME does not."""
-    is_early = (time_us < EARLIEST_EVENT_US) & (time_us != NO_TIME)
-    is_bad: npt.NDArray[np.bool_] = is_early | (time_us > now_us + FUTURE_TOLERANCE_US)
-    return is_bad

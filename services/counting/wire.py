@@ -9,6 +9,7 @@ import numpy as np
 
 from libs.domain import rules
 from libs.domain.clock import Clock
+from libs.domain.column_rules import find_bad_times, find_bad_values
 from libs.domain.entry import Entry, signed
 from libs.domain.errors import InvalidRequest, PartitionCountMismatch, Violation
 from libs.domain.events import Events
@@ -63,6 +64,8 @@ class Wire:
         counts = [entry.event_count for entry in sent]
         if max(said, default=0) >= self._partition_count or 0 in counts or counts != [*map(len, batches)]:
             return False
+        if any(map(_check_dictionaries, batches)):
+            return False
         if any(map(_check_request_id, {entry.request_id for entry in sent}, repeat(now_us))):
             return False
         if any(map(rules.check_event_type, {name for events in batches for name in events.event_types})):
@@ -81,7 +84,9 @@ class Wire:
             problems = {
                 "request_id": _check_request_id(entry.request_id, now_us),
                 "event_count": _check_count(entry.event_count, events),
-                "payload": _check_names(events) or _check_optional(events, now_us),
+                "payload": _check_dictionaries(events)
+                or _check_names(events)
+                or _check_optional(events, now_us),
                 "partition": self._check_partition(entry.partition, events),
             }
             for field, problem in problems.items():
@@ -114,6 +119,11 @@ def _check_count(event_count: int, events: Events) -> str | None:
     return None if is_that else f"must be that of the payload, {len(events)}"
 
 
+def _check_dictionaries(events: Events) -> str | None:
+    dictionaries = (events.video_ids, events.event_types, events.actor_ids)
+    return rules.check_dictionary(max(map(len, dictionaries)), len(events))
+
+
 def _check_names(events: Events) -> str | None:
     if not rules.are_video_ids(events.video_ids):
         return rules.VIDEO_ID
@@ -124,9 +134,9 @@ def _check_optional(events: Events, now_us: int) -> str | None:
     """What only some batches have: actors, values, times of their own."""
     if any(map(rules.check_actor_id, events.actor_ids)):
         return rules.ACTOR_ID
-    if events.value is not None and (np.abs(events.value) > rules.MAX_MAGNITUDE).any():
+    if events.value is not None and len(find_bad_values(events.value)):
         return rules.VALUE
-    if events.time_us is not None and rules.find_bad_times(events.time_us, now_us).any():
+    if events.time_us is not None and len(find_bad_times(events.time_us, now_us)):
         return rules.EVENT_TIME
     return None
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from libs.domain import rules
 from libs.domain.clock import Clock
+from libs.domain.column_rules import find_bad_times, find_bad_values
 from libs.domain.errors import InvalidRequest
-from libs.domain.events import NO_TIME, Events
+from libs.domain.events import Events
 from libs.domain.horizon import is_inside
 from libs.domain.request_id import make_request_id, parse_request_id, time_ms_of
 from libs.rpc.columns import decode
@@ -86,15 +87,33 @@ def _read_batch(request: ProcessEventsRequest, findings: Findings, now_us: int) 
 def _read_columns(columns: EventColumns, findings: Findings, now_us: int) -> Events:
     if not _check_count(len(columns.video_index) // 2, findings, "columns"):
         return _NOTHING
+    if not _check_dictionaries(columns, findings):
+        return _NOTHING
     _check_names(columns, findings)
     try:
         events = decode(columns)
     except InvalidRequest as error:
         findings.note_all(error)
         return _NOTHING
-    _check_values(events, findings)
-    _check_times(events, findings, now_us)
+    if events.value is not None:
+        for place in find_bad_values(events.value).tolist():
+            findings.note(f"columns.value[{place}]", rules.VALUE)
+    if events.time_us is not None:
+        for place in find_bad_times(events.time_us, now_us).tolist():
+            findings.note_out_of_range(f"columns.event_time_us[{place}]", rules.EVENT_TIME)
     return events
+
+
+def _check_dictionaries(columns: EventColumns, findings: Findings) -> bool:
+    event_count = len(columns.video_index) // 2
+    problems = {
+        "video_ids": rules.check_dictionary(len(columns.video_ids), event_count),
+        "event_types": rules.check_dictionary(len(columns.event_types), event_count),
+        "actor_ids": rules.check_dictionary(len(columns.actor_ids), event_count),
+    }
+    for field, problem in problems.items():
+        findings.note(f"columns.{field}", problem)
+    return not any(problems.values())
 
 
 def _check_names(columns: EventColumns, findings: Findings) -> None:
@@ -106,23 +125,6 @@ def _check_names(columns: EventColumns, findings: Findings) -> None:
         findings.note(f"columns.event_types[{place}]", rules.check_event_type(event_type))
     for place, actor_id in enumerate(columns.actor_ids):
         findings.note(f"columns.actor_ids[{place}]", rules.check_actor_id(actor_id))
-
-
-def _check_values(events: Events, findings: Findings) -> None:
-    if events.value is None:
-        return
-    # A NaN stands for no value. Infinity is beyond every bound.
-    for place in np.flatnonzero(np.abs(events.value) > rules.MAX_MAGNITUDE).tolist():
-        findings.note(f"columns.value[{place}]", rules.VALUE)
-
-
-def _check_times(events: Events, findings: Findings, now_us: int) -> None:
-    if events.time_us is None:
-        return
-    early = (events.time_us < rules.EARLIEST_EVENT_US) & (events.time_us != NO_TIME)
-    late = events.time_us > now_us + rules.FUTURE_TOLERANCE_US
-    for place in np.flatnonzero(early | late).tolist():
-        findings.note_out_of_range(f"columns.event_time_us[{place}]", rules.EVENT_TIME)
 
 
 _NOTHING = Events([], [], [], np.empty(0, np.uint16), np.empty(0, np.uint16))

@@ -30,6 +30,8 @@ from tally.counting.v1.counting_pb2 import Entry
 
 _FEW_TYPES = 16
 """So many event types are in every part, used or not, as the partitioner has it."""
+_FEW_NAMES = 256
+"""So many names may be in a dictionary, however few the events are, as the partitioner has it."""
 _LATER_US = 60_000_000
 """An event may be so much later than its request's id. Then a shard that takes the id takes the event too, except
 for an id nearly 5 minutes ahead of the service."""
@@ -67,6 +69,11 @@ def _check(columns: Columns, latest_us: int) -> None:
     for column, width in ((columns.actor_index, 2), (columns.event_time_us, 8), (columns.value, 8)):
         if len(column) not in (0, width * n):
             raise ValueError("a column has another length than the others")
+    if any(
+        len(names) > max(n, _FEW_NAMES)
+        for names in (columns.video_ids, columns.event_types, columns.actor_ids)
+    ):
+        raise ValueError("a dictionary has more names than the partitioner takes")
     actors = set(_numbers("H", columns.actor_index)) - {NO_ACTOR}
     for index, names in (
         (_numbers("H", columns.video_index), columns.video_ids),

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.domain import rules
+from libs.domain.column_rules import find_bad_times
 from libs.domain.events import NO_TIME
 
 NOW = 1_800_000_000_000_000
@@ -88,8 +89,17 @@ def test_a_value_is_nothing_beyond(value: float) -> None:
 )
 def test_an_event_is_of_this_century_and_not_of_the_future(time_us: int, fits: bool) -> None:
     assert (rules.check_event_time(time_us, NOW) is None) is fits
-    bad = rules.find_bad_times(np.array([NOW, time_us, NO_TIME]), NOW)
-    assert bad.tolist() == [False, not fits, False]
+    bad = find_bad_times(np.array([NOW, time_us, NO_TIME]), NOW)
+    assert bad.tolist() == ([] if fits else [1])
+
+
+@pytest.mark.parametrize(
+    ("names", "events", "fits"), [(256, 1, True), (257, 1, False), (300, 300, True), (301, 300, False)]
+)
+def test_a_dictionary_has_no_more_names_than_events_unless_they_are_few(
+    names: int, events: int, fits: bool
+) -> None:
+    assert (rules.check_dictionary(names, events) is None) is fits
 
 
 def test_the_limits_are_those_of_the_api() -> None:
