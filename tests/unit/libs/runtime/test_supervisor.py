@@ -183,9 +183,16 @@ async def test_several_are_stopped_together(stage: Stage) -> None:
 
 
 async def test_a_signal_for_a_child_that_is_not_there_is_refused(stage: Stage) -> None:
-    stage.add("a")
-    with pytest.raises(NotReady, match="a does not run"):
+    lives = stage.add("a")
+    with pytest.raises(NotReady, match="a does not run now; start it first"):
         stage.supervisor.kill("a")
+    await stage.supervisor.start("a")
+    lives.is_able = False
+    lives.die()
+    await lives.until_life(3)
+    with pytest.raises(NotReady, match="a does not run now; wait until it is started again"):
+        stage.supervisor.kill("a")
+    await stage.supervisor.stop("a")
 
 
 def test_pauses_double_up_to_a_limit() -> None:
