@@ -98,14 +98,14 @@ class Watch:
 
     async def _look(self, connection: Any) -> None:
         now = asyncio.get_running_loop().time()
-        self.is_quiet = True
+        is_quiet = True  # told only once all was looked at: whoever waits for it looks at any moment
         beats: dict[int, tuple[int, float]] = {}
         for row in await connection.fetch(_LOGS):
             before = self._beats.get(row["log_id"])
             moved_at = before[1] if before and before[0] == row["beat"] else now
             beats[row["log_id"]] = (row["beat"], moved_at)
             if row["state"] == "closed" or now - moved_at > _SILENT_SECONDS:
-                self.orphans_seen_at, self.is_quiet = now, False
+                self.orphans_seen_at, is_quiet = now, False
         self._beats = beats
         spooled = [
             request for request in self._ledger.acknowledged if request.durability is Durability.SPOOLED
@@ -114,7 +114,8 @@ class Watch:
             ids = [uuid.UUID(request.request_id) for request in spooled]
             entries = sum(len(request.partitions(self._partition_count)) for request in spooled)
             if await connection.fetchval(_JOURNALED, ids) < entries:
-                self.spooled_seen_at, self.is_quiet = now, False
+                self.spooled_seen_at, is_quiet = now, False
+        self.is_quiet = is_quiet
 
     async def _take_snapshot(self, connection: Any) -> None:
         self.wrong += await check_snapshot(connection)
