@@ -1,8 +1,8 @@
 """What must hold whatever was broken. Each check answers with a sentence for each thing that is wrong.
 
-Those of a round (`check_counts`, `check_journal`) need its ledger; the others look at the whole database, as
-`find_wrong` of `tests/support/proof.py` does, which is asked too. All but `check_snapshot`, which holds at any instant,
-are for a Tally at rest: nobody counts, and everything is applied.
+Those of a round (`check_counts`, `check_journal`, `check_strangers`) need its ledger; the others look at the whole
+database, as `find_wrong` of `tests/support/proof.py` does, which is asked too. All but `check_snapshot`, which holds at
+any instant, are for a Tally at rest: nobody counts, and everything is applied.
 """
 
 import uuid
@@ -33,6 +33,9 @@ where starts_with(video_id, $1) and event_type = $2
         is distinct from (count, count * $3::float8, $3::float8, $3::float8, 0::float8)"""
 _ENTRIES = """
 select request_id, partition, events, payload from journal where request_id = any($1::uuid[])"""
+# Names of videos are in a payload as they are.
+_IDS = """
+select distinct request_id from journal where position(convert_to($1, 'UTF8') in payload) > 0"""
 _LETTERS = """
 select request_id, partition, events, payload, log_id is not null as is_journaled from dead_letter
 where state = 'waiting'"""
@@ -78,10 +81,8 @@ async def check_journal(connection: Any, ledger: Ledger, partition_count: int) -
     with exactly its events; and of the others, each part that is there is one of theirs.
     """
     kept: defaultdict[str, list[Any]] = defaultdict(list)
-    ids = [uuid.UUID(request_id) for request_id in ledger.requests]
-    for start in range(0, len(ids), _AT_ONCE):
-        for row in await connection.fetch(_ENTRIES, ids[start : start + _AT_ONCE]):
-            kept[str(row["request_id"])].append(row)
+    for row in await _fetch_entries(connection, [uuid.UUID(request_id) for request_id in ledger.requests]):
+        kept[str(row["request_id"])].append(row)
     for letter in await connection.fetch(_LETTERS):
         if not letter["is_journaled"] and str(letter["request_id"]) in ledger.requests:
             kept[str(letter["request_id"])].append(letter)
@@ -89,6 +90,27 @@ async def check_journal(connection: Any, ledger: Ledger, partition_count: int) -
         problem
         for request in ledger.requests.values()
         for problem in _compare(request, kept[request.request_id], partition_count)
+    )
+
+
+async def check_strangers(connection: Any, ledger: Ledger, prefix: str) -> list[str]:
+    """Every request of videos that begin with `prefix` is one of the ledger.
+
+    Events that were journaled once more under an id of which no client knows could otherwise pass for those of a
+    request without an answer.
+    """
+    ids = [row["request_id"] for row in await connection.fetch(_IDS, prefix)]
+    strange = await _fetch_entries(connection, [each for each in ids if str(each) not in ledger.requests])
+    strange += [
+        letter
+        for letter in await connection.fetch(_LETTERS)
+        if str(letter["request_id"]) not in ledger.requests
+    ]
+    return shorten(
+        f"no client knows of request {row['request_id']}, kept in partition {row['partition']} with {row['events']} "
+        "events"
+        for row in strange
+        if any(video.startswith(prefix) for video, _ in _read(row))
     )
 
 
@@ -110,6 +132,14 @@ async def dead_events(connection: Any, prefix: str) -> int:
     """The events that wait as dead letters, of videos that begin with `prefix`."""
     letters = await connection.fetch(_LETTERS)
     return sum(n for letter in letters for (video, _), n in _read(letter).items() if video.startswith(prefix))
+
+
+async def _fetch_entries(connection: Any, ids: Sequence[uuid.UUID]) -> list[Any]:
+    """The entries of these requests in the journal."""
+    rows: list[Any] = []
+    for start in range(0, len(ids), _AT_ONCE):
+        rows += await connection.fetch(_ENTRIES, ids[start : start + _AT_ONCE])
+    return rows
 
 
 def _compare(request: Request, kept: Sequence[Any], partition_count: int) -> list[str]:

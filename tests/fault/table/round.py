@@ -95,6 +95,7 @@ async def _check(deployment: Deployment, ledger: Ledger, prefix: str) -> list[st
         wrong = await invariants.check_counts(connection, ledger, prefix)
         wrong += await invariants.check_values(connection, prefix)
         wrong += await invariants.check_journal(connection, ledger, deployment.doors.partition_count)
+        wrong += await invariants.check_strangers(connection, ledger, prefix)
         wrong += await find_wrong(connection)
         wrong += await invariants.check_snapshot(connection)
         if dead := await invariants.dead_events(connection, prefix):

@@ -32,6 +32,7 @@ CHECKS: dict[str, Check] = {
     "counts": lambda connection, ledger: invariants.check_counts(connection, ledger, PREFIX),
     "values": lambda connection, _: invariants.check_values(connection, PREFIX),
     "journal": lambda connection, ledger: invariants.check_journal(connection, ledger, PARTITION_COUNT),
+    "strangers": lambda connection, ledger: invariants.check_strangers(connection, ledger, PREFIX),
     "proof": lambda connection, _: find_wrong(connection),
     "snapshot": lambda connection, _: invariants.check_snapshot(connection),
 }
@@ -103,6 +104,7 @@ async def test_nothing_is_found_where_everything_is_right(name: str, counted: tu
             "select request_id, partition, received_at, request_hash, payload, events, '' from journal where seq = 1",
             id="an entry waits as a dead letter, too",
         ),
+        pytest.param("strangers", SPOOLED_LETTER, id="a letter of nobody"),
         pytest.param("snapshot", "update rollup_minute set count = count + 1", id="more than the journal"),
         pytest.param(
             "snapshot",
@@ -196,6 +198,26 @@ async def test_what_is_unknown_may_be_counted_or_not_and_no_more_than_once(
     )
     async with after(dsn, twice_more) as connection:
         assert await CHECKS["counts"](connection, ledger)
+
+
+async def test_events_counted_again_under_an_id_of_nobody_do_not_pass_for_those_of_an_unknown_request(
+    servers: Servers, template: str
+) -> None:
+    [*_, lost, counted_once] = requests()
+    ledger = Ledger()
+    for request in (lost, counted_once):
+        ledger.send(request)
+    stranger = Request(new_id(), counted_once.events)
+    elsewhere = Request(new_id(), Counter({("of another round", "view"): 1, ("round", PREFIX): 1}))
+    async with fresh_database(servers.postgres_dsn, template) as dsn:
+        async with open_shard(dsn) as shard:
+            for request in (counted_once, stranger, elsewhere):
+                await shard.append([as_entry(entry) for entry in entries_of(request, PARTITION_COUNT)])
+            ledger.acknowledge(counted_once, counted_once.event_count, 0, Durability.JOURNALED)
+        async with open_proof(dsn) as connection:
+            found = {name: await check(connection, ledger) for name, check in CHECKS.items()}
+    assert {name for name, wrong in found.items() if wrong} == {"strangers"}
+    assert all(stranger.request_id in sentence for sentence in found["strangers"][:-1])
 
 
 async def test_the_audit_finds_an_event_that_the_journal_lacks(
