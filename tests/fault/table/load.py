@@ -3,6 +3,9 @@
 One request in twenty is sent twice on purpose: at the same time through two partitioners, once more through another
 partitioner when it was answered, or after the fault. Most requests are sent again until they are answered, as a
 client should; some are given up after a first attempt that failed, and their outcome stays unknown.
+
+All ways of sending are in it: a call for each request, streams, and direct mode, which has to notice by itself that
+partitions have moved. What one way has sent goes again by another.
 """
 
 import asyncio
@@ -10,7 +13,8 @@ import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
+from typing import get_args
 
 from tally.client import (
     Batch,
@@ -32,6 +36,8 @@ from tests.fault.table.submitting import submit_events
 _MUST_NOT_HAPPEN = (InvalidRequest, OutOfRange, ServerFault, Unimplemented)
 """No request of the load deserves one of these, whatever is broken."""
 
+_OF_CALLERS: tuple[TransportName, ...] = ("unary", "direct")
+"""in turn"""
 _DUPLICATE_SHARE = 0.05
 _GIVE_UP_SHARE = 0.1
 _CALL_SECONDS = 5.0
@@ -99,10 +105,15 @@ class Load:
             async def open_client(transport: TransportName = "unary") -> Client:
                 return await stack.enter_async_context(Client(self._doors.door, transport=transport))
 
-            clients = [self._call(await open_client(), pace.calls_per_second) for _ in range(pace.callers)]
+            clients = [
+                self._call(await open_client(transport), pace.calls_per_second)
+                for transport in islice(cycle(_OF_CALLERS), pace.callers)
+            ]
             clients.append(self._stream(await open_client(), pace.batches_per_second))
-            clients.append(self._submit(await open_client(), pace.events_per_second))
-            clients.append(self._submit(await open_client("stream"), pace.events_per_second))
+            clients += [
+                self._submit(await open_client(transport), pace.events_per_second)
+                for transport in get_args(TransportName)
+            ]
             async with asyncio.TaskGroup() as tasks:
                 for client in clients:
                     tasks.create_task(client)
