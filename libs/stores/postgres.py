@@ -25,6 +25,7 @@ _BE_DURABLE = """
 select set_config('synchronous_commit', 'on', $1)
 where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"""
 _IN_DOUBT_CLASSES = ("08", "57")
+_SERVER_CLASSES = ("25", "42", "53", "58")
 _AWAY_CLASSES = ("08", "25", "53", "57")
 
 
@@ -53,6 +54,8 @@ class Refused(Exception):
         self.constraint: str | None = error.constraint_name
         self.is_of_the_data = is_of_the_data(error)
         """Whether the rows are to blame, so that the same rows would be refused again."""
+        self.is_of_the_server = self.sqlstate[:2] in _SERVER_CLASSES
+        """Whether it would refuse other rows too: its disk is full, it is read-only, a privilege is missing"""
 
 
 class WriteConnection:

@@ -62,6 +62,8 @@ class Appender:
         try:
             told = await self._journal.insert(numbered)
         except Refused as refused:
+            if refused.is_of_the_server:  # it would refuse any other group as well
+                raise InDoubt(str(refused)) from refused
             await self._insert_halves(numbered, group, refused)
             return
         if not told.is_open:

@@ -55,13 +55,14 @@ class Queue:
         self._has_some.set()
         return [each.outcome for each in waiting]
 
-    async def take_group(self) -> list[Waiting]:
+    async def take_group(self, most_entries: int | None = None) -> list[Waiting]:
         """Wait for entries and take as many as one insert may have. Whoever stopped waiting is left out."""
+        most_entries = most_entries or self._settings.max_group_entries
         group: list[Waiting] = []
         while not group:
             await self._has_some.wait()
             size = 0
-            while self._waiting and len(group) < self._settings.max_group_entries:
+            while self._waiting and len(group) < most_entries:
                 size += len(self._waiting[0].entry.payload)
                 if group and size > self._settings.max_group_bytes:
                     break

@@ -14,6 +14,7 @@ from libs.stores.postgres import AWAY, InDoubt, PostgresSettings, Refused
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
 from services.counting.appender import Appender, LogClosed
+from services.counting.attempts import Attempts
 from services.counting.buffer import Buffer
 from services.counting.flusher import Flusher
 from services.counting.journal import Journal
@@ -64,6 +65,7 @@ class Shard:
         self._pace = Pace(settings.flush, settings.recovery.transaction_timeout_seconds)
         self._recovery = Recovery(pool, settings.recovery, settings.flush)
         self._queue = Queue(settings.journal)
+        self._attempts = Attempts(settings.journal.max_group_entries)
         self._spooler = None if spool is None else Spooler(spool, self._queue, clock, self.metrics)
         self._log: Log | None = None
         self._flusher: Flusher | None = None
@@ -174,8 +176,13 @@ class Shard:
     async def _open_log(self) -> Log | None:
         """The next log, as soon as Postgres commits it; what waits meanwhile is spooled. None after `stop`."""
         self._is_away.clear()
+        if self._attempts.is_away:
+            self._note_away("inserts do not get through")
         async with asyncio.TaskGroup() as tasks:
             spooling = tasks.create_task(self._spool_groups())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._attempts.pause_seconds):
+                    await self._stopping.wait()
             log = await self._try_to_open_log()
             spooling.cancel()
         return log
@@ -185,13 +192,16 @@ class Shard:
             try:
                 return await open_log(self._dsn, self._postgres, self._settings.recovery, self.name)
             except (*AWAY, InDoubt, Refused) as error:
-                _LOGGER.warning("no log: Postgres is away", shard=self.name, error=str(error))
-                self._log = None
-                self._is_away.set()
-                if self.spool is None:
-                    self._queue.answer_all(Outcome.UNAVAILABLE)
+                self._note_away(str(error))
                 await asyncio.sleep(_REOPEN_SECONDS)
         return None
+
+    def _note_away(self, why: str) -> None:
+        _LOGGER.warning("no log: Postgres is away", shard=self.name, error=why)
+        self._log = None
+        self._is_away.set()
+        if self.spool is None:
+            self._queue.answer_all(Outcome.UNAVAILABLE)
 
     async def _spool_groups(self) -> None:
         """Spool what waits, once Postgres is known to be away or a log is long in coming. Until cancelled."""
@@ -228,13 +238,16 @@ class Shard:
 
     async def _append_groups(self, appender: Appender, flusher: Flusher) -> None:
         while True:
-            group = await self._queue.take_group()
+            group = await self._queue.take_group(self._attempts.group_entries)
             flusher.note_arrival()
             try:
                 await appender.append(group)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, InDoubt):
+                    self._attempts.note_failure(len(group))
                 self._queue.put_back(group)
                 raise
+            self._attempts.note_success()
             flusher.note_arrival()  # a flush meanwhile may have taken all that was there before
 
     async def _keep_alive(self, log: Log) -> None:

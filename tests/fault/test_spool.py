@@ -115,6 +115,76 @@ async def test_a_server_that_falls_silent_is_left_for_the_spool(dsn: str, tmp_pa
         await assert_drained(dsn, shard, {key: 2 * n for key, n in COUNTS.items()})
 
 
+IMPATIENT = quick(recovery=FAST).model_copy(update={"journal": JournalSettings(insert_timeout_seconds=0.5)})
+
+_REFUSE = """
+create function refuse() returns trigger language plpgsql as $$
+begin raise exception 'no space left on device' using errcode = 'disk_full'; end $$;
+create trigger refuse before insert on journal for each statement execute function refuse()"""
+_BE_SLOW = """
+create function be_slow() returns trigger language plpgsql as $$
+begin perform pg_sleep(0.005); return new; end $$;
+create trigger be_slow before insert on journal for each row execute function be_slow()"""
+
+
+async def test_a_journal_that_takes_no_insert_is_left_for_the_spool_though_logs_can_be_opened(
+    dsn: str, tmp_path: Path
+) -> None:
+    async with open_proof(dsn) as connection, open_shard(dsn, IMPATIENT, spool_folder=tmp_path) as shard:
+        async with connection.transaction():
+            await connection.execute("lock table journal in share mode")
+            assert await send(shard, COUNTS) == {Outcome.SPOOLED}
+            assert shard.is_ready
+        await assert_drained(dsn, shard, COUNTS)
+
+
+async def test_a_server_that_refuses_all_inserts_is_left_for_the_spool(dsn: str, tmp_path: Path) -> None:
+    async with open_proof(dsn) as connection, open_shard(dsn, IMPATIENT, spool_folder=tmp_path) as shard:
+        await connection.execute(_REFUSE)
+        assert await send(shard, COUNTS) == {Outcome.SPOOLED}
+        await connection.execute("drop trigger refuse on journal")
+        await assert_drained(dsn, shard, COUNTS)
+
+
+async def test_a_server_that_refuses_all_inserts_is_told_of_where_there_is_no_spool(dsn: str) -> None:
+    async with open_proof(dsn) as connection, open_shard(dsn, IMPATIENT) as shard:
+        await connection.execute(_REFUSE)
+        assert await send(shard, COUNTS) == {Outcome.UNAVAILABLE}
+        await connection.execute("drop trigger refuse on journal")
+
+        async def takes_entries() -> bool:
+            try:
+                return await send(shard, ONE) == {Outcome.JOURNALED}
+            except Unavailable:
+                return False
+
+        await eventually(takes_entries)
+        await assert_exact(dsn, ONE)
+
+
+async def test_groups_too_large_for_the_time_there_is_become_smaller(dsn: str) -> None:
+    requests = 400  # 2 s in one group, of which 0.5 s may pass
+    async with open_proof(dsn) as connection, open_shard(dsn, IMPATIENT) as shard:
+        await connection.execute(_BE_SLOW)
+        left = [as_entry(entry) for _ in range(requests) for entry in cut_request(ONE)]
+
+        async def are_taken() -> bool:
+            nonlocal left
+            try:
+                outcomes = await shard.append(left)
+            except Unavailable:
+                return False
+            left = [
+                entry
+                for entry, outcome in zip(left, outcomes, strict=True)
+                if outcome not in (Outcome.JOURNALED, Outcome.DUPLICATE)
+            ]
+            return not left
+
+        await eventually(are_taken)
+        await assert_exact(dsn, {key: n * requests for key, n in ONE.items()})
+
+
 async def test_an_insert_in_doubt_that_was_committed_is_spooled_and_counts_once(
     dsn: str, tmp_path: Path
 ) -> None:
