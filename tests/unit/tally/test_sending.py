@@ -25,7 +25,16 @@ from tally.client import (
 from tally.client.request_id import RequestIds
 from tally.client.sending import LONGEST_PATIENCE_S, Delivery, Limits, Sender, cut_off
 from tests.support.virtual_time import in_virtual_time
-from tests.unit.tally.transports import Transport, fail, invalid, never, out_of_range, overloaded, unanswered
+from tests.unit.tally.transports import (
+    Transport,
+    fail,
+    invalid,
+    never,
+    out_of_range,
+    overloaded,
+    receipt_of,
+    unanswered,
+)
 
 ID = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
 NOW_US = 1_700_000_000_000_000
@@ -398,7 +407,7 @@ async def test_closing_ends_the_wait_for_the_next_attempt() -> None:
 
 
 @in_virtual_time
-async def test_retries_are_at_most_a_share_of_the_requests() -> None:
+async def test_retries_that_fail_are_at_most_a_share_of_the_requests() -> None:
     """A fifth of them and one a second, once what was saved is used up."""
     case = Case()
     for _ in range(300):
@@ -408,4 +417,96 @@ async def test_retries_are_at_most_a_share_of_the_requests() -> None:
     loop = asyncio.get_running_loop()
     elapsed = loop.time() - case.transport.sent[0].at
     assert case.sender.retries == 600
-    assert elapsed >= (600 - 10 - 0.2 * 300) / 1.0 - 1
+    assert elapsed >= (300 - 10 - 0.2 * 300) / 1.0 - 1
+
+
+@in_virtual_time
+async def test_who_gives_up_leaves_nothing_to_wait_for_to_those_who_go_on() -> None:
+    """A service that is away for half a second, with many callers in a hurry and some batches in the background."""
+    case = Case()
+    loop = asyncio.get_running_loop()
+    is_away = True
+
+    async def turn(batch: Batch) -> Receipt:
+        if is_away:
+            raise unanswered()
+        return receipt_of(batch)
+
+    case.transport.turns.extend([turn] * 10_000)
+    hasty = [
+        asyncio.create_task(case.sender.send(COLUMNS, Limits(1.0, 1.0, attempts=4), Delivery()))
+        for _ in range(300)
+    ]
+    patient = [asyncio.create_task(case.sender.send(COLUMNS, FOR_EVER, Delivery())) for _ in range(8)]
+    await asyncio.sleep(0.5)
+    is_away = False
+    well_at = loop.time()
+    await asyncio.gather(*patient)
+    assert loop.time() - well_at < 2.0
+    await asyncio.gather(*hasty, return_exceptions=True)
+
+
+@in_virtual_time
+async def test_an_attempt_that_is_the_last_takes_no_token() -> None:
+    case = Case()
+    for _ in range(30):
+        case.transport.turns.append(fail(unanswered("DEADLINE_EXCEEDED")))
+        with pytest.raises(OutcomeUnknown):
+            await case.sender.send(COLUMNS, Limits(2.0, 2.0, attempts=1), Delivery())
+    case.transport.turns.append(fail(unanswered()))
+    began = asyncio.get_running_loop().time()
+    await case.send()
+    assert asyncio.get_running_loop().time() - began < 0.2
+
+
+@in_virtual_time
+async def test_a_retry_that_the_breaker_held_back_for_good_gives_its_token_back() -> None:
+    case = Case()
+
+    async def fail_together(_batch: Batch) -> Receipt:
+        await asyncio.sleep(0.01)
+        raise unanswered()
+
+    case.transport.turns.extend([fail_together] * 10)
+
+    async def send_ten(limits: Limits) -> None:
+        sending = [case.sender.send(COLUMNS, limits, Delivery()) for _ in range(10)]
+        ends = await asyncio.gather(*sending, return_exceptions=True)
+        assert all(isinstance(end, OutcomeUnknown) for end in ends)
+
+    await send_ten(Limits(0.9, 0.9))
+    assert len(case.transport.sent) == 10  # the breaker is open
+    await asyncio.sleep(0.2)
+    await case.send()
+    case.transport.turns.extend([fail(unanswered("DEADLINE_EXCEEDED"))] * 20)
+    began = asyncio.get_running_loop().time()
+    await send_ten(Limits(3.0, 3.0, attempts=2))
+    assert asyncio.get_running_loop().time() - began < 0.2
+
+
+@in_virtual_time
+async def test_many_who_wait_go_on_together_when_the_service_is_well_again() -> None:
+    case = Case()
+    case.transport.turns.extend([fail(unanswered("DEADLINE_EXCEEDED"))] * 100)
+    sending = [
+        asyncio.create_task(case.sender.send(COLUMNS, Limits(3600.0, 2.0), Delivery())) for _ in range(100)
+    ]
+    began = asyncio.get_running_loop().time()
+    await asyncio.gather(*sending)
+    assert asyncio.get_running_loop().time() - began < 5.0
+    assert case.sender.retries == 100
+
+
+@in_virtual_time
+async def test_closing_ends_the_wait_for_a_token() -> None:
+    case = Case()
+    case.transport.turns.extend([fail(unanswered("DEADLINE_EXCEEDED"))] * 10_000)
+    sending = [
+        asyncio.create_task(case.sender.send(COLUMNS, Limits(3600.0, 2.0), Delivery())) for _ in range(50)
+    ]
+    await asyncio.sleep(1)
+    count = len(case.transport.sent)
+    case.sender.close()
+    ends = await asyncio.wait_for(asyncio.gather(*sending, return_exceptions=True), 0.1)
+    assert all(isinstance(end, OutcomeUnknown) for end in ends)
+    assert len(case.transport.sent) == count

@@ -76,6 +76,7 @@ class Sender:
         """Make no further attempts: whoever waits for the next one gets the error of the last."""
         self._closing.set()
         self._breaker.give_way()
+        self._budget.give_way()
 
     async def send(
         self, columns: Columns, limits: Limits, delivery: Delivery, *, request_id: str | None = None
@@ -88,12 +89,18 @@ class Sender:
         until = self._now() + min(limits.patience_s, LONGEST_PATIENCE_S)
         batch = Batch(request_id, columns) if request_id else None
         renewals = attempts = 0
+        is_paid = False
         self._budget.earn()
         while True:
-            life = await self._enter(until, delivery, batch)
+            life = await self._enter(until, delivery, batch, is_paid=is_paid)
             batch = batch or Batch(self._request_ids.make(), columns)
             try:
-                return await self._attempt(batch, min(limits.attempt_s, until - self._now()), delivery, life)
+                receipt = await self._attempt(
+                    batch, min(limits.attempt_s, until - self._now()), delivery, life
+                )
+                if is_paid:
+                    self._budget.give_back()
+                return receipt
             except OutOfRange as error:
                 if error.server_time_us is not None:
                     self._request_ids.learn(error.server_time_us)
@@ -101,15 +108,14 @@ class Sender:
                 if request_id or delivery.is_in_doubt or not is_about_id or renewals == _MOST_RENEWALS:
                     _conclude(delivery, error)
                 renewals += 1
-                batch = None
+                batch, is_paid = None, False
             except (OutcomeUnknown, Overloaded) as error:
-                if isinstance(error, Overloaded) and error.retry_after_s is not None:
-                    # What the service asks for is no attempt that failed, and costs no token: it knows its load, and
-                    # a client that it slows down all the time would otherwise come to a stand.
-                    wait_s = spread_s(error.retry_after_s)
-                else:
-                    attempts += 1
-                    wait_s = max(pause_s(attempts - 1), self._budget.spend())
+                # What the service asks for is no attempt that failed, and costs no token: it knows its load, and
+                # a client that it slows down all the time would otherwise come to a stand.
+                delay_s = error.retry_after_s if isinstance(error, Overloaded) else None
+                is_paid = delay_s is None
+                attempts += is_paid
+                wait_s = pause_s(attempts - 1) if delay_s is None else spread_s(delay_s)
                 is_over = attempts == limits.attempts or self._now() + wait_s >= until
                 if is_over or await self._closes_within(wait_s):
                     _conclude(delivery, error)
@@ -119,11 +125,18 @@ class Sender:
                     raise  # of an id that the caller made, he knows for what
                 _conclude(delivery, error)
 
-    async def _enter(self, until: float, delivery: Delivery, batch: Batch | None) -> int:
-        """Wait for the breaker. `batch`: None if its id is still to be made."""
+    async def _enter(self, until: float, delivery: Delivery, batch: Batch | None, *, is_paid: bool) -> int:
+        """Wait for a token, if the attempt costs one, and for the breaker. `batch`: None if its id is to be made."""
         try:
             async with asyncio.timeout_at(until):
-                return await self._breaker.enter()
+                if is_paid:
+                    await self._budget.take()
+                try:
+                    life = await self._breaker.enter()
+                except BaseException:
+                    if is_paid:
+                        self._budget.give_back()
+                    raise
         except TimeoutError:
             if delivery.error is not None:
                 _conclude(delivery, delivery.error)
@@ -142,6 +155,9 @@ class Sender:
                 "the events were not sent, and are not counted",
                 reason="BREAKER_OPEN",
             ) from None
+        if self._closing.is_set() and delivery.error is not None:
+            _conclude(delivery, delivery.error)
+        return life
 
     async def _attempt(self, batch: Batch, timeout_s: float, delivery: Delivery, life: int) -> Receipt:
         """One attempt. What it leaves in `delivery` holds also if it is cut off."""
