@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 
 from libs.domain.errors import NotReady
 
@@ -127,15 +127,15 @@ class Supervisor:
             try:
                 why = await self._live(child, started)
                 is_long = self._clock() - began >= LONG_LIFE_SECONDS
-            except (NotReady, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, the child is to be there
                 if not started.is_set():
                     raise
-                why, is_long = str(error), False
+                why, is_long = str(error) or repr(error), False
             early_deaths = 0 if is_long else early_deaths + 1
             pause = pause_after(early_deaths)
             then = f"It is started again{f' in {pause:g} s' if pause else ''}."
             separator = "\n" if "\n" in why else " "  # the end of a log has lines of its own
-            self._tell(child.name, f"{why}{separator}{then}")
+            self._say(child.name, f"{why}{separator}{then}")
             await self._sleep(pause)
             child.restarts += 1
 
@@ -151,13 +151,17 @@ class Supervisor:
             child.pid = pid
             child.ready.set()
             if started.is_set():
-                self._tell(child.name, f"{child.name} is back, pid {pid}.")
+                self._say(child.name, f"{child.name} is back, pid {pid}.")
             started.set()
             try:
                 return await died
             finally:
                 child.pid = None
                 child.ready.clear()
+
+    def _say(self, name: str, what: str) -> None:
+        with suppress(Exception):  # whoever listens may be gone, and the child needs its keeper all the same
+            self._tell(name, what)
 
     async def _end(self, child: Child) -> None:
         if child.keeper is None:

@@ -133,6 +133,32 @@ async def test_a_start_that_fails_later_is_tried_until_it_succeeds(stage: Stage)
     await stage.supervisor.stop("a")
 
 
+async def test_a_child_is_started_again_whatever_went_wrong_and_whoever_listens_no_more() -> None:
+    heard: list[str] = []
+
+    def listen(_: str, what: str) -> None:
+        heard.append(what)
+        raise BrokenPipeError("nobody reads this any more")
+
+    class Falters(Lives):
+        @asynccontextmanager
+        async def open(self, died: Died) -> AsyncIterator[int]:
+            if self.began == 1:
+                self.began += 1
+                raise ValueError("a life that nobody foresaw")
+            async with super().open(died) as pid:
+                yield pid
+
+    time, child = Time(), Falters("counting-0", [])
+    supervisor = Supervisor(listen, clock=time.clock, sleep=time.sleep)
+    supervisor.add(child.name, child.open)
+    await supervisor.start(child.name)
+    child.die()
+    await child.until_life(3)
+    await supervisor.stop(child.name)
+    assert "a life that nobody foresaw" in "".join(heard)
+
+
 async def test_the_first_start_is_tried_once_and_its_failure_is_the_callers(stage: Stage) -> None:
     lives = stage.add("a")
     lives.is_able = False
