@@ -127,7 +127,7 @@ class Supervisor:
             try:
                 why = await self._live(child, started)
                 is_long = self._clock() - began >= LONG_LIFE_SECONDS
-            except Exception as error:  # noqa: BLE001 - whatever it was, the child is to be there
+            except Exception as error:  # whatever it was, the child is to be there
                 if not started.is_set():
                     raise
                 why, is_long = str(error) or repr(error), False

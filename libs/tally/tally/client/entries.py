@@ -63,17 +63,7 @@ def cut(batch: Batch, partition_count: int) -> list[Entry]:
 
 def _check(columns: Columns, latest_us: int) -> None:
     """Raise ValueError for what a shard or the partitioner would refuse, whichever event has it."""
-    n = len(columns)
-    if not 1 <= n <= MAX_EVENTS or not len(columns.video_index) == len(columns.event_type_index) == 2 * n:
-        raise ValueError("there are too many events, or too few")
-    for column, width in ((columns.actor_index, 2), (columns.event_time_us, 8), (columns.value, 8)):
-        if len(column) not in (0, width * n):
-            raise ValueError("a column has another length than the others")
-    if any(
-        len(names) > max(n, _FEW_NAMES)
-        for names in (columns.video_ids, columns.event_types, columns.actor_ids)
-    ):
-        raise ValueError("a dictionary has more names than the partitioner takes")
+    _check_sizes(columns)
     actors = set(_numbers("H", columns.actor_index)) - {NO_ACTOR}
     for index, names in (
         (_numbers("H", columns.video_index), columns.video_ids),
@@ -91,6 +81,18 @@ def _check(columns: Columns, latest_us: int) -> None:
         raise ValueError("an event is too old, or ahead of its request")
     if any(abs(value) > MAX_MAGNITUDE for value in _numbers("d", columns.value)):  # a NaN stands for no value
         raise ValueError("a value is too large")
+
+
+def _check_sizes(columns: Columns) -> None:
+    n = len(columns)
+    if not 1 <= n <= MAX_EVENTS or not len(columns.video_index) == len(columns.event_type_index) == 2 * n:
+        raise ValueError("there are too many events, or too few")
+    for column, width in ((columns.actor_index, 2), (columns.event_time_us, 8), (columns.value, 8)):
+        if len(column) not in (0, width * n):
+            raise ValueError("a column has another length than the others")
+    for names in (columns.video_ids, columns.event_types, columns.actor_ids):
+        if len(names) > max(n, _FEW_NAMES):
+            raise ValueError("a dictionary has more names than the partitioner takes")
 
 
 def _parts(columns: Columns, partition_count: int) -> Iterator[tuple[int, Columns]]:
