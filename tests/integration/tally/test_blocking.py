@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from itertools import count
 
 import grpc
 import pytest
@@ -40,6 +41,7 @@ from tests.integration.tally.peer import (
     retry_after,
     videos_of,
 )
+from tests.unit.tally.interrupts import At
 
 
 def client_threads() -> int:
@@ -108,6 +110,41 @@ async def test_a_stream_can_be_left_in_the_middle(peer: Peer) -> None:
             return client.count("v")
 
     assert (await asyncio.to_thread(use)).accepted_count == 1
+
+
+async def test_a_stream_that_is_collected_in_the_middle_of_another_call_holds_nothing_up(peer: Peer) -> None:
+    def use() -> int:
+        with Client(peer.address) as client:
+            for number in count(step=9):
+                outcomes = client.stream(client.batch([Event("a")]) for _ in range(3))
+                next(outcomes)
+                request_id = client.make_request_id()
+                with At(number, outcomes.close) as at:  # what the collector does with it
+                    client.count("v", request_id=request_id)
+                if not at.was_reached:
+                    return number
+        raise AssertionError
+
+    assert await asyncio.wait_for(asyncio.to_thread(use), 60) > 10
+
+
+async def test_streams_that_the_collector_ends_leave_no_complaints(
+    peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def use() -> None:
+        with Client(peer.address) as client:
+            for _ in range(20):
+                outcomes = client.stream(client.batch([Event("a")]) for _ in range(3))
+                next(outcomes)
+                cycle: list[object] = [outcomes]
+                cycle.append(cycle)
+                del outcomes, cycle
+                gc.collect()
+            client.count("v")
+
+    await asyncio.to_thread(use)
+    gc.collect()
+    assert caplog.records == []
 
 
 async def test_closing_ends_the_thread_and_refuses_what_comes_later(peer: Peer) -> None:
@@ -189,7 +226,7 @@ async def test_a_call_that_outlasts_the_closing_is_told_that_its_outcome_is_unkn
 
 
 async def test_threads_that_race_with_the_closing_all_get_an_end(peer: Peer) -> None:
-    def count(client: Client) -> str:
+    def count_on(client: Client) -> str:
         try:
             while True:
                 client.count("v")
@@ -198,7 +235,7 @@ async def test_threads_that_race_with_the_closing_all_get_an_end(peer: Peer) -> 
 
     def use() -> list[str]:
         with Client(peer.address) as client, ThreadPoolExecutor(4) as threads:
-            calls = [threads.submit(count, client) for _ in range(4)]
+            calls = [threads.submit(count_on, client) for _ in range(4)]
             while len(peer.received) < 20:
                 time.sleep(0.001)
             client.close()

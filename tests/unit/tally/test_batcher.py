@@ -49,7 +49,7 @@ class Case:
     transport: Transport
 
     def add(self, *videos: str) -> list[Future]:
-        return [self.batcher.add(video, "view", None, None, "")[1] for video in videos]
+        return [self.batcher.add(video, "view", None, None, "") for video in videos]
 
 
 @asynccontextmanager

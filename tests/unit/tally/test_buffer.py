@@ -29,7 +29,7 @@ class Future:
 
 
 def make_buffer(max_events: int = 5_000, max_bytes: int = 1_000_000) -> Buffer[Future]:
-    return Buffer(Batching(max_events=max_events, max_bytes=max_bytes), Future, lambda: 7.0)
+    return Buffer(Batching(max_events=max_events, max_bytes=max_bytes), lambda: 7.0)
 
 
 def add(buffer: Buffer[Future], event: Event) -> Future:
@@ -37,7 +37,9 @@ def add(buffer: Buffer[Future], event: Event) -> Future:
     if event.event_time is not None:
         since = event.event_time - EPOCH
         time_us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-    return buffer.add(event.video_id, event.event_type, time_us, event.value, event.actor_id)[1]
+    future = Future()
+    buffer.add(event.video_id, event.event_type, time_us, event.value, event.actor_id, future)
+    return future
 
 
 def events_of(draft: Draft[Future]) -> list[Event]:
@@ -92,7 +94,7 @@ def test_a_bad_event_leaves_no_trace_in_the_request_of_the_others(
     buffer = make_buffer()
     add(buffer, Event("good", value=1.0))
     with pytest.raises(InvalidRequest):
-        buffer.add(video_id, event_type, None, 2.0, actor_id)
+        buffer.add(video_id, event_type, None, 2.0, actor_id, Future())
     add(buffer, Event("good too"))
     (draft,) = buffer.drain()
     assert events_of(draft) == [Event("good", value=1.0), Event("good too")]
@@ -103,7 +105,7 @@ def test_a_bad_event_leaves_no_trace_in_the_request_of_the_others(
 def test_a_bad_first_event_opens_no_draft() -> None:
     buffer = make_buffer()
     with pytest.raises(InvalidRequest):
-        buffer.add("", "view", None, None, "")
+        buffer.add("", "view", None, None, "", Future())
     assert buffer.open_since is None
     assert buffer.drain() == []
 

@@ -1,14 +1,14 @@
 """The background of a client: takes events from any thread, and sends them in batches on its event loop."""
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Generic
+from contextlib import suppress
+from typing import Generic, TypeAlias
 
 from tally.client.batching import Batching
 from tally.client.blame import find_bad_events
-from tally.client.buffer import Buffer, Draft
+from tally.client.buffer import Awaited, Buffer, Draft
 from tally.client.ends import Ends, F, Progress
 from tally.client.errors import (
     BufferFull,
@@ -18,16 +18,23 @@ from tally.client.errors import (
     Overloaded,
     TallyError,
 )
+from tally.client.rules import check_actor_id, check_event_type, check_video_id
 from tally.client.sending import Limits, Sender, cut_off
 
 ATTEMPT_TIMEOUT_S = 20.0
 """Of one attempt. A service that is late with it is late with all; to ask again too soon would add to that."""
 
 
+_Event: TypeAlias = tuple[str, str, int | None, float | None, str, F, Awaited | None]
+
+
 class Batcher(Generic[F]):
     """Gathers events into drafts, and sends each as one request; see Batching for when.
 
-    `add`, `is_full` and `progress` are for any thread; everything else belongs to the event loop.
+    `add`, `is_full`, `has_much` and `progress` are for any thread; everything else belongs to the event loop.
+
+    There is no lock. A signal or the garbage collector may come in anywhere in `add`, hand in an event of its own, or
+    raise; so all that `add` changes is the inbox, by one step, and the loop does the rest.
     """
 
     def __init__(
@@ -44,15 +51,24 @@ class Batcher(Generic[F]):
         """
         self._sender = sender
         self._batching = batching
+        self._make_future = make_future
         self._call_soon = call_soon
         self._on_room = on_room
         self._loop = asyncio.get_running_loop()
         self._limits = Limits(batching.give_up_after_s, ATTEMPT_TIMEOUT_S)
-        self._lock = threading.Lock()  # over the four that follow
-        self._buffer = Buffer(batching, make_future, self._loop.time)
-        self._buffered = 0
+        self._inbox: deque[_Event[F]] = deque()
+        self._buffer: Buffer[F] = Buffer(batching, self._loop.time)
+        self._laid_out = 0
+        """events in drafts"""
         self._is_closed = False
-        self._is_waking = False
+        self._is_over = False
+        """nobody will look into the inbox any more"""
+        self._enough = 1
+        """so many events in the inbox are a reason to tell the loop"""
+        self._turn = 0
+        """how often the loop has begun to dispatch"""
+        self._told_in = -1
+        """the turn in which the loop was last told; in the same one it has not begun to see to that yet"""
         self._timer: asyncio.TimerHandle | None = None
         self._in_flight: dict[Draft[F], asyncio.Task[None]] = {}
         self._flushing: dict[Draft[F], asyncio.Future[TallyError | None]] = {}
@@ -65,35 +81,61 @@ class Batcher(Generic[F]):
         return self._buffered >= self._batching.max_buffered_events and not self._is_closed
 
     @property
+    def has_much(self) -> bool:
+        """Whether the loop should get a chance to send before more is handed in."""
+        return len(self._inbox) >= self._batching.max_events
+
+    @property
     def progress(self) -> Progress:
         """Where the events are."""
         return self._ends.progress(self._buffered, len(self._in_flight), self._sender.retries)
 
     def add(
-        self, video_id: str, event_type: str, time_us: int | None, value: float | None, actor_id: str
-    ) -> tuple[Draft[F], F]:
-        """Take an event: the draft that it is in, and its future.
+        self,
+        video_id: str,
+        event_type: str,
+        time_us: int | None,
+        value: float | None,
+        actor_id: str,
+        awaited: Awaited | None = None,
+    ) -> F:
+        """Take an event; its future. `awaited`: of a caller who will wait for it.
 
-        Raises InvalidRequest, BufferFull, and ClientUnusable after `close`.
+        Raises InvalidRequest, BufferFull, and ClientUnusable after `close`: then the event was not taken. Threads that
+        come at the same moment may together go beyond the limit of the buffer, by one event each.
         """
-        with self._lock:
-            if self._is_closed:
-                raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
-            if self._buffered >= self._batching.max_buffered_events:
-                raise BufferFull(
-                    f"{self._buffered:,} events wait for their receipts, and the buffer takes no more. "
-                    "This one was not taken: hand it in again later",
-                    reason="BUFFER_FULL",
-                )
-            added = self._buffer.add(video_id, event_type, time_us, value, actor_id)
-            draft, _ = added
-            self._buffered += 1
-            # The loop is told of the first event of a draft and of the one that fills it, not of every event.
-            if self._is_waking or (len(draft) > 1 and not draft.is_sealed):
-                return added
-            self._is_waking = True
-        self._call_soon(self._dispatch)
-        return added
+        check_video_id(video_id)
+        check_event_type(event_type)
+        if actor_id:
+            check_actor_id(actor_id)
+        if self._is_closed:
+            raise _closed()
+        if self._buffered >= self._batching.max_buffered_events:
+            raise BufferFull(
+                f"{self._buffered:,} events wait for their receipts, and the buffer takes no more. "
+                "This one was not taken: hand it in again later",
+                reason="BUFFER_FULL",
+            )
+        future = self._make_future()
+        if value is not None:
+            value = float(value)  # what is no number fails here, and not in the loop
+        event = (video_id, event_type, time_us, value, actor_id, future, awaited)
+        self._inbox.append(event)
+        # The loop is told of the first event of a draft and of those that fill it, not of every event. That it was told
+        # is noted afterwards: should this be cut short in between, the next one tells it again.
+        if len(self._inbox) >= self._enough and self._told_in != (turn := self._turn):
+            with suppress(RuntimeError):  # the loop is closed, and everything is over
+                self._call_soon(self._dispatch)
+            self._told_in = turn
+        if self._is_over:  # closed between the first look and the inbox
+            with suppress(ValueError):  # the loop has seen it, and its future tells its end
+                self._inbox.remove(event)
+                raise _closed()
+        return future
+
+    @property
+    def _buffered(self) -> int:
+        return len(self._inbox) + self._laid_out
 
     async def wait_for_room(self) -> None:
         """Return when there may be room, or when the client is closed."""
@@ -123,13 +165,13 @@ class Batcher(Generic[F]):
 
         Then raises OutcomeUnknown, or NotSent if of everything given up nothing can have been counted.
         """
-        with self._lock:
-            self._is_closed = True
-        ends = self._seal()
+        self._is_closed = True
         self._admit()
+        until = self._loop.time() + patience_s
         try:
-            if ends:
-                await asyncio.wait(ends, timeout=patience_s)
+            # Again, for a thread may have been on its way into the inbox.
+            while (ends := self._seal()) and (wait_s := until - self._loop.time()) > 0:
+                await asyncio.wait(ends, timeout=wait_s)
         finally:
             late = list(self._in_flight.values())
             given_up = self._give_up()
@@ -139,33 +181,42 @@ class Batcher(Generic[F]):
 
     def _seal(self) -> "list[asyncio.Future[TallyError | None]]":
         """Let what waits go as soon as there is a place in flight; the ends of all that has none yet."""
-        with self._lock:
-            waiting = self._buffer.seal()
+        self._lay_out()
         ends = [
             self._flushing.setdefault(draft, self._loop.create_future())
-            for draft in (*self._in_flight, *waiting)
+            for draft in (*self._in_flight, *self._buffer.seal())
         ]
         self._dispatch()
         return ends
 
+    def _lay_out(self) -> None:
+        """Put what is in the inbox into drafts; not what comes meanwhile, of which there may be no end."""
+        for _ in range(len(self._inbox)):
+            self._laid_out += 1
+            self._buffer.add(*self._inbox.popleft())
+
     def _dispatch(self) -> None:
         """Start the requests whose time has come."""
+        if self._is_over:
+            return
+        self._turn += 1
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        with self._lock:
-            self._is_waking = False
+        self._lay_out()
         while len(self._in_flight) < self._batching.max_in_flight and (draft := self._take()):
             self._in_flight[draft] = self._loop.create_task(self._send(draft))
+        self._enough = self._buffer.room
+        if len(self._inbox) >= self._enough:  # those who came before that was set may not have told
+            self._loop.call_soon(self._dispatch)
 
     def _take(self) -> Draft[F] | None:
         """The next draft that may go. If only the linger holds it back, there will be another look after that."""
-        with self._lock:
-            since = self._buffer.open_since
-            wait_s = 0.0
-            if since is not None and self._in_flight:
-                wait_s = since + self._batching.linger_s - self._loop.time()
-            draft = self._buffer.take(also_open=wait_s <= 0)
+        since = self._buffer.open_since
+        wait_s = 0.0
+        if since is not None and self._in_flight:
+            wait_s = since + self._batching.linger_s - self._loop.time()
+        draft = self._buffer.take(also_open=wait_s <= 0)
         if draft is None and wait_s > 0:
             self._timer = self._loop.call_later(wait_s, self._dispatch)
         return draft
@@ -214,9 +265,9 @@ class Batcher(Generic[F]):
 
     def _give_up(self) -> TallyError | None:
         """Let everything fail that has no end yet; the error for the whole of it, if there was something."""
-        with self._lock:
-            waiting = self._buffer.drain()
-        drafts = [*self._in_flight, *waiting]
+        self._is_over = True  # before the last look into the inbox, see `add`
+        self._lay_out()
+        drafts = [*self._in_flight, *self._buffer.drain()]
         error = self._ends.give_up(drafts)
         for task in self._in_flight.values():
             task.cancel()
@@ -232,8 +283,7 @@ class Batcher(Generic[F]):
 
     def _leave(self, count: int) -> None:
         """So many events have their end."""
-        with self._lock:
-            self._buffered -= count
+        self._laid_out -= count
         self._admit()
 
     def _admit(self) -> None:
@@ -245,3 +295,7 @@ class Batcher(Generic[F]):
                 waiter.set_result(None)
                 room -= 1
         self._on_room()
+
+
+def _closed() -> ClientUnusable:
+    return ClientUnusable("the client is closed", reason="CLIENT_CLOSED")

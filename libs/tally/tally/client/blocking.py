@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import datetime
@@ -18,7 +18,7 @@ from tally.client import client
 from tally.client.answers import Receipt, Refusal
 from tally.client.batcher import Batcher
 from tally.client.batching import Batching
-from tally.client.buffer import Draft
+from tally.client.buffer import Awaited
 from tally.client.columns import Batch, Columns
 from tally.client.ends import Progress
 from tally.client.errors import BufferFull, ClientUnusable, TallyError
@@ -157,14 +157,12 @@ class Client:
 
         Waits only while the buffer is full; see tally.client.Client.
         """
-        return self._hand_in(video_id, event_type, event_time, value, actor_id, None)[1]
+        return self._hand_in(video_id, event_type, event_time, value, actor_id)
 
     def submit_event(self, event: Event) -> Future[Receipt]:
         """The same for an Event."""
         check_function(event, "event")
-        return self._hand_in(
-            event.video_id, event.event_type, event.event_time, event.value, event.actor_id, None
-        )[1]
+        return self._hand_in(event.video_id, event.event_type, event.event_time, event.value, event.actor_id)
 
     def flush(self) -> None:
         """Wait until every event that was handed in before has its receipt; see tally.client.Client."""
@@ -185,18 +183,21 @@ class Client:
 
     def stream(
         self, batches: Iterable[Batch], *, timeout: float | None = None
-    ) -> Iterator[Receipt | Refusal]:
+    ) -> Generator[Receipt | Refusal, None, None]:
         """Send batches on one stream and yield what became of each; see tally.client.Client.stream.
 
         `batches` is read in threads of its own, ahead of the answers.
         """
         outcomes = self._client.stream(_in_threads(batches), timeout=timeout)
+        self._thread.kept.add(outcomes)
         try:
             while (outcome := self._thread.run(_next(outcomes))) is not None:
                 yield outcome
         finally:
-            with suppress(ClientUnusable):  # the loop ends the stream itself when the client is closed
-                self._thread.run(_end(outcomes))
+            # Not waited for: it may be the garbage collector that ends this, in any thread and at any time. And when
+            # the client is closed, the loop ends the stream itself.
+            with suppress(ClientUnusable):
+                self._thread.start(_end(outcomes, self._thread.kept))
 
     def close(self, *, timeout: float | None = None) -> None:
         """Take no new calls, wait for all that is under way as long as the timeout, and end the thread.
@@ -230,8 +231,9 @@ class Client:
         event_time: datetime | None,
         value: float | None,
         actor_id: str,
-        until: float | None,
-    ) -> tuple[Draft[_Future], _Future]:
+        awaited: Awaited | None = None,
+        until: float | None = None,
+    ) -> _Future:
         """Put one event into the buffer. `until`: monotonic seconds, after which the wait for room ends."""
         self._thread.check_process()
         if value is not None:
@@ -239,7 +241,7 @@ class Client:
         time_us = None if event_time is None else read_event_time(event_time)
         while True:
             try:
-                return self._batcher.add(video_id, event_type, time_us, value, actor_id)
+                return self._batcher.add(video_id, event_type, time_us, value, actor_id, awaited)
             except BufferFull:
                 if not self._is_patient:
                     raise
@@ -262,13 +264,13 @@ class Client:
         self._thread.check_waiting()
         timeout_s = self._timeout_s if timeout is None else timeout
         until = time.monotonic() + timeout_s
-        delivery = None
+        awaited = Awaited()
+        future: _Future | None = None
         try:
-            draft, future = self._hand_in(video_id, event_type, event_time, value, actor_id, until)
-            delivery = draft.delivery
+            future = self._hand_in(video_id, event_type, event_time, value, actor_id, awaited, until)
             return future.result(max(0.0, until - time.monotonic()))
         except TimeoutError:
-            raise still_sending(delivery, timeout_s) from None
+            raise still_sending(awaited.delivery if future else None, timeout_s) from None
 
 
 async def _open(opened: client.Client, room: threading.Condition) -> Batcher[_Future]:
@@ -300,8 +302,9 @@ async def _next(outcomes: AsyncGenerator[Receipt | Refusal, None]) -> Receipt | 
     return await anext(outcomes, None)
 
 
-async def _end(outcomes: AsyncGenerator[Receipt | Refusal, None]) -> None:
+async def _end(outcomes: AsyncGenerator[Receipt | Refusal, None], kept: set[object]) -> None:
     await outcomes.aclose()
+    kept.discard(outcomes)
 
 
 async def _in_threads(batches: Iterable[Batch]) -> AsyncIterator[Batch]:

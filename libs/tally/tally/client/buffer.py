@@ -5,6 +5,7 @@ Pure: no clock, no input or output, no lock.
 
 from collections import deque
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from tally.client.batching import Batching
@@ -20,17 +21,24 @@ _ENVELOPE_BYTES = 160
 _MAX_EVENT_BYTES = MAX_TEXT_BYTES + 3 * 4 + NUMBERS_BYTES
 
 
+@dataclass(slots=True, eq=False)
+class Awaited:
+    """A caller who waits for the end of his event, and what he may know of it meanwhile."""
+
+    delivery: Delivery = field(default_factory=Delivery)
+    """that of the request in which the event goes, as soon as it is in one"""
+
+
 class Draft(Generic[F]):
     """The events of one request to be, and the future of each."""
 
-    __slots__ = ("began_at", "delivery", "futures", "is_sealed", "layout")
+    __slots__ = ("began_at", "delivery", "futures", "layout")
 
     def __init__(self, began_at: float) -> None:
         """`began_at`: when the first event came, in monotonic seconds."""
         self.began_at = began_at
         self.layout = Layout(is_checked=True)
         self.futures: list[F] = []
-        self.is_sealed = False
         self.delivery = Delivery()
 
     def __len__(self) -> int:
@@ -57,38 +65,49 @@ class Draft(Generic[F]):
 class Buffer(Generic[F]):
     """Takes events and gives them out as drafts, each event in one, in order, each draft within its bounds."""
 
-    def __init__(self, batching: Batching, make_future: Callable[[], F], now: Callable[[], float]) -> None:
+    def __init__(self, batching: Batching, now: Callable[[], float]) -> None:
         self._most_events = batching.max_events
         # Full is whatever has no room for the largest event there can be, so that no request is larger than it may.
         self._most_bytes = batching.max_bytes - _ENVELOPE_BYTES - _MAX_EVENT_BYTES
-        self._make_future = make_future
         self._now = now
         self._full: deque[Draft[F]] = deque()
         self._open: Draft[F] | None = None
 
     def add(
-        self, video_id: str, event_type: str, time_us: int | None, value: float | None, actor_id: str
-    ) -> tuple[Draft[F], F]:
-        """Take an event; its draft, which may be full now, and its future. Raises InvalidRequest."""
-        draft = self._open
-        if draft is None:
-            draft = Draft(self._now())
-            draft.layout.add(video_id, event_type, time_us, value, actor_id)
-            self._open = draft
-        else:
-            draft.layout.add(video_id, event_type, time_us, value, actor_id)
-        future = self._make_future()
-        futures = draft.futures
-        futures.append(future)
-        count = len(futures)
-        if count >= self._most_events or draft.layout.text_bytes + count * NUMBERS_BYTES > self._most_bytes:
+        self,
+        video_id: str,
+        event_type: str,
+        time_us: int | None,
+        value: float | None,
+        actor_id: str,
+        future: F,
+        awaited: Awaited | None = None,
+    ) -> None:
+        """Take an event and its future. Raises InvalidRequest, and takes nothing."""
+        draft = Draft(self._now()) if self._open is None else self._open
+        draft.layout.add(video_id, event_type, time_us, value, actor_id)
+        draft.futures.append(future)
+        self._open = draft
+        if awaited is not None:
+            awaited.delivery = draft.delivery
+        if len(draft) >= self._most_events or self._bytes(draft) > self._most_bytes:
             self.seal()
-        return draft, future
+
+    @property
+    def room(self) -> int:
+        """How many events the draft that is open has room for at least; 1 if there is none."""
+        if self._open is None:
+            return 1
+        left_bytes = self._most_bytes - self._bytes(self._open)
+        return max(1, min(self._most_events - len(self._open), left_bytes // _MAX_EVENT_BYTES))
+
+    @staticmethod
+    def _bytes(draft: Draft[F]) -> int:
+        return draft.layout.text_bytes + len(draft) * NUMBERS_BYTES
 
     def seal(self) -> list[Draft[F]]:
         """Let nothing more into the draft that is open; all that waits, oldest first."""
         if self._open is not None:
-            self._open.is_sealed = True
             self._full.append(self._open)
             self._open = None
         return list(self._full)

@@ -15,6 +15,7 @@ from tally.client import methods
 from tally.client.answers import Receipt, Refusal
 from tally.client.batcher import Batcher
 from tally.client.batching import Batching
+from tally.client.buffer import Awaited
 from tally.client.columns import Batch, Columns, columns_of
 from tally.client.connection import Connection
 from tally.client.dead_letters import DeadLetterMethods
@@ -185,8 +186,8 @@ class Client(Reading, DeadLetterMethods):
         time_us = None if event_time is None else read_event_time(event_time)
         if batcher.is_full:
             await self._wait_for_room(batcher)
-        draft, future = batcher.add(video_id, event_type, time_us, value, actor_id)
-        if draft.is_sealed:
+        future = batcher.add(video_id, event_type, time_us, value, actor_id)
+        if batcher.has_much:
             await asyncio.sleep(0)  # a caller in a loop of its own would keep full batches from leaving
         return future
 
@@ -307,15 +308,15 @@ class Client(Reading, DeadLetterMethods):
             check_value(value)
         time_us = None if event_time is None else read_event_time(event_time)
         timeout_s = self._timeout_s if timeout is None else timeout
-        delivery: Delivery | None = None
+        awaited = Awaited()
+        future: asyncio.Future[Receipt] | None = None
         try:
             async with asyncio.timeout(timeout_s):
                 await self._wait_for_room(batcher)
-                draft, future = batcher.add(video_id, event_type, time_us, value, actor_id)
-                delivery = draft.delivery
+                future = batcher.add(video_id, event_type, time_us, value, actor_id, awaited)
                 return await future
         except TimeoutError:
-            raise still_sending(delivery, timeout_s) from None
+            raise still_sending(awaited.delivery if future else None, timeout_s) from None
 
 
 def _not_open() -> ClientUnusable:

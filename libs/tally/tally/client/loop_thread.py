@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from tally.client.errors import ClientUnusable
@@ -20,8 +21,11 @@ class LoopThread:
         self._thread = threading.Thread(target=_serve, args=(self._loop,), name="tally-client", daemon=True)
         self._thread.start()
         self._is_ended = False
-        # Held from the check to the submission: what the loop is given before it ends, it still sees.
-        self._submitting = threading.Lock()
+        # Held from the check to the submission: what the loop is given before it ends, it still sees. A signal or the
+        # garbage collector may come in meanwhile with a call of its own, hence the R.
+        self._submitting = threading.RLock()
+        self.kept: set[object] = set()
+        """what the garbage collector must leave alone until the loop has ended it"""
 
     def check_process(self) -> None:
         """Raise ClientUnusable in a fork."""
@@ -34,21 +38,34 @@ class LoopThread:
 
     def check_waiting(self) -> None:
         """Raise ClientUnusable where nobody would come to an end of waiting: after the end, or in this thread."""
-        if self._is_ended:
-            raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
+        self._check_open()
         if threading.current_thread() is self._thread:
             raise ClientUnusable("a blocking call would wait for its own thread", reason="CLIENT_ELSEWHERE")
+
+    def _check_open(self) -> None:
+        if self._is_ended:
+            raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Run it on the loop. Raises ClientUnusable in a fork, and after the end."""
+        try:
+            self.check_process()
+            with self._submitting:
+                self._check_open()
+                return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:
+            coroutine.close()
+            self._check_open()  # a signal may have closed it
+            raise
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run it on the loop, and wait."""
         try:
-            self.check_process()
-            with self._submitting:
-                self.check_waiting()
-                future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            self.check_waiting()
         except ClientUnusable:
             coroutine.close()
             raise
+        future = self.start(coroutine)
         try:
             return future.result()
         except BaseException:
