@@ -13,6 +13,10 @@ def pieces(count: int, taken: list[int]) -> Iterator[Piece]:
         yield Piece(number, number)
 
 
+def fail_to_stop() -> None:
+    raise AssertionError("everything has its answer")
+
+
 def test_answers_come_in_the_order_of_the_pieces_whoever_is_first() -> None:
     second_done = threading.Event()
 
@@ -23,12 +27,14 @@ def test_answers_come_in_the_order_of_the_pieces_whoever_is_first() -> None:
             second_done.set()
         return Answer(piece)
 
-    assert [answer.piece.first_line for answer in send_all(pieces(20, []), send)] == list(range(20))
+    assert [answer.piece.first_line for answer in send_all(pieces(20, []), send, fail_to_stop)] == list(
+        range(20)
+    )
 
 
 def test_no_more_is_read_than_there_is_room_for() -> None:
     taken: list[int] = []
-    answers = send_all(pieces(100, taken), Answer)
+    answers = send_all(pieces(100, taken), Answer, lambda: None)
     next(answers)
     assert len(taken) == IN_FLIGHT + 1
     answers.close()
@@ -40,4 +46,21 @@ def test_what_send_raises_is_raised() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(send_all(pieces(3, []), send))
+        list(send_all(pieces(3, []), send, lambda: None))
+
+
+def test_whoever_wants_no_more_answers_does_not_wait_for_those_under_way() -> None:
+    stopped = threading.Event()
+    sent: list[Piece] = []
+
+    def send(piece: Piece) -> Answer:
+        if piece.first_line > 0:
+            sent.append(piece)
+            assert stopped.wait(30)
+        return Answer(piece)
+
+    answers = send_all(pieces(100, []), send, stopped.set)
+    next(answers)
+    answers.close()
+    assert stopped.is_set()
+    assert len(sent) <= IN_FLIGHT + 1

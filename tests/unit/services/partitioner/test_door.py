@@ -239,8 +239,10 @@ def test_times_out_of_range_are_counted_and_told_in_the_same_way() -> None:
         # A column that does not fit hides nothing that is wrong with the dictionaries.
         ({"video_ids": ["\0"], "value": b"\0"}, ["columns.video_ids[0]", "columns.value"]),
         ({"video_index": b""}, ["columns"]),
+        # So many names, and nothing of them is looked at.
+        ({"event_types": ["A"] * 257, "actor_ids": ["x"] * 257}, ["columns.event_types", "columns.actor_ids"]),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_bad_columns_are_named_by_their_path(columns: dict[str, Any], expected: list[str]) -> None:
     with pytest.raises(InvalidRequest) as caught:
