@@ -5,7 +5,15 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from services.cli.failure import REFUSED, UNKNOWN, Failure
-from tally.client import Client, DeadlineExceeded, OutcomeUnknown, Overloaded, TallyError, Unavailable
+from tally.client import (
+    Client,
+    DeadlineExceeded,
+    NotSent,
+    OutcomeUnknown,
+    Overloaded,
+    TallyError,
+    Unavailable,
+)
 
 T = TypeVar("T")
 
@@ -26,7 +34,7 @@ def call(address: str, work: Callable[[Client], Awaitable[T]]) -> T:
 def explain(error: TallyError, address: str) -> Failure:
     """The same for the user of a command, with the option that helps."""
     message = describe(error, address)
-    if not is_in_doubt(error):
+    if not is_unsettled(error):
         return Failure(message, REFUSED)
     if error.request_id:
         message += f" To be sure that it counts once, run the same again with --request-id {error.request_id}"
@@ -40,8 +48,8 @@ def describe(error: TallyError, address: str) -> str:
     return error.message
 
 
-def is_in_doubt(error: TallyError) -> bool:
-    """Whether nobody can tell what became of the call."""
+def is_unsettled(error: TallyError) -> bool:
+    """Whether the service has not said what becomes of the call: the same may be sent again, under the same id."""
     if isinstance(error, Overloaded):  # a part of a write may have been counted, a read is just refused
         return bool(error.request_ids)
-    return isinstance(error, OutcomeUnknown | Unavailable | DeadlineExceeded)
+    return isinstance(error, OutcomeUnknown | NotSent | Unavailable | DeadlineExceeded)

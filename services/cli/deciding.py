@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from services.cli.calling import call, describe, is_in_doubt
+from services.cli.calling import call, describe, is_unsettled
 from services.cli.dead_letters import open_letters, read_pages
 from services.cli.failure import INTERRUPTED, REFUSED, UNKNOWN, USAGE, Failure
 from services.cli.output import open_console
@@ -113,7 +113,7 @@ async def _decide_all(client: Client, letters: Sequence[DeadLetter], totals: Tot
                     totals.note(await totals.verb.method(service, letter.id))
                 except TallyError as error:
                     message = describe(error, address)
-                    if is_in_doubt(error):
+                    if is_unsettled(error):
                         totals.failures.append(Failure(f"stopped at {letter.id}: {message}", UNKNOWN))
                         return
                     totals.refused += 1

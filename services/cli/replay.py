@@ -5,8 +5,8 @@ import re
 import stat
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from services.cli.calling import call, describe, is_in_doubt
+from services.cli.calling import call, describe, is_unsettled
 from services.cli.failure import INTERRUPTED, REFUSED, UNKNOWN, Failure
 from services.cli.output import open_console
 from services.cli.pieces import Piece, ReplayIds, cut
@@ -58,11 +58,12 @@ class Replay:
         self._report = report
         self._skip_bad = skip_bad
 
-    def run(self, pieces: Iterable[Piece], sender: Sender) -> Iterator[Totals]:
-        """Send the pieces; yields the totals after each answer."""
-        for answer in send_all(self._good(pieces), sender.send):
-            self._note(answer)
-            yield self.totals
+    def run(self, pieces: Iterable[Piece], sender: Sender) -> Generator[Totals, None, None]:
+        """Send the pieces; yields the totals after each answer. Whoever closes it stops the sender."""
+        with closing(send_all(self._good(pieces), sender.send, sender.stop)) as answers:
+            for answer in answers:
+                self._note(answer)
+                yield self.totals
 
     def _good(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """Those that may be sent, until something is wrong."""
@@ -99,7 +100,7 @@ class Replay:
             self._note_error(piece, answer.error)
 
     def _note_error(self, piece: Piece, error: TallyError) -> None:
-        if is_in_doubt(error):
+        if is_unsettled(error):
             self._fail(f"no answer for {piece}: {describe(error, self._address)}", UNKNOWN)
             return
         self.totals.last_line = piece.last_line
@@ -135,7 +136,8 @@ def replay(file: str, address: str, *, skip_bad: bool, resume: str | None, patie
         try:
             with Client(address) as client:
                 sender = Sender(client, ReplayIds(replay_id), patience_s)
-                _follow(this.run(cut(read_records(text)), sender), progress, binary)
+                with closing(this.run(cut(read_records(text)), sender)) as all_totals:
+                    _follow(all_totals, progress, binary)
         except KeyboardInterrupt:
             this.failure = Failure(f"interrupted after line {this.totals.last_line}", INTERRUPTED)
     print(this.totals)  # noqa: T201 - what was asked for
