@@ -6,6 +6,7 @@ whose outcome nobody knows: it may be counted, all of it or the entries of some 
 
 import json
 import os
+from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from libs.domain.partition import partition_of
-from tally.client import Durability
+from libs.rpc.columns import decode
+from tally.client import Batch, Columns, Durability, Receipt
+from tally.ingest.v1.ingest_pb2 import ProcessEventsRequest
+from tests.support.entries import counts_of
 
 Key = tuple[str, str]
 """video id, event type"""
@@ -126,18 +130,19 @@ class LedgerFile:
         """The client is new: what lay in the buffer of the one before is lost."""
         self._write({"began": True})
 
-    def offer(self, number: int, event: Key) -> None:
-        """An event lies in the buffer of the client, and is lost when the client is killed."""
-        self._write({"offered": number, "event": event})
+    def offer(self, event: Key) -> None:
+        """To be called before an event is handed in, which is lost when the client is killed before it is sent."""
+        self._write({"offered": event})
 
-    def send(self, request: Request, last_offered: int) -> None:
-        """The events offered so far are in requests from now on, the last of them in this one."""
-        events = [[*key, count] for key, count in request.events.items()]
-        self._write({"sent": request.request_id, "events": events, "last_offered": last_offered})
+    def send(self, batch: Batch) -> None:
+        """To be called before the first attempt. The bytes are kept: under this id no others may be sent."""
+        self._write({"sent": batch.request_id, "payload": b64encode(batch.payload).decode()})
 
-    def acknowledge(self, request: Request, accepted: int, duplicate: int, durability: Durability) -> None:
-        answered = {"accepted": accepted, "duplicate": duplicate, "durability": durability.value}
-        self._write({"acknowledged": request.request_id, **answered})
+    def acknowledge(self, receipt: Receipt) -> None:
+        """To be called with every receipt."""
+        accepted, duplicate = receipt.accepted_count, receipt.duplicate_count
+        answered = {"accepted": accepted, "duplicate": duplicate, "durability": receipt.durability.value}
+        self._write({"acknowledged": receipt.request_id, **answered})
 
     def fail(self, reason: str) -> None:
         self._write({"failed": reason})
@@ -149,37 +154,70 @@ class LedgerFile:
         os.write(self._file, json.dumps(line).encode() + b"\n")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Kept:
     """What a ledger file says."""
 
-    ledger: Ledger
-    lost: Counter[Key]
+    ledger: Ledger = field(default_factory=Ledger)
+    batches: dict[str, Batch] = field(default_factory=dict)
+    """by request id"""
+    lost: Counter[Key] = field(default_factory=Counter)
     """events that were offered and never sent: lost with the client, and declared to be"""
+
+    @property
+    def unanswered(self) -> list[Batch]:
+        """The batches without a receipt."""
+        return [self.batches[request.request_id] for request in self.ledger.unknown]
 
 
 def read_ledger(path: Path) -> Kept:
     """Read what one or more lives of a client have written."""
-    ledger = Ledger()
-    offered: dict[int, Key] = {}
-    lost: Counter[Key] = Counter()
+    kept = Kept()
+    offered: Counter[Key] = Counter()
+    sent: Counter[Key] = Counter()
+
+    def end_life() -> None:
+        kept.lost += offered - sent
+        if surplus := sent - offered:
+            kept.ledger.wrong.append(f"events were sent that had not been handed in, or twice: {surplus}")
+        offered.clear()
+        sent.clear()
+
     for line in _lines(path):
         if "began" in line:
-            lost.update(offered.values())
-            offered = {}
+            end_life()
         elif "offered" in line:
-            offered[line["offered"]] = tuple(line["event"])
+            offered[tuple(line["offered"])] += 1
         elif "sent" in line:
-            events = Counter({(video, kind): count for video, kind, count in line["events"]})
-            ledger.send(Request(line["sent"], events))
-            offered = {number: key for number, key in offered.items() if number > line["last_offered"]}
+            batch = read_batch(b64decode(line["payload"]))
+            events = counts_of(decode(batch.columns.to_message()))
+            kept.ledger.send(Request(line["sent"], events))
+            kept.batches[line["sent"]] = batch
+            sent.update(events)
         elif "acknowledged" in line:
-            request = ledger.requests[line["acknowledged"]]
-            ledger.acknowledge(request, line["accepted"], line["duplicate"], Durability(line["durability"]))
+            request = kept.ledger.requests[line["acknowledged"]]
+            durability = Durability(line["durability"])
+            kept.ledger.acknowledge(request, line["accepted"], line["duplicate"], durability)
         else:
-            ledger.failures[line["failed"]] += 1
-    lost.update(offered.values())
-    return Kept(ledger, lost)
+            kept.ledger.failures[line["failed"]] += 1
+    end_life()
+    return kept
+
+
+def read_batch(payload: bytes) -> Batch:
+    """A batch whose bytes are these."""
+    message = ProcessEventsRequest.FromString(payload)
+    columns = Columns(
+        video_ids=tuple(message.columns.video_ids),
+        event_types=tuple(message.columns.event_types),
+        video_index=message.columns.video_index,
+        event_type_index=message.columns.event_type_index,
+        actor_ids=tuple(message.columns.actor_ids),
+        actor_index=message.columns.actor_index,
+        event_time_us=message.columns.event_time_us,
+        value=message.columns.value,
+    )
+    return Batch(message.request_id, columns)
 
 
 def _lines(path: Path) -> Iterator[Any]:

@@ -1,87 +1,92 @@
-"""A client in a process of its own, to be killed: it buffers events, sends them in requests, and keeps a ledger file.
+"""A client in a process of its own, to be killed: the library buffers its events, and it keeps a ledger file.
 
     python -m tests.fault.table.sender LEDGER ADDRESS PREFIX SEED
 
-It notes an event when it takes it into its buffer, a request before it sends it, and its receipt. Started again on the
-same ledger it first sends what has no receipt, under the same ids; what only lay in the buffer is lost. It ends in
-order on SIGTERM, when everything has a receipt.
+It notes an event before it hands it in, a batch before the library sends it for the first time, and its receipt.
+Started again on the same ledger it first sends what has no receipt, the same bytes under the same ids; what only lay in
+the buffer of the library is lost. It ends in order on SIGTERM, when everything has a receipt.
 """
 
 import asyncio
 import random
 import signal
 import sys
-from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
-from tally.client import Client, TallyError
-from tests.fault.table.ledger import Key, LedgerFile, Request, read_ledger
-from tests.fault.table.requests import columns_of, draw_key, new_id
+from tally.client import Batch, Batching, Client, Receipt, TallyError
+from tally.client.transport import Transport, TransportName
+from tests.fault.table.ledger import LedgerFile, read_ledger
+from tests.fault.table.requests import VALUE_OF, draw_key
 
-_EVENTS_PER_SECOND = 150.0
-_LINGER_SECONDS = 0.2
+_BATCHING = Batching(max_events=10, max_in_flight=2, max_buffered_events=60)
+_LINE_SECONDS = 0.1
 _CALL_SECONDS = 5.0
 _PAUSE_SECONDS = 0.2
+_PATIENCE_SECONDS = 50.0
 
 
-class Sender:
-    """Events wait in a buffer for the next request."""
+class NotedLine:
+    """A transport that writes down what it sends. It is slow, so that there is always something in the buffer."""
 
-    def __init__(self, client: Client, ledger: LedgerFile, prefix: str, chance: random.Random) -> None:
-        self._client = client
+    def __init__(self, transport: Transport, ledger: LedgerFile, noted: Iterable[str]) -> None:
+        """`noted`: the ids that are in the ledger already."""
+        self._transport = transport
         self._ledger = ledger
-        self._prefix = prefix
-        self._chance = chance
-        self._buffer: list[Key] = []
-        self._offered = 0
-        self.stopping = asyncio.Event()
+        self._noted = set(noted)
 
-    async def run(self, unanswered: list[Request]) -> None:
-        """Send until told to stop, first what an earlier life had sent without an answer."""
-        async with asyncio.TaskGroup() as tasks:
-            for request in unanswered:
-                tasks.create_task(self._send(request))
-            offering = tasks.create_task(self._offer())
-            while not (offering.done() and not self._buffer):
-                await asyncio.sleep(_LINGER_SECONDS)
-                if self._buffer:
-                    request = Request(new_id(), Counter(self._buffer))
-                    self._buffer.clear()
-                    self._ledger.send(request, self._offered)
-                    tasks.create_task(self._send(request))
+    async def send(self, batch: Batch, timeout_s: float) -> Receipt:
+        await asyncio.sleep(_LINE_SECONDS)
+        if batch.request_id not in self._noted:
+            self._noted.add(batch.request_id)
+            self._ledger.send(batch)
+        receipt = await self._transport.send(batch, timeout_s)
+        self._ledger.acknowledge(receipt)
+        return receipt
 
-    async def _offer(self) -> None:
-        while not self.stopping.is_set():
-            await asyncio.sleep(self._chance.expovariate(_EVENTS_PER_SECOND))
-            self._offered += 1
-            self._buffer.append(draw_key(self._chance, self._prefix))
-            self._ledger.offer(self._offered, self._buffer[-1])
+    async def close(self, patience_s: float) -> None:
+        await self._transport.close(patience_s)
 
-    async def _send(self, request: Request) -> None:
-        """Until there is a receipt."""
-        while True:
-            try:
-                receipt = await self._client.process_many(
-                    columns_of(request), request_id=request.request_id, timeout=_CALL_SECONDS
-                )
-            except TallyError as error:
-                self._ledger.fail(error.reason)
-                await asyncio.sleep(self._chance.uniform(0, _PAUSE_SECONDS))
-            else:
-                self._ledger.acknowledge(
-                    request, receipt.accepted_count, receipt.duplicate_count, receipt.durability
-                )
-                return
+
+async def send_again(client: Client, ledger: LedgerFile, batch: Batch) -> None:
+    """Until there is a receipt."""
+    while True:
+        try:
+            await client.process_many(batch.columns, request_id=batch.request_id, timeout=_CALL_SECONDS)
+        except TallyError as error:
+            ledger.fail(error.reason)
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+async def hand_in(
+    client: Client, ledger: LedgerFile, prefix: str, chance: random.Random, stopping: asyncio.Event
+) -> None:
+    """As many events as the buffer takes, until told to stop."""
+    while not stopping.is_set():
+        key = draw_key(chance, prefix)
+        ledger.offer(key)
+        await client.submit(*key, value=VALUE_OF.get(key[1]))
 
 
 async def main(path: Path, address: str, prefix: str, seed: int) -> None:
     kept = read_ledger(path)
     ledger = LedgerFile(path)
     ledger.begin()
-    async with Client(address) as client:
-        sender = Sender(client, ledger, prefix, random.Random(seed))
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sender.stopping.set)
-        await sender.run(kept.ledger.unknown)
+    chance = random.Random(seed)
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    transport: TransportName = chance.choice(get_args(TransportName))
+    async with Client(address, transport=transport, batching=_BATCHING) as client:
+        sender = client._sender
+        sender._transport = NotedLine(sender._transport, ledger, kept.batches)
+        async with asyncio.TaskGroup() as tasks:
+            for batch in kept.unanswered:
+                tasks.create_task(send_again(client, ledger, batch))
+            tasks.create_task(hand_in(client, ledger, prefix, chance, stopping))
+        await client.close(timeout=_PATIENCE_SECONDS)
     ledger.close()
 
 

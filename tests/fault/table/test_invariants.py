@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tally.client import Durability
+from tally.client import Batch, Columns, Durability, Event, Receipt
 from tests.fault.table import invariants
 from tests.fault.table.ledger import Ledger, LedgerFile, Request, read_ledger
 from tests.fault.table.requests import new_id
@@ -253,23 +253,35 @@ def test_a_spooled_request_may_be_answered_as_accepted_twice() -> None:
 
 def test_a_killed_client_declares_what_lay_in_its_buffer_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
-    first, second = (Request(new_id(), Counter({("video", "view"): 2})) for _ in range(2))
+    first, second = (Batch(new_id(), Columns.of([Event("video"), Event("video")])) for _ in range(2))
     life = LedgerFile(path)
     life.begin()
-    for number in (1, 2):
-        life.offer(number, ("video", "view"))
-    life.send(first, 2)
-    life.offer(3, ("lost", "like"))
+    for event in (("video", "view"), ("lost", "like"), ("video", "view"), ("lost", "like")):
+        life.offer(event)
+    life.send(first)
     life.close()
     with path.open("ab") as file:
         file.write(b'{"sent": "cut sho')
     again = LedgerFile(path)
     again.begin()
-    again.acknowledge(first, 0, 2, Durability.JOURNALED)
-    again.offer(1, ("video", "view"))
-    again.send(second, 1)
+    again.acknowledge(Receipt(first.request_id, 0, 2, Durability.JOURNALED))
+    for _ in range(2):
+        again.offer(("video", "view"))
+    again.send(second)
     again.close()
     kept = read_ledger(path)
-    assert kept.lost == {("lost", "like"): 1}
+    assert kept.lost == {("lost", "like"): 2}
+    assert kept.ledger.wrong == []
     assert [request.request_id for request in kept.ledger.acknowledged] == [first.request_id]
-    assert [request.request_id for request in kept.ledger.unknown] == [second.request_id]
+    assert [batch.request_id for batch in kept.unanswered] == [second.request_id]
+    assert [batch.payload for batch in kept.unanswered] == [second.payload]
+
+
+def test_a_client_that_sends_an_event_once_more_under_another_id_is_found_out(tmp_path: Path) -> None:
+    life = LedgerFile(tmp_path / "ledger")
+    life.begin()
+    life.offer(("video", "view"))
+    for _ in range(2):
+        life.send(Batch(new_id(), Columns.of([Event("video")])))
+    life.close()
+    assert read_ledger(tmp_path / "ledger").ledger.wrong

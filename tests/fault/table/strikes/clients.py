@@ -14,7 +14,9 @@ _KILLS = 4
 
 
 async def kill_client(scene: Scene) -> None:
-    """What lay in its buffer is declared lost, and nothing else is: every request that it began has a receipt."""
+    """What lay in the buffer of the library is declared lost, and nothing else: every request that it began has a
+    receipt.
+    """
     with tempfile.TemporaryDirectory(prefix="tally-client-") as folder:
         ledger = Path(folder) / "ledger"
         scene.strike()
