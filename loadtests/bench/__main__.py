@@ -1,7 +1,7 @@
 """`python -m loadtests.bench`: measure, print the tables, and keep the figures and their plot.
 
-A run of everything renews loadtests/results/bench.json and docs/bench.png; one of chosen contenders only prints, unless
---json or --plot says where to write.
+A run of everything renews loadtests/results/bench.json, docs/bench.png and the figures in docs/performance.md; one of
+chosen contenders only prints, unless --json or --plot says where to write.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import uvloop
 from rich.console import Console
 
 from libs.domain.errors import TallyError
-from loadtests.bench import catalogue, plot, report
+from loadtests.bench import catalogue, page, plot, report
 from loadtests.bench.contender import Contender
 from loadtests.bench.events import make_events
 from loadtests.bench.figures import Result, compute_ratios, judge_targets
@@ -27,7 +27,8 @@ from loadtests.bench.machine import describe_machine
 from loadtests.bench.rounds import Plan, Tell, run_group
 
 ROOT = Path(__file__).parents[2]
-JSON, PLOT = ROOT / "loadtests" / "results" / "bench.json", ROOT / "docs" / "bench.png"
+JSON = ROOT / "loadtests" / "results" / "bench.json"
+PLOT, PAGE = ROOT / "docs" / "bench.png", ROOT / "docs" / "performance.md"
 _WRONG, _USAGE, _STOPPED = 1, 2, 130
 
 
@@ -51,6 +52,9 @@ def main() -> int:
         return _STOPPED
     report.show(console, document)
     _keep(console, document, arguments.json or _unless(wanted, JSON), arguments.plot or _unless(wanted, PLOT))
+    if not wanted:
+        page.write_figures(PAGE, document)
+        console.print(f"The tables are in {PAGE}.")
     return 0 if all(each["is_exact"] for each in document["results"]) else _WRONG
 
 

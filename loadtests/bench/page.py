@@ -1,0 +1,90 @@
+"""The figures of a run as tables of a page: what docs/performance.md says is what was measured."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
+
+
+def write_figures(path: Path, document: Mapping[str, Any]) -> None:
+    """Put the tables between the two marks of a page. Raises ValueError when it has none."""
+    text = path.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{path} has no place for the figures: {BEGIN.strip()} and {END.strip()}")
+    path.write_text(f"{before}{begin}{render_figures(document)}{end}{after}")
+
+
+def render_figures(document: Mapping[str, Any]) -> str:
+    """Results, ratios and targets as Markdown."""
+    machine = document["machine"]
+    told = (
+        f"Measured {document['measured_at'][:10]} on {machine['cores']} cores ({machine['processor']}) for clients, "
+        f"services and stores, Python {machine['python']}, grpcio {machine['grpcio']}; medians of "
+        f"{document['plan']['rounds']} rounds, latencies in ms at half of the rate, CPU seconds and MB on disk for a "
+        "million events."
+    )
+    return "\n".join(
+        (
+            told,
+            "",
+            *_table(
+                (
+                    "",
+                    "events/s",
+                    "until counted",
+                    "p50",
+                    "p99",
+                    "p99.9",
+                    "CPU, servers",
+                    "client",
+                    "disk",
+                    "memory",
+                ),
+                [_result_row(result) for result in document["results"] if result["is_exact"]],
+            ),
+            "",
+            *_table(
+                ("ratio", "median", "least", "most", "until counted"),
+                [
+                    (
+                        f"`{name}`",
+                        *(f"{ratio[key]:.2f}" for key in ("median", "least", "most", "until_counted")),
+                    )
+                    for name, ratio in document["ratio_details"].items()
+                ],
+            ),
+            "",
+            *_table(("target", "measured", "", ""), [_target_row(target) for target in document["targets"]]),
+            "",
+        )
+    )
+
+
+def _result_row(result: Mapping[str, Any]) -> Sequence[str]:
+    latency = result["half_load_latency_ms"]
+    return (
+        result["name"],
+        f"{result['events_per_s']:,.0f}",
+        f"{result['counted_per_s']:,.0f}",
+        *(f"{latency[name]:.1f}" for name in ("p50", "p99", "p99.9")),
+        f"{result['server_cpu_s_per_million']:.2f}",
+        f"{result['client_cpu_s_per_million']:.2f}",
+        f"{result['disk_bytes_per_million'] / 1e6:,.0f}",
+        f"{result['memory_bytes'] / 1e6:,.0f} MB",
+    )
+
+
+def _target_row(target: Mapping[str, Any]) -> Sequence[str]:
+    bound = f"≥ {target['at_least']:.2f}" if "at_least" in target else f"≤ {target['at_most']:.2f}"
+    return target["what"], f"{target['measured']:.2f}", bound, "met" if target["is_met"] else "missed"
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        f"| {' | '.join(headings)} |",
+        f"|---|{'--:|' * (len(headings) - 1)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
