@@ -4,6 +4,7 @@ import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from tally.client.answers import Receipt
@@ -72,8 +73,7 @@ class Ends(Generic[F]):
         futures = draft.take_all()
         self._counted += len(futures)
         for future in futures:
-            if not future.done():
-                future.set_result(receipt)
+            _tell(future, partial(future.set_result, receipt))
         self._on_end(len(futures))
 
     def refuse(self, draft: Draft[F], bad: Mapping[int, Violation], error: TallyError) -> None:
@@ -136,5 +136,15 @@ class Ends(Generic[F]):
 
 def _fail(future: Future, error: TallyError) -> None:
     if not future.done():
-        future.set_exception(error)
+        _tell(future, partial(future.set_exception, error))
         future.exception()  # or asyncio complains about each event of a caller who does not look
+
+
+def _tell(future: Future, end: Callable[[], None]) -> None:
+    """End a future that has none. That of a thread calls its callbacks here, and some of those raise SystemExit."""
+    if future.done():
+        return
+    try:
+        end()
+    except BaseException:
+        _LOGGER.exception("a callback of the future of an event failed")

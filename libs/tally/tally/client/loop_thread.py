@@ -1,15 +1,19 @@
 """An event loop in a thread of its own, for callers who have none. A fork does not get it."""
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from tally.client.errors import ClientUnusable
 
 T = TypeVar("T")
+
+_LOGGER = logging.getLogger("tally.client")
 
 
 class LoopThread:
@@ -18,14 +22,15 @@ class LoopThread:
     def __init__(self) -> None:
         self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=_serve, args=(self._loop,), name="tally-client", daemon=True)
-        self._thread.start()
         self._is_ended = False
+        self._fault: BaseException | None = None
         # Held from the check to the submission: what the loop is given before it ends, it still sees. A signal or the
         # garbage collector may come in meanwhile with a call of its own, hence the R.
         self._submitting = threading.RLock()
         self.kept: set[object] = set()
         """what the garbage collector must leave alone until the loop has ended it"""
+        self._thread = threading.Thread(target=self._serve, name="tally-client", daemon=True)
+        self._thread.start()
 
     def check_process(self) -> None:
         """Raise ClientUnusable in a fork."""
@@ -43,6 +48,7 @@ class LoopThread:
             raise ClientUnusable("a blocking call would wait for its own thread", reason="CLIENT_ELSEWHERE")
 
     def _check_open(self) -> None:
+        self._check_whole()
         if self._is_ended:
             raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
 
@@ -68,15 +74,22 @@ class LoopThread:
         future = self.start(coroutine)
         try:
             return future.result()
+        except CancelledError:
+            self._check_whole()
+            raise ClientUnusable("the client was closed during the call", reason="CLIENT_CLOSED") from None
         except BaseException:
             future.cancel()
             raise
 
     def end(self, make_last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run one last coroutine, whose error is raised, and end the thread. In a fork, or a second time: nothing."""
+        """Run one last coroutine, whose error is raised, and end the thread. In a fork, or a second time: nothing.
+
+        Raises ClientUnusable if the thread has ended before, by a fault.
+        """
         if os.getpid() != self._process:
             return
         with self._submitting:
+            self._check_whole()
             if self._is_ended:
                 return
             self._is_ended = True
@@ -86,16 +99,33 @@ class LoopThread:
             return
         try:
             last.result()
+        except CancelledError:
+            self._check_whole()
+            raise
         finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            with suppress(RuntimeError):  # it is closed, by a fault
+                self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
 
+    def _check_whole(self) -> None:
+        if self._fault is not None:
+            raise ClientUnusable(
+                f"the thread of the client has ended, by {self._fault!r}; open another client",
+                reason="CLIENT_FAULT",
+            ) from self._fault
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the loop until it is stopped, then end what still runs on it, so that no caller waits for ever."""
-    loop.run_forever()
-    loop.run_until_complete(_wind_up(loop))
-    loop.close()
+    def _serve(self) -> None:
+        """Run the loop until it is stopped, then end what still runs on it, so that no caller waits for ever."""
+        try:
+            self._loop.run_forever()
+        except BaseException as fault:
+            _LOGGER.exception("the loop of the client has ended")
+            with self._submitting:
+                self._fault = fault
+        try:
+            self._loop.run_until_complete(_wind_up(self._loop))
+        finally:
+            self._loop.close()
 
 
 async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
