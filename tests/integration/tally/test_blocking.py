@@ -28,6 +28,7 @@ from tally.client import (
     Receipt,
     Refusal,
     StillSending,
+    TallyError,
 )
 from tally.client.blocking import Client
 from tally.query.v1 import query_pb2
@@ -122,6 +123,7 @@ async def test_a_stream_that_is_collected_in_the_middle_of_another_call_holds_no
                 with At(number, outcomes.close) as at:  # what the collector does with it
                     client.count("v", request_id=request_id)
                 if not at.was_reached:
+                    outcomes.close()
                     return number
         raise AssertionError
 
@@ -133,7 +135,7 @@ async def test_streams_that_the_collector_ends_leave_no_complaints(
 ) -> None:
     def use() -> None:
         with Client(peer.address) as client:
-            for _ in range(20):
+            for _ in range(5):
                 outcomes = client.stream(client.batch([Event("a")]) for _ in range(3))
                 next(outcomes)
                 cycle: list[object] = [outcomes]
@@ -328,6 +330,43 @@ async def test_the_future_of_an_event_cannot_be_called_back(peer: Peer) -> None:
             return future.result(5)
 
     assert (await asyncio.to_thread(use)).accepted_count == 1
+
+
+async def test_a_callback_that_wants_to_end_the_program_ends_nothing_else(peer: Peer) -> None:
+    go_on = threading.Event()
+
+    def leave(_future: object) -> None:
+        sys.exit(1)
+
+    async def dawdle(_payload: bytes, _context: Context) -> None:
+        await asyncio.to_thread(go_on.wait, 5)
+
+    def use() -> None:
+        with Client(peer.address) as client:
+            futures = [client.submit(video) for video in "abc"]
+            for future in futures:
+                future.add_done_callback(leave)
+            go_on.set()
+            assert [future.result(5).accepted_count > 0 for future in futures] == [True] * 3
+            assert client.count("d").accepted_count == 1
+
+    peer.turns.append(dawdle)
+    await asyncio.to_thread(use)
+
+
+async def test_a_client_that_cannot_be_opened_leaves_no_thread(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def use() -> None:
+        before = client_threads()
+        with pytest.raises(TallyError, match="xxhash"):
+            Client(peer.address, transport="direct")
+        assert client_threads() == before
+
+    monkeypatch.setitem(sys.modules, "xxhash", None)
+    monkeypatch.delitem(sys.modules, "tally.client.direct", raising=False)
+    monkeypatch.delitem(sys.modules, "tally.client.entries", raising=False)
+    await asyncio.to_thread(use)
 
 
 async def test_a_thread_that_waits_no_longer_is_told_that_the_event_is_sent_on(peer: Peer) -> None:

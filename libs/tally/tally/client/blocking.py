@@ -99,7 +99,11 @@ class Client:
         self._is_patient = (batching or Batching()).when_full == "wait"
         self._thread = LoopThread()
         self._room = threading.Condition()
-        self._batcher = self._thread.run(_open(self._client, self._room))
+        try:
+            self._batcher = self._thread.run(_open(self._client, self._room))
+        except BaseException:
+            self._thread.end(self._client.close)
+            raise
         # A client that nobody closed sends what it has and ends its thread when it is forgotten, or with the program.
         last = partial(_close, self._batcher, self._client, timeout)
         self._forget = weakref.finalize(self, _end_quietly, self._thread, last)

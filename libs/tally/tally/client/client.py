@@ -78,8 +78,13 @@ class Client(Reading, DeadLetterMethods):
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
-        self._connection = Connection(self.address, self._timeout_s, self._credentials)
-        self._transport = open_transport(self._transport_name, self._connection)
+        connection = Connection(self.address, self._timeout_s, self._credentials)
+        try:
+            self._transport = open_transport(self._transport_name, connection)
+        except BaseException:
+            await connection.close(0.0)
+            raise
+        self._connection = connection
         self._sender = Sender(self._transport, self._request_ids)
         loop = asyncio.get_running_loop()
         self._batcher = self.open_batcher(loop.create_future, loop.call_soon)
@@ -152,7 +157,7 @@ class Client(Reading, DeadLetterMethods):
             actor_id=actor_id,
         )
         answer = await self._call_alone(methods.COUNT_EVENT, request, timeout, request_id)
-        return Receipt.from_message(answer.receipt)
+        return Receipt.from_message(answer.receipt).of_request(request_id, 1)
 
     async def process(
         self, event: Event, *, request_id: str | None = None, timeout: float | None = None
@@ -165,7 +170,7 @@ class Client(Reading, DeadLetterMethods):
             )
         request = ingest_pb2.ProcessEventRequest(event=event.to_message(), request_id=request_id)
         answer = await self._call_alone(methods.PROCESS_EVENT, request, timeout, request_id)
-        return Receipt.from_message(answer.receipt)
+        return Receipt.from_message(answer.receipt).of_request(request_id, 1)
 
     async def submit(
         self,
