@@ -285,7 +285,7 @@ async def test_an_id_used_for_other_events_is_told_as_such(client: Client, clust
     reused = error_info("REQUEST_ID_REUSED")
     cluster.partitioner.turns.append(refuse(grpc.StatusCode.INVALID_ARGUMENT, "no", reused))
     with pytest.raises(RequestIdReused):
-        await client.process_many(EVENTS)
+        await client.process_many(EVENTS, request_id=client.make_request_id())
 
 
 async def test_closing_ends_what_is_under_way_as_without_an_answer(cluster: Cluster) -> None:
