@@ -88,9 +88,8 @@ async def open_process(
             if is_all and each.offer is not None:
                 context = replace(context, offer=each.offer)
                 # For clients on this machine that cut their requests themselves.
-                await serve(
-                    settings.server.model_copy(update={"address": settings.partitioner.shards[0]}), [each]
-                )
+                own = {"address": settings.partitioner.shards[0], "drain_delay_seconds": 0.0}
+                await serve(settings.server.model_copy(update=own), [each])
         server = await serve(settings.server, opened)
         readiness = background.start("readiness", _tell_readiness(served, background, clock))
         stack.callback(readiness.cancel)
