@@ -28,8 +28,8 @@ class _Line:
     """One stream, and what has no answer on it yet."""
 
     call: Call
-    unwritten: "asyncio.Queue[tuple[str, bytes]]" = field(default_factory=asyncio.Queue)
-    """request id and message"""
+    unwritten: "asyncio.Queue[tuple[str, bytes, Waiter]]" = field(default_factory=asyncio.Queue)
+    """request id, message, and who waits for the answer"""
     unanswered: dict[str, Waiter] = field(default_factory=dict)
     """by request id; a waiter is done before its answer is there when its caller has left"""
     answers: int = 0
@@ -43,9 +43,9 @@ class _Line:
         """Send what is to go. In a task of its own: gRPC ends a stream when one who writes to it is cancelled."""
         try:
             while True:
-                request_id, message = await self.unwritten.get()
-                if self.unanswered[request_id].done():
-                    del self.unanswered[request_id]
+                request_id, message, waiter = await self.unwritten.get()
+                if waiter.done():
+                    self.unanswered.pop(request_id, None)
                 else:
                     await self.call.write(message)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -54,6 +54,7 @@ class _Line:
             self.call.cancel()
 
     def answer(self, outcome: Receipt | Refusal) -> None:
+        """Tell whoever waits for this, if he still does."""
         self.answers += 1
         waiter = self.unanswered.pop(outcome.request_id, None)
         if waiter is not None and not waiter.done():
@@ -108,7 +109,7 @@ class StreamTransport:
         """Send a message on a line, and wait for its answer."""
         waiter: Waiter = asyncio.get_running_loop().create_future()
         line.unanswered[request_id] = waiter
-        line.unwritten.put_nowait((request_id, message))
+        line.unwritten.put_nowait((request_id, message, waiter))
         answers = line.answers
         try:
             async with asyncio.timeout(timeout_s):
