@@ -46,3 +46,22 @@ async def test_events_beyond_the_buffer_are_refused_until_a_flush_has_made_room(
         assert sorted(await asyncio.gather(*(send() for _ in range(5)))) == [False, False, True, True, True]
         await eventually(send)
     await assert_exact(dsn, {(f"video {n}", "view"): counted for n in range(30)})  # the stop flushed the rest
+
+
+async def test_a_request_larger_than_the_buffer_gets_in_when_nothing_else_is_there(dsn: str) -> None:
+    """Or a shard whose flushes have become slow would refuse it for ever."""
+    flush = FlushSettings(interval_seconds=NEVER, max_cells=100)
+    large = {(f"video {n}", "view"): 1 for n in range(300)}
+    async with open_shard(dsn, CountingSettings(flush=flush, recovery=FAST)) as shard:
+
+        async def send() -> bool:
+            try:
+                await shard.append([as_entry(entry) for entry in cut_request(large)])
+            except Overloaded:
+                return False
+            return True
+
+        assert await send()
+        assert not await send()
+        await eventually(send)  # a flush has made room for it
+    await assert_exact(dsn, dict.fromkeys(large, 2))
