@@ -22,7 +22,7 @@ from tally.client import (
     OutOfRange,
     StillSending,
 )
-from tally.client.request_id import RequestIds
+from tally.client.request_id import RANDOM_BYTES, RequestIds, make_request_id
 from tally.client.transport import TransportName
 from tally.common.v1 import common_pb2
 from tally.ingest.v1 import ingest_pb2
@@ -198,19 +198,27 @@ async def test_a_bad_event_is_refused_to_its_own_caller_before_it_joins_the_othe
 
 
 async def test_a_spooled_receipt_says_so(peer: Peer) -> None:
+    request_id = make_request_id(1_700_000_000_000, bytes(RANDOM_BYTES))
     peer.answers["ProcessEvents"] = ingest_pb2.ProcessEventsResponse(
-        receipt=ingest_pb2.Receipt(accepted_count=1, durability=common_pb2.DURABILITY_SPOOLED)
+        receipt=ingest_pb2.Receipt(
+            request_id=request_id, accepted_count=1, durability=common_pb2.DURABILITY_SPOOLED
+        )
     )
     async with Client(peer.address) as client:
-        assert (await client.count("v")).durability is Durability.SPOOLED
+        receipt = await client.process_many([Event("v")], request_id=request_id)
+    assert receipt.durability is Durability.SPOOLED
 
 
 async def test_duplicates_are_reported(peer: Peer) -> None:
+    request_id = make_request_id(1_700_000_000_000, bytes(RANDOM_BYTES))
     peer.answers["ProcessEvents"] = ingest_pb2.ProcessEventsResponse(
-        receipt=ingest_pb2.Receipt(duplicate_count=1, durability=common_pb2.DURABILITY_JOURNALED)
+        receipt=ingest_pb2.Receipt(
+            request_id=request_id, duplicate_count=1, durability=common_pb2.DURABILITY_JOURNALED
+        )
     )
     async with Client(peer.address) as client:
-        assert (await client.count("v")).duplicate_count == 1
+        receipt = await client.process_many([Event("v")], request_id=request_id)
+    assert receipt.duplicate_count == 1
 
 
 @pytest.mark.exact
@@ -265,6 +273,7 @@ async def test_a_caller_who_waits_no_longer_is_told_what_is_wrong(peer: Peer) ->
         with pytest.raises(StillSending, match=r"the last attempt: .* cannot be reached") as raised:
             await client.count("v", timeout=1.5)
         assert raised.value.reason == "UNAVAILABLE"
+        assert "same id" not in raised.value.message  # that is for whoever has the whole request
         assert client.progress.retries > 0
         with pytest.raises(OutcomeUnknown):
             await client.close()

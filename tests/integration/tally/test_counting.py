@@ -27,6 +27,7 @@ from tally.ingest.v1 import ingest_pb2
 from tests.integration.tally.peer import (
     Context,
     Peer,
+    accept,
     bad_request,
     error_info,
     never_answer,
@@ -205,6 +206,25 @@ async def test_a_status_that_settles_nothing_leaves_the_outcome_unknown_and_is_n
         await client.count("v", request_id=ID)
     assert raised.value.request_id == ID
     assert len(peer.received) == 1
+
+
+async def test_an_answer_that_is_no_receipt_of_the_request_leaves_the_outcome_unknown(
+    client: Client, peer: Peer
+) -> None:
+    peer.answers = {
+        "CountEvent": ingest_pb2.CountEventResponse(),
+        "ProcessEvent": ingest_pb2.ProcessEventResponse(receipt=accept(client.make_request_id())),
+        "ProcessEvents": ingest_pb2.ProcessEventsResponse(receipt=accept(client.make_request_id(), 2)),
+    }
+    request_id = client.make_request_id()
+    for call in (
+        client.count("v", request_id=request_id),
+        client.process(Event("v"), request_id=request_id),
+        client.process_many([Event("v")] * 2, request_id=request_id, timeout=1),
+    ):
+        with pytest.raises(OutcomeUnknown, match="no receipt of this request") as raised:
+            await call
+        assert raised.value.request_ids == (request_id,)
 
 
 async def test_an_invalid_request_lists_what_is_wrong(client: Client, peer: Peer) -> None:

@@ -22,6 +22,7 @@ from tally.client import (
     ServerFault,
     TallyError,
 )
+from tally.client.answers import Durability
 from tally.client.request_id import RequestIds
 from tally.client.sending import LONGEST_PATIENCE_S, Delivery, Limits, Sender, cut_off
 from tests.support.virtual_time import in_virtual_time
@@ -251,6 +252,35 @@ async def test_attempts_may_be_limited() -> None:
     with pytest.raises(OutcomeUnknown):
         await case.send(Limits(3600.0, 20.0, attempts=4))
     assert len(case.transport.sent) == 4
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Receipt("", 0, 0, Durability.UNSPECIFIED),
+        Receipt("017f22e2-79b0-7cc3-98c4-dc0c0c073990", 2, 0, Durability.JOURNALED),
+        Receipt(ID, 1, 0, Durability.JOURNALED),
+        Receipt(ID, 1, 2, Durability.JOURNALED),
+    ],
+    ids=["empty", "another id", "too few", "too many"],
+)
+def test_only_the_receipt_of_all_events_of_the_request_is_an_answer(answer: Receipt) -> None:
+    async def turn(_batch: Batch) -> Receipt:
+        return answer
+
+    @in_virtual_time
+    async def run() -> None:
+        case = Case()
+        case.transport.turns.append(turn)
+        assert await case.send(request_id=ID) == Receipt(ID, 2, 0, Durability.JOURNALED)
+        assert len(case.transport.sent) == 2
+        case.transport.turns.append(turn)
+        with pytest.raises(OutcomeUnknown, match="no receipt of this request") as raised:
+            await case.send(Limits(60.0, 20.0, attempts=1), request_id=ID)
+        assert raised.value.request_ids == (ID,)
+
+    run()
 
 
 @in_virtual_time

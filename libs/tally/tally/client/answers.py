@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import grpc
 
+from tally.client.errors import OutcomeUnknown
 from tally.client.times import from_timestamp
 from tally.common.v1 import common_pb2
 from tally.ingest.v1 import ingest_pb2
@@ -48,6 +49,22 @@ class Receipt:
             accepted_count=message.accepted_count,
             duplicate_count=message.duplicate_count,
             durability=_DURABILITIES.get(message.durability, Durability.UNSPECIFIED),
+        )
+
+    def of_request(self, request_id: str, event_count: int) -> "Receipt":
+        """Itself, if it is that of this request, all of it. Raises OutcomeUnknown.
+
+        An answer without a receipt reads as an empty one.
+        """
+        answered = self.accepted_count + self.duplicate_count
+        is_its_id = not request_id or self.request_id == request_id  # without one the service makes it
+        if is_its_id and answered == event_count:
+            return self
+        raise OutcomeUnknown.of(
+            f"The answer is no receipt of this request: it is for {answered:,} events under the id "
+            f"{self.request_id!r}, and not for {event_count:,} under {request_id!r}.",
+            reason="NO_RECEIPT",
+            request_ids=(request_id,),
         )
 
 

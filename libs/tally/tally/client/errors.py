@@ -109,6 +109,34 @@ class OutcomeUnknown(TallyError):
     the batches of a stream). `reason` says why there was no answer.
     """
 
+    why: str | None = None
+    """What happened, where the message says also what to do."""
+
+    @classmethod
+    def of(
+        cls,
+        why: str,
+        *,
+        reason: str,
+        metadata: Mapping[str, str] | None = None,
+        retry_after_s: float | None = None,
+        request_ids: Sequence[str],
+        unreachable: str | None = None,
+    ) -> Self:
+        """With the advice to send the same again."""
+        ids = request_ids[0] if len(request_ids) == 1 else f"{request_ids[0]} and {len(request_ids) - 1} more"
+        error = cls(
+            f"{why} Whether the events were counted is not known: send the same again under the same id ({ids}), "
+            "and they are counted once.",
+            reason=reason,
+            metadata=metadata,
+            retry_after_s=retry_after_s,
+            request_ids=request_ids,
+            unreachable=unreachable,
+        )
+        error.why = why
+        return error
+
     batches: "tuple[Batch, ...]" = ()
     """What went without an answer, where the client itself had gathered it: events of several callers. To be sure
     of them: `process_many(batch.columns, request_id=batch.request_id)`."""

@@ -165,7 +165,8 @@ class Sender:
         was_in_doubt = delivery.is_in_doubt
         try:
             delivery.batch, delivery.is_in_doubt = batch, True
-            receipt = await self._transport.send(batch, timeout_s)
+            answer = await self._transport.send(batch, timeout_s)
+            receipt = answer.of_request(batch.request_id, len(batch.columns))
         except TallyError as error:
             if isinstance(error, OutcomeUnknown):
                 is_hasty = error.reason == "DEADLINE_EXCEEDED" and timeout_s < _FAIR_S
@@ -243,12 +244,14 @@ def still_sending(delivery: Delivery | None, timeout_s: float) -> TallyError:
         return BufferFull(
             f"the buffer had no room within {timeout_s:.3g} s; the event was not taken", reason="BUFFER_FULL"
         )
-    cause = f" (the last attempt: {delivery.error.message})" if delivery.error else ""
+    last = delivery.error
+    why = last.why if isinstance(last, OutcomeUnknown) and last.why else last and last.message
+    cause = f" (the last attempt: {why})" if why else ""
     still = StillSending(
         f"no receipt within {timeout_s:.3g} s; the client goes on sending the event{cause}. "
         "Do not send it again: flush() tells what becomes of it",
-        reason=delivery.error.reason if delivery.error else "DEADLINE_EXCEEDED",
-        unreachable=delivery.error.unreachable if delivery.error else None,
+        reason=last.reason if last else "DEADLINE_EXCEEDED",
+        unreachable=last.unreachable if last else None,
     )
     if delivery.batch:
         still.batches = (delivery.batch,)

@@ -80,17 +80,25 @@ def to_error(
     message = error.details() or code.name
     if not known:
         message = _explain(code, message, address, timeout_s)
+    metadata = dict(details.info.metadata) if known else None
+    unreachable = None if known or code is not grpc.StatusCode.UNAVAILABLE else address
     if request_ids and code not in _ANSWERED:
-        cls = errors.OutcomeUnknown
-        message = f"{message} {_how_to_go_on(request_ids)}"
+        return errors.OutcomeUnknown.of(
+            message,
+            reason=reason,
+            metadata=metadata,
+            retry_after_s=details.retry_after_s,
+            request_ids=request_ids,
+            unreachable=unreachable,
+        )
     return cls(
         message,
         reason=reason,
-        metadata=dict(details.info.metadata) if known else None,
+        metadata=metadata,
         violations=[errors.Violation(v.field, v.description) for v in details.bad_request.field_violations],
         retry_after_s=details.retry_after_s,
         request_ids=request_ids,
-        unreachable=None if known or code is not grpc.StatusCode.UNAVAILABLE else address,
+        unreachable=unreachable,
     )
 
 
@@ -103,11 +111,16 @@ def to_refusal_error(refusal: Refusal) -> errors.TallyError:
     )
     request_ids = (refusal.request_id,)
     cls = _REASONS.get(refusal.reason) or _CLASSES.get(code, errors.ServerFault)
-    message = refusal.message
     if code not in _ANSWERED:
-        cls = errors.OutcomeUnknown
-        message = f"{message} {_how_to_go_on(request_ids)}"
-    return cls(message, reason=refusal.reason, retry_after_s=refusal.retry_after_s, request_ids=request_ids)
+        return errors.OutcomeUnknown.of(
+            refusal.message,
+            reason=refusal.reason,
+            retry_after_s=refusal.retry_after_s,
+            request_ids=request_ids,
+        )
+    return cls(
+        refusal.message, reason=refusal.reason, retry_after_s=refusal.retry_after_s, request_ids=request_ids
+    )
 
 
 def _explain(code: grpc.StatusCode, message: str, address: str, timeout_s: float | None) -> str:
@@ -120,11 +133,3 @@ def _explain(code: grpc.StatusCode, message: str, address: str, timeout_s: float
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return f"What answers at {address} does not have this call ({message}). Is it Tally, and new enough?"
     return f"{address} answered {code.name}: {message}"
-
-
-def _how_to_go_on(request_ids: Sequence[str]) -> str:
-    ids = request_ids[0] if len(request_ids) == 1 else f"{request_ids[0]} and {len(request_ids) - 1} more"
-    return (
-        f"Whether the events were counted is not known: send the same again under the same id ({ids}), "
-        "and they are counted once."
-    )
