@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -21,9 +21,11 @@ from tally.client import (
     OutOfRange,
     Receipt,
     RequestIdReused,
+    TallyError,
     Violation,
 )
 from tally.client.batcher import Batcher
+from tally.client.buffer import Awaited
 from tally.client.request_id import RequestIds
 from tally.client.sending import Sender
 from tests.support.virtual_time import in_virtual_time
@@ -54,13 +56,14 @@ class Case:
 
 @asynccontextmanager
 async def open_case(batching: Batching | None = None, answer_s: float = 0.1) -> AsyncIterator[Case]:
-    """At the end, everything has an end."""
+    """At the end, everything has an end. What failed is for the test to say."""
     loop = asyncio.get_running_loop()
     transport = Transport(answer_s=answer_s)
     sender = Sender(transport, RequestIds())
     case = Case(Batcher(sender, batching or Batching(), loop.create_future, loop.call_soon), transport)
     yield case
-    await case.batcher.close(100_000)
+    with suppress(TallyError):
+        await case.batcher.close(100_000)
     assert case.batcher.progress.buffered_events == 0
     assert case.batcher.progress.in_flight_requests == 0
 
@@ -198,6 +201,69 @@ async def test_flush_raises_what_went_wrong_and_an_empty_one_returns() -> None:
         assert raised.value.batches[0].payload == case.transport.sent[0].payload
         assert isinstance(future.exception(), OutcomeUnknown)
         assert case.batcher.progress.unknown_events == 1
+
+
+@in_virtual_time
+async def test_flush_tells_once_of_what_had_failed_before_it() -> None:
+    async with open_case(Batching(max_events=2)) as case:
+        case.transport.turns.extend([fail(invalid("columns")), fail(out_of_range(1, ["columns"]))])
+        case.add("a", "b", "c")
+        await asyncio.sleep(10)
+        with pytest.raises(InvalidRequest) as raised:
+            await case.batcher.flush()
+        assert raised.value.__notes__ == ["In all, 3 events that were handed in failed since the last flush."]
+        await case.batcher.flush()
+        case.add("d")
+        await case.batcher.flush()
+
+
+@in_virtual_time
+async def test_closing_tells_of_what_had_failed_before_it() -> None:
+    async with open_case() as case:
+        case.transport.turns.append(fail(invalid("columns.value[1]")))
+        case.add("good", "bad")
+        await asyncio.sleep(10)
+        with pytest.raises(InvalidRequest):
+            await case.batcher.close(5.0)
+        await case.batcher.close(5.0)
+
+
+@in_virtual_time
+async def test_what_closing_gives_up_comes_before_what_had_failed() -> None:
+    async with open_case() as case:
+        case.transport.turns.extend([fail(invalid("columns")), never])
+        case.add("bad")
+        await asyncio.sleep(10)
+        case.add("unknown")
+        with pytest.raises(OutcomeUnknown) as raised:
+            await case.batcher.close(5.0)
+        assert isinstance(raised.value.__cause__, InvalidRequest)
+        await case.batcher.close(5.0)
+
+
+@in_virtual_time
+async def test_every_flush_tells_of_what_fails_while_it_waits() -> None:
+    async with open_case() as case:
+        case.transport.turns.append(fail(invalid("columns")))
+        case.add("bad")
+        ends = await asyncio.gather(*(case.batcher.flush() for _ in range(3)), return_exceptions=True)
+        assert [type(end) for end in ends] == [InvalidRequest] * 3
+
+
+@in_virtual_time
+async def test_flush_does_not_repeat_what_a_caller_who_waits_is_told() -> None:
+    async with open_case() as case:
+        case.transport.turns.append(fail(invalid("columns.value[0]")))
+        told = case.batcher.add("bad", "view", None, None, "", Awaited())
+        case.add("good")
+        await case.batcher.flush()
+        assert isinstance(told.exception(), InvalidRequest)
+        case.transport.turns.append(fail(invalid("columns")))
+        case.batcher.add("bad", "view", None, None, "", Awaited())
+        case.add("bad too")
+        with pytest.raises(InvalidRequest) as raised:
+            await case.batcher.flush()
+        assert raised.value.__notes__ == ["In all, 1 events that were handed in failed since the last flush."]
 
 
 @in_virtual_time

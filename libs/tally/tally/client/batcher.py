@@ -71,7 +71,7 @@ class Batcher(Generic[F]):
         """the turn in which the loop was last told; in the same one it has not begun to see to that yet"""
         self._timer: asyncio.TimerHandle | None = None
         self._in_flight: dict[Draft[F], asyncio.Task[None]] = {}
-        self._flushing: dict[Draft[F], asyncio.Future[TallyError | None]] = {}
+        self._flushing: dict[Draft[F], asyncio.Future[None]] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._ends: Ends[F] = Ends(self._leave)
 
@@ -151,43 +151,48 @@ class Batcher(Generic[F]):
     async def flush(self) -> None:
         """Send all that was handed in before, and wait until each event has its end.
 
-        Raises the first error that a request ended with.
+        Raises the first error of an event whose caller does not wait, since the last flush that raised.
         """
-        ends = self._seal()
-        if ends:
-            await asyncio.wait(ends)
-        for end in ends:
-            if error := end.result():
-                raise error
+        drafts = self._seal()
+        if drafts:
+            await asyncio.wait(drafts.values())
+        loss = self._ends.take_loss()
+        # Another flush may have taken the loss before this one woke up.
+        if error := loss or next(filter(None, (draft.loss for draft in drafts)), None):
+            raise error
 
     async def close(self, patience_s: float) -> None:
         """Take no more, and send what there is; what has no end after `patience_s` seconds is given up.
 
-        Then raises OutcomeUnknown, or NotSent if of everything given up nothing can have been counted.
+        Then raises OutcomeUnknown, or NotSent if of everything given up nothing can have been counted. If nothing was
+        given up, raises as `flush` does.
         """
         self._is_closed = True
         self._admit()
         until = self._loop.time() + patience_s
         try:
             # Again, for a thread may have been on its way into the inbox.
-            while (ends := self._seal()) and (wait_s := until - self._loop.time()) > 0:
-                await asyncio.wait(ends, timeout=wait_s)
+            while (drafts := self._seal()) and (wait_s := until - self._loop.time()) > 0:
+                await asyncio.wait(drafts.values(), timeout=wait_s)
         finally:
             late = list(self._in_flight.values())
+            loss = self._ends.take_loss()
             given_up = self._give_up()
         await asyncio.gather(*late, return_exceptions=True)
         if given_up is not None:
-            raise given_up
+            raise given_up from loss
+        if loss is not None:
+            raise loss
 
-    def _seal(self) -> "list[asyncio.Future[TallyError | None]]":
-        """Let what waits go as soon as there is a place in flight; the ends of all that has none yet."""
+    def _seal(self) -> "dict[Draft[F], asyncio.Future[None]]":
+        """Let what waits go as soon as there is a place in flight; all that has no end yet, each with its end to be."""
         self._lay_out()
-        ends = [
-            self._flushing.setdefault(draft, self._loop.create_future())
+        drafts = {
+            draft: self._flushing.setdefault(draft, self._loop.create_future())
             for draft in (*self._in_flight, *self._buffer.seal())
-        ]
+        }
         self._dispatch()
-        return ends
+        return drafts
 
     def _lay_out(self) -> None:
         """Put what is in the inbox into drafts; not what comes meanwhile, of which there may be no end."""
@@ -225,7 +230,7 @@ class Batcher(Generic[F]):
         """See one draft to its end, whatever that is."""
         error: TallyError | None = None
         try:
-            error = await self._send_good(draft)
+            await self._send_good(draft)
         except Overloaded as last:
             why = f"the service was overloaded until the client gave up ({last.message})"
             error = cut_off(draft.delivery, last.reason, why)
@@ -240,15 +245,11 @@ class Batcher(Generic[F]):
             if error is not None:
                 self._ends.fail(draft, error)
             self._in_flight.pop(draft, None)
-            self._tell_end(draft, error)
+            self._tell_end(draft)
             self._dispatch()
 
-    async def _send_good(self, draft: Draft[F]) -> TallyError | None:
-        """Send the draft; events that the service refuses leave it, and the others go under a new id.
-
-        Returns the first refusal, if there was any and the others were counted.
-        """
-        refusal: TallyError | None = None
+    async def _send_good(self, draft: Draft[F]) -> None:
+        """Send the draft; events that the service refuses leave it, and the others go under a new id."""
         while len(draft):
             columns = draft.layout.columns()
             try:
@@ -257,11 +258,9 @@ class Batcher(Generic[F]):
                 bad = {} if draft.delivery.is_in_doubt else find_bad_events(error.violations, columns)
                 if not bad:
                     raise
-                refusal = refusal or error
                 self._ends.refuse(draft, bad, error)
             else:
                 self._ends.count(draft, receipt)
-        return refusal
 
     def _give_up(self) -> TallyError | None:
         """Let everything fail that has no end yet; the error for the whole of it, if there was something."""
@@ -269,17 +268,18 @@ class Batcher(Generic[F]):
         self._lay_out()
         drafts = [*self._in_flight, *self._buffer.drain()]
         error = self._ends.give_up(drafts)
+        self._ends.take_loss()  # it is in the error
         for task in self._in_flight.values():
             task.cancel()
         self._in_flight.clear()  # here, for a task that is cancelled before its first step does nothing at all
         for draft in drafts:
-            self._tell_end(draft, error)
+            self._tell_end(draft)
         return error
 
-    def _tell_end(self, draft: Draft[F], error: TallyError | None) -> None:
+    def _tell_end(self, draft: Draft[F]) -> None:
         """Tell those who flush."""
         if end := self._flushing.pop(draft, None):
-            end.set_result(error)
+            end.set_result(None)
 
     def _leave(self, count: int) -> None:
         """So many events have their end."""

@@ -169,7 +169,10 @@ class Client:
         return self._hand_in(event.video_id, event.event_type, event.event_time, event.value, event.actor_id)
 
     def flush(self) -> None:
-        """Wait until every event that was handed in before has its receipt; see tally.client.Client."""
+        """Wait until every event that was handed in before has its receipt; see tally.client.Client.
+
+        Raises the first error, if an event of `submit` or `submit_event` has failed since the last flush that raised.
+        """
         self._thread.run(self._batcher.flush())
 
     @property
@@ -207,7 +210,7 @@ class Client:
         """Take no new calls, wait for all that is under way as long as the timeout, and end the thread.
 
         Events that were handed in are sent. Those without an answer by then are given up: their futures fail, and
-        so does this, with OutcomeUnknown or NotSent.
+        so does this, with OutcomeUnknown or NotSent. If none is given up, it raises what a `flush` would.
         """
         patience_s = self._timeout_s if timeout is None else timeout
         self._thread.end(partial(_close, self._batcher, self._client, patience_s))

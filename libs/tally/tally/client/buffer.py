@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from tally.client.batching import Batching
 from tally.client.columns import NUMBERS_BYTES, Layout
+from tally.client.errors import TallyError
 from tally.client.rules import MAX_TEXT_BYTES
 from tally.client.sending import Delivery
 
@@ -23,7 +24,7 @@ _MAX_EVENT_BYTES = MAX_TEXT_BYTES + 3 * 4 + NUMBERS_BYTES
 
 @dataclass(slots=True, eq=False)
 class Awaited:
-    """A caller who waits for the end of his event, and what he may know of it meanwhile."""
+    """A caller who waits for the end of his event, is told himself if it fails, and may know more meanwhile."""
 
     delivery: Delivery = field(default_factory=Delivery)
     """that of the request in which the event goes, as soon as it is in one"""
@@ -32,14 +33,18 @@ class Awaited:
 class Draft(Generic[F]):
     """The events of one request to be, and the future of each."""
 
-    __slots__ = ("began_at", "delivery", "futures", "layout")
+    __slots__ = ("awaited", "began_at", "delivery", "futures", "layout", "loss")
 
     def __init__(self, began_at: float) -> None:
         """`began_at`: when the first event came, in monotonic seconds."""
         self.began_at = began_at
         self.layout = Layout(is_checked=True)
         self.futures: list[F] = []
+        self.awaited: set[F] = set()
+        """those with a caller who waits"""
         self.delivery = Delivery()
+        self.loss: TallyError | None = None
+        """the first error of an event whose caller does not wait"""
 
     def __len__(self) -> int:
         return len(self.futures)
@@ -90,6 +95,7 @@ class Buffer(Generic[F]):
         self._open = draft
         if awaited is not None:
             awaited.delivery = draft.delivery
+            draft.awaited.add(future)
         if len(draft) >= self._most_events or self._bytes(draft) > self._most_bytes:
             self.seal()
 

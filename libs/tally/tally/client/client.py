@@ -115,7 +115,7 @@ class Client(Reading, DeadLetterMethods):
         """Take no new calls, wait for all that is under way as long as the timeout, and let go.
 
         Events that were handed in are sent. Those without an answer by then are given up: their futures fail, and
-        so does this, with OutcomeUnknown or NotSent.
+        so does this, with OutcomeUnknown or NotSent. If none is given up, it raises what a `flush` would.
         """
         if self._connection is None or self._is_closed:
             return
@@ -210,7 +210,9 @@ class Client(Reading, DeadLetterMethods):
     async def flush(self) -> None:
         """Wait until every event that was handed in before has its receipt.
 
-        Raises the error of the first request that failed. There is no end in time to it but `give_up_after_s`.
+        Raises the first error, if an event of `submit` or `submit_event` has failed since the last flush that raised,
+        be it long ago, and whether or not somebody looked at its future; a note says how many have. `count` and
+        `process` tell their callers themselves. There is no end in time to it but `give_up_after_s`.
         """
         await self._buffering.flush()
 

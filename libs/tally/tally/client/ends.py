@@ -55,6 +55,16 @@ class Ends(Generic[F]):
         """`on_end`: told how many events have just come to their end."""
         self._on_end = on_end
         self._counted = self._refused = self._unknown = self._unsent = 0
+        self._loss: TallyError | None = None
+        self._lost = 0
+
+    def take_loss(self) -> TallyError | None:
+        """The first error of an event whose caller does not wait, since this was last asked; None if there was none."""
+        loss, lost = self._loss, self._lost
+        self._loss, self._lost = None, 0
+        if loss is not None:
+            loss.add_note(f"In all, {lost:,} events that were handed in failed since the last flush.")
+        return loss
 
     def progress(self, buffered: int, in_flight: int, retries: int) -> Progress:
         """The ends so far, and what its owner knows of what has none."""
@@ -80,6 +90,7 @@ class Ends(Generic[F]):
         """The events that are named can not be accepted: each is told what is wrong with it, and leaves."""
         self._refused += len(bad)
         _LOGGER.warning("%d of %d events were refused: %s", len(bad), len(draft), error)
+        self._note(draft, [draft.futures[at] for at in bad], error)
         for future, violation in zip(draft.take(bad), bad.values(), strict=True):
             own = type(error)(
                 f"{violation.field}: {violation.description}",
@@ -103,6 +114,7 @@ class Ends(Generic[F]):
         else:
             self._refused += len(futures)
         _LOGGER.warning("%d events failed: %s", len(futures), error)
+        self._note(draft, futures, error)
         for future in futures:
             _fail(future, copy.copy(error))  # or the tracebacks of all callers would grow into one
         self._on_end(len(futures))
@@ -132,6 +144,14 @@ class Ends(Generic[F]):
                 f"{why} before {unsent:,} events were sent; they are not counted", reason="CLIENT_CLOSED"
             )
         return None
+
+    def _note(self, draft: Draft[F], futures: Sequence[F], error: TallyError) -> None:
+        """Keep the error for those who flush or close, if nobody waits for one of these futures."""
+        lost = sum(future not in draft.awaited for future in futures)
+        if lost:
+            draft.loss = draft.loss or copy.copy(error)
+            self._loss = self._loss or copy.copy(error)
+            self._lost += lost
 
 
 def _fail(future: Future, error: TallyError) -> None:
