@@ -176,6 +176,18 @@ async def test_who_gives_up_waiting_for_room_gives_his_turn_to_the_next() -> Non
 
 
 @in_virtual_time
+async def test_who_gives_up_waiting_for_room_is_forgotten() -> None:
+    async with open_case(Batching(max_buffered_events=1), answer_s=1.0) as case:
+        case.add("a")
+        waiting = [asyncio.create_task(case.batcher.wait_for_room()) for _ in range(10)]
+        await asyncio.sleep(0.1)
+        for task in waiting[1:]:
+            task.cancel()
+        await asyncio.wait(waiting[1:])
+        assert len(case.batcher._waiters) == 1
+
+
+@in_virtual_time
 async def test_flush_waits_for_what_was_handed_in_before_and_for_no_more() -> None:
     async with open_case(Batching(max_in_flight=1), answer_s=1.0) as case:
         loop = asyncio.get_running_loop()

@@ -1,7 +1,7 @@
 """The background of a client: takes events from any thread, and sends them in batches on its event loop."""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, TypeAlias
@@ -72,7 +72,7 @@ class Batcher(Generic[F]):
         self._timer: asyncio.TimerHandle | None = None
         self._in_flight: dict[Draft[F], asyncio.Task[None]] = {}
         self._flushing: dict[Draft[F], asyncio.Future[None]] = {}
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self._ends: Ends[F] = Ends(self._leave)
 
     @property
@@ -140,10 +140,11 @@ class Batcher(Generic[F]):
     async def wait_for_room(self) -> None:
         """Return when there may be room, or when the client is closed."""
         waiter = self._loop.create_future()
-        self._waiters.append(waiter)
+        self._waiters[waiter] = None
         try:
             await waiter
         except asyncio.CancelledError:
+            self._waiters.pop(waiter, None)
             if waiter.done() and not waiter.cancelled():  # it was this one's turn: now it is the next one's
                 self._admit()
             raise
@@ -290,7 +291,7 @@ class Batcher(Generic[F]):
         """Let as many in as there is room for; on closing all, to be told."""
         room = self._batching.max_buffered_events - self._buffered
         while self._waiters and (room > 0 or self._is_closed):
-            waiter = self._waiters.popleft()
+            waiter, _ = self._waiters.popitem(last=False)
             if not waiter.done():
                 waiter.set_result(None)
                 room -= 1
