@@ -77,13 +77,18 @@ class PartitionCountMismatch(TallyError):
 
 
 class Overloaded(TallyError):
-    """There is more work than can be taken now; the caller should wait `retry_after_s` seconds."""
+    """There is more work than can be taken now; the caller should wait `retry_after_s` seconds.
+
+    `nothing_done`: refused before any work was done for it, so nothing of it can have been counted. A caller may
+    rely on this only for what he asked himself: others may have done their part of his own caller's request.
+    """
 
     reason = "OVERLOADED"
 
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
+    def __init__(self, message: str, *, retry_after_s: float, nothing_done: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.nothing_done = nothing_done
 
 
 class Unavailable(TallyError):

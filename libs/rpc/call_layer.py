@@ -99,6 +99,7 @@ class CallLayer:
                     raise Overloaded(
                         "too many calls at once; send the same request again later",
                         retry_after_s=_RETRY_AFTER_S,
+                        nothing_done=True,
                     )
                 remaining = context.time_remaining()
                 if remaining is None:

@@ -19,6 +19,8 @@ from libs.domain.errors import TallyError, Violation
 
 DOMAIN = "tally"
 DETAILS_KEY = "grpc-status-details-bin"
+NOTHING_DONE = "nothing_done"
+"""In the metadata of an Overloaded: the call was refused before any work was done for it."""
 
 # The caller of a server whose trailers are over 8 KiB meets RESOURCE_EXHAUSTED instead of the error. The room
 # between is for the headers that gRPC and proxies add.
@@ -75,6 +77,8 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> TallyError:
     info, bad_request, retry = _read_details(error)
     kind = _kind_of(info.reason if info.domain == DOMAIN else "", error.code())
     metadata = dict(info.metadata)
+    # Said of the call that ended, and not of that of our own caller, to whom the error may be handed on.
+    metadata.pop(NOTHING_DONE, None)
     rebuilt = _rebuild(kind, message, metadata, bad_request, retry)
     rebuilt.message = message
     rebuilt.args = (message,)
@@ -87,6 +91,8 @@ def _details(error: TallyError, limit: int) -> Iterator[AnyMessage]:
         _cut(key, _MAX_KEY_BYTES): _cut(value, limit)
         for key, value in list(error.metadata.items())[:_MAX_METADATA]
     }
+    if isinstance(error, errors.Overloaded) and error.nothing_done:
+        metadata[NOTHING_DONE] = "true"
     yield _packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
     if isinstance(error, errors.Rejected):
         violations = [

@@ -27,6 +27,7 @@ class Admission:
             raise Overloaded(
                 "too many events are under way; send the same request again later",
                 retry_after_s=_RETRY_AFTER_S,
+                nothing_done=True,
             )
         self.bytes += size
         try:

@@ -26,7 +26,7 @@ from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import ChannelSettings, open_channel
 from libs.rpc.deadline import call_timeout, remaining_seconds
 from libs.rpc.server import open_server
-from libs.rpc.status import error_from_rpc
+from libs.rpc.status import DETAILS_KEY, error_from_rpc
 from tally.counting.v1 import counting_pb2
 from tally.ingest.v1 import ingest_pb2
 from tests.integration.libs.rpc.servicer import (
@@ -138,9 +138,12 @@ async def test_calls_beyond_the_limit_are_refused_with_a_delay_and_health_checks
     async with channel_to(counting(Counting(behave)), settings=settings) as channel:
         first = asyncio.ensure_future(append(channel))
         await begun.wait()
-        error = await refusal(append(channel))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await append(channel)
+        error = error_from_rpc(caught.value)
         assert isinstance(error, Overloaded)
         assert error.retry_after_s > 0
+        assert b"nothing_done" in dict(caught.value.trailing_metadata() or ())[DETAILS_KEY]
         health = health_pb2_grpc.HealthStub(channel)
         await health.Check(health_pb2.HealthCheckRequest(), timeout=10)
         go_on.set()

@@ -101,6 +101,19 @@ def test_the_details_name_the_reason_the_violations_and_the_delay() -> None:
     assert retry.retry_delay.ToMilliseconds() == 2500
 
 
+def test_that_nothing_was_done_is_told_to_the_caller_and_not_handed_on_to_his() -> None:
+    info = error_details_pb2.ErrorInfo()
+    shed = errors.Overloaded("full", retry_after_s=1.0, nothing_done=True)
+    assert details_of(shed).details[0].Unpack(info)
+    assert dict(info.metadata) == {"nothing_done": "true"}
+
+    back = error_from_rpc(sent(shed))
+    assert isinstance(back, errors.Overloaded)
+    assert (back.nothing_done, back.metadata) == (False, {})
+    assert details_of(back).details[0].Unpack(info)
+    assert dict(info.metadata) == {}
+
+
 def test_only_the_first_20_violations_travel_and_the_total_stays() -> None:
     many = [Violation(f"events[{i}].video_id", "1 to 128 bytes") for i in range(200)]
     back = error_from_rpc(sent(errors.InvalidRequest(many)))
