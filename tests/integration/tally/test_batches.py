@@ -306,6 +306,24 @@ async def test_a_full_buffer_makes_callers_wait_or_raises_as_they_chose(peer: Pe
     assert sorted(sent) == ["a", "a", "b", "b", "c"]
 
 
+async def test_an_event_that_is_refused_after_the_door_was_shut_once_fails_alone(peer: Peer) -> None:
+    door = error_info("OVERLOADED", nothing_done="true")
+    too_late = bad_request(**{"columns.event_time_us[0]": "is too far ahead"})
+    peer.turns.extend(
+        [
+            refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "shut", door, retry_after(0.01)),
+            refuse(grpc.StatusCode.INVALID_ARGUMENT, "bad", error_info("INVALID_REQUEST"), too_late),
+        ]
+    )
+    async with Client(peer.address) as client:
+        futures = [await client.submit(f"v{n}") for n in range(101)]
+        bad, *good = await asyncio.gather(*futures, return_exceptions=True)
+        assert isinstance(bad, InvalidRequest)
+        assert not any(isinstance(each, BaseException) for each in good)
+        with pytest.raises(InvalidRequest):
+            await client.flush()
+
+
 @pytest.mark.exact
 @both
 async def test_closing_in_the_middle_declares_exactly_the_unsent_and_the_unknown(

@@ -188,6 +188,28 @@ async def test_the_delay_of_an_overloaded_shard_is_kept_and_the_partitioner_is_l
         await client.process_many(EVENTS)
 
 
+@pytest.mark.exact
+async def test_a_part_that_was_refused_at_the_door_says_nothing_of_the_others(
+    client: Client, cluster: Cluster
+) -> None:
+    await client.process_many(EVENTS)  # the map is known
+    a, b = cluster.shards
+    info = error_info("OVERLOADED", nothing_done="true")
+    shed = refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", info, retry_after(60))
+    away = refuse(grpc.StatusCode.UNAVAILABLE, "away")
+    for turns, counted_nothing in (
+        ([(a, shed), (b, shed)], True),
+        ([(b, shed)], False),
+        ([(b, away), (cluster.partitioner, shed)], False),
+    ):
+        for peer, turn in turns:
+            peer.turns.append(turn)
+        with pytest.raises(Overloaded) as raised:
+            await client.process_many(EVENTS)
+        assert raised.value.counted_nothing is counted_nothing
+        assert not any(peer.turns for peer, _ in turns)
+
+
 async def test_a_shard_that_cannot_be_reached_rests_and_the_partitioner_serves(
     client: Client, cluster: Cluster
 ) -> None:

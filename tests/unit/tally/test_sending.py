@@ -34,6 +34,7 @@ from tests.unit.tally.transports import (
     out_of_range,
     overloaded,
     receipt_of,
+    shed,
     unanswered,
 )
 
@@ -117,6 +118,8 @@ def test_an_id_is_never_made_anew_after_an_attempt_that_may_have_counted(before:
                 unanswered("DEADLINE_EXCEEDED"),
                 overloaded(0.5),
                 overloaded(),
+                shed(0.5),
+                shed(),
                 out_of_range(NOW_US + HOUR_US),
                 out_of_range(NOW_US - HOUR_US),
                 invalid("columns.value[0]"),
@@ -130,7 +133,8 @@ def test_an_id_is_never_made_anew_after_an_attempt_that_may_have_counted(before:
 def test_whatever_happens_events_can_count_only_under_one_id(
     turns: list[TallyError], has_own_id: bool
 ) -> None:
-    """An attempt without an answer, or an overloaded one, may have counted; so may the one with the receipt."""
+    """An attempt without an answer, or an overloaded one, may have counted, unless it was refused at the door; so may
+    the one with the receipt."""
 
     @in_virtual_time
     async def run() -> None:
@@ -141,22 +145,39 @@ def test_whatever_happens_events_can_count_only_under_one_id(
             end = await case.send(request_id=ID if has_own_id else None)
         except TallyError as error:
             end = error
-        may_have_counted = {
+        counted = {
             sent.payload
             for sent, turn in zip(case.transport.sent, [*turns, None], strict=False)
-            if turn is None or isinstance(turn, OutcomeUnknown | Overloaded)
+            if turn is None
+            or isinstance(turn, OutcomeUnknown)
+            or (isinstance(turn, Overloaded) and not turn.metadata)
         }
-        assert len(may_have_counted) <= 1
+        assert len(counted) <= 1
         if has_own_id:
             assert set(case.sent_ids) <= {ID}
-        if may_have_counted:
+        if counted:
             assert isinstance(end, Receipt | OutcomeUnknown | Overloaded)
             assert case.delivery.batch is not None
-            assert may_have_counted == {case.delivery.batch.payload}
+            assert counted == {case.delivery.batch.payload}
         else:
-            assert not isinstance(end, Receipt | OutcomeUnknown | Overloaded)
+            assert not isinstance(end, Receipt | OutcomeUnknown)
+            assert not isinstance(end, Overloaded) or end.counted_nothing
 
     run()
+
+
+@in_virtual_time
+async def test_an_attempt_that_was_refused_at_the_door_leaves_no_doubt() -> None:
+    case = Case()
+    case.transport.turns.extend([fail(shed(1.0)), fail(invalid("columns.value[0]"))])
+    with pytest.raises(InvalidRequest):
+        await case.send()
+    assert not case.delivery.is_in_doubt
+
+    other = Case()
+    other.transport.turns.extend([fail(unanswered()), fail(shed(1.0)), fail(invalid("columns.value[0]"))])
+    with pytest.raises(OutcomeUnknown):
+        await other.send()
 
 
 @in_virtual_time

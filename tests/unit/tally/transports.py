@@ -88,6 +88,13 @@ def overloaded(retry_after_s: float | None = None) -> Overloaded:
     return Overloaded("busy", reason="OVERLOADED", retry_after_s=retry_after_s)
 
 
+def shed(retry_after_s: float | None = None) -> Overloaded:
+    """Refused at the door, before any work was done for it."""
+    return Overloaded(
+        "busy", reason="OVERLOADED", retry_after_s=retry_after_s, metadata={"nothing_done": "true"}
+    )
+
+
 def invalid(*fields: str) -> InvalidRequest:
     return InvalidRequest(
         "bad", reason="INVALID_REQUEST", violations=[Violation(name, "is bad") for name in fields]

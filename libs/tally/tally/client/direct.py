@@ -56,8 +56,10 @@ class _Part:
     @property
     def may_have_counted(self) -> bool:
         """Whether any of it is durable, or may be."""
+        if isinstance(self.error, Overloaded):
+            return not self.error.counted_nothing
         if self.error is not None:
-            return isinstance(self.error, OutcomeUnknown | Overloaded)
+            return isinstance(self.error, OutcomeUnknown)
         return not _NOT_COUNTED.issuperset(self.outcomes)
 
 
@@ -84,17 +86,20 @@ class DirectTransport:
         parts = await self._append(batch, deadline)
         if parts and all(part.is_durable for part in parts):
             return _receipt(batch, parts)
+        may_have_counted = any(part.may_have_counted for part in parts)
         for part in parts:
             # A shard that sheds load would get the same from the partitioner, which would be told the same.
             if isinstance(part.error, Overloaded) and part.error.reason == "OVERLOADED":
-                raise part.error
+                raise _of_a_part(part.error) if may_have_counted else part.error
         try:
             return await self._partitioner.send(batch, deadline - now())
-        except (OutcomeUnknown, Overloaded, RequestIdReused):
+        except (OutcomeUnknown, RequestIdReused):
             raise
         except TallyError as error:
-            if not any(part.may_have_counted for part in parts):
+            if not may_have_counted:
                 raise
+            if isinstance(error, Overloaded):
+                raise _of_a_part(error) from error
             raise _in_doubt(batch, error) from error
 
     async def close(self, patience_s: float) -> None:
@@ -153,6 +158,13 @@ def _receipt(batch: Batch, parts: Sequence[_Part]) -> Receipt:
         len(batch.columns) - duplicate,
         duplicate,
         Durability.SPOOLED if is_spooled else Durability.JOURNALED,
+    )
+
+
+def _of_a_part(error: Overloaded) -> Overloaded:
+    """The same for the whole batch: that nothing was done for a part says nothing of the others."""
+    return Overloaded(
+        error.message, reason=error.reason, retry_after_s=error.retry_after_s, request_ids=error.request_ids
     )
 
 

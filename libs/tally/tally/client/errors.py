@@ -93,6 +93,11 @@ class Overloaded(TallyError):
     A write goes under the same id: a part of it may have been counted.
     """
 
+    @property
+    def counted_nothing(self) -> bool:
+        """Whether this attempt was refused before any work was done for it. An earlier one may have counted."""
+        return self.metadata.get("nothing_done") == "true"
+
 
 class Unavailable(TallyError):
     """The service could not be reached, or something that it needs is away. Reads only."""

@@ -174,7 +174,7 @@ class Sender:
             elif error.request_ids:  # without one it is this client's own, who did not ask the service
                 has_failed = False
             delivery.error = error
-            if not isinstance(error, OutcomeUnknown | Overloaded | RequestIdReused):
+            if not _may_have_counted(error):
                 delivery.is_in_doubt = was_in_doubt
             raise
         else:
@@ -191,6 +191,13 @@ class Sender:
         except TimeoutError:
             return False
         return True
+
+
+def _may_have_counted(error: TallyError) -> bool:
+    """Whether the attempt that ended so may have counted its events, or a part of them."""
+    if isinstance(error, Overloaded):
+        return not error.counted_nothing
+    return isinstance(error, OutcomeUnknown | RequestIdReused)
 
 
 def _in_view_of(delivery: Delivery, error: TallyError) -> TallyError:

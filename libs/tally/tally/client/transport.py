@@ -28,7 +28,8 @@ class Transport(Protocol):
 
         Raises, besides ClientUnusable when nothing could be sent:
         - OutcomeUnknown: no answer, so the batch may have been counted, or a part of it;
-        - Overloaded: a part may have been counted; `retry_after_s` is the delay that the service asks for;
+        - Overloaded: a part may have been counted, unless it says `counted_nothing`; `retry_after_s` is the delay
+          that the service asks for;
         - OutOfRange, InvalidRequest and every other TallyError: this attempt counted nothing. `violations` names
           what is wrong by its path in the request: `columns.video_ids[3]`, `request_id`.
 
