@@ -23,6 +23,7 @@ from tally.client import (
     ClientUnusable,
     Event,
     InvalidRequest,
+    NotSent,
     OutcomeUnknown,
     Overloaded,
     Receipt,
@@ -351,6 +352,25 @@ async def test_a_callback_that_wants_to_end_the_program_ends_nothing_else(peer: 
             assert client.count("d").accepted_count == 1
 
     peer.turns.append(dawdle)
+    await asyncio.to_thread(use)
+
+
+async def test_the_end_of_the_thread_is_the_end_of_every_event(peer: Peer) -> None:
+    async def die() -> None:
+        sys.exit(1)
+
+    def use() -> None:
+        client = Client(peer.address, batching=Batching(max_events=1, max_in_flight=1))
+        futures = [client.submit(video) for video in "abc"]
+        client._thread.start(die())
+        assert [type(future.exception(5)) in (OutcomeUnknown, NotSent) for future in futures] == [True] * 3
+        for call in (client.health, client.flush, client.close):
+            with pytest.raises(ClientUnusable):
+                call()
+        with pytest.raises(ClientUnusable):
+            client.submit("d")
+
+    peer.turns.extend([never_answer] * 3)
     await asyncio.to_thread(use)
 
 

@@ -393,6 +393,51 @@ async def test_whatever_goes_wrong_nobody_waits_for_ever() -> None:
             await future
 
 
+@in_virtual_time
+async def test_a_request_whose_task_is_cancelled_before_it_begins_has_its_end_and_leaves_its_place() -> None:
+    async with open_case(Batching(max_in_flight=1)) as case:
+        before = asyncio.all_tasks()
+        (future,) = case.add("a")
+        await asyncio.sleep(0)
+        (sending,) = asyncio.all_tasks() - before
+        sending.cancel()
+        async with asyncio.timeout(10):
+            with pytest.raises(NotSent, match="was cancelled"):
+                await case.batcher.flush()
+            assert isinstance(future.exception(), NotSent)
+            assert (await case.add("b")[0]).accepted_count == 1
+        assert case.transport.videos == ["b"]
+
+
+def test_the_end_of_the_loop_is_the_end_of_every_event() -> None:
+    futures: list[Future] = []
+
+    async def leave_open() -> None:
+        began = asyncio.Event()
+
+        async def begin(batch: Batch) -> Receipt:
+            began.set()
+            return await never(batch)
+
+        loop = asyncio.get_running_loop()
+        transport = Transport()
+        transport.turns.extend([begin, *[never] * 10])
+        batching = Batching(max_events=1, max_in_flight=1)
+        sender = Sender(transport, RequestIds())
+        batcher = Batcher(sender, batching, loop.create_future, loop.call_soon)
+        await batcher.guard()
+        case = Case(batcher, transport)
+        futures.extend(case.add("a", "b", "c"))
+        await began.wait()
+        futures.extend(case.add("d"))
+
+    asyncio.run(leave_open())
+    errors = [future.exception() for future in futures]
+    assert isinstance(errors[0], OutcomeUnknown)
+    assert all(isinstance(error, NotSent | OutcomeUnknown) for error in errors)
+    assert isinstance(errors[-1], NotSent)
+
+
 @pytest.mark.exact
 @in_virtual_time
 async def test_closing_in_the_middle_declares_exactly_the_unsent_and_the_unknown() -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Generic, TypeAlias
 
 from tally.client.batching import Batching
@@ -74,6 +75,7 @@ class Batcher(Generic[F]):
         self._flushing: dict[Draft[F], asyncio.Future[None]] = {}
         self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self._ends: Ends[F] = Ends(self._leave)
+        self._guard: AsyncGenerator[None, None] | None = None
 
     @property
     def is_full(self) -> bool:
@@ -137,6 +139,20 @@ class Batcher(Generic[F]):
     def _buffered(self) -> int:
         return len(self._inbox) + self._laid_out
 
+    async def guard(self) -> None:
+        """Let every event have its end also if the loop ends before `close`, as at the end of asyncio.run."""
+        self._guard = self._end_with_loop()
+        await anext(self._guard)
+
+    async def _end_with_loop(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:  # a loop ends its generators last, when all tasks that it had are cancelled
+            self._is_closed = True
+            late = list(self._in_flight.values())
+            self._give_up()
+            await asyncio.gather(*late, return_exceptions=True)
+
     async def wait_for_room(self) -> None:
         """Return when there may be room, or when the client is closed."""
         waiter = self._loop.create_future()
@@ -180,6 +196,8 @@ class Batcher(Generic[F]):
             loss = self._ends.take_loss()
             given_up = self._give_up()
         await asyncio.gather(*late, return_exceptions=True)
+        if self._guard is not None:
+            await self._guard.aclose()
         if given_up is not None:
             raise given_up from loss
         if loss is not None:
@@ -211,7 +229,8 @@ class Batcher(Generic[F]):
             self._timer = None
         self._lay_out()
         while len(self._in_flight) < self._batching.max_in_flight and (draft := self._take()):
-            self._in_flight[draft] = self._loop.create_task(self._send(draft))
+            self._in_flight[draft] = task = self._loop.create_task(self._send(draft))
+            task.add_done_callback(partial(self._conclude, draft))
         self._enough = self._buffer.room
         if len(self._inbox) >= self._enough:  # those who came before that was set may not have told
             self._loop.call_soon(self._dispatch)
@@ -228,26 +247,27 @@ class Batcher(Generic[F]):
         return draft
 
     async def _send(self, draft: Draft[F]) -> None:
-        """See one draft to its end, whatever that is."""
-        error: TallyError | None = None
+        """Send one draft; what has no end after that gets it from `_conclude`."""
         try:
             await self._send_good(draft)
         except Overloaded as last:
             why = f"the service was overloaded until the client gave up ({last.message})"
-            error = cut_off(draft.delivery, last.reason, why)
+            self._ends.fail(draft, cut_off(draft.delivery, last.reason, why))
         except TallyError as last:
-            error = last
-        except asyncio.CancelledError:
-            error = cut_off(draft.delivery, "CLIENT_CLOSED", "the client was closed")
-            raise
-        except Exception as fault:  # noqa: BLE001 - whatever it is, the callers must not wait for ever
-            error = cut_off(draft.delivery, "CLIENT_FAULT", f"the client failed with {fault!r}")
-        finally:
-            if error is not None:
-                self._ends.fail(draft, error)
-            self._in_flight.pop(draft, None)
-            self._tell_end(draft)
-            self._dispatch()
+            self._ends.fail(draft, last)
+
+    def _conclude(self, draft: Draft[F], task: asyncio.Task[None]) -> None:
+        """See to it that the callers do not wait for ever, whatever ended the task; it may not even have begun."""
+        if task.cancelled():
+            error = cut_off(draft.delivery, "CLIENT_CANCELLED", "the task of its request was cancelled")
+            self._ends.fail(draft, error)
+        elif fault := task.exception():
+            self._ends.fail(
+                draft, cut_off(draft.delivery, "CLIENT_FAULT", f"the client failed with {fault!r}")
+            )
+        self._in_flight.pop(draft, None)
+        self._tell_end(draft)
+        self._dispatch()
 
     async def _send_good(self, draft: Draft[F]) -> None:
         """Send the draft; events that the service refuses leave it, and the others go under a new id."""
@@ -272,7 +292,7 @@ class Batcher(Generic[F]):
         self._ends.take_loss()  # it is in the error
         for task in self._in_flight.values():
             task.cancel()
-        self._in_flight.clear()  # here, for a task that is cancelled before its first step does nothing at all
+        self._in_flight.clear()
         for draft in drafts:
             self._tell_end(draft)
         return error

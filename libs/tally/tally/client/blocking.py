@@ -283,7 +283,7 @@ class Client:
 async def _open(opened: client.Client, room: threading.Condition) -> Batcher[_Future]:
     await opened.__aenter__()
     loop = asyncio.get_running_loop()
-    return opened.open_batcher(_Future, loop.call_soon_threadsafe, partial(_tell, room))
+    return await opened.open_batcher(_Future, loop.call_soon_threadsafe, partial(_tell, room))
 
 
 def _tell(room: threading.Condition) -> None:

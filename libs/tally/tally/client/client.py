@@ -81,23 +81,25 @@ class Client(Reading, DeadLetterMethods):
         connection = Connection(self.address, self._timeout_s, self._credentials)
         try:
             self._transport = open_transport(self._transport_name, connection)
+            self._sender = Sender(self._transport, self._request_ids)
+            loop = asyncio.get_running_loop()
+            self._batcher = await self.open_batcher(loop.create_future, loop.call_soon)
         except BaseException:
             await connection.close(0.0)
             raise
         self._connection = connection
-        self._sender = Sender(self._transport, self._request_ids)
-        loop = asyncio.get_running_loop()
-        self._batcher = self.open_batcher(loop.create_future, loop.call_soon)
         return self
 
-    def open_batcher(
+    async def open_batcher(
         self,
         make_future: Callable[[], F],
         call_soon: Callable[[Callable[[], None]], object],
         on_room: Callable[[], None] = lambda: None,
     ) -> Batcher[F]:
         """Another buffer in front of this client, for callers outside of its event loop; see Batcher."""
-        return Batcher(self._sender, self._batching, make_future, call_soon, on_room)
+        batcher = Batcher(self._sender, self._batching, make_future, call_soon, on_room)
+        await batcher.guard()
+        return batcher
 
     async def __aexit__(
         self,
