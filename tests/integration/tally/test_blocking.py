@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from itertools import count
 
@@ -43,7 +44,7 @@ from tests.integration.tally.peer import (
     retry_after,
     videos_of,
 )
-from tests.unit.tally.interrupts import At
+from tests.unit.tally.interrupts import At, Interrupt, interrupt
 
 
 def client_threads() -> int:
@@ -112,6 +113,22 @@ async def test_a_stream_can_be_left_in_the_middle(peer: Peer) -> None:
             return client.count("v")
 
     assert (await asyncio.to_thread(use)).accepted_count == 1
+
+
+async def test_a_signal_that_raises_in_the_middle_of_counting_harms_nothing_that_comes_later(
+    peer: Peer,
+) -> None:
+    def use() -> int:
+        with Client(peer.address) as client:
+            for number in count():
+                with suppress(Interrupt), At(number, interrupt) as at:
+                    client.count("a")
+                assert client.count("b").accepted_count > 0
+                if not at.was_reached:
+                    return number
+        raise AssertionError
+
+    assert await asyncio.wait_for(asyncio.to_thread(use), 60) > 10
 
 
 async def test_a_stream_that_is_collected_in_the_middle_of_another_call_holds_nothing_up(peer: Peer) -> None:

@@ -1,10 +1,18 @@
 """What a signal or the garbage collector does: something else in the middle of a call, at every place of it."""
 
 import sys
-import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+
+class Interrupt(Exception):
+    """Raised by a signal."""
+
+
+def interrupt() -> None:
+    """What such a signal does."""
+    raise Interrupt
 
 
 class At:
@@ -32,7 +40,7 @@ class At:
         sys.settrace(None)
 
     def _trace(self, frame: FrameType, event: str, _argument: Any) -> Any:
-        if frame.f_code.co_filename in (__file__, threading.__file__):
+        if frame.f_code.co_filename == __file__:
             return None
         if event == "line" and not self.was_reached:
             if self._left == 0:

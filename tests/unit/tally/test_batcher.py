@@ -51,7 +51,12 @@ class Case:
     transport: Transport
 
     def add(self, *videos: str) -> list[Future]:
-        return [self.batcher.add(video, "view", None, None, "") for video in videos]
+        return [self.add_one(video) for video in videos]
+
+    def add_one(self, video: str, awaited: Awaited | None = None) -> Future:
+        future: Future = asyncio.get_running_loop().create_future()
+        self.batcher.add(video, "view", None, None, "", future, awaited)
+        return future
 
 
 @asynccontextmanager
@@ -60,7 +65,7 @@ async def open_case(batching: Batching | None = None, answer_s: float = 0.1) -> 
     loop = asyncio.get_running_loop()
     transport = Transport(answer_s=answer_s)
     sender = Sender(transport, RequestIds())
-    case = Case(Batcher(sender, batching or Batching(), loop.create_future, loop.call_soon), transport)
+    case = Case(Batcher(sender, batching or Batching(), loop.call_soon), transport)
     yield case
     with suppress(TallyError):
         await case.batcher.close(100_000)
@@ -266,12 +271,12 @@ async def test_every_flush_tells_of_what_fails_while_it_waits() -> None:
 async def test_flush_does_not_repeat_what_a_caller_who_waits_is_told() -> None:
     async with open_case() as case:
         case.transport.turns.append(fail(invalid("columns.value[0]")))
-        told = case.batcher.add("bad", "view", None, None, "", Awaited())
+        told = case.add_one("bad", Awaited())
         case.add("good")
         await case.batcher.flush()
         assert isinstance(told.exception(), InvalidRequest)
         case.transport.turns.append(fail(invalid("columns")))
-        case.batcher.add("bad", "view", None, None, "", Awaited())
+        case.add_one("bad", Awaited())
         case.add("bad too")
         with pytest.raises(InvalidRequest) as raised:
             await case.batcher.flush()
@@ -424,7 +429,7 @@ def test_the_end_of_the_loop_is_the_end_of_every_event() -> None:
         transport.turns.extend([begin, *[never] * 10])
         batching = Batching(max_events=1, max_in_flight=1)
         sender = Sender(transport, RequestIds())
-        batcher = Batcher(sender, batching, loop.create_future, loop.call_soon)
+        batcher: Batcher[Future] = Batcher(sender, batching, loop.call_soon)
         await batcher.guard()
         case = Case(batcher, transport)
         futures.extend(case.add("a", "b", "c"))
@@ -445,7 +450,7 @@ async def test_closing_in_the_middle_declares_exactly_the_unsent_and_the_unknown
     transport = Transport(answer_s=0.1)
     sender = Sender(transport, RequestIds())
     batching = Batching(max_events=2, max_in_flight=2)
-    batcher: Batcher[Future] = Batcher(sender, batching, loop.create_future, loop.call_soon)
+    batcher: Batcher[Future] = Batcher(sender, batching, loop.call_soon)
     case = Case(batcher, transport)
     counted = case.add("a", "b")
     await batcher.flush()

@@ -9,17 +9,9 @@ from tally.client.batcher import Batcher
 from tally.client.request_id import RequestIds
 from tally.client.sending import Sender
 from tests.support.virtual_time import in_virtual_time
-from tests.unit.tally.interrupts import At
+from tests.unit.tally.interrupts import At, Interrupt, interrupt
 from tests.unit.tally.test_batcher import Future, open_case
 from tests.unit.tally.transports import Transport
-
-
-class Interrupt(Exception):
-    """Raised by a signal."""
-
-
-def interrupt() -> None:
-    raise Interrupt
 
 
 @in_virtual_time
@@ -69,15 +61,18 @@ async def close_while_a_thread_hands_in(number: int) -> str | None:
             raise RuntimeError("Event loop is closed")
         loop.call_soon_threadsafe(dispatch)
 
-    batcher = Batcher(Sender(transport, RequestIds()), Batching(), loop.create_future, call_soon)
+    batcher: Batcher[Future] = Batcher(Sender(transport, RequestIds()), Batching(), call_soon)
     at = At(number, lambda: asyncio.run_coroutine_threadsafe(batcher.close(5.0), loop).result(5.0))
+
+    future: Future = loop.create_future()
 
     def add() -> "list[Future]":
         try:
             with at:
-                return [batcher.add("a", "view", None, None, "")]
+                batcher.add("a", "view", None, None, "", future)
         except ClientUnusable:
             return []
+        return [future]
 
     futures = await asyncio.to_thread(add)
     await batcher.close(5.0)

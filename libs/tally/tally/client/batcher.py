@@ -42,7 +42,6 @@ class Batcher(Generic[F]):
         self,
         sender: Sender,
         batching: Batching,
-        make_future: Callable[[], F],
         call_soon: Callable[[Callable[[], None]], object],
         on_room: Callable[[], None] = lambda: None,
     ) -> None:
@@ -52,7 +51,6 @@ class Batcher(Generic[F]):
         """
         self._sender = sender
         self._batching = batching
-        self._make_future = make_future
         self._call_soon = call_soon
         self._on_room = on_room
         self._loop = asyncio.get_running_loop()
@@ -99,9 +97,10 @@ class Batcher(Generic[F]):
         time_us: int | None,
         value: float | None,
         actor_id: str,
+        future: F,
         awaited: Awaited | None = None,
-    ) -> F:
-        """Take an event; its future. `awaited`: of a caller who will wait for it.
+    ) -> None:
+        """Take an event, and the future that will tell its end. `awaited`: of a caller who will wait for that.
 
         Raises InvalidRequest, BufferFull, and ClientUnusable after `close`: then the event was not taken. Threads that
         come at the same moment may together go beyond the limit of the buffer, by one event each.
@@ -118,7 +117,6 @@ class Batcher(Generic[F]):
                 "This one was not taken: hand it in again later",
                 reason="BUFFER_FULL",
             )
-        future = self._make_future()
         if value is not None:
             value = float(value)  # what is no number fails here, and not in the loop
         event = (video_id, event_type, time_us, value, actor_id, future, awaited)
@@ -133,7 +131,6 @@ class Batcher(Generic[F]):
             with suppress(ValueError):  # the loop has seen it, and its future tells its end
                 self._inbox.remove(event)
                 raise _closed()
-        return future
 
     @property
     def _buffered(self) -> int:

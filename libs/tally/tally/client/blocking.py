@@ -53,6 +53,44 @@ class _Future(Future[Receipt]):
         return False
 
 
+class _Wait:
+    """The future of one thread that waits for it at once.
+
+    What a signal raises in one of concurrent.futures may leave its condition locked, and the loop would wait for that.
+    Here a thread that waits takes nothing that the loop needs.
+    """
+
+    __slots__ = ("_end", "_lock")
+
+    def __init__(self) -> None:
+        self._end: Receipt | TallyError | None = None
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def done(self) -> bool:
+        return self._end is not None
+
+    def set_result(self, result: Receipt) -> None:
+        self._end = result
+        self._lock.release()
+
+    def set_exception(self, exception: TallyError) -> None:
+        self._end = exception
+        self._lock.release()
+
+    def exception(self) -> TallyError | None:
+        return self._end if isinstance(self._end, TallyError) else None
+
+    def wait(self, timeout_s: float) -> Receipt:
+        """The receipt; raises the error instead, or TimeoutError."""
+        self._lock.acquire(timeout=min(max(0.0, timeout_s), threading.TIMEOUT_MAX))
+        if self._end is None:
+            raise TimeoutError
+        if isinstance(self._end, TallyError):
+            raise self._end
+        return self._end
+
+
 class Client:
     """Counts events and reads counts; any number of threads may use one client.
 
@@ -161,12 +199,20 @@ class Client:
 
         Waits only while the buffer is full; see tally.client.Client.
         """
-        return self._hand_in(video_id, event_type, event_time, value, actor_id)
+        future = _Future()
+        self._hand_in(video_id, event_type, event_time, value, actor_id, future)
+        return future
 
     def submit_event(self, event: Event) -> Future[Receipt]:
         """The same for an Event."""
         check_function(event, "event")
-        return self._hand_in(event.video_id, event.event_type, event.event_time, event.value, event.actor_id)
+        return self.submit(
+            event.video_id,
+            event.event_type,
+            event_time=event.event_time,
+            value=event.value,
+            actor_id=event.actor_id,
+        )
 
     def flush(self) -> None:
         """Wait until every event that was handed in before has its receipt; see tally.client.Client.
@@ -238,9 +284,10 @@ class Client:
         event_time: datetime | None,
         value: float | None,
         actor_id: str,
+        future: _Future | _Wait,
         awaited: Awaited | None = None,
         until: float | None = None,
-    ) -> _Future:
+    ) -> None:
         """Put one event into the buffer. `until`: monotonic seconds, after which the wait for room ends."""
         self._thread.check_process()
         if value is not None:
@@ -248,10 +295,12 @@ class Client:
         time_us = None if event_time is None else read_event_time(event_time)
         while True:
             try:
-                return self._batcher.add(video_id, event_type, time_us, value, actor_id, awaited)
+                self._batcher.add(video_id, event_type, time_us, value, actor_id, future, awaited)
             except BufferFull:
                 if not self._is_patient:
                     raise
+            else:
+                return
             self._thread.check_waiting()
             with self._room:
                 wait_s = None if until is None else until - time.monotonic()
@@ -272,18 +321,20 @@ class Client:
         timeout_s = self._timeout_s if timeout is None else timeout
         until = time.monotonic() + timeout_s
         awaited = Awaited()
-        future: _Future | None = None
+        future = _Wait()
+        is_taken = False
         try:
-            future = self._hand_in(video_id, event_type, event_time, value, actor_id, awaited, until)
-            return future.result(max(0.0, until - time.monotonic()))
+            self._hand_in(video_id, event_type, event_time, value, actor_id, future, awaited, until)
+            is_taken = True
+            return future.wait(until - time.monotonic())
         except TimeoutError:
-            raise still_sending(awaited.delivery if future else None, timeout_s) from None
+            raise still_sending(awaited.delivery if is_taken else None, timeout_s) from None
 
 
-async def _open(opened: client.Client, room: threading.Condition) -> Batcher[_Future]:
+async def _open(opened: client.Client, room: threading.Condition) -> Batcher[_Future | _Wait]:
     await opened.__aenter__()
     loop = asyncio.get_running_loop()
-    return await opened.open_batcher(_Future, loop.call_soon_threadsafe, partial(_tell, room))
+    return await opened.open_batcher(loop.call_soon_threadsafe, partial(_tell, room))
 
 
 def _tell(room: threading.Condition) -> None:
@@ -291,7 +342,7 @@ def _tell(room: threading.Condition) -> None:
         room.notify_all()
 
 
-async def _close(batcher: Batcher[_Future], opened: client.Client, patience_s: float) -> None:
+async def _close(batcher: Batcher[_Future | _Wait], opened: client.Client, patience_s: float) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + patience_s
     try:

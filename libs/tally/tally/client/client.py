@@ -83,7 +83,7 @@ class Client(Reading, DeadLetterMethods):
             self._transport = open_transport(self._transport_name, connection)
             self._sender = Sender(self._transport, self._request_ids)
             loop = asyncio.get_running_loop()
-            self._batcher = await self.open_batcher(loop.create_future, loop.call_soon)
+            self._batcher: Batcher[asyncio.Future[Receipt]] = await self.open_batcher(loop.call_soon)
         except BaseException:
             await connection.close(0.0)
             raise
@@ -92,12 +92,11 @@ class Client(Reading, DeadLetterMethods):
 
     async def open_batcher(
         self,
-        make_future: Callable[[], F],
         call_soon: Callable[[Callable[[], None]], object],
         on_room: Callable[[], None] = lambda: None,
     ) -> Batcher[F]:
         """Another buffer in front of this client, for callers outside of its event loop; see Batcher."""
-        batcher = Batcher(self._sender, self._batching, make_future, call_soon, on_room)
+        batcher: Batcher[F] = Batcher(self._sender, self._batching, call_soon, on_room)
         await batcher.guard()
         return batcher
 
@@ -193,7 +192,8 @@ class Client(Reading, DeadLetterMethods):
         time_us = None if event_time is None else read_event_time(event_time)
         if batcher.is_full:
             await self._wait_for_room(batcher)
-        future = batcher.add(video_id, event_type, time_us, value, actor_id)
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        batcher.add(video_id, event_type, time_us, value, actor_id, future)
         if batcher.has_much:
             await asyncio.sleep(0)  # a caller in a loop of its own would keep full batches from leaving
         return future
@@ -318,14 +318,16 @@ class Client(Reading, DeadLetterMethods):
         time_us = None if event_time is None else read_event_time(event_time)
         timeout_s = self._timeout_s if timeout is None else timeout
         awaited = Awaited()
-        future: asyncio.Future[Receipt] | None = None
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        is_taken = False
         try:
             async with asyncio.timeout(timeout_s):
                 await self._wait_for_room(batcher)
-                future = batcher.add(video_id, event_type, time_us, value, actor_id, awaited)
+                batcher.add(video_id, event_type, time_us, value, actor_id, future, awaited)
+                is_taken = True
                 return await future
         except TimeoutError:
-            raise still_sending(awaited.delivery if future else None, timeout_s) from None
+            raise still_sending(awaited.delivery if is_taken else None, timeout_s) from None
 
 
 def _not_open() -> ClientUnusable:
