@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from tally.client.answers import Durability, Receipt
 from tally.client.columns import Batch
 from tally.client.connection import Connection
+from tally.client.doubt import may_have_counted
 from tally.client.entries import cut
 from tally.client.errors import OutcomeUnknown, Overloaded, RequestIdReused, TallyError
 from tally.client.shards import Shard, Shards
@@ -56,10 +57,8 @@ class _Part:
     @property
     def may_have_counted(self) -> bool:
         """Whether any of it is durable, or may be."""
-        if isinstance(self.error, Overloaded):
-            return not self.error.counted_nothing
         if self.error is not None:
-            return isinstance(self.error, OutcomeUnknown)
+            return may_have_counted(self.error)
         return not _NOT_COUNTED.issuperset(self.outcomes)
 
 
@@ -86,17 +85,17 @@ class DirectTransport:
         parts = await self._append(batch, deadline)
         if parts and all(part.is_durable for part in parts):
             return _receipt(batch, parts)
-        may_have_counted = any(part.may_have_counted for part in parts)
+        is_in_doubt = any(part.may_have_counted for part in parts)
         for part in parts:
             # A shard that sheds load would get the same from the partitioner, which would be told the same.
             if isinstance(part.error, Overloaded) and part.error.reason == "OVERLOADED":
-                raise _of_a_part(part.error) if may_have_counted else part.error
+                raise _of_a_part(part.error) if is_in_doubt else part.error
         try:
             return await self._partitioner.send(batch, deadline - now())
         except (OutcomeUnknown, RequestIdReused):
             raise
         except TallyError as error:
-            if not may_have_counted:
+            if not is_in_doubt:
                 raise
             if isinstance(error, Overloaded):
                 raise _of_a_part(error) from error

@@ -13,6 +13,7 @@ from typing import NoReturn
 from tally.client.answers import Receipt
 from tally.client.breaker import Breaker
 from tally.client.columns import Batch, Columns
+from tally.client.doubt import held_back, in_view_of, may_have_counted
 from tally.client.errors import (
     BufferFull,
     NotSent,
@@ -140,21 +141,7 @@ class Sender:
         except TimeoutError:
             if delivery.error is not None:
                 _conclude(delivery, delivery.error)
-            if batch is not None:  # the id is the caller's own, who may have sent it before
-                unknown = OutcomeUnknown(
-                    "the service does not answer, and the time was over before it was to be asked again; "
-                    f"whether the events were counted before under this id ({batch.request_id}) is not known: "
-                    "send the same again under it, and they are counted once",
-                    reason="BREAKER_OPEN",
-                    request_ids=(batch.request_id,),
-                )
-                unknown.batches = (batch,)
-                raise unknown from None
-            raise NotSent(
-                "the service does not answer, and the time was over before it was to be asked again; "
-                "the events were not sent, and are not counted",
-                reason="BREAKER_OPEN",
-            ) from None
+            raise held_back(batch) from None
         if self._closing.is_set() and delivery.error is not None:
             _conclude(delivery, delivery.error)
         return life
@@ -174,7 +161,7 @@ class Sender:
             elif error.request_ids:  # without one it is this client's own, who did not ask the service
                 has_failed = False
             delivery.error = error
-            if not _may_have_counted(error):
+            if not may_have_counted(error):
                 delivery.is_in_doubt = was_in_doubt
             raise
         else:
@@ -193,40 +180,10 @@ class Sender:
         return True
 
 
-def _may_have_counted(error: TallyError) -> bool:
-    """Whether the attempt that ended so may have counted its events, or a part of them."""
-    if isinstance(error, Overloaded):
-        return not error.counted_nothing
-    return isinstance(error, OutcomeUnknown | RequestIdReused)
-
-
-def _in_view_of(delivery: Delivery, error: TallyError) -> TallyError:
-    """The error that ends a request: what one attempt says is not the whole truth when another had no answer."""
-    batch = delivery.batch
-    if batch is None or not delivery.is_in_doubt or isinstance(error, Overloaded):
-        return error
-    if isinstance(error, OutcomeUnknown):
-        unknown = error
-    else:
-        what = (
-            "a part may have been counted before the id was found to be that of other events"
-            if isinstance(error, RequestIdReused)
-            else "an attempt had no answer, and a later one was refused"
-        )
-        unknown = OutcomeUnknown(
-            f"{what}: {error.message}",
-            reason=error.reason,
-            metadata=error.metadata,
-            violations=error.violations,
-            request_ids=(batch.request_id,),
-        )
-    unknown.batches = (batch,)
-    return unknown
-
-
 def _conclude(delivery: Delivery, error: TallyError) -> NoReturn:
     """Raise the error that ends a request."""
-    final = _in_view_of(delivery, error)
+    batch = delivery.batch
+    final = in_view_of(batch, error) if batch and delivery.is_in_doubt else error
     if final is error:
         raise error
     raise final from error
