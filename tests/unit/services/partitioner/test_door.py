@@ -240,7 +240,10 @@ def test_times_out_of_range_are_counted_and_told_in_the_same_way() -> None:
         ({"video_ids": ["\0"], "value": b"\0"}, ["columns.video_ids[0]", "columns.value"]),
         ({"video_index": b""}, ["columns"]),
         # So many names, and nothing of them is looked at.
-        ({"event_types": ["A"] * 257, "actor_ids": ["x"] * 257}, ["columns.event_types", "columns.actor_ids"]),
+        (
+            {"event_types": ["A"] * 257, "actor_ids": ["x"] * 257},
+            ["columns.event_types", "columns.actor_ids"],
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )
