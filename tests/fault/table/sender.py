@@ -87,7 +87,7 @@ async def main(path: Path, address: str, prefix: str, seed: int) -> None:
             for batch in kept.unanswered:
                 tasks.create_task(send_again(client, ledger, batch))
             tasks.create_task(hand_in(client, ledger, prefix, chance, stopping))
-        with suppress(TallyError):  # of events without a receipt, which are those that the ledger has none for
+        with suppress(TallyError):  # of events without a receipt, and the ledger has none either
             await client.close(timeout=_PATIENCE_SECONDS)
     ledger.close()
 
