@@ -69,7 +69,7 @@ def _result_row(result: Mapping[str, Any]) -> Sequence[str]:
         result["name"],
         f"{result['events_per_s']:,.0f}",
         f"{result['counted_per_s']:,.0f}",
-        *(f"{latency[name]:.1f}" for name in ("p50", "p99", "p99.9")),
+        *("" if latency[name] is None else f"{latency[name]:.1f}" for name in ("p50", "p99", "p99.9")),
         f"{result['server_cpu_s_per_million']:.2f}",
         f"{result['client_cpu_s_per_million']:.2f}",
         f"{result['disk_bytes_per_million'] / 1e6:,.0f}",
