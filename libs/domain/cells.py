@@ -109,7 +109,7 @@ class Cells:
     def __len__(self) -> int:
         return len(self.series)
 
-    def take(self, order: npt.NDArray[np.intp]) -> "Cells":
+    def take(self, order: npt.NDArray[np.intp] | npt.NDArray[np.bool_] | slice) -> "Cells":
         """The cells at these places."""
         values = self.values and ValueCells(*(column[order] for column in self.values.columns()))
         return Cells(self.series[order], self.minute[order], self.count[order], values)

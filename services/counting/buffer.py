@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +29,23 @@ class MinuteRows:
 
     video_id: list[str]
     event_type: list[str]
-    minute: list[int]
     cells: Cells
 
     def __len__(self) -> int:
-        return len(self.minute)
+        return len(self.cells)
+
+    def take(self, piece: slice) -> "MinuteRows":
+        """Some of them, one after the other."""
+        return MinuteRows(self.video_id[piece], self.event_type[piece], self.cells.take(piece))
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> "MinuteRows":
+        """Those which are chosen, in their order."""
+        flags = chosen.tolist()
+        return MinuteRows(
+            list(compress(self.video_id, flags)),
+            list(compress(self.event_type, flags)),
+            self.cells.take(chosen),
+        )
 
 
 class Names(dict[str, int]):
@@ -141,7 +153,6 @@ def _rows_of(cells: Cells, videos: list[str], types: list[str]) -> MinuteRows:
     return MinuteRows(
         video_id=[videos[number] for number in video[order].tolist()],
         event_type=[types[number] for number in event_type[order].tolist()],
-        minute=cells.minute[order].tolist(),
         cells=cells.take(order),
     )
 

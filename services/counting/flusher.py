@@ -8,13 +8,15 @@ import structlog
 
 from libs.domain.clock import Clock
 from libs.domain.errors import Overloaded
+from libs.domain.minutes import minute_of
 from libs.stores.postgres import InDoubt, Refused
 from services.counting.appender import Appender, LogClosed
 from services.counting.buffer import Buffer, MinuteRows
 from services.counting.log import Log
 from services.counting.metrics import Metrics
+from services.counting.novelty import Novelty
 from services.counting.pace import Pace
-from services.counting.rollups import apply
+from services.counting.rollups import Mask, apply
 from services.counting.settings import FlushSettings
 
 _LOGGER = structlog.get_logger(__name__)
@@ -41,6 +43,7 @@ class Flusher:
         self._clock = clock
         self._wake = asyncio.Event()
         self._pace = pace
+        self._novelty = Novelty(minute_of(clock.now_us()))
         self._stopping = False
         self.oldest_unapplied_at: float | None = None
         """monotonic seconds since when something waits for a flush"""
@@ -97,9 +100,9 @@ class Flusher:
             return
         begun, to_seq = self._clock.monotonic(), log.cut
         taken, self._appender.buffer = self._appender.buffer, Buffer()
-        rows = await asyncio.to_thread(taken.rows)
+        rows, is_new = await asyncio.to_thread(self._lay_out, taken)
         tried = self._clock.monotonic()
-        while not await self._try(rows, to_seq):
+        while not await self._try(rows, is_new, to_seq):
             await asyncio.sleep(self._settings.interval_seconds)
             tried = self._clock.monotonic()
         log.applied_seq = to_seq
@@ -108,16 +111,23 @@ class Flusher:
         self._metrics.flush_cells.add(len(rows))
         self.oldest_unapplied_at = None if log.cut == to_seq else begun
 
-    async def _try(self, rows: MinuteRows, to_seq: int) -> bool:
+    def _lay_out(self, taken: Buffer) -> tuple[MinuteRows, Mask]:
+        rows = taken.rows()
+        return rows, self._novelty.note(rows)
+
+    async def _try(self, rows: MinuteRows, is_new: Mask | None, to_seq: int) -> bool:
         log, size = self._log, self._settings.statement_cells
 
         async def move(connection: Any) -> bool:
-            return await apply(connection, log.log_id, log.applied_seq, to_seq, rows, size)
+            return await apply(connection, log.log_id, log.applied_seq, to_seq, rows, size, is_new)
 
         try:
             if not await log.flushes.run(move, timeout_seconds=self._settings.timeout_seconds):
                 raise LogClosed
         except Refused as refused:
+            if refused.is_of_a_key and is_new is not None:
+                self._novelty.distrust(rows)
+                return await self._try(rows, None, to_seq)
             if refused.is_of_the_data or self._stopping:
                 # Recovery finds the entry to blame, and sets it aside; the next start has the same journal.
                 raise InDoubt(str(refused)) from refused

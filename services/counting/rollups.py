@@ -7,6 +7,9 @@ that two shards never wait for each other in a circle.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from services.counting.buffer import MinuteRows, pieces
 from services.counting.log import ROLLUPS
 
@@ -17,20 +20,24 @@ returning generation"""
 
 # A column comes as one string, because asyncpg looks at each element of an array several times (ADR 8).
 # Names hold no control characters. Should one do so all the same, the columns differ in length, and a null is refused.
-_ADD_COUNTS = """
+_INSERT_COUNTS = """
 insert into rollup_minute as old (generation, video_id, event_type, minute, count)
 select $1, * from unnest(string_to_array($2, chr(31)), string_to_array($3, chr(31)),
-    string_to_array($4, ',')::integer[], string_to_array($5, ',')::bigint[])
+    string_to_array($4, ',')::integer[], string_to_array($5, ',')::bigint[])"""
+
+_ADD_COUNTS = f"""{_INSERT_COUNTS}
 on conflict (video_id, event_type, minute, generation) do update set count = old.count + excluded.count"""
 
-# M2 by the formula of Chan, Golub and LeVeque (1979).
-_ADD_VALUES = """
+_INSERT_VALUES = """
 insert into rollup_minute as old
     (generation, video_id, event_type, minute, count, value_count, sum, min, max, m2)
 select $1, * from unnest(string_to_array($2, chr(31)), string_to_array($3, chr(31)),
     string_to_array($4, ',')::integer[], string_to_array($5, ',')::bigint[], string_to_array($6, ',')::bigint[],
     string_to_array($7, ',')::float8[], string_to_array($8, ',', 'nan')::float8[],
-    string_to_array($9, ',', 'nan')::float8[], string_to_array($10, ',')::float8[])
+    string_to_array($9, ',', 'nan')::float8[], string_to_array($10, ',')::float8[])"""
+
+# M2 by the formula of Chan, Golub and LeVeque (1979).
+_ADD_VALUES = f"""{_INSERT_VALUES}
 on conflict (video_id, event_type, minute, generation) do update set
     count = old.count + excluded.count,
     value_count = old.value_count + excluded.value_count,
@@ -47,43 +54,69 @@ _NOTE = """
 insert into flush_log (log_id, from_seq, to_seq, generation, events, cells) values ($1, $2, $3, $4, $5, $6)"""
 
 
+_INSERT = (_INSERT_COUNTS, _INSERT_VALUES)
+_ADD = (_ADD_COUNTS, _ADD_VALUES)
+_WORTH_ROWS = 100
+"""Fewer new rows than this are not worth a statement of their own."""
+
+Mask = npt.NDArray[np.bool_]
+
+
 async def apply(
-    connection: Any, log_id: int, from_seq: int, to_seq: int, rows: MinuteRows, statement_cells: int
+    connection: Any,
+    log_id: int,
+    from_seq: int,
+    to_seq: int,
+    rows: MinuteRows,
+    statement_cells: int,
+    is_new: Mask | None = None,
 ) -> bool:
     """Add what the entries (from_seq, to_seq] of a log amount to, in one transaction on an asyncpg connection.
 
     False, and nothing was written, when the checkpoint is not at `from_seq`: somebody else has moved it.
+    `is_new`, (n,): the rows that are not there yet. Raises UniqueViolationError when one of them is.
     """
     async with connection.transaction():
         generation = await connection.fetchval(_ADVANCE, log_id, from_seq, to_seq, ROLLUPS)
         if generation is None:
             return False
-        await add_rows(connection, generation, rows, statement_cells)
+        await add_rows(connection, generation, rows, statement_cells, is_new)
         await connection.execute(
             _NOTE, log_id, from_seq, to_seq, generation, int(rows.cells.count.sum()), len(rows)
         )
     return True
 
 
-async def add_rows(connection: Any, generation: int, rows: MinuteRows, statement_cells: int) -> None:
+async def add_rows(
+    connection: Any, generation: int, rows: MinuteRows, statement_cells: int, is_new: Mask | None = None
+) -> None:
     """Add rows to a generation, within a transaction of the caller's, who knows that they were never added before."""
     for piece in pieces(rows, statement_cells):
-        await _add(connection, generation, rows, piece)
+        part = rows.take(piece)
+        new = None if is_new is None else is_new[piece]
+        if new is None or np.count_nonzero(new) < _WORTH_ROWS:
+            await _write(connection, _ADD, generation, part)
+            continue
+        await _write(connection, _INSERT, generation, part.where(new))
+        if not new.all():
+            await _write(connection, _ADD, generation, part.where(~new))
 
 
-async def _add(connection: Any, generation: int, rows: MinuteRows, piece: slice) -> None:
+async def _write(connection: Any, statements: tuple[str, str], generation: int, rows: MinuteRows) -> None:
+    """Execute one of two statements: that for rows without values, or that for rows which may have some."""
+    counts, values = statements
+    cells = rows.cells
     keys = (
-        "\x1f".join(rows.video_id[piece]),
-        "\x1f".join(rows.event_type[piece]),
-        _written(rows.minute[piece]),
-        _written(rows.cells.count[piece].tolist()),
+        "\x1f".join(rows.video_id),
+        "\x1f".join(rows.event_type),
+        _written(cells.minute.tolist()),
+        _written(cells.count.tolist()),
     )
-    values = rows.cells.values
-    if values is None or not values.value_count[piece].any():
-        await connection.execute(_ADD_COUNTS, generation, *keys)
+    if cells.values is None or not cells.values.value_count.any():
+        await connection.execute(counts, generation, *keys)
     else:
-        columns = (_written(column[piece].tolist()) for column in values.columns())
-        await connection.execute(_ADD_VALUES, generation, *keys, *columns)
+        columns = (_written(column.tolist()) for column in cells.values.columns())
+        await connection.execute(values, generation, *keys, *columns)
 
 
 def _written(numbers: Sequence[float]) -> str:

@@ -13,13 +13,14 @@ from services.counting.settings import CountingSettings, FlushSettings, Recovery
 from tests.support.clock import Clock
 from tests.support.entries import as_entry, cut_request
 from tests.support.eventually import eventually
-from tests.support.life import open_life
+from tests.support.life import NOW_S, open_life, take_over
 from tests.support.proof import assert_exact, open_proof
 from tests.support.shards import FAST, open_shard, send
 
 pytestmark = pytest.mark.exact
 
 COUNTS = {(f"video {n}", "view"): n + 1 for n in range(8)}
+MANY = {(f"video {n:03}", "view"): n + 1 for n in range(300)}
 MAX_LAG_S = 0.2
 
 _DEADLOCKS = "select deadlocks from pg_stat_database where datname = current_database()"
@@ -137,3 +138,31 @@ async def test_flushes_of_two_shards_on_the_same_keys_do_not_wait_for_each_other
     async with open_proof(dsn) as connection:
         # What a session has seen is known to all when it ends; the shards have ended theirs.
         assert await connection.fetchval(_DEADLOCKS) == 0
+
+
+async def test_rows_that_another_log_has_written_meanwhile_are_added_to(dsn: str) -> None:
+    """Each of two logs takes rows for new that are the other's: nothing is lost, doubled or given up."""
+    async with open_proof(dsn) as connection, open_life(dsn) as one, open_life(dsn) as other:
+        flushers = [
+            Flusher(
+                life.log,
+                life.appender,
+                FlushSettings(),
+                Pace(FlushSettings(), 8.0),
+                Clock(NOW_S),
+                Metrics(OFF),
+            )
+            for life in (one, other)
+        ]
+        for number in range(6):
+            life, flusher = (one, other)[number % 2], flushers[number % 2]
+            await life.send(MANY)
+            await flusher.flush()
+            assert life.log.applied_seq == life.log.cut
+        assert await connection.fetchval("select sum(count)::bigint from rollup_minute") == 6 * sum(
+            MANY.values()
+        )
+        for life in (one, other):
+            life.log.abandon()
+            await take_over(dsn, life.log.log_id)
+        await assert_exact(dsn, {key: 6 * n for key, n in MANY.items()})

@@ -26,7 +26,7 @@ from tests.support.shards import FAST
 
 _TIMEOUT_S = 5.0
 _STATEMENT_CELLS = 5_000
-_NOW_S = 1_700_000_000.0
+NOW_S = 1_700_000_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Life:
         self.connection = connection
         """asyncpg's, for inserts and flushes"""
         self.appender = Appender(
-            log, Journal(log.inserts, log.log_id, _TIMEOUT_S), Buffer(), Clock(_NOW_S), OFF, Metrics(OFF)
+            log, Journal(log.inserts, log.log_id, _TIMEOUT_S), Buffer(), Clock(NOW_S), OFF, Metrics(OFF)
         )
 
     async def send(self, counts: Counts, request_id: UUID | None = None) -> set[Outcome]:

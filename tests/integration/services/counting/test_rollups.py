@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
+import numpy as np
 import pytest
 import pytest_asyncio
 
@@ -139,11 +140,38 @@ async def test_a_span_without_events_moves_the_checkpoint_all_the_same(database:
 async def test_a_flush_that_fails_half_way_leaves_nothing(database: Any) -> None:
     events = [Row(f"video {n}", "view", time_us=START_US) for n in range(30)]
     rows = rows_of(events)
-    rows.minute[-1] = 2**40  # does not fit the column: the last statement fails
+    rows.cells.minute[-1] = 2**40  # does not fit the column: the last statement fails
     with pytest.raises(asyncpg.DataError):
         await apply(database, LOG, 0, 30, rows, 10)
     assert await rollups(database) == {}
     assert await database.fetchval("select applied_seq from checkpoint where log_id = $1", LOG) == 0
+
+
+async def test_rows_that_are_new_and_rows_that_are_not_come_to_the_same(database: Any) -> None:
+    old = [random_event(random.Random(n)) for n in range(50)]
+    new = [Row(f"video {n}", "view", time_us=START_US, value=None if n < 200 else n / 7) for n in range(400)]
+    await apply(database, LOG, 0, 1, rows_of(old), 1_000)
+    rows = rows_of(old + new)
+    is_new = np.array([video_id.startswith("video") for video_id in rows.video_id])
+    assert await apply(database, LOG, 1, 2, rows, 150, is_new)
+    assert await apply(database, LOG, 2, 3, rows, 150)
+    found = await rollups(database)
+    for event in new:
+        values = [event.value] * 2
+        Truth(values).assert_is(found[event.video_id, "view", START_US // MINUTE_US])
+    assert sum(cell.count for cell in found.values()) == 3 * len(old) + 2 * len(new)
+
+
+async def test_a_row_that_was_there_after_all_fails_the_flush_as_a_whole(database: Any) -> None:
+    events = [Row(f"video {n:03}", "view", time_us=START_US) for n in range(300)]
+    await apply(database, OTHER_LOG, 0, 1, rows_of(events[250:251]), 1_000)
+    rows = rows_of(events)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await apply(database, LOG, 0, 300, rows, 100, np.ones(300, np.bool_))
+    assert len(await rollups(database)) == 1
+    assert await database.fetchval("select applied_seq from checkpoint where log_id = $1", LOG) == 0
+    assert await apply(database, LOG, 0, 300, rows, 100)
+    assert sum(cell.count for cell in (await rollups(database)).values()) == 301
 
 
 async def test_a_row_is_of_the_generation_of_its_checkpoint(database: Any) -> None:

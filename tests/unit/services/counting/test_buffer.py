@@ -4,8 +4,9 @@ import math
 import random
 import uuid
 from collections import defaultdict
-from itertools import pairwise
+from itertools import compress, pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,8 +49,12 @@ def fill(entries: list[tuple[list[Row], int]]) -> tuple[Buffer, dict[Key, Truth]
     return buffer, {key: Truth(values) for key, values in expected.items()}
 
 
+def keys_of(rows: MinuteRows) -> list[Key]:
+    return list(zip(rows.video_id, rows.event_type, rows.cells.minute.tolist(), strict=True))
+
+
 def cells_of(rows: MinuteRows) -> dict[Key, Cell]:
-    keys = list(zip(rows.video_id, rows.event_type, rows.minute, strict=True))
+    keys = keys_of(rows)
     assert len(keys) == len(set(keys)) == len(rows) == len(rows.cells)
     values = rows.cells.values
     cells = {}
@@ -79,8 +84,7 @@ def assert_holds(buffer: Buffer, expected: dict[Key, Truth]) -> None:
 def assert_sorted(rows: MinuteRows) -> None:
     """As Postgres's collation "C" sorts: two flushes then lock their keys in one order."""
     keys = [
-        (video_id.encode(), event_type.encode(), minute)
-        for video_id, event_type, minute in zip(rows.video_id, rows.event_type, rows.minute, strict=True)
+        (video_id.encode(), event_type.encode(), minute) for video_id, event_type, minute in keys_of(rows)
     ]
     assert all(left < right for left, right in pairwise(keys))
 
@@ -174,7 +178,7 @@ def test_an_event_is_of_the_minute_that_it_happened_in() -> None:
     buffer = Buffer()
     buffer.add(numbered(rows, NOW_US))
     minute = NOW_US // MINUTE_US
-    assert [(row.minute, row.cells.count.tolist()) for row in [buffer.rows()]] == [
+    assert [(row.cells.minute.tolist(), row.cells.count.tolist()) for row in [buffer.rows()]] == [
         ([minute - 1, minute, minute + 1], [1, 2, 1])
     ]
 
@@ -188,9 +192,21 @@ def test_an_empty_buffer_has_no_rows() -> None:
 @given(ENTRIES, st.integers(1, 7))
 def test_pieces_hold_every_row_once_in_order(entries: list[tuple[list[Row], int]], size: int) -> None:
     rows = fill(entries)[0].rows()
-    cut = [rows.minute[piece] for piece in pieces(rows, size)]
-    assert [minute for piece in cut for minute in piece] == rows.minute
+    cut = [rows.take(piece) for piece in pieces(rows, size)]
+    assert [key for piece in cut for key in keys_of(piece)] == keys_of(rows)
     assert all(1 <= len(piece) <= size for piece in cut)
+
+
+@MODEST
+@given(ENTRIES, st.randoms(use_true_random=False))
+def test_rows_that_are_chosen_keep_their_order_and_their_cells(
+    entries: list[tuple[list[Row], int]], chance: random.Random
+) -> None:
+    rows = fill(entries)[0].rows()
+    chosen = np.array([chance.random() < 0.5 for _ in range(len(rows))], np.bool_)
+    both = cells_of(rows.where(chosen)) | cells_of(rows.where(~chosen))
+    assert both == cells_of(rows)
+    assert keys_of(rows.where(chosen)) == list(compress(keys_of(rows), chosen.tolist()))
 
 
 def test_names_have_the_numbers_in_which_they_came() -> None:
