@@ -91,6 +91,12 @@ FLUSH_DURATION = Metric(
     SECONDS,
 )
 FLUSH_CELLS = Metric("tally.flush.cells", Kind.COUNTER, "{cell}", "Cells that flushes wrote.")
+FLUSH_CONFLICTS = Metric(
+    "tally.flush.conflicts",
+    Kind.COUNTER,
+    "{flush}",
+    "Flushes made again, because another log had written rows that were taken for new.",
+)
 FLUSH_LAG = Metric(
     "tally.flush.lag", Kind.GAUGE, "s", "Age of the oldest entry of this shard that the rollups lack."
 )
@@ -142,6 +148,7 @@ ALL: tuple[Metric, ...] = (
     JOURNAL_ENTRIES,
     FLUSH_DURATION,
     FLUSH_CELLS,
+    FLUSH_CONFLICTS,
     FLUSH_LAG,
     JOURNAL_WAITING,
     SPOOL_WRITTEN,

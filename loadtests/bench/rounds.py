@@ -36,7 +36,7 @@ class Plan:
     events: int = 2_000_000
     """of one round; one pass over the events of the run"""
     rounds: int = 3
-    round_seconds: float = 8.0
+    round_seconds: float = 7.0
     ramp_seconds: float = 0.5
     """for each number of requests in flight that is tried"""
     open_seconds: float = 6.0

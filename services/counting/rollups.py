@@ -1,7 +1,8 @@
 """The rollups: additions to `rollup_minute`, under the compare and set of a checkpoint.
 
 The statements of one transaction always come in one order (checkpoint, minute rows ascending by key, flush log), so
-that two shards never wait for each other in a circle.
+that two shards do not wait for each other in a circle. Where rows are said to be new, two statements share a piece, and
+two transactions may: Postgres then ends one of them, which is made again in the one order.
 """
 
 from collections.abc import Sequence
@@ -50,12 +51,13 @@ on conflict (video_id, event_type, minute, generation) do update set
             * old.value_count * excluded.value_count / (old.value_count + excluded.value_count)
         end"""
 
+_INSERT = (_INSERT_COUNTS, _INSERT_VALUES)
+_ADD = (_ADD_COUNTS, _ADD_VALUES)
+
 _NOTE = """
 insert into flush_log (log_id, from_seq, to_seq, generation, events, cells) values ($1, $2, $3, $4, $5, $6)"""
 
 
-_INSERT = (_INSERT_COUNTS, _INSERT_VALUES)
-_ADD = (_ADD_COUNTS, _ADD_VALUES)
 _WORTH_ROWS = 100
 """Fewer new rows than this are not worth a statement of their own."""
 

@@ -1,7 +1,12 @@
 """Flushes that do not get in, or meet each other: they are late, and nothing worse."""
 
 import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, cast
 
+import asyncpg
 import pytest
 
 from libs.domain.entry import Outcome
@@ -11,22 +16,28 @@ from services.counting.metrics import Metrics
 from services.counting.pace import Pace
 from services.counting.settings import CountingSettings, FlushSettings, RecoverySettings
 from tests.support.clock import Clock
-from tests.support.entries import as_entry, cut_request
+from tests.support.entries import Counts, as_entry, cut_request
 from tests.support.eventually import eventually
-from tests.support.life import NOW_S, open_life, take_over
+from tests.support.life import NOW_S, Life, open_life, take_over
 from tests.support.proof import assert_exact, open_proof
 from tests.support.shards import FAST, open_shard, send
 
 pytestmark = pytest.mark.exact
 
 COUNTS = {(f"video {n}", "view"): n + 1 for n in range(8)}
-MANY = {(f"video {n:03}", "view"): n + 1 for n in range(300)}
 MAX_LAG_S = 0.2
 
 _DEADLOCKS = "select deadlocks from pg_stat_database where datname = current_database()"
 _WAITING_FLUSHES = """
 select count(*) from pg_stat_activity
 where datname = current_database() and application_name like 'tally counting flushes%' and wait_event_type = 'Lock'"""
+
+_WAITING_INSERTS = """
+select count(*) from pg_stat_activity
+where datname = current_database() and application_name like '%counting inserts%' and wait_event_type = 'Lock'"""
+_ADD_NONE = """
+insert into rollup_minute as old (generation, video_id, event_type, minute, count) values (1, $1, $2, $3, 0)
+on conflict (video_id, event_type, minute, generation) do update set count = old.count"""
 
 # Every second statement, three times: the first statement of the flush was done by then, and must be undone.
 _REFUSE = """
@@ -140,29 +151,83 @@ async def test_flushes_of_two_shards_on_the_same_keys_do_not_wait_for_each_other
         assert await connection.fetchval(_DEADLOCKS) == 0
 
 
+class Counter:
+    """Counts what a flusher reports."""
+
+    total = 0
+
+    def add(self, n: int) -> None:
+        self.total += n
+
+
+def make_flusher(life: Life) -> tuple[Flusher, Counter]:
+    """Of a log that was opened a minute before what comes, so that it knows what of that is new."""
+    settings, clock, metrics = FlushSettings(interval_seconds=0.05), Clock(NOW_S - 60), Metrics(OFF)
+    conflicts = Counter()
+    metrics.flush_conflicts = cast("Any", conflicts)
+    flusher = Flusher(life.log, life.appender, settings, Pace(settings, 8.0), clock, metrics)
+    clock.seconds = NOW_S
+    return flusher, conflicts
+
+
+def many(first: int, end: int) -> Counts:
+    return {(f"video {n:03}", "view"): n % 3 + 1 for n in range(first, end)}
+
+
+async def assert_exact_in_the_end(dsn: str, lives: Iterable[Life], counts: Counts) -> None:
+    for life in lives:
+        assert life.log.applied_seq == life.log.cut
+        life.log.abandon()
+        await take_over(dsn, life.log.log_id)
+    await assert_exact(dsn, counts)
+
+
 async def test_rows_that_another_log_has_written_meanwhile_are_added_to(dsn: str) -> None:
     """Each of two logs takes rows for new that are the other's: nothing is lost, doubled or given up."""
-    async with open_proof(dsn) as connection, open_life(dsn) as one, open_life(dsn) as other:
-        flushers = [
-            Flusher(
-                life.log,
-                life.appender,
-                FlushSettings(),
-                Pace(FlushSettings(), 8.0),
-                Clock(NOW_S),
-                Metrics(OFF),
-            )
-            for life in (one, other)
-        ]
-        for number in range(6):
-            life, flusher = (one, other)[number % 2], flushers[number % 2]
-            await life.send(MANY)
-            await flusher.flush()
-            assert life.log.applied_seq == life.log.cut
-        assert await connection.fetchval("select sum(count)::bigint from rollup_minute") == 6 * sum(
-            MANY.values()
-        )
-        for life in (one, other):
-            life.log.abandon()
-            await take_over(dsn, life.log.log_id)
-        await assert_exact(dsn, {key: 6 * n for key, n in MANY.items()})
+    async with open_life(dsn) as one, open_life(dsn) as other:
+        flushers = {life.log.log_id: make_flusher(life) for life in (one, other)}
+        conflicts: list[int] = []
+        for life, counts in [
+            (one, many(0, 300)),  # new, and so they are
+            (other, many(200, 500)),  # the first hundred are not
+            (one, many(0, 300)),  # known
+            (other, many(500, 800)),  # nothing is new to it in this minute any more
+            (one, many(300, 600)),  # all of them are the other's
+        ]:
+            await life.send(counts)
+            await flushers[life.log.log_id][0].flush()
+            conflicts.append(sum(counter.total for _, counter in flushers.values()))
+        assert conflicts == [0, 1, 1, 1, 2]
+        total: dict[tuple[str, str], int] = defaultdict(int)
+        for counts in (many(0, 300), many(200, 500), many(0, 300), many(500, 800), many(300, 600)):
+            for key, n in counts.items():
+                total[key] += n
+        await assert_exact_in_the_end(dsn, (one, other), total)
+
+
+async def test_a_flush_of_new_rows_that_waits_in_a_circle_is_made_again(dsn: str) -> None:
+    """It holds new rows that come late in the order when it comes to one that is there; the other goes in order."""
+    early, late = ("video 000", "view"), ("video 299", "view")
+    async with open_life(dsn) as life, open_proof(dsn) as other:
+        flusher, _ = make_flusher(life)
+        await life.send({early: 1})
+        await flusher.flush()
+        await life.send(many(0, 300))
+
+        async def is_waiting() -> bool:
+            return bool(await other.fetchval(_WAITING_INSERTS))
+
+        async def was_ended() -> bool:
+            return bool(await other.fetchval(_DEADLOCKS))
+
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute(_ADD_NONE, *early, int(NOW_S) // 60)
+        flushing = asyncio.create_task(flusher.flush())
+        await eventually(is_waiting)
+        with suppress(asyncpg.DeadlockDetectedError):  # either of them may be the one
+            await other.execute(_ADD_NONE, *late, int(NOW_S) // 60)
+        await transaction.rollback()
+        await flushing
+        await eventually(was_ended)
+        await assert_exact_in_the_end(dsn, [life], {**many(0, 300), early: 2})

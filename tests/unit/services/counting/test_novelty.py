@@ -1,6 +1,7 @@
 """What a log says of rows that it has not flushed yet, and of those that it has."""
 
 import uuid
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -27,16 +28,11 @@ def rows_of(*keys: Key) -> MinuteRows:
     return buffer.rows()
 
 
-def note(novelty: Novelty, *keys: Key) -> dict[Key, bool]:
+def note(novelty: Novelty, *keys: Key, now: int = 1) -> dict[Key, bool]:
     rows = rows_of(*keys)
     minutes = (rows.cells.minute - OPENED).tolist()
-    return dict(
-        zip(
-            zip(rows.video_id, rows.event_type, minutes, strict=True),
-            novelty.note(rows).tolist(),
-            strict=True,
-        )
-    )
+    told = novelty.note(rows, OPENED + now).tolist()
+    return dict(zip(zip(rows.video_id, rows.event_type, minutes, strict=True), told, strict=True))
 
 
 def test_a_row_is_new_once() -> None:
@@ -49,27 +45,56 @@ def test_a_row_is_new_once() -> None:
     assert note(novelty, like) == {like: True}
 
 
-@pytest.mark.parametrize(("minute", "is_known"), [(-1000, False), (-1, False), (0, True), (5, True)])
-def test_of_minutes_before_the_log_nothing_is_known(minute: int, is_known: bool) -> None:
+@pytest.mark.parametrize(
+    ("minute", "is_known"),
+    [(-1000, False), (0, False), (1, True), (6, True), (7, False), (1_000_000, False)],
+)
+def test_nothing_is_known_of_minutes_before_the_log_or_far_ahead(minute: int, is_known: bool) -> None:
     assert note(Novelty(OPENED), ("a", "view", minute)) == {("a", "view", minute): is_known}
 
 
-def test_nothing_is_known_of_what_was_forgotten() -> None:
+def test_only_the_latest_minutes_are_remembered() -> None:
     novelty = Novelty(OPENED)
-    for minute in range(1, 9):
-        assert note(novelty, ("a", "view", minute)) == {("a", "view", minute): True}
-    assert note(novelty, ("b", "view", 1), ("b", "view", 8)) == {
-        ("b", "view", 1): False,
-        ("b", "view", 8): True,
-    }
+    for minute in range(1, 500):
+        ahead, late = ("a", "view", minute + 5), ("a", "view", minute - 3)
+        told = note(novelty, ("a", "view", minute), ahead, late, now=minute)
+        assert (told[ahead], told[late]) == (True, False)
+        assert len(novelty._flushed) <= 8
 
 
-def test_after_a_surprise_no_row_of_those_minutes_is_new() -> None:
+def test_many_minutes_at_once_take_no_more_memory() -> None:
     novelty = Novelty(OPENED)
-    note(novelty, ("a", "view", 1), ("a", "view", 2))
-    novelty.distrust(rows_of(("a", "view", 2)))
-    told = note(novelty, ("b", "view", 1), ("b", "view", 2), ("b", "view", 3))
+    told = note(novelty, *(("a", "view", minute) for minute in range(1, 1_441)), now=1_440)
+    assert [minute for (_, _, minute), is_new in told.items() if is_new] == [1_438, 1_439, 1_440]
+    assert len(novelty._flushed) == 3
+
+
+def test_a_clock_that_runs_ahead_does_not_spoil_the_present() -> None:
+    novelty = Novelty(OPENED)
+    for now in range(1, 60):
+        told = note(novelty, (f"video {now}", "view", now), (f"video {now}", "view", now + 5), now=now)
+        assert all(told.values())
+
+
+def test_after_a_surprise_nothing_is_new_for_the_rest_of_the_minute() -> None:
+    novelty = Novelty(OPENED)
+    note(novelty, ("a", "view", 1), ("a", "view", 2), now=2)
+    novelty.distrust(OPENED + 2)
+    told = note(novelty, ("b", "view", 1), ("b", "view", 2), ("b", "view", 3), now=3)
     assert told == {("b", "view", 1): False, ("b", "view", 2): False, ("b", "view", 3): True}
+
+
+def test_surprises_that_go_on_make_it_wait_longer_and_longer_up_to_a_limit() -> None:
+    novelty, surprises = Novelty(OPENED), []
+    for now in range(1, 60):
+        if note(novelty, (f"video {now}", "view", now), now=now)[f"video {now}", "view", now]:
+            surprises.append(now)
+            novelty.distrust(OPENED + now)
+    assert [later - earlier for earlier, later in pairwise(surprises)] == [1, 2, 4, 8, *[9] * 4]
+    quiet = note(novelty, ("a", "view", 100), now=100)
+    novelty.distrust(OPENED + 100)
+    later = note(novelty, ("a", "view", 101), now=101)
+    assert quiet | later == {("a", "view", 100): True, ("a", "view", 101): True}
 
 
 @given(st.lists(st.lists(KEYS, min_size=1, max_size=8), max_size=20))
@@ -77,7 +102,7 @@ def test_no_row_is_new_twice(flushes: list[list[Key]]) -> None:
     novelty = Novelty(OPENED)
     seen: set[Key] = set()
     for keys in flushes:
-        told = note(novelty, *keys)
+        told = note(novelty, *keys, now=3)
         assert not any(is_new for key, is_new in told.items() if key in seen)
         seen.update(keys)
 
