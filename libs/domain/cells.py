@@ -109,10 +109,10 @@ class Cells:
     def __len__(self) -> int:
         return len(self.series)
 
-    def take(self, order: npt.NDArray[np.intp] | npt.NDArray[np.bool_] | slice) -> "Cells":
-        """The cells at these places."""
-        values = self.values and ValueCells(*(column[order] for column in self.values.columns()))
-        return Cells(self.series[order], self.minute[order], self.count[order], values)
+    def take(self, at: npt.NDArray[np.intp] | npt.NDArray[np.bool_] | slice) -> "Cells":
+        """The cells at these places (m,), where a mask (n,) is true, or of a slice."""
+        values = self.values and ValueCells(*(column[at] for column in self.values.columns()))
+        return Cells(self.series[at], self.minute[at], self.count[at], values)
 
 
 NO_CELLS = Cells(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64))

@@ -54,8 +54,8 @@ class Refused(Exception):
         self.constraint: str | None = error.constraint_name
         self.is_of_the_data = is_of_the_data(error)
         """Whether the rows are to blame, so that the same rows would be refused again."""
-        self.is_of_a_key = isinstance(error, asyncpg.UniqueViolationError)
-        """Whether a row was there already."""
+        self.is_unique_violation = isinstance(error, asyncpg.UniqueViolationError)
+        """Whether a row with such a key was there already."""
         self.is_of_the_server = self.sqlstate[:2] in _SERVER_CLASSES
         """Whether it would refuse other rows too: its disk is full, it is read-only, a privilege is missing"""
 

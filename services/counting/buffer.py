@@ -12,13 +12,15 @@ from libs.domain.events import NO_TIME
 from libs.domain.minutes import MINUTE_US
 from services.counting.entry import NumberedEntry
 
+Mask = npt.NDArray[np.bool_]
+
 _TYPE_BITS = np.uint64(32)
 """A series is one number: 32 bits for the video, 32 for the event type."""
 
 _CHUNK_EVENTS = 65_536
 """So many single events are added up at once: few calls of numpy, and an array that stays in the cache."""
-_PIECE_NAMES = 8_192
-"""So many names are handed to numpy at once."""
+PIECE_NAMES = 8_192
+"""So many names are handled in one hold of the interpreter's lock."""
 _MERGE_AFTER = 2
 """Chunks are merged when they hold so many times the cells of the last merge: each cell is sorted a few times."""
 
@@ -35,11 +37,11 @@ class MinuteRows:
         return len(self.cells)
 
     def take(self, piece: slice) -> "MinuteRows":
-        """Some of them, one after the other."""
+        """The rows of one piece."""
         return MinuteRows(self.video_id[piece], self.event_type[piece], self.cells.take(piece))
 
-    def where(self, chosen: npt.NDArray[np.bool_]) -> "MinuteRows":
-        """Those which are chosen, in their order."""
+    def where(self, chosen: Mask) -> "MinuteRows":
+        """The rows where `chosen`, (n,), is true, in their order."""
         flags = chosen.tolist()
         return MinuteRows(
             list(compress(self.video_id, flags)),
@@ -164,8 +166,8 @@ def _ranks(names: list[str]) -> npt.NDArray[np.intp]:
     no notice of zero bytes at the end; names have none.
     """
     pieces = [
-        np.array([*map(str.encode, names[start : start + _PIECE_NAMES])], np.bytes_)
-        for start in range(0, len(names), _PIECE_NAMES)
+        np.array([*map(str.encode, names[start : start + PIECE_NAMES])], np.bytes_)
+        for start in range(0, len(names), PIECE_NAMES)
     ]
     ranks = np.empty(len(names), np.intp)
     if pieces:

@@ -12,12 +12,12 @@ from libs.domain.errors import Overloaded
 from libs.domain.minutes import minute_of
 from libs.stores.postgres import InDoubt, Refused
 from services.counting.appender import Appender, LogClosed
-from services.counting.buffer import Buffer, MinuteRows
+from services.counting.buffer import Buffer, Mask, MinuteRows
 from services.counting.log import Log
 from services.counting.metrics import Metrics
 from services.counting.novelty import Novelty
 from services.counting.pace import Pace
-from services.counting.rollups import Mask, apply
+from services.counting.rollups import apply
 from services.counting.settings import FlushSettings
 
 _LOGGER = structlog.get_logger(__name__)
@@ -95,22 +95,24 @@ class Flusher:
             self._wake.set()
 
     async def flush(self) -> None:
-        """Move everything up to the cut. What the server refused for certain is tried again until it gets in."""
+        """Move everything up to the cut, again until it gets in, and without the hint after the first refusal.
+
+        Raises InDoubt and LogClosed.
+        """
         log = self._log
         if log.cut == log.applied_seq:
             return
         begun, to_seq = self._clock.monotonic(), log.cut
         taken, self._appender.buffer = self._appender.buffer, Buffer()
-        rows, is_new = await asyncio.to_thread(self._lay_out, taken)
-        hint: Mask | None = is_new
+        rows, hint = await asyncio.to_thread(self._lay_out, taken)
         tried = self._clock.monotonic()
         while refused := await self._try(rows, hint, to_seq):
-            if refused.is_of_a_key:
+            if refused.is_unique_violation:
                 self._metrics.flush_conflicts.add(1)
-                self._novelty.distrust(minute_of(self._clock.now_us()))
+                self._novelty.note_conflict(minute_of(self._clock.now_us()))
             else:
                 await asyncio.sleep(self._settings.interval_seconds)
-            hint = None  # and so in the order of the keys, in which no two flushes wait for each other
+            hint = None  # upserts in key order never deadlock with each other
             tried = self._clock.monotonic()
         log.applied_seq = to_seq
         new = 0 if hint is None else int(np.count_nonzero(hint))
@@ -119,23 +121,24 @@ class Flusher:
         self._metrics.flush_cells.add(len(rows))
         self.oldest_unapplied_at = None if log.cut == to_seq else begun
 
-    def _lay_out(self, taken: Buffer) -> tuple[MinuteRows, Mask]:
+    def _lay_out(self, taken: Buffer) -> tuple[MinuteRows, Mask | None]:
+        """The rows, and which of them are new. In a thread of its own, beside the event loop."""
         rows = taken.rows()
         return rows, self._novelty.note(rows, minute_of(self._clock.now_us()))
 
-    async def _try(self, rows: MinuteRows, is_new: Mask | None, to_seq: int) -> Refused | None:
-        """Make the flush; why it has to be made again, if it has. Raises InDoubt and LogClosed."""
+    async def _try(self, rows: MinuteRows, hint: Mask | None, to_seq: int) -> Refused | None:
+        """One attempt: None when it got in, else what the server refused it with. Raises InDoubt and LogClosed."""
         log, size = self._log, self._settings.statement_cells
 
         async def move(connection: Any) -> bool:
-            return await apply(connection, log.log_id, log.applied_seq, to_seq, rows, size, is_new)
+            return await apply(connection, log.log_id, log.applied_seq, to_seq, rows, size, hint)
 
         try:
             if not await log.flushes.run(move, timeout_seconds=self._settings.timeout_seconds):
                 raise LogClosed
         except Refused as refused:
-            if refused.is_of_a_key and is_new is not None:
-                _LOGGER.info("rows were not new, and the flush is made again", log_id=log.log_id)
+            if refused.is_unique_violation and hint is not None:
+                _LOGGER.info("rows taken for new were there, and the flush is made again", log_id=log.log_id)
             elif refused.is_of_the_data or self._stopping:
                 # Recovery finds the entry to blame, and sets it aside; the next start has the same journal.
                 raise InDoubt(str(refused)) from refused

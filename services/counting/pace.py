@@ -9,7 +9,7 @@ from services.counting.settings import FlushSettings
 _SECONDS_PER_CELL = 20e-6
 """What a cell is thought to take until a flush has shown it."""
 _NEW_CELL = 0.6
-"""What inserting a cell takes beside looking it up first, as a flush must be able to do with all of them."""
+"""The time of a plain insert of a new cell, in that of its upsert (ADR 11); a second attempt upserts them all."""
 _TELLING_CELLS = 2_000
 """A smaller flush says more of a transaction's fixed cost than of its cells."""
 _QUIET_EVENTS = 2_000
@@ -30,12 +30,12 @@ class Pace:
         """how long the latest flush took"""
 
     def note(self, cells: int, seconds: float, *, new: int = 0) -> None:
-        """A flush of so many cells took so long; so many of them were inserted without looking them up."""
+        """A flush of so many cells took so long; so many of them were taken for new."""
         self.took_seconds = seconds
         # Where flushes are as slow as that, all that are due are small; they must be able to say that it is over.
         if cells >= min(_TELLING_CELLS, self.due_cells):
-            looked_up = seconds / (cells - new + _NEW_CELL * new)
-            self._seconds_per_cell += _LATEST_SHARE * (looked_up - self._seconds_per_cell)
+            seconds_per_upsert = seconds / (cells - new + _NEW_CELL * new)
+            self._seconds_per_cell += _LATEST_SHARE * (seconds_per_upsert - self._seconds_per_cell)
 
     @property
     def pause_seconds(self) -> float:

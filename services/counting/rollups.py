@@ -1,17 +1,16 @@
 """The rollups: additions to `rollup_minute`, under the compare and set of a checkpoint.
 
-The statements of one transaction always come in one order (checkpoint, minute rows ascending by key, flush log), so
-that two shards do not wait for each other in a circle. Where rows are said to be new, two statements share a piece, and
-two transactions may: Postgres then ends one of them, which is made again in the one order.
+Upserts lock in one order (checkpoint, minute rows ascending by key, flush log), so they never deadlock with each other.
+A piece with new rows takes two statements, each in that order, and two transactions may then deadlock: Postgres ends
+one of them, and a flush that it ends is made again by upserts alone.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from services.counting.buffer import MinuteRows, pieces
+from services.counting.buffer import Mask, MinuteRows, pieces
 from services.counting.log import ROLLUPS
 
 _ADVANCE = """
@@ -21,6 +20,7 @@ returning generation"""
 
 # A column comes as one string, because asyncpg looks at each element of an array several times (ADR 8).
 # Names hold no control characters. Should one do so all the same, the columns differ in length, and a null is refused.
+# "old" is for those that go on with `on conflict`.
 _INSERT_COUNTS = """
 insert into rollup_minute as old (generation, video_id, event_type, minute, count)
 select $1, * from unnest(string_to_array($2, chr(31)), string_to_array($3, chr(31)),
@@ -58,10 +58,8 @@ _NOTE = """
 insert into flush_log (log_id, from_seq, to_seq, generation, events, cells) values ($1, $2, $3, $4, $5, $6)"""
 
 
-_WORTH_ROWS = 100
+_MIN_NEW_ROWS = 100
 """Fewer new rows than this are not worth a statement of their own."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 async def apply(
@@ -92,11 +90,14 @@ async def apply(
 async def add_rows(
     connection: Any, generation: int, rows: MinuteRows, statement_cells: int, is_new: Mask | None = None
 ) -> None:
-    """Add rows to a generation, within a transaction of the caller's, who knows that they were never added before."""
+    """Add rows to a generation, within a transaction of the caller's, who knows that their events were never added.
+
+    `is_new`, (n,): rows to insert without looking them up; raises UniqueViolationError when one of them is there.
+    """
     for piece in pieces(rows, statement_cells):
         part = rows.take(piece)
         new = None if is_new is None else is_new[piece]
-        if new is None or np.count_nonzero(new) < _WORTH_ROWS:
+        if new is None or np.count_nonzero(new) < _MIN_NEW_ROWS:
             await _write(connection, _ADD, generation, part)
             continue
         await _write(connection, _INSERT, generation, part.where(new))
@@ -106,7 +107,7 @@ async def add_rows(
 
 async def _write(connection: Any, statements: tuple[str, str], generation: int, rows: MinuteRows) -> None:
     """Execute one of two statements: that for rows without values, or that for rows which may have some."""
-    counts, values = statements
+    for_counts, for_values = statements
     cells = rows.cells
     keys = (
         "\x1f".join(rows.video_id),
@@ -115,10 +116,10 @@ async def _write(connection: Any, statements: tuple[str, str], generation: int, 
         _written(cells.count.tolist()),
     )
     if cells.values is None or not cells.values.value_count.any():
-        await connection.execute(counts, generation, *keys)
+        await connection.execute(for_counts, generation, *keys)
     else:
         columns = (_written(column.tolist()) for column in cells.values.columns())
-        await connection.execute(values, generation, *keys, *columns)
+        await connection.execute(for_values, generation, *keys, *columns)
 
 
 def _written(numbers: Sequence[float]) -> str:
