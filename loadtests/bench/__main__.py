@@ -1,6 +1,6 @@
 """`python -m loadtests.bench`: measure, print the tables, and keep the figures and their plot.
 
-A run of everything renews loadtests/results/bench.json, docs/bench.png and the figures in docs/performance.md; one of
+A run of everything renews loadtests/results/bench.json, docs/bench.png and what the pages say of it; one of
 chosen contenders only prints, unless --json or --plot says where to write.
 """
 
@@ -28,7 +28,8 @@ from loadtests.bench.rounds import Plan, Tell, run_group
 
 ROOT = Path(__file__).parents[2]
 JSON = ROOT / "loadtests" / "results" / "bench.json"
-PLOT, PAGE = ROOT / "docs" / "bench.png", ROOT / "docs" / "performance.md"
+PLOT = ROOT / "docs" / "bench.png"
+PAGES = {"headline": ROOT / "README.md", "figures": ROOT / "docs" / "performance.md"}
 _WRONG, _USAGE, _STOPPED = 1, 2, 130
 
 
@@ -53,8 +54,9 @@ def main() -> int:
     report.show(console, document)
     _keep(console, document, arguments.json or _unless(wanted, JSON), arguments.plot or _unless(wanted, PLOT))
     if not wanted:
-        page.write_figures(PAGE, document)
-        console.print(f"The tables are in {PAGE}.")
+        for kind, path in PAGES.items():
+            page.renew(path, kind, document)
+            console.print(f"{path} is renewed.")
     return 0 if all(each["is_exact"] for each in document["results"]) else _WRONG
 
 

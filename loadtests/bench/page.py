@@ -1,20 +1,29 @@
-"""The figures of a run as tables of a page: what docs/performance.md says is what was measured."""
+"""The figures of a run as text of a page: what README.md and docs/performance.md say is what was measured."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 
-
-def write_figures(path: Path, document: Mapping[str, Any]) -> None:
-    """Put the tables between the two marks of a page. Raises ValueError when it has none."""
+def renew(path: Path, kind: str, document: Mapping[str, Any]) -> None:
+    """Put one kind of text between its two marks in a page. Raises ValueError when it does not have them."""
     text = path.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(f"<!-- {kind} -->\n")
+    _, end, after = rest.partition(f"<!-- end of {kind} -->\n")
     if not (begin and end):
-        raise ValueError(f"{path} has no place for the figures: {BEGIN.strip()} and {END.strip()}")
-    path.write_text(f"{before}{begin}{render_figures(document)}{end}{after}")
+        raise ValueError(f"{path} has no place for the {kind}: <!-- {kind} --> and <!-- end of {kind} -->")
+    path.write_text(f"{before}{begin}{RENDERERS[kind](document)}{end}{after}")
+
+
+def render_headline(document: Mapping[str, Any]) -> str:
+    """The rates in a sentence."""
+    rate = {result["name"]: f"{result['events_per_s']:,.0f}" for result in document["results"]}
+    return (
+        f"On {document['machine']['cores']} cores, for clients, services and Postgres together: "
+        f"{rate['tally-columns-1000']} events a second in requests of 1,000,\n"
+        f"{rate['tally-columns-5000']} in requests of 5,000, and {rate['tally-single-1']} one at a time, "
+        "each of them durable when it is acknowledged.\n"
+    )
 
 
 def render_figures(document: Mapping[str, Any]) -> str:
@@ -88,3 +97,9 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
         f"|---|{'--:|' * (len(headings) - 1)}",
         *(f"| {' | '.join(row)} |" for row in rows),
     ]
+
+
+RENDERERS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "headline": render_headline,
+    "figures": render_figures,
+}

@@ -186,7 +186,7 @@ def get(
     ] = None,
     strong: Annotated[
         bool,
-        typer.Option("--strong", help="With everything that was acknowledged before; otherwise it may lag."),
+        typer.Option("--strong", help="With everything that was journaled before; otherwise it may lag."),
     ] = False,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
