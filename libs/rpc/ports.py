@@ -66,7 +66,8 @@ def explain_taken(address: str, error: Exception) -> NotReady:
     if holder is None:
         return NotReady(f"cannot listen on {address}: {error}")
     return NotReady(
-        f"cannot listen on {address}: port {port} is taken by {holder}; stop it or take another port"
+        f"cannot listen on {address}: port {port} is taken by {holder}; stop it, or take another "
+        "port: TALLY_SERVER__ADDRESS=127.0.0.1:50052"
     )
 
 

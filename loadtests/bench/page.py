@@ -17,13 +17,19 @@ def renew(path: Path, kind: str, document: Mapping[str, Any]) -> None:
 
 def render_headline(document: Mapping[str, Any]) -> str:
     """The rates in a sentence."""
-    rate = {result["name"]: f"{result['events_per_s']:,.0f}" for result in document["results"]}
+    results = {result["name"]: result for result in document["results"]}
+    single = results["tally-single-1"]
     return (
         f"On {document['machine']['cores']} cores, for clients, services and Postgres together: "
-        f"{rate['tally-columns-1000']} events a second in requests of 1,000,\n"
-        f"{rate['tally-columns-5000']} in requests of 5,000, and {rate['tally-single-1']} one at a time, "
-        "each of them durable when it is acknowledged.\n"
+        f"{_rates(results['tally-columns-1000'])} events a second in requests of 1,000,\n"
+        f"{_rates(results['tally-columns-5000'])} in requests of 5,000, and "
+        f"{single['events_per_s']:,.0f} one at a time from {single['in_flight']} callers,\n"
+        "each durable when it is acknowledged (in brackets: until it is in the rollups too).\n"
     )
+
+
+def _rates(result: Mapping[str, Any]) -> str:
+    return f"{result['events_per_s']:,.0f} ({result['counted_per_s']:,.0f})"
 
 
 def render_figures(document: Mapping[str, Any]) -> str:
@@ -32,8 +38,9 @@ def render_figures(document: Mapping[str, Any]) -> str:
     told = (
         f"Measured {document['measured_at'][:10]} on {machine['cores']} cores ({machine['processor']}) for clients, "
         f"services and stores, Python {machine['python']}, grpcio {machine['grpcio']}; medians of "
-        f"{document['plan']['rounds']} rounds, latencies in ms at half of the rate, CPU seconds and MB on disk for a "
-        "million events."
+        f"{document['plan']['rounds']} rounds of at most {document['plan']['round_seconds']:g} s, latencies in ms at "
+        "half of the rate (no p99.9 of fewer than 1,000 requests), CPU seconds and MB on disk for a million events. "
+        "The last number of a name is the events of a request."
     )
     return "\n".join(
         (
@@ -42,6 +49,7 @@ def render_figures(document: Mapping[str, Any]) -> str:
             *_table(
                 (
                     "",
+                    "in flight",
                     "events/s",
                     "until counted",
                     "p50",
@@ -54,6 +62,8 @@ def render_figures(document: Mapping[str, Any]) -> str:
                 ),
                 [_result_row(result) for result in document["results"] if result["is_exact"]],
             ),
+            "",
+            "A ratio is taken within each round; the median of the rounds is not that of two medians above.",
             "",
             *_table(
                 ("ratio", "median", "least", "most", "until counted"),
@@ -76,6 +86,7 @@ def _result_row(result: Mapping[str, Any]) -> Sequence[str]:
     latency = result["half_load_latency_ms"]
     return (
         result["name"],
+        f"{result['in_flight']:,}",
         f"{result['events_per_s']:,.0f}",
         f"{result['counted_per_s']:,.0f}",
         *("" if latency[name] is None else f"{latency[name]:.1f}" for name in ("p50", "p99", "p99.9")),

@@ -102,8 +102,9 @@ def up(
 ) -> None:
     """Run services in the foreground, until Ctrl-C.
 
-    Without a name it runs all of them, on a Postgres and a Valkey of its own, with the data in .tally/. With
-    names it needs TALLY_POSTGRES__DSN and TALLY_VALKEY__URL.
+    Without a name it runs all of them, on a Postgres and a Valkey of its own, with the data in .tally/
+    (TALLY_DATA_DIR), at 127.0.0.1:50051 (TALLY_SERVER__ADDRESS). With names it needs TALLY_POSTGRES__DSN and
+    TALLY_VALKEY__URL.
 
     \b
     Example:
@@ -134,7 +135,7 @@ def cluster(
         ),
     ] = None,
 ) -> None:
-    """Run a cluster on this machine, in the foreground, until Ctrl-C.
+    """Run a cluster on this machine, until Ctrl-C.
 
     Every service runs in processes of its own, behind Envoy as the front door, on a Postgres and a Valkey of
     its own. Whatever dies is started again. The data are those of `tally up`, which cannot run at the same time.
@@ -200,9 +201,9 @@ def get(
       tally get MBdVXkSdhwU --from 2017-09-20 --to 2017-09-21T12:30:00Z
     """
     from services.cli.get import get as run
-    from services.cli.times import parse_option
+    from services.cli.times import parse_range
 
-    range_start, range_end = parse_option(start, "--from"), parse_option(end, "--to")
+    range_start, range_end = parse_range(start, end)
     typer.echo(run(address, video, event_type, range_start, range_end, strong=strong, as_json=as_json))
 
 

@@ -44,7 +44,7 @@ def explain(error: TallyError, address: str) -> Failure:
 def describe(error: TallyError, address: str) -> str:
     """What is wrong, in a sentence or two."""
     if error.unreachable == address:
-        return f"nothing answers at {address}; start it with `tally up`, or name the right --address."
+        return f"nothing answers at {address}; start it with `make run` or `tally up`, or name the right --address."
     return error.message
 
 

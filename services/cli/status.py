@@ -72,7 +72,7 @@ def show(status: Status) -> None:
     console.print(table)
 
     if status.audit:
-        headings = ("#in the journal", "#in the rollups", "#dead", "#replayed", "#discrepancy")
+        headings = ("#journaled, as far as applied", "#in the rollups", "#dead", "#replayed", "#discrepancy")
         table = make_table(console, "Events", *headings)
         audit = status.audit
         numbers = (audit.journaled_events, audit.counted_events, audit.dead_events, audit.replayed_events)

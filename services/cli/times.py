@@ -40,3 +40,11 @@ def parse_option(text: str | None, option: str) -> datetime | None:
         return None if text is None else parse_time(text)
     except ValueError as error:
         raise Failure(f"{option}: {error}", USAGE) from error
+
+
+def parse_range(start: str | None, end: str | None) -> tuple[datetime | None, datetime | None]:
+    """What `--from` and `--to` name. Raises Failure."""
+    first, last = parse_option(start, "--from"), parse_option(end, "--to")
+    if first is not None and last is not None and first > last:
+        raise Failure(f"--from must not be after --to: {start} is after {end}", USAGE)
+    return first, last

@@ -7,7 +7,8 @@ from libs.stores.postgres import reaching_postgres
 # What came out of a spool waits for its flush since this log, however old it is; until then there was none.
 _LOGS = """
 select log_id, shard, state, opened_at, applied_seq, coalesce(last_seq, applied_seq) as last_seq,
-    coalesce(extract(epoch from now() - greatest(first_received_at, opened_at)), 0)::float8 as lag_seconds
+    case when last_seq is null then 0
+        else extract(epoch from now() - greatest(first_received_at, opened_at)) end::float8 as lag_seconds
 from log join checkpoint using (log_id) cross join lateral (
     select max(seq) as last_seq, min(received_at) as first_received_at
     from journal where journal.log_id = log.log_id and seq > applied_seq and request_id >= opening_floor

@@ -136,7 +136,9 @@ async def test_wrong_usage_says_what_to_do(stack: Stack) -> None:
 async def test_without_a_server_it_says_how_to_start_one() -> None:
     away = await run("dead-letters", "replay", "--all", "--yes", address="127.0.0.1:1")
     assert away.exit_code == UNKNOWN
-    assert away.err.startswith("tally: nothing answers at 127.0.0.1:1; start it with `tally up`")
+    assert away.err.startswith(
+        "tally: nothing answers at 127.0.0.1:1; start it with `make run` or `tally up`"
+    )
 
 
 @pytest.fixture

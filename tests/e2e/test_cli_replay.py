@@ -190,4 +190,6 @@ async def test_a_server_that_goes_away_leaves_the_outcome_unknown(
 async def test_without_a_server_nothing_is_read(tmp_path: Path) -> None:
     away = await run("replay", tmp_path / "missing.csv", address="127.0.0.1:1")
     assert (away.exit_code, away.out) == (UNKNOWN, "")
-    assert away.err.startswith("tally: nothing answers at 127.0.0.1:1; start it with `tally up`")
+    assert away.err.startswith(
+        "tally: nothing answers at 127.0.0.1:1; start it with `make run` or `tally up`"
+    )

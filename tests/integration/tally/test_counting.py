@@ -152,7 +152,7 @@ async def test_a_deadline_makes_the_outcome_unknown_and_the_same_id_goes_again(
     client: Client, peer: Peer
 ) -> None:
     peer.turns.append(never_answer)
-    with pytest.raises(OutcomeUnknown, match=r"did not answer within 0\.5 s") as raised:
+    with pytest.raises(OutcomeUnknown, match=r"did not answer within 0\.[45]\d* s") as raised:
         await client.count("v", request_id=client.make_request_id(), timeout=0.5)
     assert raised.value.reason == "DEADLINE_EXCEEDED"
     assert raised.value.request_id

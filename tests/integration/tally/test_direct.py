@@ -335,7 +335,7 @@ async def test_without_its_package_direct_mode_says_what_to_install(
     for name in ("direct", "entries"):
         monkeypatch.delitem(sys.modules, f"tally.client.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "xxhash", None)  # so Python marks what cannot be imported
-    with pytest.raises(ClientUnusable, match=r"pip install 'tally-client\[direct\]'"):
+    with pytest.raises(ClientUnusable, match=r"needs the package xxhash: pip install xxhash"):
         async with Client(cluster.partitioner.address, transport="direct"):
             pass
 
@@ -343,7 +343,7 @@ async def test_without_its_package_direct_mode_says_what_to_install(
         with blocking.Client(cluster.partitioner.address, transport="direct"):
             pass
 
-    with pytest.raises(ClientUnusable, match=r"tally-client\[direct\]"):
+    with pytest.raises(ClientUnusable, match=r"pip install xxhash"):
         await asyncio.to_thread(open_blocking)
     async with Client(cluster.partitioner.address) as client:
         await client.count("v")

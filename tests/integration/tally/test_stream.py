@@ -120,7 +120,7 @@ async def test_a_stream_can_be_left_in_the_middle(client: Client) -> None:
 async def test_a_stream_may_have_an_end_in_time(client: Client, peer: Peer) -> None:
     peer.turns.append(never_answer)
     batch = client.batch([Event("a")])
-    with pytest.raises(OutcomeUnknown, match=r"did not answer within 0\.5 s") as raised:
+    with pytest.raises(OutcomeUnknown, match=r"did not answer within 0\.[45]\d* s") as raised:
         await collect(client.stream([batch], timeout=0.5), [])
     assert raised.value.request_ids == (batch.request_id,)
 

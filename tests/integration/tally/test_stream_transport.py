@@ -97,7 +97,7 @@ async def test_a_stream_that_stays_silent_is_left_to_those_who_wait_on_it(peer: 
     async with Client(peer.address, transport="stream") as client:
         patient = asyncio.create_task(client.process_many([Event("patient")], timeout=20))
         await until_received(peer, 1)
-        with pytest.raises(OutcomeUnknown, match=r"did not answer within 0\.3 s"):
+        with pytest.raises(OutcomeUnknown, match=r"did not answer within 0\.[23]\d* s"):
             await client.process_many([Event("hasty")], timeout=0.3)
         assert (await client.process_many([Event("on another stream")])).accepted_count == 1
         gate.open()

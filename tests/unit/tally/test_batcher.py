@@ -228,7 +228,9 @@ async def test_flush_tells_once_of_what_had_failed_before_it() -> None:
         await asyncio.sleep(10)
         with pytest.raises(InvalidRequest) as raised:
             await case.batcher.flush()
-        assert raised.value.__notes__ == ["In all, 3 events that were handed in failed since the last flush."]
+        assert raised.value.__notes__ == [
+            "Without a receipt since the last flush: 3 events, of those whose callers do not wait."
+        ]
         await case.batcher.flush()
         case.add("d")
         await case.batcher.flush()
@@ -280,7 +282,9 @@ async def test_flush_does_not_repeat_what_a_caller_who_waits_is_told() -> None:
         case.add("bad too")
         with pytest.raises(InvalidRequest) as raised:
             await case.batcher.flush()
-        assert raised.value.__notes__ == ["In all, 1 events that were handed in failed since the last flush."]
+        assert raised.value.__notes__ == [
+            "Without a receipt since the last flush: 1 event, of those whose callers do not wait."
+        ]
 
 
 @in_virtual_time

@@ -273,9 +273,12 @@ class Client:
     ) -> None:
         try:
             self.close()
-        except TallyError:
-            if error is None:  # what went wrong in the block comes first
+        except TallyError as lost:
+            if error is None:
                 raise
+            error.add_note(
+                f"Then the client was closed, and: {lost}"
+            )  # what went wrong in the block comes first
 
     def _hand_in(
         self,

@@ -46,13 +46,13 @@ class Breaker:
         self._is_over = True
         self._tell()
 
-    def leave(self, life: int, *, has_failed: bool | None) -> None:
-        """Say how the call ended; None, as for a cancelled call, says nothing of the service.
+    def leave(self, life: int, *, has_failed: bool | None) -> bool:
+        """Say how the call ended; None, as for a cancelled call, says nothing of the service. True if that opened it.
 
         A call that began in another state than the one it ends in is not counted: it speaks of the past.
         """
         if life != self._life:
-            return
+            return False
         if has_failed is None:
             if self._is_probing:
                 self._is_probing = False
@@ -65,6 +65,8 @@ class Breaker:
             self._failures += 1
             if self._is_probing or self._failures >= self._most_failures:
                 self._change(self._now())
+                return True
+        return False
 
     def _change(self, opened_at: float | None) -> None:
         self._opened_at = opened_at

@@ -108,9 +108,12 @@ class Client(Reading, DeadLetterMethods):
     ) -> None:
         try:
             await self.close()
-        except TallyError:
-            if error is None:  # what went wrong in the block comes first
+        except TallyError as lost:
+            if error is None:
                 raise
+            error.add_note(
+                f"Then the client was closed, and: {lost}"
+            )  # what went wrong in the block comes first
 
     async def close(self, *, timeout: float | None = None) -> None:
         """Take no new calls, wait for all that is under way as long as the timeout, and let go.

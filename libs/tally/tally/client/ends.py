@@ -11,7 +11,7 @@ from tally.client.answers import Receipt
 from tally.client.buffer import Draft
 from tally.client.columns import Batch
 from tally.client.errors import NotSent, OutcomeUnknown, TallyError, Violation
-from tally.client.sending import cut_off
+from tally.client.sending import cut_off, last_attempt
 
 _LOGGER = logging.getLogger("tally.client")
 
@@ -63,7 +63,9 @@ class Ends(Generic[F]):
         loss, lost = self._loss, self._lost
         self._loss, self._lost = None, 0
         if loss is not None:
-            loss.add_note(f"In all, {lost:,} events that were handed in failed since the last flush.")
+            loss.add_note(
+                f"Without a receipt since the last flush: {_events(lost)}, of those whose callers do not wait."
+            )
         return loss
 
     def progress(self, buffered: int, in_flight: int, retries: int) -> Progress:
@@ -89,7 +91,7 @@ class Ends(Generic[F]):
     def refuse(self, draft: Draft[F], bad: Mapping[int, Violation], error: TallyError) -> None:
         """The events that are named can not be accepted: each is told what is wrong with it, and leaves."""
         self._refused += len(bad)
-        _LOGGER.warning("%d of %d events were refused: %s", len(bad), len(draft), error)
+        _LOGGER.warning("%s of %d refused: %s", _events(len(bad)), len(draft), error)
         self._note(draft, [draft.futures[at] for at in bad], error)
         for future, violation in zip(draft.take(bad), bad.values(), strict=True):
             own = type(error)(
@@ -113,7 +115,7 @@ class Ends(Generic[F]):
             self._unsent += len(futures)
         else:
             self._refused += len(futures)
-        _LOGGER.warning("%d events failed: %s", len(futures), error)
+        _LOGGER.warning("%s without a receipt: %s", _events(len(futures)), error)
         self._note(draft, futures, error)
         for future in futures:
             _fail(future, copy.copy(error))  # or the tracebacks of all callers would grow into one
@@ -124,24 +126,28 @@ class Ends(Generic[F]):
         why = "the client was closed"
         unsent, unknown = self._unsent, self._unknown
         batches: list[Batch] = []
+        last: TallyError | None = None
         for draft in drafts:
             error = cut_off(draft.delivery, "CLIENT_CLOSED", why)
             if isinstance(error, OutcomeUnknown):
                 batches.extend(error.batches)
+                last = draft.delivery.error or last
             self.fail(draft, error)
         unsent, unknown = self._unsent - unsent, self._unknown - unknown
         if batches:
             also = f", and {unsent:,} more were never sent" if unsent else ""
             whole = OutcomeUnknown(
-                f"{why} before {unknown:,} events had an answer; whether they were counted is not known{also}",
+                f"{why} before {_events(unknown)} had an answer; whether they were counted is not known{also}"
+                f"{last_attempt(last)}",
                 reason="CLIENT_CLOSED",
                 request_ids=[batch.request_id for batch in batches],
+                unreachable=None if last is None else last.unreachable,
             )
             whole.batches = tuple(batches)
             return whole
         if unsent:
             return NotSent(
-                f"{why} before {unsent:,} events were sent; they are not counted", reason="CLIENT_CLOSED"
+                f"{why} before {_events(unsent)} could be sent; they are not counted", reason="CLIENT_CLOSED"
             )
         return None
 
@@ -152,6 +158,10 @@ class Ends(Generic[F]):
             draft.loss = draft.loss or copy.copy(error)
             self._loss = self._loss or copy.copy(error)
             self._lost += lost
+
+
+def _events(count: int) -> str:
+    return "1 event" if count == 1 else f"{count:,} events"
 
 
 def _fail(future: Future, error: TallyError) -> None:

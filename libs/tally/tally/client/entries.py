@@ -4,7 +4,7 @@ The same request must have the same keys, (request_id, partition), the same even
 wherever it is cut; the entries made here are the partitioner's to the byte. What cannot be cut, or is against the
 rules, is the partitioner's to judge: of a request that is refused nothing may be counted, and a shard sees a part only.
 
-Needs the package xxhash: `pip install 'tally-client[direct]'`.
+Needs the package xxhash: the extra `direct` of the wheel.
 """
 
 import sys

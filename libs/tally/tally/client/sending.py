@@ -7,6 +7,7 @@ What must hold (the service counts the events of one id once, so all of it is ab
 """
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -28,11 +29,14 @@ from tally.client.request_id import RequestIds
 from tally.client.retrying import RetryBudget, pause_s, spread_s
 from tally.client.transport import Transport
 
+_LOGGER = logging.getLogger("tally.client")
+
 HORIZON_S = 24 * 3600.0
 """How long the service remembers an id."""
 LONGEST_PATIENCE_S = HORIZON_S - 5 * 60
 """How long a request may be tried: the last attempt still has its time until the service refuses the id."""
 _MOST_RENEWALS = 3
+_WARNING_PAUSE_S = 60.0
 _FAIR_S = 4.0
 """An attempt that had less time than this, and used it up, says nothing about the service. The default of a call is
 a little more."""
@@ -70,6 +74,7 @@ class Sender:
         self._breaker = Breaker(self._now)
         self._budget = RetryBudget(self._now)
         self._closing = asyncio.Event()
+        self._warn_again_at = 0.0
         self.retries = 0
         """attempts beyond the first of their request"""
 
@@ -168,7 +173,14 @@ class Sender:
             has_failed = False
             return receipt
         finally:
-            self._breaker.leave(life, has_failed=has_failed)
+            if self._breaker.leave(life, has_failed=has_failed):
+                self._warn(delivery)
+
+    def _warn(self, delivery: Delivery) -> None:
+        """Nothing has answered for a while: say so, but not all the time."""
+        if self._now() >= self._warn_again_at:
+            self._warn_again_at = self._now() + _WARNING_PAUSE_S
+            _LOGGER.warning("no answers, and events wait%s", last_attempt(delivery.error))
 
     async def _closes_within(self, wait_s: float) -> bool:
         """Wait, unless the client is closed meanwhile."""
@@ -194,12 +206,19 @@ def cut_off(delivery: Delivery, reason: str, why: str) -> TallyError:
     if delivery.batch is None or not delivery.is_in_doubt:
         return NotSent(f"{why}; the event was not sent, and is not counted", reason=reason)
     unknown = OutcomeUnknown(
-        f"{why}; whether the event was counted is not known",
+        f"{why}; whether the event was counted is not known{last_attempt(delivery.error)}",
         reason=reason,
         request_ids=(delivery.batch.request_id,),
+        unreachable=None if delivery.error is None else delivery.error.unreachable,
     )
     unknown.batches = (delivery.batch,)
     return unknown
+
+
+def last_attempt(error: TallyError | None) -> str:
+    """In brackets, what the last attempt met; nothing if there is nothing to tell."""
+    why = error.why if isinstance(error, OutcomeUnknown) and error.why else error and error.message
+    return f" (the last attempt: {why})" if why else ""
 
 
 def still_sending(delivery: Delivery | None, timeout_s: float) -> TallyError:
@@ -209,11 +228,9 @@ def still_sending(delivery: Delivery | None, timeout_s: float) -> TallyError:
             f"the buffer had no room within {timeout_s:.3g} s; the event was not taken", reason="BUFFER_FULL"
         )
     last = delivery.error
-    why = last.why if isinstance(last, OutcomeUnknown) and last.why else last and last.message
-    cause = f" (the last attempt: {why})" if why else ""
     still = StillSending(
-        f"no receipt within {timeout_s:.3g} s; the client goes on sending the event{cause}. "
-        "Do not send it again: flush() tells what becomes of it",
+        f"no receipt within {timeout_s:.3g} s; the client goes on sending the event until it is closed"
+        f"{last_attempt(last)}. Do not send it again: flush() and close() tell what becomes of it",
         reason=last.reason if last else "DEADLINE_EXCEEDED",
         unreachable=last.unreachable if last else None,
     )

@@ -49,7 +49,7 @@ def open_transport(name: TransportName, connection: Connection) -> Transport:
             from tally.client.direct import DirectTransport  # here, as the others do without its package
         except ModuleNotFoundError as error:
             raise ClientUnusable(
-                f"direct mode needs the package {error.name}: pip install 'tally-client[direct]'",
+                f"direct mode needs the package {error.name}: pip install {error.name}",
                 reason="PACKAGE_MISSING",
             ) from error
         return DirectTransport(connection)
