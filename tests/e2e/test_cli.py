@@ -119,10 +119,8 @@ async def test_without_a_server_a_read_says_how_to_start_one() -> None:
     reads = [("get", "v"), ("status",), ("status", "--json")]
     for away in await asyncio.gather(*(run(*arguments, address=NOBODY) for arguments in reads)):
         assert (away.exit_code, away.out) == (UNKNOWN, "")
-        assert (
-            away.err
-            == f"tally: nothing answers at {NOBODY}; start it with `make run` or `tally up`, or name the right --address.\n"
-        )
+        advice = "start it with `make run` or `tally up`, or name the right --address."
+        assert away.err == f"tally: nothing answers at {NOBODY}; {advice}\n"
 
 
 async def test_without_a_server_a_count_says_how_to_repeat_it() -> None:
