@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import random
 import sys
@@ -17,6 +18,7 @@ from tests.fault.table.table import Table
 def main() -> int:
     """The exit status."""
     options = _parse()
+    logging.getLogger("tally.client").setLevel(logging.ERROR)  # the ledgers tell what the clients meet
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(f"seed {options.seed}")
     with tempfile.TemporaryDirectory(prefix="tally-faults-") as folder:
