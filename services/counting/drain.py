@@ -23,6 +23,8 @@ from services.counting.spool_file import NoRoom, Spooled
 _LOGGER = structlog.get_logger(__name__)
 
 _PAUSE_SECONDS, _LOOK_SECONDS = 0.5, 0.05
+_NO_ROOM_PAUSE_SECONDS = 5.0
+"""Without room to forget them all entries are offered again, each time in vain."""
 
 _IN_THE_JOURNAL = frozenset((Outcome.JOURNALED, Outcome.DUPLICATE))
 _REASONS = {
@@ -48,14 +50,21 @@ class Drain:
     async def run(self) -> None:
         """Drain whenever there is something to drain and a log to drain into. For ever."""
         while True:
+            pause_seconds = _PAUSE_SECONDS
             if self._spool.contents.entry_count and self._shard.has_log:
                 try:
                     await self._pass()
                 except (Overloaded, Unavailable):
                     pass
-                except (*AWAY, NoRoom) as error:
-                    _LOGGER.warning("spool drained later", path=str(self._spool.path), error=str(error))
-            await asyncio.sleep(_PAUSE_SECONDS)
+                except AWAY as error:
+                    self._warn(error)
+                except NoRoom as error:
+                    self._warn(error)
+                    pause_seconds = _NO_ROOM_PAUSE_SECONDS
+            await asyncio.sleep(pause_seconds)
+
+    def _warn(self, error: Exception) -> None:
+        _LOGGER.warning("spool drained later", path=str(self._spool.path), error=str(error))
 
     async def finish(self, within_seconds: float) -> None:
         """Wait until the spool is empty, but no longer than that, and not while Postgres is away."""
@@ -71,11 +80,20 @@ class Drain:
             )
 
     async def _pass(self) -> None:
-        """Offer every entry to the journal once. One that stays must not keep back those behind it."""
-        after_id = 0
+        """Offer every entry to the journal once. One that stays must not keep back those behind it.
+
+        A disk that is full may not take even that an entry is forgotten. Then the others are journaled all the same,
+        and NoRoom is raised at the end.
+        """
+        after_id, no_room = 0, None
         while share := await self._spool.read(after_id):
-            await self._move(share)
+            try:
+                await self._move(share)
+            except NoRoom as error:
+                no_room = error
             after_id = share[-1].id
+        if no_room is not None:
+            raise no_room
 
     async def _move(self, share: Sequence[Spooled]) -> None:
         dead: list[tuple[Spooled, str]] = []

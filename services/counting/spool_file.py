@@ -2,13 +2,16 @@
 
 Everything here waits for the disk; `spool` gives it a thread. `synchronous = full` makes a commit return only when its
 pages are on the disk, and the exclusive lock keeps a second process out for as long as the file is open.
+
+To forget an entry takes room too, in the log of SQLite, and so does copying that log into the database. So there is a
+reserve beside it: a file of nothing, given back to a disk that is full when the spool is to be emptied.
 """
 
 import os
 import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,12 @@ _SET_UP = """
 pragma journal_mode = wal;
 pragma synchronous = full;
 pragma temp_store = memory;
-pragma journal_size_limit = 8388608"""
+pragma journal_size_limit = 8388608;
+pragma wal_autocheckpoint = 256"""
+_RESERVE_BYTES = 8 * 1024 * 1024
+"""More than the log holds by its checkpoints (1 MiB), the largest insert (4 MiB) and a deletion together."""
+_RESERVE_SHARE = 8
+"""Of a small spool the reserve is this part."""
 # The payload comes last, so that the other columns are found without reading it.
 _CREATE = """
 create table if not exists cluster (cluster_id blob not null);
@@ -49,7 +57,10 @@ _READ = """
 select id, request_id, partition, request_hash, received_at_us, events, traceparent, payload
 from entry where id > ? order by id limit ?"""
 _DELETE = "delete from entry where id = ?"
-_SHRINK = "pragma incremental_vacuum; pragma wal_checkpoint (truncate)"
+_SHRINK = (
+    "pragma wal_checkpoint (truncate); pragma incremental_vacuum (1024); pragma wal_checkpoint (truncate)"
+)
+_FREE = "pragma freelist_count"
 _COUNT = "select count(*) from entry"
 _OLDEST = "select received_at_us from entry order by id limit 1"
 
@@ -116,6 +127,10 @@ class SpoolFile:
                 self._connection.close()
                 raise
         self.contents = self._look(self._value(_COUNT))
+        self._reserve = path.with_name("reserve")
+        self._reserve_bytes = min(_RESERVE_BYTES, max_bytes // _RESERVE_SHARE)
+        if not self.contents.entry_count:
+            self._make_reserve()
 
     def write(self, entries: Sequence[Entry], received_at_us: int) -> list[Outcome]:
         """Keep entries, all or none, in one transaction; on the disk when this returns.
@@ -146,17 +161,41 @@ class SpoolFile:
 
     def delete(self, ids: Sequence[int]) -> None:
         """Forget entries; the room of the last one goes back to the disk. Raises NoRoom."""
+        try:
+            self._delete(ids)
+        except NoRoom:
+            self._reserve.unlink(missing_ok=True)
+            self._delete(ids)
+        if not self.contents.entry_count:
+            with suppress(NoRoom):  # all is forgotten; what room is left, the next entries use
+                self._shrink()
+            self._make_reserve()
+
+    def _delete(self, ids: Sequence[int]) -> None:
         with self._transaction():
             before = self._connection.total_changes
             self._connection.executemany(_DELETE, [(each,) for each in ids])
             deleted = self._connection.total_changes - before
             contents = self._look(self.contents.entry_count - deleted)
         self.contents = contents
-        if not contents.entry_count:
-            with _telling_room():
+
+    def _shrink(self) -> None:
+        """Give the room back, piece by piece: each piece goes through the log, which a full disk keeps small."""
+        with _telling_room():
+            before = None
+            while (free := self._value(_FREE)) != before:
                 # Not `execute`: it takes one step, and each step gives one page back.
                 self._connection.executescript(_SHRINK)
-                self.contents = self._look(0)
+                before = free
+            self.contents = self._look(0)
+
+    def _make_reserve(self) -> None:
+        """Take the room from the disk, if it is there; a spool that is empty needs none to be emptied."""
+        with suppress(OSError), self._reserve.open("ab") as reserve:
+            try:
+                os.posix_fallocate(reserve.fileno(), 0, self._reserve_bytes)
+            except OSError:
+                self._reserve.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._connection.close()
@@ -205,7 +244,7 @@ class SpoolFile:
         return Outcome.SPOOLED
 
     def _look(self, entry_count: int) -> Contents:
-        used_pages = self._value("pragma page_count") - self._value("pragma freelist_count")
+        used_pages = self._value("pragma page_count") - self._value(_FREE)
         return Contents(entry_count, used_pages * self._page_bytes, self._value(_OLDEST))
 
     def _value(self, query: str) -> Any:

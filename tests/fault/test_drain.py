@@ -10,6 +10,7 @@ import pytest
 from libs.domain.entry import Outcome
 from libs.domain.request_id import first_id_of, make_request_id, time_ms_of
 from services.counting.settings import SpoolSettings
+from services.counting.spool_file import NoRoom
 from tally.counting.v1.counting_pb2 import OUTCOME_DUPLICATE, OUTCOME_SPOOLED
 from tests.support.entries import append, as_entry, cut_request, new_id
 from tests.support.eventually import eventually
@@ -252,6 +253,28 @@ async def test_an_entry_that_stays_holds_up_none_behind_it(dsn: str, tmp_path: P
             f"alter table journal attach partition {day} for values from ('{bounds[0]}') to ('{bounds[1]}')"
         )
         await assert_drained(dsn, shard, COUNTS | ONE)
+
+
+async def test_a_spool_that_cannot_forget_is_journaled_all_the_same(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that is full: what comes behind the first share is not kept back."""
+    settings = quick().model_copy(update={"spool": SpoolSettings(drain_entries=1)})
+    async with open_proxy(dsn) as proxy, open_shard(proxy.dsn, settings, spool_folder=tmp_path) as shard:
+        acknowledged = await spool(shard, proxy, COUNTS)
+        assert shard.spool is not None
+        kept = shard.spool.contents.entry_count
+        assert kept > 1
+        with monkeypatch.context() as patch:
+
+            async def fail(_entries: object) -> None:
+                raise NoRoom("database or disk is full")
+
+            patch.setattr(shard.spool, "delete", fail)
+            proxy.reopen()
+            await assert_exact(dsn, acknowledged)
+            assert shard.spool.contents.entry_count == kept
+        await assert_drained(dsn, shard, acknowledged)
 
 
 async def test_a_fresh_entry_does_not_wait_for_the_drain(dsn: str, tmp_path: Path) -> None:

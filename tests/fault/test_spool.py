@@ -234,8 +234,8 @@ async def test_a_full_disk_refuses_and_the_shard_lives_on(dsn: str, valkey_url: 
 
 
 def _written_by(folder: Path) -> int:
-    """The size of the largest file there, and a little for the log."""
-    return max(each.stat().st_size for each in folder.rglob("*") if each.is_file()) + 8192
+    """The size of the largest file of the database there, and a little for its log."""
+    return max(each.stat().st_size for each in folder.rglob("spool.sqlite*")) + 8192
 
 
 async def test_callers_are_told_that_their_events_are_spooled(

@@ -4,7 +4,9 @@ from tests.fault.table.deployment import SHARDS
 from tests.fault.table.scene import Scene
 from tests.fault.table.ways import variables_of
 
-_DISK_BYTES = 512 * 1024
+_RESERVE_BYTES = 2 * 1024**2
+_MAX_BYTES = 8 * _RESERVE_BYTES
+_DISK_BYTES = _RESERVE_BYTES + 512 * 1024
 _DRAIN_SECONDS = 45.0
 
 
@@ -18,6 +20,7 @@ async def fill_spool(scene: Scene) -> None:
         {
             **variables_of(disk=(folder, _DISK_BYTES)),
             "TALLY_COUNTING__SPOOL__FOLDER": str(folder),
+            "TALLY_COUNTING__SPOOL__MAX_BYTES": str(_MAX_BYTES),  # of which an eighth is its reserve
         },
     )
     try:
