@@ -33,7 +33,7 @@ async def _cancel_waits(scene: Scene, pair: Pair) -> None:
         await scene.pause(0.2, 0.8)
         cancelled += await pair.cancel_waits()
     scene.note(f"{cancelled} waits for the standby cancelled")
-    scene.expect(cancelled > 0, "no commit waited for the standby, so nothing is shown")
+    scene.expect_alone(cancelled > 0, "no commit waited for the standby, so nothing is shown")
 
 
 def _pair_of(scene: Scene) -> Pair:
