@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from libs.domain.errors import InvalidRequest, PartitionCountMismatch
-from libs.domain.request_id import make_request_id
+from libs.domain.request_id import first_id_of, make_request_id
 from services.counting.wire import Wire
 from tally.counting.v1 import counting_pb2 as pb
 from tally.ingest.v1.ingest_pb2 import EventColumns
@@ -56,7 +56,7 @@ def test_the_entries_of_a_request_are_read_as_they_were_cut() -> None:
     ("fields", "field"),
     [
         ({"request_id": b"short"}, "request_id"),
-        ({"request_id": make_request_id(NOW_S * 1000 + 303_000).bytes}, "request_id"),
+        ({"request_id": first_id_of(NOW_S * 1000 + 303_000).bytes}, "request_id"),
         ({"event_count": 2}, "event_count"),
         ({"event_count": 0, "payload": payload(video_index=b"", event_type_index=b"")}, "event_count"),
         ({"partition": (ONE.partition + 1) % PARTITION_COUNT}, "partition"),
