@@ -1,8 +1,9 @@
 """Clients that count until they are told to stop, and keep a ledger of it.
 
-One request in twenty is sent twice on purpose: at the same time through two partitioners, once more through another
-partitioner when it was answered, or after the fault. Most requests are sent again until they are answered, as a
-client should; some are given up after a first attempt that failed, and their outcome stays unknown.
+One request in twenty is sent twice on purpose: at the same time through two partitioners or twice on one stream, once
+more through another partitioner when it was answered, or after the fault. (Of events that are handed in one by one the
+library makes the requests, and sends again what has no answer.) Most requests are sent again until they are answered,
+as a client should; some are given up after a first attempt that failed, and their outcome stays unknown.
 
 All ways of sending are in it: a call for each request, streams, and direct mode, which has to notice by itself that
 partitions have moved. What one way has sent goes again by another.
@@ -151,11 +152,10 @@ class Load:
                     task.add_done_callback(sending.discard)
 
     async def _send(self, client: Client, request: Request) -> None:
-        is_twice = self._chance.random() < _DUPLICATE_SHARE
-        how = self._chance.choice(("at once", "elsewhere", "later")) if is_twice else ""
+        extra = self._draw_extra("at once", "elsewhere", "later")
         gives_up = self._chance.random() < _GIVE_UP_SHARE
         attempts = [self._attempt(client, request)]
-        if how == "at once":
+        if extra == "at once":
             attempts.append(self._attempt(self._chance.choice(self._each), request, is_extra=True))
         await asyncio.gather(*attempts)
         deadline, pause = self._now() + _PATIENCE_SECONDS, _FIRST_PAUSE_SECONDS
@@ -163,9 +163,9 @@ class Load:
             await asyncio.sleep(self._chance.uniform(0, pause))
             await self._attempt(client, request)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-        if how == "elsewhere":
+        if extra == "elsewhere":
             await self._attempt(self._chance.choice(self._each), request, is_extra=True)
-        if how == "later":
+        if extra == "later":
             self._late.append(request)
         if not gives_up:
             self._expect_answers([request])
@@ -205,11 +205,11 @@ class Load:
         self._expect_answers(pending.values())
 
     async def _stream_once(self, client: Client, per_second: float, pending: dict[str, Request]) -> None:
-        sent_at: dict[str, float] = {}
+        sent: dict[str, tuple[Request, float]] = {}
         end = self._now() + _STREAM_SECONDS
 
         def noted(request: Request) -> Batch:
-            sent_at[request.request_id] = self._now()
+            sent.setdefault(request.request_id, (request, self._now()))
             return client.batch(columns_of(request), request_id=request.request_id)
 
         async def batches() -> AsyncIterator[Batch]:
@@ -220,17 +220,29 @@ class Load:
                     request = self._draw()
                     pending[request.request_id] = request
                     yield noted(request)
+                    match self._draw_extra("at once", "later"):
+                        case "at once":
+                            self.ledger.duplicates += 1
+                            yield noted(request)
+                        case "later":
+                            self._late.append(request)
 
         async for outcome in client.stream(batches(), timeout=_STREAM_SECONDS + _PATIENCE_SECONDS / 2):
             if isinstance(outcome, Refusal):
                 self.ledger.broken_streams[outcome.reason] += 1
             else:
-                self._note(pending.pop(outcome.request_id), outcome, sent_at[outcome.request_id])
+                pending.pop(outcome.request_id, None)
+                request, sent_at = sent[outcome.request_id]
+                self._note(request, outcome, sent_at)
 
     def _draw(self) -> Request:
         request = draw_request(self._chance, self._prefix)
         self.ledger.send(request)
         return request
+
+    def _draw_extra(self, *ways: str) -> str:
+        """How a request is sent once more on purpose; mostly, not at all."""
+        return self._chance.choice(ways) if self._chance.random() < _DUPLICATE_SHARE else ""
 
     def _note(self, request: Request, receipt: Receipt, sent_at: float) -> None:
         self.ledger.acknowledge(request, receipt.accepted_count, receipt.duplicate_count, receipt.durability)

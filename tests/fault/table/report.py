@@ -30,9 +30,8 @@ def print_table(console: Console, rows: Sequence[Row], seed: int) -> None:
     for row in rows:
         table.add_row(*_cells(row), style="red" if row.wrong else None)
     console.print(table)
-    broken = [row for row in rows if row.wrong]
-    console.print(f"{len(rows)} faults, {len(broken)} broken; SEED={seed} makes the same choices again")
-    for row in broken:
+    console.print(f"{_summary(rows)} SEED={seed} makes the same choices again.")
+    for row in rows:
         for sentence in row.wrong:
             console.print(f"{row.fault}: {sentence}", style="red", markup=False)
 
@@ -40,7 +39,7 @@ def print_table(console: Console, rows: Sequence[Row], seed: int) -> None:
 def to_markdown(rows: Sequence[Row], seed: int) -> str:
     """The same for a document."""
     lines = [
-        f"Seed {seed}. Requests, calls and reads are counted; times are from the fault on.",
+        f"Seed {seed}. {_summary(rows)}",
         "",
         f"| {' | '.join(_COLUMNS)} |",
         f"|{'|'.join(':--' if place in (0, len(_COLUMNS) - 1) else '--:' for place in range(len(_COLUMNS)))}|",
@@ -49,6 +48,15 @@ def to_markdown(rows: Sequence[Row], seed: int) -> str:
         *(f"- {row.fault}: {sentence}" for row in rows for sentence in row.wrong),
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    return (
+        f"Rounds: {len(rows)}, broken: {sum(bool(row.wrong) for row in rows)}. "
+        f"Requests: {sum(row.requests for row in rows):,}, acknowledged: {sum(row.acknowledged for row in rows):,}, "
+        f"without an answer: {sum(row.unknown for row in rows):,}, "
+        f"sent twice: {sum(row.duplicates for row in rows):,}."
+    )
 
 
 def _cells(row: Row) -> list[str]:
