@@ -89,12 +89,13 @@ def _read_columns(columns: EventColumns, findings: Findings, now_us: int) -> Eve
         return _NOTHING
     if not _check_dictionaries(columns, findings):
         return _NOTHING
-    _check_names(columns, findings)
     try:
         events = decode(columns)
     except InvalidRequest as error:
+        _check_names(columns, findings)
         findings.note_all(error)
         return _NOTHING
+    _check_names(events, findings)
     if events.value is not None:
         for place in find_bad_values(events.value).tolist():
             findings.note(f"columns.value[{place}]", rules.VALUE)
@@ -116,14 +117,14 @@ def _check_dictionaries(columns: EventColumns, findings: Findings) -> bool:
     return not any(problems.values())
 
 
-def _check_names(columns: EventColumns, findings: Findings) -> None:
-    video_ids = list(columns.video_ids)
-    if not rules.are_video_ids(video_ids):
-        for place, video_id in enumerate(video_ids):
+def _check_names(names: Events | EventColumns, findings: Findings) -> None:
+    """Check the dictionaries, which both have; those of events are lists already."""
+    if not rules.are_video_ids(names.video_ids):
+        for place, video_id in enumerate(names.video_ids):
             findings.note(f"columns.video_ids[{place}]", rules.check_video_id(video_id))
-    for place, event_type in enumerate(columns.event_types):
+    for place, event_type in enumerate(names.event_types):
         findings.note(f"columns.event_types[{place}]", rules.check_event_type(event_type))
-    for place, actor_id in enumerate(columns.actor_ids):
+    for place, actor_id in enumerate(names.actor_ids):
         findings.note(f"columns.actor_ids[{place}]", rules.check_actor_id(actor_id))
 
 
