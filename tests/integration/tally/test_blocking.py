@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from itertools import count
 
+import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -26,8 +27,8 @@ from tally.client import (
 )
 from tally.client.blocking import Client
 from tally.query.v1 import query_pb2
-from tests.integration.tally.peer import Context, Peer, batch_of, never_answer, videos_of
-from tests.unit.tally.interrupts import At, Interrupt, interrupt
+from tests.integration.tally.peer import Context, Peer, batch_of, error_info, never_answer, refuse, videos_of
+from tests.support.interrupts import At, Interrupt, interrupt
 
 
 async def test_many_threads_share_one_client(peer: Peer) -> None:
@@ -254,6 +255,27 @@ async def test_a_thread_that_waits_no_longer_is_told_that_the_event_is_sent_on(p
             assert raised.value.request_id is None
 
     peer.turns.append(dawdle)
+    await asyncio.to_thread(use)
+
+
+@pytest.mark.exact
+async def test_what_becomes_of_an_event_whose_thread_has_gone_is_told_by_flush(peer: Peer) -> None:
+    go_on = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def dawdle_and_refuse(payload: bytes, context: Context) -> None:
+        await go_on.wait()
+        await refuse(grpc.StatusCode.INVALID_ARGUMENT, "bad", error_info("INVALID_REQUEST"))(payload, context)
+
+    def use() -> None:
+        with Client(peer.address) as client:
+            with pytest.raises(StillSending):
+                client.count("a", timeout=0.1)
+            loop.call_soon_threadsafe(go_on.set)
+            with pytest.raises(InvalidRequest):
+                client.flush()
+
+    peer.turns.append(dawdle_and_refuse)
     await asyncio.to_thread(use)
 
 

@@ -8,7 +8,7 @@ from tally.client import Batching, InvalidRequest, OutcomeUnknown
 from tally.client.buffer import Awaited
 from tests.support.virtual_time import in_virtual_time
 from tests.unit.tally.batching import open_case
-from tests.unit.tally.transports import fail, invalid, out_of_range, unanswered
+from tests.unit.tally.transport import fail, invalid, out_of_range, unanswered
 
 
 @in_virtual_time
@@ -79,6 +79,23 @@ async def test_flush_does_not_repeat_what_a_caller_who_waits_is_told() -> None:
             await case.batcher.flush()
         assert raised.value.__notes__ == [
             "Without a receipt since the last flush: 1 event, of those whose callers do not wait."
+        ]
+
+
+@pytest.mark.exact
+@in_virtual_time
+async def test_flush_tells_of_an_event_whose_caller_has_gone() -> None:
+    async with open_case(Batching(give_up_after_s=10.0)) as case:
+        case.transport.turns.extend([fail(unanswered())] * 1000)
+        gone, cancelled = Awaited(), Awaited()
+        case.add_one("whose caller waits no longer", gone)
+        case.add_one("whose caller is just going", cancelled).cancel()
+        await asyncio.sleep(1.0)
+        gone.is_waiting = False
+        with pytest.raises(OutcomeUnknown) as raised:
+            await case.batcher.flush()
+        assert raised.value.__notes__ == [
+            "Without a receipt since the last flush: 2 events, of those whose callers do not wait."
         ]
 
 

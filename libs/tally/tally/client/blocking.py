@@ -331,7 +331,12 @@ class Client:
             is_taken = True
             return future.wait(until - time.monotonic())
         except TimeoutError:
+            awaited.is_waiting = False
+            if future.done():  # in the last moment, when the loop still took this thread for one that waits
+                return future.wait(0)
             raise still_sending(awaited.delivery if is_taken else None, timeout_s) from None
+        finally:
+            awaited.is_waiting = False
 
 
 async def _open(opened: client.Client, room: threading.Condition) -> Batcher[_Future | _Wait]:

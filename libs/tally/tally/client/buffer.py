@@ -28,6 +28,8 @@ class Awaited:
 
     delivery: Delivery = field(default_factory=Delivery)
     """that of the request in which the event goes, as soon as it is in one"""
+    is_waiting: bool = True
+    """until the caller goes, with an answer or without"""
 
 
 class Draft(Generic[F]):
@@ -40,8 +42,8 @@ class Draft(Generic[F]):
         self.began_at = began_at
         self.layout = Layout(is_checked=True)
         self.futures: list[F] = []
-        self.awaited: set[F] = set()
-        """those with a caller who waits"""
+        self.awaited: dict[F, Awaited] = {}
+        """of those with a caller who waits, or has waited"""
         self.delivery = Delivery()
         self.loss: TallyError | None = None
         """the first error of an event whose caller does not wait"""
@@ -60,6 +62,11 @@ class Draft(Generic[F]):
         # The same object, which callers who wait hold on to.
         self.delivery.batch = self.delivery.error = None
         return taken
+
+    def is_awaited(self, future: F) -> bool:
+        """Whether a caller still waits for the end of this event."""
+        awaited = self.awaited.get(future)
+        return awaited is not None and awaited.is_waiting
 
     def take_all(self) -> list[F]:
         """Take all events out; their futures."""
@@ -95,7 +102,7 @@ class Buffer(Generic[F]):
         self._open = draft
         if awaited is not None:
             awaited.delivery = draft.delivery
-            draft.awaited.add(future)
+            draft.awaited[future] = awaited
         if len(draft) >= self._most_events or self._bytes(draft) > self._most_bytes:
             self.seal()
 

@@ -25,7 +25,7 @@ from tally.client.events import VIEW, Event, check_function
 from tally.client.methods import Answer, Method, Request
 from tally.client.reading import Reading
 from tally.client.request_id import RequestIds
-from tally.client.rules import check_value, read_event_time
+from tally.client.rules import check_actor_id, check_event_type, check_value, check_video_id, read_event_time
 from tally.client.sending import Delivery, Limits, Sender, still_sending
 from tally.client.times import to_timestamp
 from tally.client.transport import TransportName, open_transport
@@ -194,7 +194,7 @@ class Client(Reading, DeadLetterMethods):
             check_value(value)
         time_us = None if event_time is None else read_event_time(event_time)
         if batcher.is_full:
-            await self._wait_for_room(batcher)
+            await self._wait_for_room(batcher, video_id, event_type, actor_id)
         future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         batcher.add(video_id, event_type, time_us, value, actor_id, future)
         if batcher.has_much:
@@ -302,7 +302,14 @@ class Client(Reading, DeadLetterMethods):
         self._open.check_usable()
         return self._batcher
 
-    async def _wait_for_room(self, batcher: "Batcher[asyncio.Future[Receipt]]") -> None:
+    async def _wait_for_room(
+        self, batcher: "Batcher[asyncio.Future[Receipt]]", video_id: str, event_type: str, actor_id: str
+    ) -> None:
+        """Return when there may be room for this event. Raises InvalidRequest: who is let in has to take the room, or
+        nobody tells the next of it."""
+        check_video_id(video_id)
+        check_event_type(event_type)
+        check_actor_id(actor_id)
         while batcher.is_full and self._batching.when_full == "wait":
             await batcher.wait_for_room()
 
@@ -325,12 +332,15 @@ class Client(Reading, DeadLetterMethods):
         is_taken = False
         try:
             async with asyncio.timeout(timeout_s):
-                await self._wait_for_room(batcher)
+                if batcher.is_full:
+                    await self._wait_for_room(batcher, video_id, event_type, actor_id)
                 batcher.add(video_id, event_type, time_us, value, actor_id, future, awaited)
                 is_taken = True
                 return await future
         except TimeoutError:
             raise still_sending(awaited.delivery if is_taken else None, timeout_s) from None
+        finally:
+            awaited.is_waiting = False
 
 
 def _not_open() -> ClientUnusable:

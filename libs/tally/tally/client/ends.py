@@ -92,7 +92,7 @@ class Ends(Generic[F]):
         """The events that are named can not be accepted: each is told what is wrong with it, and leaves."""
         self._refused += len(bad)
         _LOGGER.warning("%s of %d refused: %s", _events(len(bad)), len(draft), error)
-        self._note(draft, [draft.futures[at] for at in bad], error)
+        told: list[F] = []
         for future, violation in zip(draft.take(bad), bad.values(), strict=True):
             own = type(error)(
                 f"{violation.field}: {violation.description}",
@@ -101,7 +101,8 @@ class Ends(Generic[F]):
                 violations=[violation],
                 request_ids=error.request_ids,
             )
-            _fail(future, own)
+            told += _fail([future], own)
+        self._note(draft, told, len(bad), error)
         self._on_end(len(bad))
 
     def fail(self, draft: Draft[F], error: TallyError) -> None:
@@ -116,9 +117,7 @@ class Ends(Generic[F]):
         else:
             self._refused += len(futures)
         _LOGGER.warning("%s without a receipt: %s", _events(len(futures)), error)
-        self._note(draft, futures, error)
-        for future in futures:
-            _fail(future, copy.copy(error))  # or the tracebacks of all callers would grow into one
+        self._note(draft, _fail(futures, error), len(futures), error)
         self._on_end(len(futures))
 
     def give_up(self, drafts: Sequence[Draft[F]]) -> TallyError | None:
@@ -151,9 +150,13 @@ class Ends(Generic[F]):
             )
         return None
 
-    def _note(self, draft: Draft[F], futures: Sequence[F], error: TallyError) -> None:
-        """Keep the error for those who flush or close, if nobody waits for one of these futures."""
-        lost = sum(future not in draft.awaited for future in futures)
+    def _note(self, draft: Draft[F], told: Sequence[F], failed: int, error: TallyError) -> None:
+        """Keep the error for those who flush or close, if of so many events that failed one had nobody who waits.
+
+        `told`: the futures that had no end before. It is after telling them that one looks who waits: a thread that
+        goes looks for an end after it has said so, and one of the two sees the other.
+        """
+        lost = failed - sum(map(draft.is_awaited, told))
         if lost:
             draft.loss = draft.loss or copy.copy(error)
             self._loss = self._loss or copy.copy(error)
@@ -164,10 +167,14 @@ def _events(count: int) -> str:
     return "1 event" if count == 1 else f"{count:,} events"
 
 
-def _fail(future: Future, error: TallyError) -> None:
-    if not future.done():
-        _tell(future, partial(future.set_exception, error))
+def _fail(futures: Sequence[F], error: TallyError) -> Sequence[F]:
+    """Those that had no end before; the others were cancelled, and whoever had them has gone."""
+    told = [future for future in futures if not future.done()]
+    for future in told:
+        # A copy for each, or the tracebacks of all callers would grow into one.
+        _tell(future, partial(future.set_exception, copy.copy(error)))
         future.exception()  # or asyncio complains about each event of a caller who does not look
+    return told
 
 
 def _tell(future: Future, end: Callable[[], None]) -> None:
