@@ -75,6 +75,10 @@ class Ingest:
                 [Violation("request_id", "was used before for other content; every request needs its own")]
             )
         if Outcome.BELOW_FLOOR in outcomes:
+            if not _DURABLE.isdisjoint(outcomes):  # under a new id that part would be counted twice
+                raise TallyError(
+                    "a part of this request is counted, and the rest is older than the journal reaches"
+                )
             raise OutOfRange(
                 [Violation("request_id", "is older than the journal reaches; not counted by this attempt")],
                 server_time_us=self._clock.now_us(),

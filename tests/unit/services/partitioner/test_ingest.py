@@ -75,7 +75,12 @@ J = Outcome.JOURNALED
     ("outcomes", "error"),
     [
         ((J, J, Outcome.CONTENT_MISMATCH, J), RequestIdReused),
-        ((J, J, Outcome.BELOW_FLOOR, J), OutOfRange),
+        ((Outcome.BELOW_FLOOR,) * 4, OutOfRange),
+        (
+            (J, J, Outcome.BELOW_FLOOR, J),
+            TallyError,
+        ),  # not "not counted": under a new id a part would count twice
+        ((Outcome.BELOW_FLOOR, Outcome.DUPLICATE, Outcome.BELOW_FLOOR, Outcome.BELOW_FLOOR), TallyError),
         ((Outcome.BELOW_FLOOR, Outcome.CONTENT_MISMATCH, J, J), RequestIdReused),
         ((J, J, J, Outcome.INVALID), TallyError),
         ((J, J, J, 0), TallyError),
