@@ -14,10 +14,12 @@ _NOW = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint"
 _LONGEST_READING_SECONDS = 1.0
 _MOST_OFFSET_SECONDS = 1.0
 _TRIES = 5
+# It goes on while the machine is suspended, which the monotonic clock of Linux does not.
+_SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class ServerClock:
-    """Reads Postgres's clock now and then and goes on from there by the machine's monotonic clock.
+    """Reads Postgres's clock now and then and goes on from there by a clock of the machine's that nobody sets.
 
     What it tells is never ahead of Postgres (but for the drift of two clocks since the last reading), and behind
     it by at most `uncertainty_seconds`: the reading may have been taken when the question had just been sent.
@@ -44,9 +46,9 @@ class ServerClock:
         took. The former reading stays then. Raises NotReady where there is none.
         """
         for _ in range(_TRIES):
-            asked, wall_asked = time.monotonic(), self._wall()
+            asked, wall_asked = time.clock_gettime(_SINCE_BOOT), self._wall()
             reading_us = await connection.fetchval(_NOW)
-            answered, wall_answered = time.monotonic(), self._wall()
+            answered, wall_answered = time.clock_gettime(_SINCE_BOOT), self._wall()
             if answered - asked <= _LONGEST_READING_SECONDS:
                 self._reading_us, self._taken_at = reading_us, answered
                 self.uncertainty_seconds = answered - asked
@@ -63,7 +65,7 @@ class ServerClock:
 
     def now_us(self) -> int:
         """Microseconds since 1970-01-01 UTC by Postgres's clock."""
-        return self._reading_us + int((time.monotonic() - self._taken_at) * 1_000_000)
+        return self._reading_us + int((time.clock_gettime(_SINCE_BOOT) - self._taken_at) * 1_000_000)
 
 
 def _offset(asked: float, answered: float, reading: float) -> float:

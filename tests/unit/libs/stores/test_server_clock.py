@@ -12,15 +12,19 @@ POSTGRES_US = 1_800_000_000_000_000
 
 
 class Machine:
-    """The machine's monotonic clock, and a connection on which a question takes its time."""
+    """The machine's clocks, and a connection on which a question takes its time."""
 
     def __init__(self) -> None:
         self.seconds = 50.0
+        self.suspended_seconds = 0.0
         self.way_seconds: Sequence[float] = (0.0, 0.0)
         self.readings = 0
         self.postgres_ahead_us = POSTGRES_US - 50_000_000
 
     def monotonic(self) -> float:
+        return self.seconds - self.suspended_seconds
+
+    def clock_gettime(self, _clock: int) -> float:
         return self.seconds
 
     @property
@@ -49,6 +53,14 @@ async def test_it_goes_on_from_the_last_reading(machine: Machine) -> None:
     assert clock.now_us() == POSTGRES_US
     machine.seconds += 12.5
     assert clock.now_us() == POSTGRES_US + 12_500_000 == machine.postgres_us
+
+
+async def test_it_goes_on_while_the_machine_is_suspended(machine: Machine) -> None:
+    clock = ServerClock()
+    await clock.read(machine)
+    machine.seconds += 8 * 3600.0
+    machine.suspended_seconds = 8 * 3600.0
+    assert clock.now_us() == machine.postgres_us
 
 
 @pytest.mark.parametrize("way", [(0.0, 0.4), (0.4, 0.0), (0.1, 0.3)])
