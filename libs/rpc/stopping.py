@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -22,7 +23,8 @@ class Stopping:
         """End all waits, those under way and those to come."""
         self.begun = True
         for wait in self._waits:
-            wait.reschedule(0)
+            with suppress(RuntimeError):  # it has just come to its own end
+                wait.reschedule(0)
 
     async def unless_stopped(self, awaitable: Awaitable[T], until: float | None = None) -> T:
         """Await it. Raises Stopped when the end comes first; the awaitable is then cancelled.

@@ -1,6 +1,7 @@
 """Waits that end when the server stops."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -21,6 +22,25 @@ async def test_all_waits_under_way_end_at_once() -> None:
     stopping.begin()
     outcomes = await asyncio.gather(*waits, return_exceptions=True)
     assert all(isinstance(outcome, Stopped) for outcome in outcomes)
+
+
+async def test_a_wait_that_has_just_come_to_its_own_end_does_not_keep_the_others() -> None:
+    stopping, loop = Stopping(), asyncio.get_running_loop()
+    expiring = asyncio.create_task(stopping.unless_stopped(asyncio.Event().wait(), loop.time() + 0.01))
+    waiting = asyncio.create_task(stopping.unless_stopped(asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    # Behind the timer of the wait in the same turn of the loop, and so before the task that it wakes.
+    begun = asyncio.Event()
+
+    def begin() -> None:
+        stopping.begin()
+        begun.set()
+
+    loop.call_at(loop.time() + 0.02, begin)
+    time.sleep(0.05)  # noqa: ASYNC251 - so that both timers are due at once
+    outcomes = await asyncio.gather(expiring, waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Stopped, Stopped]
+    assert begun.is_set()
 
 
 async def test_a_wait_that_begins_after_the_stop_ends_too() -> None:
