@@ -74,8 +74,8 @@ class Decision:
     was_decided: bool
 
 
-# An error is returned, and raised when the transaction has ended: what is raised in it would leave it in doubt.
-Work = Callable[[Any], Awaitable[Decision | TallyError]]
+# Whatever it raises, it raises before it writes anything.
+Work = Callable[[Any], Awaitable[Decision]]
 
 
 class Decisions:
@@ -101,29 +101,22 @@ class Decisions:
         grief of still holds; Unavailable when Postgres is away or the outcome unknown: the letter's state tells.
         """
 
-        async def work(connection: Any) -> Decision | TallyError:
+        async def work(connection: Any) -> Decision:
             letter = await lock_letter(connection, key)
             match letter and letter["state"]:
                 case None:
-                    return not_found(key)
+                    raise not_found(key)
                 case State.REPLAYED:
                     return Decision(letter, was_decided=True)
                 case State.DROPPED:
-                    return _decided_otherwise(key, letter)
-            if letter["log_id"] is None:
-                found = await _look_up(connection, key, letter)
-                if isinstance(found, TallyError):
-                    return found
-                if found:
-                    await connection.execute(_DROPPED, key.request_id, key.partition, JOURNALED)
-                    return Decision(await read_letter(connection, key), was_decided=False)
-            try:
-                rows = _rows_of(key, letter)
-            except InvalidRequest as error:
-                return NotReplayable(f"{key} cannot be read: {error.message}. Drop it")
+                    raise _decided_otherwise(key, letter)
+            if letter["log_id"] is None and await _is_journaled(connection, key, letter):
+                await connection.execute(_DROPPED, key.request_id, key.partition, JOURNALED)
+                return Decision(await read_letter(connection, key), was_decided=False)
+            rows = _rows_of(key, letter)
             generation = await connection.fetchval(_GENERATION)
             if generation is None:
-                return Unavailable("the generation is being sealed; ask again")
+                raise Unavailable("the generation is being sealed; ask again")
             await add_rows(connection, generation, rows, self._statement_cells)
             await connection.execute(_REPLAYED, key.request_id, key.partition, generation)
             return Decision(await read_letter(connection, key), was_decided=False)
@@ -133,15 +126,15 @@ class Decisions:
     async def drop(self, key: Key) -> Decision:
         """Keep the letter, and never count it. Raises NotFound, AlreadyDecided when it was replayed, Unavailable."""
 
-        async def work(connection: Any) -> Decision | TallyError:
+        async def work(connection: Any) -> Decision:
             letter = await lock_letter(connection, key)
             match letter and letter["state"]:
                 case None:
-                    return not_found(key)
+                    raise not_found(key)
                 case State.DROPPED:
                     return Decision(letter, was_decided=True)
                 case State.REPLAYED:
-                    return _decided_otherwise(key, letter)
+                    raise _decided_otherwise(key, letter)
             await connection.execute(_DROPPED, key.request_id, key.partition, "")
             return Decision(await read_letter(connection, key), was_decided=False)
 
@@ -151,7 +144,10 @@ class Decisions:
         async def in_transaction(connection: Any) -> Decision | TallyError:
             await make_durable(connection, until_end_of_transaction=False)
             async with connection.transaction():
-                return await work(connection)
+                try:
+                    return await work(connection)
+                except TallyError as error:
+                    return error  # raised through the transaction, it would leave its end in doubt
 
         async with self._turn:
             try:
@@ -178,8 +174,8 @@ class Decisions:
         return decision
 
 
-async def _look_up(connection: Any, key: Key, letter: Any) -> bool | TallyError:
-    """Whether the journal has the entry of a letter that came from elsewhere; an error when that cannot be known.
+async def _is_journaled(connection: Any, key: Key, letter: Any) -> bool:
+    """Whether the journal has the entry of a letter that came from elsewhere. Raises NotReplayable when nobody knows.
 
     The order matters: below the floor nothing is journaled any more, so what is not found then never will be; and a
     partition that is there afterwards was there during the look-up.
@@ -190,17 +186,17 @@ async def _look_up(connection: Any, key: Key, letter: Any) -> bool | TallyError:
     if journaled_hash is not None:
         if journaled_hash == letter["request_hash"]:
             return True
-        return NotReplayable(
+        raise NotReplayable(
             f"{key} cannot be replayed: other events are in the journal under its id, and an id counts once. "
             "Drop it, and send its events under an id of their own if they are to be counted"
         )
     if not is_below_floor:
-        return NotReplayable(
+        raise NotReplayable(
             f"{key} cannot be replayed yet: its id is so young that a shard may still count it. Ask again "
             f"after {_below_floor_at(key):%Y-%m-%dT%H:%MZ}"
         )
     if not has_partition:
-        return NotReplayable(
+        raise NotReplayable(
             f"{key} cannot be replayed: the journal has no entries of its day any more, so nobody can tell whether "
             "it was counted. Drop it"
         )
@@ -215,12 +211,15 @@ def _below_floor_at(key: Key) -> datetime:
 
 
 def _rows_of(key: Key, letter: Any) -> MinuteRows:
-    """What the letter's events amount to. Raises InvalidRequest when they cannot be read."""
-    events = parse(letter["payload"], "payload")
-    if len(events) != letter["events"]:
-        raise InvalidRequest(
-            [Violation("payload", f"has {len(events)} events, and {letter['events']} were received")]
-        )
+    """What the letter's events amount to. Raises NotReplayable when they cannot be read."""
+    try:
+        events = parse(letter["payload"], "payload")
+        if len(events) != letter["events"]:
+            raise InvalidRequest(
+                [Violation("payload", f"has {len(events)} events, and {letter['events']} were received")]
+            )
+    except InvalidRequest as error:
+        raise NotReplayable(f"{key} cannot be read: {error.message}. Drop it") from error
     entry = Entry(key.request_id, key.partition, letter["request_hash"], letter["payload"], events)
     buffer = Buffer()
     buffer.add(NumberedEntry(letter["seq"] or 0, letter["received_at_us"], entry))
