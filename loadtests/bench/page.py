@@ -76,7 +76,10 @@ def render_figures(document: Mapping[str, Any]) -> str:
                 ],
             ),
             "",
-            *_table(("target", "measured", "", ""), [_target_row(target) for target in document["targets"]]),
+            *_table(
+                ("target", "measured", "bound", "verdict"),
+                [_target_row(target) for target in document["targets"]],
+            ),
             "",
         )
     )

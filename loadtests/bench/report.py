@@ -100,7 +100,7 @@ def _show_targets(console: Console, targets: Sequence[Mapping[str, Any]]) -> Non
     """A line for each target."""
     table = _table(console, "Targets")
     table.add_column("", no_wrap=True)
-    for heading in ("measured", "target", ""):
+    for heading in ("measured", "bound", "verdict"):
         table.add_column(heading, justify="right")
     for target in targets:
         bound = f"≥ {target['at_least']:.2f}" if "at_least" in target else f"≤ {target['at_most']:.2f}"

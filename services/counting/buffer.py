@@ -18,8 +18,9 @@ _TYPE_BITS = np.uint64(32)
 """A series is one number: 32 bits for the video, 32 for the event type."""
 
 _CHUNK_EVENTS = 8_192
-"""So many single events are added up at once: few calls of numpy, and nobody waits for them longer than for an insert.
-(Chunks of 65,536 take a sixth less time in all, and stop the event loop for 20 to 40 ms each.)"""
+"""So many single events are added up in one go: enough that what numpy costs for each call does not matter, few enough
+that the event loop stops for no longer than an insert takes. (Chunks of 65,536 take a sixth less time in all, and stop
+it for 20 to 60 ms each. A merge of chunks may stop it for longer, but there are few.)"""
 PIECE_NAMES = 8_192
 """So many names are handled in one hold of the interpreter's lock."""
 _MERGE_AFTER = 2

@@ -118,7 +118,8 @@ def _check_dictionaries(columns: EventColumns, findings: Findings) -> bool:
 
 
 def _check_names(names: Events | EventColumns, findings: Findings) -> None:
-    """Check the dictionaries, which both have; those of events are lists already."""
+    """Check the dictionaries. `names`: the events if they could be decoded, whose lists are faster to walk than the
+    message's fields; else the message."""
     if not rules.are_video_ids(names.video_ids):
         for place, video_id in enumerate(names.video_ids):
             findings.note(f"columns.video_ids[{place}]", rules.check_video_id(video_id))

@@ -5,5 +5,5 @@
     make faults SEED=7          the same choices again
 
 A round is one fault: clients count (`load.py`), something is broken and mended (`strikes/`, listed in `faults.py`), the
-clients stop, and then the database is held against what they were told (`invariants.py`).
+clients stop, and then the database is compared with what they were told (`invariants.py`).
 """

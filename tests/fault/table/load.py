@@ -1,9 +1,9 @@
 """Clients that count until they are told to stop, and keep a ledger of it.
 
-One request in twenty is sent twice on purpose: at the same time through two partitioners or twice on one stream, once
-more through another partitioner when it was answered, or after the fault. (Of events that are handed in one by one the
-library makes the requests, and sends again what has no answer.) Most requests are sent again until they are answered,
-as a client should; some are given up after a first attempt that failed, and their outcome stays unknown.
+One request in twenty that a client makes here is sent twice on purpose: at once, by a second way or twice on one
+stream; after its answer, by another partitioner; or after the fault. Those that the library makes of single events are
+not. Most requests are sent again until they are answered, as a client should; some are given up after a first attempt
+that failed, and their outcome stays unknown.
 
 All ways of sending are in it: a call for each request, streams, and direct mode, which has to notice by itself that
 partitions have moved. What one way has sent goes again by another.

@@ -1,4 +1,4 @@
-"""A round: load, a fault, rest, and then the database is held against what the clients were told."""
+"""A round: load, a fault, rest, and then the database is compared with what the clients were told."""
 
 import asyncio
 import random

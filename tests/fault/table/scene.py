@@ -44,10 +44,10 @@ class Scene:
         self.expect(is_so or not self.is_alone, otherwise)
 
     def expect_spooled(self) -> None:
-        """Some receipts must have said SPOOLED."""
+        """Some receipts must have said SPOOLED. (A shard that another fault has ended starts when Postgres is back.)"""
         spooled = sum(one.durability is Durability.SPOOLED for one in self.load.answered)
         self.note(f"{spooled} receipts SPOOLED")
-        self.expect(spooled > 0, "no receipt said SPOOLED")
+        self.expect_alone(spooled > 0, "no receipt said SPOOLED")
 
     def note(self, what: str) -> None:
         self.notes.append(what)

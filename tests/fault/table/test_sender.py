@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fault.table.ledger import read_ledger
-from tests.integration.tally.peer import batch_of, never_answer, open_peer
-from tests.integration.tally.test_stream import pass_by
+from tests.integration.tally.peer import batch_of, never_answer, open_peer, pass_by
 from tests.support.eventually import eventually
 
 

@@ -171,6 +171,23 @@ def bad_request(**violations: str) -> Message:
     return details
 
 
+async def pass_by(_payload: bytes, _context: Context) -> None:
+    """A turn in which nothing happens."""
+
+
+class Gate:
+    """A turn that lasts until the gate is opened."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+
+    async def __call__(self, _payload: bytes, _context: Context) -> None:
+        await self._open.wait()
+
+    def open(self) -> None:
+        self._open.set()
+
+
 async def never_answer(_payload: bytes, _context: Context) -> None:
     """A turn that lasts until the caller has given up."""
     await asyncio.Event().wait()

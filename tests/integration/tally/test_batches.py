@@ -23,22 +23,22 @@ from tests.integration.tally.peer import (
     error_info,
     never_answer,
     open_proxy,
+    pass_by,
     refuse,
     retry_after,
     videos_of,
 )
-from tests.integration.tally.test_stream import pass_by
-from tests.integration.tally.transports import OF_TRANSPORT, both
+from tests.integration.tally.transports import RPC_OF, by_either_transport
 
 
-@both
+@by_either_transport
 async def test_events_go_in_batches_and_each_caller_gets_the_receipt(
     peer: Peer, transport: TransportName
 ) -> None:
     async with Client(peer.address, transport=transport) as client:
         receipts = await asyncio.gather(*(client.count(f"v{n}", "like") for n in range(50)))
         (received,) = peer.received
-        assert received.rpc == OF_TRANSPORT[transport]
+        assert received.rpc == RPC_OF[transport]
         assert videos_of(received) == [f"v{n}" for n in range(50)]
         assert {receipt.request_id for receipt in receipts} == {batch_of(received).request_id}
         assert receipts[0].accepted_count == 50
@@ -71,7 +71,7 @@ async def test_an_event_keeps_everything_that_it_carries(peer: Peer) -> None:
 
 
 @pytest.mark.exact
-@both
+@by_either_transport
 async def test_after_a_lost_answer_the_same_bytes_go_again(peer: Peer, transport: TransportName) -> None:
     async with open_proxy(peer.address) as proxy, Client(proxy.address, transport=transport) as client:
 
@@ -100,7 +100,7 @@ async def test_a_stream_that_breaks_is_opened_anew_and_only_what_had_no_answer_g
     assert first.request_id != second.request_id
 
 
-@both
+@by_either_transport
 async def test_an_overloaded_service_gets_the_same_bytes_after_its_delay(
     peer: Peer, transport: TransportName
 ) -> None:
@@ -117,7 +117,7 @@ async def test_an_overloaded_service_gets_the_same_bytes_after_its_delay(
     assert second.at - first.at >= 0.3
 
 
-@both
+@by_either_transport
 async def test_an_id_out_of_range_is_made_anew_by_the_services_time(
     peer: Peer, transport: TransportName
 ) -> None:
@@ -145,7 +145,7 @@ async def test_an_id_out_of_range_is_made_anew_by_the_services_time(
     assert [batch.columns for batch in sent] == [sent[0].columns] * len(sent)
 
 
-@both
+@by_either_transport
 async def test_an_event_that_the_service_refuses_does_not_harm_the_others(
     peer: Peer, transport: TransportName
 ) -> None:
@@ -255,7 +255,7 @@ async def test_a_request_of_many_events_goes_over_the_stream_too(peer: Peer) -> 
     assert len(received.payload) > 2_000_000
 
 
-async def test_a_stream_falls_silent_and_the_batch_goes_again(peer: Peer) -> None:
+async def test_a_stream_that_falls_silent_leaves_the_outcome_unknown(peer: Peer) -> None:
     peer.turns.append(never_answer)
     async with Client(peer.address, transport="stream") as client:
         with pytest.raises(OutcomeUnknown, match=r"did not answer within 0\.[23]\d* s"):

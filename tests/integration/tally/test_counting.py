@@ -299,40 +299,6 @@ async def test_a_cancelled_call_is_cancelled(client: Client, peer: Peer) -> None
         await call
 
 
-async def test_closing_waits_for_calls_under_way(peer: Peer) -> None:
-    arrived, go_on = asyncio.Event(), asyncio.Event()
-
-    async def dawdle(_payload: bytes, _context: Context) -> None:
-        arrived.set()
-        await go_on.wait()
-
-    peer.turns.append(dawdle)
-    async with Client(peer.address) as client:
-        call = asyncio.create_task(client.count("v"))
-        await asyncio.wait_for(arrived.wait(), 5)
-        closing = asyncio.create_task(client.close())
-        await asyncio.sleep(0)  # lets the closing begin
-        go_on.set()
-        await closing
-        assert (await call).accepted_count == 1
-
-
-async def test_a_write_that_is_cut_off_by_closing_has_an_unknown_outcome(peer: Peer) -> None:
-    arrived = asyncio.Event()
-
-    async def arrive(payload: bytes, context: Context) -> None:
-        arrived.set()
-        await never_answer(payload, context)
-
-    peer.turns.append(arrive)
-    async with Client(peer.address, timeout=0.5) as client:
-        call = asyncio.create_task(client.count("v", request_id=ID, timeout=60))
-        await asyncio.wait_for(arrived.wait(), 5)
-    with pytest.raises(OutcomeUnknown) as raised:
-        await call
-    assert (raised.value.request_id, raised.value.reason) == (ID, "CLIENT_CLOSED")
-
-
 async def test_a_client_that_is_not_open_or_closed_says_so(peer: Peer) -> None:
     client = Client(peer.address)
     with pytest.raises(ClientUnusable, match="async with Client"):

@@ -31,10 +31,10 @@ from tests.integration.tally.peer import (
     error_info,
     never_answer,
     open_peer,
+    pass_by,
     refuse,
     retry_after,
 )
-from tests.integration.tally.test_stream import pass_by
 from tests.support.eventually import eventually
 
 EVENTS = [Event(f"video {n}") for n in range(100)]

@@ -9,6 +9,7 @@ import pytest
 from tally.client import Batching, Client, Receipt
 from tally.client.transport import TransportName
 from tests.integration.tally.peer import open_proxy
+from tests.integration.tally.transports import by_either_transport
 from tests.support.proof import assert_exact
 from tests.support.stack import Stack
 
@@ -16,7 +17,7 @@ EVENTS = 2_000
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize("transport", ["unary", "stream"])
+@by_either_transport
 async def test_cut_connections_neither_lose_an_event_nor_count_it_twice(
     stack: Stack, transport: TransportName
 ) -> None:

@@ -14,12 +14,9 @@ from tests.integration.tally.peer import (
     error_info,
     never_answer,
     open_proxy,
+    pass_by,
     refuse,
 )
-
-
-async def pass_by(_payload: bytes, _context: Context) -> None:
-    """A turn in which nothing happens."""
 
 
 async def collect(

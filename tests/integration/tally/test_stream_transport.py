@@ -9,27 +9,15 @@ from tally.client import Client, Columns, Event, OutcomeUnknown, RequestIdReused
 from tally.ingest.v1 import ingest_pb2
 from tests.integration.tally.peer import (
     Context,
+    Gate,
     Peer,
     error_info,
     never_answer,
+    pass_by,
     refuse,
     videos_of,
 )
-from tests.integration.tally.test_stream import pass_by
 from tests.support.eventually import eventually
-
-
-class Gate:
-    """A turn that lasts until the gate is opened."""
-
-    def __init__(self) -> None:
-        self._open = asyncio.Event()
-
-    async def __call__(self, _payload: bytes, _context: Context) -> None:
-        await self._open.wait()
-
-    def open(self) -> None:
-        self._open.set()
 
 
 @pytest.mark.exact

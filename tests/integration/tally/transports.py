@@ -1,9 +1,6 @@
-"""The transports that a batch may go by."""
+"""The two transports that one peer can serve; direct mode needs shards (`test_direct.py`)."""
 
 import pytest
 
-from tally.client.transport import TransportName
-
-TRANSPORTS: tuple[TransportName, ...] = ("unary", "stream")
-both = pytest.mark.parametrize("transport", TRANSPORTS)
-OF_TRANSPORT = {"unary": "ProcessEvents", "stream": "StreamEvents"}
+by_either_transport = pytest.mark.parametrize("transport", ["unary", "stream"])
+RPC_OF = {"unary": "ProcessEvents", "stream": "StreamEvents"}

@@ -11,7 +11,7 @@ from tally.client.batcher import Batcher
 from tally.client.buffer import Awaited
 from tally.client.request_id import RequestIds
 from tally.client.sending import Sender
-from tests.unit.tally.transports import Transport
+from tests.unit.tally.transport import Transport
 
 Future: TypeAlias = "asyncio.Future[Receipt]"
 

@@ -1,4 +1,4 @@
-"""When events leave, and that each is counted once. Time is virtual; the transport does as the test says."""
+"""When events leave, who waits for room, and that each is counted once. Time is virtual."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tally.client import Batch, Batching, BufferFull, Receipt
 from tests.support.virtual_time import in_virtual_time
 from tests.unit.tally.batching import Future, names, open_case
-from tests.unit.tally.transports import fail, overloaded, receipt_of, unanswered
+from tests.unit.tally.transport import fail, overloaded, receipt_of, unanswered
 
 
 @in_virtual_time
@@ -125,6 +125,22 @@ async def test_who_gives_up_waiting_for_room_is_forgotten() -> None:
             task.cancel()
         await asyncio.wait(waiting[1:])
         assert len(case.batcher._waiters) == 1
+
+
+@pytest.mark.exact
+@in_virtual_time
+async def test_a_caller_who_is_cancelled_changes_nothing_about_what_is_sent() -> None:
+    async with open_case() as case:
+        waiting, under_way = case.add("a", "b"), None
+        waiting[0].cancel()
+        await asyncio.sleep(0.01)
+        (under_way,) = case.add("c")
+        await asyncio.sleep(0.03)
+        under_way.cancel()
+        await case.batcher.flush()
+        assert case.transport.videos == ["a", "b", "c"]
+        assert waiting[1].result().accepted_count == 2
+        assert case.batcher.progress.counted_events == 3
 
 
 STEPS = st.lists(

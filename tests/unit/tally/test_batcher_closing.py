@@ -10,7 +10,7 @@ from tally.client.request_id import RequestIds
 from tally.client.sending import Sender
 from tests.support.virtual_time import in_virtual_time
 from tests.unit.tally.batching import Case, Future, names, open_case
-from tests.unit.tally.transports import Transport, fail, invalid, never, receipt_of
+from tests.unit.tally.transport import Transport, fail, invalid, never, receipt_of
 
 
 @in_virtual_time

@@ -17,7 +17,7 @@ from tally.client import (
 )
 from tests.support.virtual_time import in_virtual_time
 from tests.unit.tally.batching import open_case
-from tests.unit.tally.transports import fail, invalid, out_of_range, overloaded, unanswered
+from tests.unit.tally.transport import fail, invalid, out_of_range, overloaded, unanswered
 
 
 @in_virtual_time
@@ -29,22 +29,6 @@ async def test_an_overloaded_service_that_is_given_up_leaves_the_outcome_unknown
             await future
         assert raised.value.reason == "OVERLOADED"
         assert raised.value.batches
-
-
-@pytest.mark.exact
-@in_virtual_time
-async def test_a_caller_who_is_cancelled_changes_nothing_about_what_is_sent() -> None:
-    async with open_case() as case:
-        waiting, under_way = case.add("a", "b"), None
-        waiting[0].cancel()
-        await asyncio.sleep(0.01)
-        (under_way,) = case.add("c")
-        await asyncio.sleep(0.03)
-        under_way.cancel()
-        await case.batcher.flush()
-        assert case.transport.videos == ["a", "b", "c"]
-        assert waiting[1].result().accepted_count == 2
-        assert case.batcher.progress.counted_events == 3
 
 
 @in_virtual_time

@@ -8,10 +8,10 @@ from tally.client import Batching, ClientUnusable
 from tally.client.batcher import Batcher
 from tally.client.request_id import RequestIds
 from tally.client.sending import Sender
+from tests.support.interrupts import At, Interrupt, interrupt
 from tests.support.virtual_time import in_virtual_time
 from tests.unit.tally.batching import Future, open_case
-from tests.unit.tally.interrupts import At, Interrupt, interrupt
-from tests.unit.tally.transports import Transport
+from tests.unit.tally.transport import Transport
 
 
 @in_virtual_time

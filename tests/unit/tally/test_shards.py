@@ -11,7 +11,7 @@ from tally.client.shards import Shard, Shards
 from tally.counting.v1 import counting_pb2 as pb
 from tally.ingest.v1.ingest_pb2 import GetPartitionMapResponse, ShardPartitions
 from tests.support.virtual_time import in_virtual_time
-from tests.unit.tally.transports import unanswered
+from tests.unit.tally.transport import unanswered
 
 ENTRY = pb.Entry(partition=1, event_count=1)
 JOURNALED = pb.AppendResponse(outcomes=[pb.OUTCOME_JOURNALED])

@@ -9,7 +9,7 @@ from tally.client import Batch, InvalidRequest, NotSent, OutcomeUnknown, Overloa
 from tally.client.sending import LONGEST_PATIENCE_S, Delivery, Limits
 from tests.support.virtual_time import in_virtual_time
 from tests.unit.tally.sending import COLUMNS, FOR_EVER, ID, Case
-from tests.unit.tally.transports import Transport, fail, never, overloaded, receipt_of, unanswered
+from tests.unit.tally.transport import Transport, fail, never, overloaded, receipt_of, unanswered
 
 
 @in_virtual_time
