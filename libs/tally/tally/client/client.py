@@ -217,7 +217,8 @@ class Client(Reading, DeadLetterMethods):
 
         Raises the first error, if an event of `submit` or `submit_event` has failed since the last flush that raised,
         be it long ago, and whether or not somebody looked at its future; a note says how many have. `count` and
-        `process` tell their callers themselves. There is no end in time to it but `give_up_after_s`.
+        `process` tell their callers themselves; of those who have gone before the end, this tells. There is no end in
+        time to it but `give_up_after_s`.
         """
         await self._buffering.flush()
 
