@@ -22,6 +22,7 @@ from tally.client import (
     blocking,
 )
 from tally.client.request_id import RequestIds
+from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.counting.v1 import counting_pb2 as pb
 from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse
 from tally.ingest.v1.ingest_pb2 import GetPartitionMapResponse, ShardPartitions
@@ -37,6 +38,7 @@ from tests.integration.tally.peer import (
 )
 from tests.support.eventually import eventually
 
+IDENTITY = ClusterIdentity(cluster_id="a cluster", epoch=2, partition_count=4)
 EVENTS = [Event(f"video {n}") for n in range(100)]
 
 
@@ -53,6 +55,7 @@ class Cluster:
             partition_count=4,
             version=version,
             shards=[ShardPartitions(address=address, partitions=led) for address, led in leading],
+            cluster=IDENTITY,
         )
 
     @property
@@ -93,7 +96,7 @@ async def test_a_batch_goes_to_its_shards_and_not_to_the_partitioner(
     assert [received.rpc for received in cluster.partitioner.received] == ["GetPartitionMap"]
     sent = [AppendRequest.FromString(shard.received[0].payload) for shard in cluster.shards]
     assert [{entry.partition for entry in request.entries} for request in sent] == [{0, 1}, {2, 3}]
-    assert [request.partition_count for request in sent] == [4, 4]
+    assert [request.cluster for request in sent] == [IDENTITY, IDENTITY]
     assert sum(len(shard.received) for shard in cluster.shards) == 3
 
 
