@@ -100,6 +100,25 @@ async def test_a_batch_goes_to_its_shards_and_not_to_the_partitioner(
     assert sum(len(shard.received) for shard in cluster.shards) == 3
 
 
+async def test_what_a_shard_of_another_cluster_refuses_the_partitioner_gets(
+    client: Client, cluster: Cluster
+) -> None:
+    other = refuse(grpc.StatusCode.FAILED_PRECONDITION, "another cluster", error_info("CLUSTER_MISMATCH"))
+    cluster.shards[1].turns.append(other)
+    receipt = await client.process_many(EVENTS)
+    assert receipt.accepted_count + receipt.duplicate_count == 100
+    assert cluster.calls == (1, 1, 1)
+
+
+async def test_a_map_without_an_identity_is_none(client: Client, cluster: Cluster) -> None:
+    """That of an older partitioner: its shards would take what another cluster's would take as well."""
+    cluster.tell("1", (cluster.shards[0].address, [0, 1, 2, 3]))
+    answer = cluster.partitioner.answers["GetPartitionMap"]
+    answer.ClearField("cluster")
+    await client.process_many(EVENTS)
+    assert cluster.calls == (1, 0, 0)
+
+
 async def test_a_receipt_counts_as_that_of_the_partitioner_does(client: Client, cluster: Cluster) -> None:
     a, b = cluster.shards
     a.answers["Append"] = outcomes(pb.OUTCOME_DUPLICATE, pb.OUTCOME_JOURNALED)
