@@ -156,6 +156,8 @@ class Cluster:
             return True
         if not await takes_calls(place):
             return False
+        if not place.is_public:
+            return True
         if self._envoy is None:
             return not self._supervisor.children[ENVOY].is_wanted
         try:

@@ -27,11 +27,11 @@ _HEALTH = {
     "query": "tally.query.v1.QueryService",
     "counting": "tally.counting.v1.CountingService",
 }
-# The first answers what is asked of the server as a whole.
-_PREFIXES = {
-    "partitioner": ("/tally.ingest.v1.",),
-    "query": ("/tally.query.v1.",),
-    "counting": ("/tally.counting.v1.DeadLetterService/",),
+# What the front door leads to: services for clients, and none for operators or between processes. The first answers
+# what is asked of the server as a whole.
+_PUBLIC = {
+    "partitioner": ("tally.ingest.v1.IngestService",),
+    "query": ("tally.query.v1.QueryService",),
 }
 # A server that stops says NOT_SERVING for so long before it refuses calls. By then Envoy's health checks, twice a
 # second, have noticed, even where one takes a second.
@@ -65,6 +65,11 @@ class Place:
         """The gRPC service that says whether this process is serving."""
         return _HEALTH[self.service]
 
+    @property
+    def is_public(self) -> bool:
+        """Whether the front door leads to it."""
+        return self.service in _PUBLIC
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -81,8 +86,8 @@ class Topology:
     def pools(self) -> list[Pool]:
         """What the front door leads to."""
         return [
-            Pool(service, [place.address for place in self.of(service)], _HEALTH[service], prefixes)
-            for service, prefixes in _PREFIXES.items()
+            Pool(service, [place.address for place in self.of(service)], _HEALTH[service], services)
+            for service, services in _PUBLIC.items()
         ]
 
     def environment_of(self, place: Place, folder: Path, dsn: str, valkey_url: str) -> dict[str, str]:

@@ -76,6 +76,12 @@ class PartitionCountMismatch(TallyError):
     reason = "PARTITION_COUNT_MISMATCH"
 
 
+class ClusterMismatch(TallyError):
+    """An internal call is meant for another cluster, another epoch of it or another partition count."""
+
+    reason = "CLUSTER_MISMATCH"
+
+
 class Overloaded(TallyError):
     """There is more work than can be taken now; the caller should wait `retry_after_s` seconds.
 

@@ -38,6 +38,7 @@ CODES: Mapping[type[TallyError], grpc.StatusCode] = {
     errors.RequestIdReused: grpc.StatusCode.INVALID_ARGUMENT,
     errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
     errors.PartitionCountMismatch: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ClusterMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyDecided: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotReplayable: grpc.StatusCode.FAILED_PRECONDITION,

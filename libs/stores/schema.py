@@ -18,6 +18,7 @@ create table if not exists schema_migration (
 )"""
 _APPLIED = "select name from schema_migration"
 _MARK = "insert into schema_migration (name) values ($1)"
+_ENCODING = "select current_database() as name, current_setting('server_encoding') as encoding"
 _IS_MIGRATED = "select to_regclass('schema_migration') is not null"
 _NOW_MS = "select (extract(epoch from now()) * 1000)::bigint"
 _CREATE_CLUSTER = """
@@ -41,9 +42,10 @@ async def migrate(
 ) -> Cluster:
     """Bring the schema up to date, in one transaction, and create the cluster's row if there is none.
 
-    Harmless to repeat, and at the same time from several places. Raises PartitionCountMismatch when the
-    cluster was created with another count.
+    Harmless to repeat, and at the same time from several places. Raises NotReady when the database is not UTF8, and
+    PartitionCountMismatch when the cluster was created with another count.
     """
+    await _check_encoding(connection)
     async with connection.transaction():
         await connection.execute(_LOCK)
         await connection.execute(_CREATE_TABLE)
@@ -63,8 +65,10 @@ async def migrate(
 async def read_cluster(connection: Any, partition_count: int) -> Cluster:
     """Read what the cluster was created as, over a connection or pool.
 
-    Raises NotReady when the schema is missing or old, and PartitionCountMismatch when the setting differs.
+    Raises NotReady when the database is not UTF8, or the schema is missing or old, and PartitionCountMismatch when the
+    setting differs.
     """
+    await _check_encoding(connection)
     missing = [name for name, _ in _migrations()]
     if await connection.fetchval(_IS_MIGRATED):
         applied = {row["name"] for row in await connection.fetch(_APPLIED)}
@@ -78,6 +82,17 @@ async def read_cluster(connection: Any, partition_count: int) -> Cluster:
             f"{row['partition_count']}. The count is fixed for the life of a cluster: set it to that"
         )
     return Cluster(row["cluster_id"], row["partition_count"], row["epoch"])
+
+
+async def _check_encoding(connection: Any) -> None:
+    """Names are UTF-8. Another encoding has no room for most of them, and would refuse what is acknowledged already."""
+    row = await connection.fetchrow(_ENCODING)
+    if row["encoding"] != "UTF8":
+        raise NotReady(
+            f"the database {row['name']} has the encoding {row['encoding']}, and Tally needs UTF8. It cannot be "
+            "changed: create another database (create database NAME encoding 'UTF8' template template0), and set "
+            "TALLY_POSTGRES__DSN to it"
+        )
 
 
 def _migrations() -> list[tuple[str, str]]:

@@ -194,7 +194,8 @@ def get(
 ) -> None:
     """Print a count: of all time, or of a range.
 
-    A time is ISO 8601, in UTC unless it names a zone, or seconds since 1970.
+    A time is ISO 8601, in UTC unless it names a zone: 2017-09-20T12:30:00Z, 20170920, 2017. Or it is a number since
+    1970 with its unit (1505910600s, ms, us); without a unit it must lie between 2000 and 2100 in one of them.
 
     \b
     Example:
@@ -212,6 +213,12 @@ def replay(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave bad lines out; otherwise they stop the replay.")
     ] = False,
+    max_bad: Annotated[
+        float,
+        typer.Option(
+            metavar="PERCENT", min=0, max=100, help="With --skip-bad: exit with 1 if more lines were bad."
+        ),
+    ] = 10.0,
     resume: Annotated[
         str | None,
         typer.Option(metavar="ID", callback=_check_replay_id, help="Go on with a replay that was cut off."),
@@ -224,8 +231,9 @@ def replay(
     """Count the events of a file.
 
     The fields are video_id, event_type, event_time, value, actor_id and function; only video_id is needed. A
-    CSV file names its columns in the first line. A time is ISO 8601, in UTC unless it names a zone, or seconds since
-    1970; without one, an event happens when it is received.
+    CSV file names its columns in the first line, and each line is an event: a quoted value cannot hold a line break. A
+    time is ISO 8601, in UTC unless it names a zone, or a number since 1970 as for `get`; without one, an event happens
+    when it is received.
 
     Lines go in requests of 5,000: all of a request are counted or none. A replay that was cut off can be run again
     with --resume and the id that it printed, on the same file, within 24 hours of its start: it sends
@@ -238,7 +246,7 @@ def replay(
     """
     from services.cli.replay import replay as run
 
-    run(file, address, skip_bad=skip_bad, resume=resume, patience_s=patience)
+    run(file, address, skip_bad=skip_bad, max_bad_percent=max_bad, resume=resume, patience_s=patience)
 
 
 def status(

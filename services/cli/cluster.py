@@ -94,6 +94,7 @@ def _introduce(console: Console, cluster: Cluster, folder: Path) -> None:
     console.print(table)
     where = "" if cluster.address == DEFAULT_ADDRESS else f" --address {cluster.address}"
     tally = own_command()
+    shard = cluster.topology.of("counting")[0].address
     lines = [
         f"Ready. The front door is at {cluster.address}, the data and the logs are in {_shorten(folder)}.",
         "",
@@ -102,6 +103,10 @@ def _introduce(console: Console, cluster: Cluster, folder: Path) -> None:
         f"  {tally} count MBdVXkSdhwU{where}",
         f"  {tally} get MBdVXkSdhwU --strong{where}",
         f"  {tally} status{where}",
+        "",
+        "Dead letters are for operators: any shard answers for all of them, and the front door does not.",
+        "",
+        f"  {tally} dead-letters list --address {shard}",
         "",
         "What dies is started again: kill -9 any of them. Ctrl-C stops all of them.",
         "",

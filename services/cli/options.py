@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
-_ADDRESS = re.compile(r"unix:.+|[^\s/]+:\d{1,5}")
+_ADDRESS = re.compile(r"unix:.+|[^\s/]+:\d{1,5}", re.ASCII)
 
 
 def check_address(address: str) -> str:

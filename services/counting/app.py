@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from typing import Any
 
+from libs.rpc.cluster_identity import ClusterCheck, identity_of
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
@@ -56,7 +57,8 @@ async def open_counting(
         if emptying is not None:
             loops.add(start("drain", emptying.run()))
         wire = Wire(context.cluster.partition_count, context.clock)
-        servicer = CountingServicer(shard, wire)
+        cluster = ClusterCheck(identity_of(context.cluster))
+        servicer = CountingServicer(shard, wire, cluster)
 
         async def drain() -> None:
             if emptying is not None:
@@ -69,7 +71,7 @@ async def open_counting(
             yield Opened(
                 [
                     Servable(NAME, lambda server: add_CountingServiceServicer_to_server(servicer, server)),
-                    _open_dead_letters(context, settings, postgres),
+                    _open_dead_letters(context, settings, postgres, cluster),
                 ],
                 is_ready=lambda: shard.is_ready,
                 drain=drain,
@@ -81,12 +83,14 @@ async def open_counting(
             await asyncio.wait(loops, timeout=_CANCEL_SECONDS)
 
 
-def _open_dead_letters(context: Context, settings: CountingSettings, postgres: PostgresSettings) -> Servable:
+def _open_dead_letters(
+    context: Context, settings: CountingSettings, postgres: PostgresSettings, cluster: ClusterCheck
+) -> Servable:
     """The service, and the watch beside it for as long as the process lives."""
     watch = DeadLetterWatch(context.pool, context.telemetry)
     context.background.start("dead letters", watch.run())
     decisions = Decisions(context.dsn, postgres, settings.recovery, settings.flush)
-    servicer = DeadLetterServicer(context.pool, decisions)
+    servicer = DeadLetterServicer(context.pool, decisions, cluster)
     return Servable(
         _DEAD_LETTERS_NAME, lambda server: add_DeadLetterServiceServicer_to_server(servicer, server)
     )

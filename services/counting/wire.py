@@ -11,7 +11,7 @@ from libs.domain import rules
 from libs.domain.clock import Clock
 from libs.domain.column_rules import find_bad_times, find_bad_values
 from libs.domain.entry import Entry, signed
-from libs.domain.errors import InvalidRequest, PartitionCountMismatch, Violation
+from libs.domain.errors import InvalidRequest, Violation
 from libs.domain.events import Events
 from libs.domain.horizon import AHEAD_MS
 from libs.domain.partition import partitions_of
@@ -30,13 +30,7 @@ class Wire:
         self._clock = clock
 
     def read_entries(self, request: pb.AppendRequest) -> list[Entry]:
-        """The entries of a request. Raises PartitionCountMismatch and InvalidRequest."""
-        if request.partition_count != self._partition_count:
-            raise PartitionCountMismatch(
-                f"the entries are cut for {request.partition_count} partitions; this cluster has "
-                f"{self._partition_count}. Ask for the partition map again, or set TALLY_PARTITION_COUNT to the "
-                "cluster's"
-            )
+        """The entries of a request that is meant for this cluster. Raises InvalidRequest."""
         now_us = self._clock.now_us() + _CLOCK_SLACK_US
         sent = list(request.entries)
         payloads = [entry.payload for entry in sent]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import (
+    ClusterMismatch,
     DeadlineExpired,
     Overloaded,
     PartitionCountMismatch,
@@ -142,7 +143,7 @@ async def _gather(sent: Sequence[Sent], outcomes: list[Outcome], tried: set[str]
             except (Unavailable, DeadlineExpired) as error:
                 tried.add(address)
                 reason = error.message
-            except (Rejected, PartitionCountMismatch) as error:
+            except (Rejected, PartitionCountMismatch, ClusterMismatch) as error:
                 # The door has let this request in, and other shards may have journaled their part of it: to tell the
                 # caller that it was refused would be wrong. A shard of another version or setting says so, or another
                 # entry of the call was to blame.

@@ -13,6 +13,7 @@ from libs.rpc.breaker import Breaker
 from libs.rpc.stopping import Stopped, Stopping
 from services.partitioner.settings import SenderSettings
 from services.partitioner.wire import write_entry
+from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse
 
 Append = Callable[[AppendRequest, float], Awaitable[AppendResponse]]
@@ -38,14 +39,14 @@ class Sender:
     def __init__(
         self,
         address: str,
-        partition_count: int,
+        cluster: ClusterIdentity,
         append: Append,
         breaker: Breaker,
         settings: SenderSettings,
         clock: Clock,
     ) -> None:
         self.address = address
-        self._partition_count = partition_count
+        self._cluster = cluster
         self._append = append
         self._breaker = breaker
         self._settings = settings
@@ -120,9 +121,7 @@ class Sender:
         return taken
 
     async def _call(self, taken: Sequence[Waiting]) -> None:
-        request = AppendRequest(
-            partition_count=self._partition_count, entries=[write_entry(each.entry) for each in taken]
-        )
+        request = AppendRequest(cluster=self._cluster, entries=[write_entry(each.entry) for each in taken])
         left_s = max(each.deadline for each in taken) - self._clock.monotonic()
         timeout_s = max(0.001, min(self._settings.attempt_timeout_seconds, left_s))
         # A caller in a hurry must not close the way to the shard for everybody.

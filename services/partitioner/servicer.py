@@ -15,7 +15,7 @@ from services.partitioner.door import Door
 from services.partitioner.ingest import Counted, Ingest
 from services.partitioner.router import Router
 from services.partitioner.stream import answer_stream
-from tally.common.v1.common_pb2 import DURABILITY_JOURNALED, DURABILITY_SPOOLED
+from tally.common.v1.common_pb2 import DURABILITY_JOURNALED, DURABILITY_SPOOLED, ClusterIdentity
 from tally.ingest.v1 import ingest_pb2 as pb
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceServicer
 
@@ -24,13 +24,20 @@ class IngestServicer(IngestServiceServicer):
     """Serves one partitioner."""
 
     def __init__(
-        self, admission: Admission, door: Door, ingest: Ingest, router: Router, batches_at_once: int
+        self,
+        admission: Admission,
+        door: Door,
+        ingest: Ingest,
+        router: Router,
+        batches_at_once: int,
+        cluster: ClusterIdentity,
     ) -> None:
         self._admission = admission
         self._door = door
         self._ingest = ingest
         self._router = router
         self._batches_at_once = batches_at_once
+        self._cluster = cluster
 
     async def CountViewEvent(
         self, request: pb.CountViewEventRequest, context: ServicerContext
@@ -74,6 +81,7 @@ class IngestServicer(IngestServiceServicer):
                 pb.ShardPartitions(address=address, partitions=placement.led_by(address))
                 for address in placement.ways
             ],
+            cluster=self._cluster,
         )
 
     async def _process_one(

@@ -20,6 +20,7 @@ import pytest_asyncio
 from libs.rpc import ports
 from services.cluster import Cluster, open_cluster
 from services.topology import Shape
+from tally.counting.v1 import counting_pb2, dead_letters_pb2
 from tally.ingest.v1.ingest_pb2 import CountEventRequest
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 from tests.support.entries import new_id
@@ -107,6 +108,9 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
     assert (await run("count", "video", address=address)).out == "counted 1 view of video\n"
     status = await run("status", "--json", address=address)
     assert (status.exit_code, json.loads(status.out)["problems"]) == (0, [])
+    at_shard = re.search(r"dead-letters list --address (\S+)", await read_until(cluster, "What dies"))
+    assert at_shard is not None
+    assert (await run("dead-letters", "list", address=at_shard[1])).out == "no dead letters\n"
     psutil.Process(pids[2]).suspend()  # who is frozen goes too
     cluster.kill()
     await cluster.communicate()
@@ -144,6 +148,24 @@ async def test_a_rolling_restart_under_steady_calls_fails_none_of_them(
     acknowledged += caller.acknowledged
     assert caller.failures == []
     assert {each.restarts for each in cluster.processes.values()} == {0}  # nothing of it had died
+
+
+async def test_the_front_door_leads_to_no_call_for_operators_nor_between_processes(cluster: Cluster) -> None:
+    internal = [
+        f"/{service.full_name}/{method.name}"
+        for file in (counting_pb2, dead_letters_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    ]
+    assert "/tally.counting.v1.DeadLetterService/DropDeadLetter" in internal
+    async with grpc.aio.insecure_channel(cluster.address) as channel:
+        for path in internal:
+            call: Any = channel.unary_unary(path)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call(b"", timeout=5)
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED, path
+    # The command finds a shard behind the front door by itself, where the shards can be reached.
+    assert (await run("dead-letters", "list", address=cluster.address)).out == "no dead letters\n"
 
 
 @pytest.mark.exact

@@ -14,6 +14,7 @@ from libs.domain.events import Events
 from libs.domain.partition import cut
 from libs.domain.request_id import make_request_id
 from libs.rpc.columns import decode, encode
+from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.counting.v1 import counting_pb2 as pb
 from tally.counting.v1.counting_pb2_grpc import CountingServiceStub
 from tally.ingest.v1.ingest_pb2 import EventColumns
@@ -79,6 +80,12 @@ def as_entry(sent: pb.Entry) -> Entry:
 async def append(address: str, entries: list[pb.Entry], timeout_seconds: float = 15.0) -> list[int]:
     """Send entries to a shard; the outcome of each. Raises grpc.aio.AioRpcError."""
     async with grpc.aio.insecure_channel(address) as channel:
-        request = pb.AppendRequest(partition_count=PARTITION_COUNT, entries=entries)
+        request = pb.AppendRequest(cluster=await ask_identity(channel), entries=entries)
         response = await CountingServiceStub(channel).Append(request, timeout=timeout_seconds)
         return list(response.outcomes)
+
+
+async def ask_identity(channel: grpc.aio.Channel) -> ClusterIdentity:
+    """The identity that calls to this shard must carry. Raises grpc.aio.AioRpcError."""
+    response = await CountingServiceStub(channel).GetCluster(pb.GetClusterRequest(), timeout=10)
+    return response.cluster

@@ -41,7 +41,7 @@ async def run_ahead(scene: Scene) -> None:
                 request = draw_request(scene.chance, scene.prefix)
                 scene.load.ledger.send(request)
                 entries = entries_of(request, scene.deployment.doors.partition_count)
-                outcomes = await append(channel, entries, scene.deployment.doors.partition_count)
+                outcomes = await append(channel, entries)
                 acknowledge(scene, [request], entries, [[outcome] for outcome in outcomes])
                 scene.expect_alone(bool(request.durability), "it did not take a sound request")
                 await scene.pause(0, 0.2)
@@ -96,7 +96,7 @@ async def _until_taking(scene: Scene, channel: grpc.aio.Channel) -> None:
     entries = entries_of(request, scene.deployment.doors.partition_count)
 
     async def is_taking() -> bool:
-        outcomes = await append(channel, entries, scene.deployment.doors.partition_count)
+        outcomes = await append(channel, entries)
         return pb.OUTCOME_UNAVAILABLE not in outcomes
 
     await eventually(is_taking, 60.0)

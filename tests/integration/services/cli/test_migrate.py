@@ -1,7 +1,14 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import asyncpg
+import pytest
+
+from libs.domain.errors import NotReady
 from services.cli.failure import REFUSED, UNKNOWN, USAGE
 from tests.support.servers import Servers, fresh_database
+from tests.support.stack import open_stack
 from tests.support.terminal import run
 
 
@@ -25,6 +32,38 @@ async def test_a_database_that_is_missing_is_refused_by_postgres(servers: Server
     refused = await run("migrate", TALLY_POSTGRES__DSN=nowhere)
     assert refused.exit_code == REFUSED
     assert refused.err == 'tally: Postgres refused: database "nowhere" does not exist\n'
+
+
+@pytest.fixture
+async def latin1_dsn(servers: Servers) -> AsyncIterator[str]:
+    """A database in which most names have no room."""
+    admin = await asyncpg.connect(servers.postgres_dsn)
+    await admin.execute(
+        "create database latin encoding 'LATIN1' locale_provider libc locale 'C' template template0"
+    )
+    try:
+        yield urlsplit(servers.postgres_dsn)._replace(path="/latin").geturl()
+    finally:
+        await admin.execute("drop database latin with (force)")
+        await admin.close()
+
+
+async def test_a_database_that_is_not_utf8_is_refused_and_stays_as_it_is(latin1_dsn: str) -> None:
+    refused = await run("migrate", TALLY_POSTGRES__DSN=latin1_dsn)
+    assert refused.exit_code == REFUSED
+    assert refused.err.startswith("tally: the database latin has the encoding LATIN1, and Tally needs UTF8.")
+    connection = await asyncpg.connect(latin1_dsn)
+    assert await connection.fetchval("select count(*) from pg_tables where schemaname = 'public'") == 0
+    await connection.close()
+
+
+@pytest.mark.parametrize("name", ["all", "partitioner", "counting", "query"])
+async def test_no_service_starts_on_a_database_that_is_not_utf8(
+    latin1_dsn: str, valkey_url: str, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(NotReady, match="has the encoding LATIN1, and Tally needs UTF8"):
+        async with open_stack(latin1_dsn, valkey_url, tmp_path, names=(name,)):
+            pass
 
 
 async def test_postgres_that_is_away_is_told_from_one_that_refuses() -> None:

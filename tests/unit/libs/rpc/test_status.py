@@ -17,6 +17,7 @@ ROWS: list[tuple[TallyError, grpc.StatusCode]] = [
     (errors.RequestIdReused(VIOLATIONS), grpc.StatusCode.INVALID_ARGUMENT),
     (errors.OutOfRange(VIOLATIONS, server_time_us=12), grpc.StatusCode.OUT_OF_RANGE),
     (errors.PartitionCountMismatch("16 here, 64 there"), grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.ClusterMismatch("another cluster"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.NotFound("no letter"), grpc.StatusCode.NOT_FOUND),
     (errors.AlreadyDecided("was dropped"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.NotReplayable("still refused"), grpc.StatusCode.FAILED_PRECONDITION),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from libs.domain.errors import InvalidRequest, PartitionCountMismatch
+from libs.domain.errors import InvalidRequest
 from libs.domain.request_id import first_id_of, make_request_id
 from services.counting.wire import Wire
 from tally.counting.v1 import counting_pb2 as pb
@@ -18,9 +18,8 @@ ID = make_request_id(NOW_S * 1000)
 COUNTS = {(f"video {n}", "view"): n + 1 for n in range(20)}
 
 
-def read(*entries: pb.Entry, partition_count: int = PARTITION_COUNT) -> list[Any]:
-    request = pb.AppendRequest(partition_count=partition_count, entries=entries)
-    return Wire(PARTITION_COUNT, Clock(NOW_S)).read_entries(request)
+def read(*entries: pb.Entry) -> list[Any]:
+    return Wire(PARTITION_COUNT, Clock(NOW_S)).read_entries(pb.AppendRequest(entries=entries))
 
 
 def changed(entry: pb.Entry, **fields: Any) -> pb.Entry:
@@ -75,11 +74,6 @@ def test_an_entry_that_could_not_be_applied_is_refused_by_name(fields: dict[str,
     with pytest.raises(InvalidRequest) as caught:
         read(ONE, changed(ONE, **fields))
     assert caught.value.violations[0].field == f"entries[1].{field}"
-
-
-def test_entries_cut_for_another_number_of_partitions_are_refused() -> None:
-    with pytest.raises(PartitionCountMismatch, match="TALLY_PARTITION_COUNT"):
-        read(ONE, partition_count=2 * PARTITION_COUNT)
 
 
 def test_a_key_may_come_twice_but_not_with_other_events() -> None:

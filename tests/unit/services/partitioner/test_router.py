@@ -8,6 +8,7 @@ import pytest
 
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import (
+    ClusterMismatch,
     DeadlineExpired,
     InvalidRequest,
     Overloaded,
@@ -74,6 +75,7 @@ async def test_outcomes_are_in_the_order_of_the_entries() -> None:
             [Violation("entries", "no")]
         ),  # after the door: the shard is to blame, or its call was
         PartitionCountMismatch("8 partitions"),
+        ClusterMismatch("another cluster"),
     ],
     ids=str,
 )

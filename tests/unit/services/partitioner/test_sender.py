@@ -11,6 +11,7 @@ from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavaila
 from libs.rpc.breaker import Breaker
 from services.partitioner.sender import Sender
 from services.partitioner.settings import SenderSettings
+from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.counting.v1.counting_pb2 import (
     OUTCOME_DUPLICATE,
     OUTCOME_JOURNALED,
@@ -23,6 +24,7 @@ from tests.unit.services.partitioner.shards import entry
 SETTINGS = SenderSettings(
     max_call_entries=3, max_call_bytes=100, max_call_events=3, max_waiting_bytes=1000, breaker_failures=2
 )
+IDENTITY = ClusterIdentity(cluster_id="a cluster", epoch=2, partition_count=8)
 SOON = 1010.0
 
 
@@ -59,7 +61,7 @@ async def sending(shard: Shard, at_once: int = 1) -> AsyncIterator[Sender]:
         is_failure=lambda error: isinstance(error, Unavailable | DeadlineExpired),
         clock=clock,
     )
-    sender = Sender("shard", 8, shard.append, breaker, SETTINGS, clock)
+    sender = Sender("shard", IDENTITY, shard.append, breaker, SETTINGS, clock)
     loops = [asyncio.create_task(sender.run()) for _ in range(at_once)]
     try:
         yield sender
@@ -87,7 +89,7 @@ async def test_an_entry_that_finds_no_call_under_way_leaves_at_once_and_others_s
         shard.free.set()
         assert await asyncio.gather(*outcomes) == [Outcome.JOURNALED] * 5
     assert shard.partitions == [[0], [1, 2, 3], [4]]
-    assert {request.partition_count for request, _ in shard.calls} == {8}
+    assert all(request.cluster == IDENTITY for request, _ in shard.calls)
 
 
 async def test_a_call_is_bounded_in_bytes_and_a_large_entry_goes_alone() -> None:
