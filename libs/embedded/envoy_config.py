@@ -36,7 +36,7 @@ function envoy_on_request(handle)
   if string.find(handle:headers():get(":path"), "{_HEALTH_PATH}", 1, true) ~= 1 then return end
   local body = handle:body()
   if body == nil or body:length() < 8 then return end
-  local name = string.match(body:getBytes(0, body:length()), "tally%.%w+%.v1%.")
+  local name = string.match(body:getBytes(0, body:length()), "tally%.%w+%.v1%.%w+")
   if name == nil then return end
   handle:headers():add("{_HEALTH_HEADER}", name)
   handle:clearRouteCache()
@@ -54,13 +54,13 @@ class Pool:
     health_service: str
     """the service that a server must report as SERVING to get calls"""
     prefixes: Sequence[str]
-    """paths that go to these servers: `/tally.ingest.v1.`"""
+    """paths that go to these servers, one for each gRPC service: `/tally.ingest.v1.IngestService/`"""
 
 
 def make_config(address: str, pools: Sequence[Pool], admin: str) -> dict[str, Any]:
     """A front door at `address` (ip:port) for `pools`, with the admin interface on the unix socket `admin`.
 
-    Health is asked of the pool whose prefixes the service's name has, else of the first, like reflection.
+    A question for the health of a service goes to the pool that serves it, else to the first, as reflection does.
     """
     return {
         "admin": {"address": {"pipe": {"path": admin, "mode": 0o600}}},
@@ -125,8 +125,7 @@ def _make_routes(pools: Sequence[Pool]) -> list[dict[str, Any]]:
     routes = []
     for pool in pools:
         for prefix in pool.prefixes:
-            package = prefix.removeprefix("/")
-            asked = {"name": _HEALTH_HEADER, "string_match": {"exact": package}}
+            asked = {"name": _HEALTH_HEADER, "string_match": {"exact": prefix.strip("/")}}
             routes.append(_make_route({"prefix": prefix}, pool))
             routes.append(_make_route({"prefix": _HEALTH_PATH, "headers": [asked]}, pool))
     routes += [_make_route({"prefix": prefix}, pools[0]) for prefix in (_HEALTH_PATH, "/grpc.reflection.")]

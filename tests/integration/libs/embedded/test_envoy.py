@@ -99,8 +99,8 @@ async def open_front(folder: Path) -> AsyncIterator[Front]:
         two = await stack.enter_async_context(open_peer("two", INGEST, "CountEvent"))
         query = await stack.enter_async_context(open_peer("query", QUERY, "GetCount"))
         pools = [
-            Pool("partitioner", [address_of(one), address_of(two)], INGEST, ["/tally.ingest.v1."]),
-            Pool("query", [address_of(query)], QUERY, ["/tally.query.v1."]),
+            Pool("partitioner", [address_of(one), address_of(two)], INGEST, [f"/{INGEST}/"]),
+            Pool("query", [address_of(query)], QUERY, [f"/{QUERY}/"]),
         ]
         address = f"localhost:{ports.find_free(1)[0]}"
         envoy = await stack.enter_async_context(open_envoy(folder, address, pools))
@@ -164,7 +164,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 async def test_envoy_takes_the_configuration(tmp_path: Path) -> None:
-    pools = [Pool("partitioner", ["127.0.0.1:1", "[::1]:2"], INGEST, ["/tally.ingest.v1."])]
+    pools = [Pool("partitioner", ["127.0.0.1:1", "[::1]:2"], INGEST, [f"/{INGEST}/"])]
     config = tmp_path / "envoy.json"
     config.write_text(json.dumps(make_config("[::]:50051", pools, str(tmp_path / "admin.sock"))))
     validation = Process.start(

@@ -9,9 +9,12 @@ import pytest
 from libs.embedded.envoy_config import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, Pool, make_config
 
 PARTITIONERS = Pool(
-    "partitioner", ["127.0.0.1:1", "127.0.0.1:2"], "tally.ingest.v1.IngestService", ["/tally.ingest.v1."]
+    "partitioner",
+    ["127.0.0.1:1", "127.0.0.1:2"],
+    "tally.ingest.v1.IngestService",
+    ["/tally.ingest.v1.IngestService/"],
 )
-QUERIES = Pool("query", ["[::1]:3"], "tally.query.v1.QueryService", ["/tally.query.v1."])
+QUERIES = Pool("query", ["[::1]:3"], "tally.query.v1.QueryService", ["/tally.query.v1.QueryService/"])
 
 
 @pytest.fixture
@@ -51,8 +54,8 @@ def test_calls_go_where_the_name_of_their_service_says_and_nowhere_else(config: 
         if "headers" not in route["match"]
     ]
     assert found == [
-        ("/tally.ingest.v1.", "partitioner"),
-        ("/tally.query.v1.", "query"),
+        ("/tally.ingest.v1.IngestService/", "partitioner"),
+        ("/tally.query.v1.QueryService/", "query"),
         ("/grpc.health.v1.Health/", "partitioner"),
         ("/grpc.reflection.", "partitioner"),
     ]
