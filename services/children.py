@@ -72,7 +72,7 @@ async def open_service(
     """A life of a service process in `folder`, with `variables` on top of our own environment; yields its pid."""
     process = Process.start(
         place.name,
-        [sys.executable, "-m", "services", place.service],
+        [sys.executable, "-m", "services", place.service.name],
         folder=folder,
         log=log,
         death_signal=signal.SIGKILL,  # no time for an orderly end: what a shard had not flushed is in the journal
@@ -94,7 +94,7 @@ async def takes_calls(place: Place) -> bool:
         writer.close()
     except OSError:
         return False
-    return await is_serving(place.address, place.health_service, _ASK_SECONDS)
+    return await is_serving(place.address, place.service.health, _ASK_SECONDS)
 
 
 def _make(folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """A cluster on this machine: every service in processes of its own behind Envoy, on embedded stores.
 
-    async with open_cluster(folder, Shape(shards=3)) as cluster:
+    async with open_cluster(folder, {"counting": 3}) as cluster:
         async with Client(cluster.address) as client:
             await client.count("video")
         cluster.kill("counting-1")  # it is started again
@@ -31,12 +31,12 @@ from libs.runtime.supervisor import Died, Open, Supervisor, Tell
 from libs.stores.postgres import connect
 from libs.stores.schema import migrate
 from services.children import Stores, open_service, takes_calls
-from services.settings import Settings
-from services.topology import ENVOY, POSTGRES, PURPOSES, VALKEY, Place, Shape, Topology, make_topology
+from services.registry import stages
+from services.settings import Settings, read_settings
+from services.topology import ENVOY, POSTGRES, PURPOSES, VALKEY, Place, Topology, make_topology
 
 _SERVING_SECONDS = 120.0
 _POLL_SECONDS = 0.05
-_STAGES = ((ENVOY,), ("partitioner", "query"), ("counting",), (POSTGRES, VALKEY))
 
 Report = Callable[[str], None]
 """is told what takes time"""
@@ -58,7 +58,7 @@ class Member:
 
 
 class Cluster:
-    """The front door at `address`, the stores, and a hand on each process."""
+    """The front proxy at `address`, the stores, and a hand on each process."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class Cluster:
 @asynccontextmanager
 async def open_cluster(
     folder: Path,
-    shape: Shape | None = None,
+    replicas: Mapping[str, int] | None = None,
     *,
     address: str | None = None,
     settings: Settings | None = None,
@@ -202,17 +202,19 @@ async def open_cluster(
 ) -> AsyncIterator[Cluster]:
     """Run a cluster with its data in `folder`; yields it once all of it is serving. To be used in the main thread.
 
-    `address` is that of the front door; without one it takes a free port. `settings` are of the stores: where they
+    `replicas` says how many processes of which service, where it is not as the table of services says. `address` is
+    that of the front proxy; without one it takes a free port. `settings` are of the stores: where they
     name a Postgres or a Valkey, that is used, and is no process of the cluster. The services get this process's
     environment and what makes them a part of the cluster, then `environment`, then what `environment_of` has
     for their name. `tell` hears of each death and each restart.
 
-    Leaving it stops all in order: Envoy, which first lets calls under way end, partitioners, query, counting, stores.
+    Leaving it stops all in order: Envoy, which first lets calls under way end, services before those that they call,
+    and the stores.
 
     Raises NotReady when something cannot start, with the end of its log.
     """
-    settings = settings or Settings()
-    topology = make_topology(shape or Shape(), address)
+    settings = settings or read_settings()
+    topology = make_topology(replicas or {}, address)
     envoy.find_binary()
     ports.check_free(topology.address)
     async with AsyncExitStack() as stack:
@@ -269,7 +271,7 @@ async def _start_together(supervisor: Supervisor, names: Iterable[str]) -> None:
 
 async def _stop(supervisor: Supervisor, report: Report) -> None:
     """As calls travel, so that whoever is still at work has those whom he calls."""
-    for stage in _STAGES:
+    for stage in ([ENVOY], *stages(), [POSTGRES, VALKEY]):
         names = [name for name in supervisor.children if _service_of(name) in stage]
         if names:
             report(f"Stopping {', '.join(names)}")

@@ -5,12 +5,12 @@ import gc
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
 from typing import Any
 
 import structlog
+from pydantic import BaseModel
 
 from libs.domain.errors import NotReady
 from libs.embedded.postgres import open_postgres
@@ -26,7 +26,7 @@ from libs.stores.schema import migrate, read_cluster
 from libs.stores.server_clock import ServerClock
 from libs.telemetry import catalogue
 from libs.telemetry.setup import open_telemetry
-from services.registry import ALL, SERVICES
+from services.registry import ALL, SERVICES, Service
 from services.settings import Settings
 
 _LOGGER = structlog.get_logger(__name__)
@@ -66,9 +66,10 @@ async def open_process(
         background.start("clock", _keep_clock(clock, pool))
         background.start("embedded servers", _end_with(deaths))
         catalogue.observe(telemetry.meter, catalogue.CLOCK_OFFSET, lambda: clock.offset_seconds)
-        context = Context(dsn, valkey_url, pool, cluster, clock, background, telemetry)
-        if is_all:
-            settings = _with_own_shard(stack, settings)
+        context = Context(
+            dsn, valkey_url, pool, cluster, clock, background, telemetry, settings.postgres, settings.data_dir
+        )
+        sockets = _private_sockets(stack) if is_all else {}
         opened: list[Opened] = []
         served: list[tuple[OpenServer, Sequence[Opened]]] = []
 
@@ -82,14 +83,14 @@ async def open_process(
 
         report("Starting the services")
         for service in chosen:
-            each = await stack.enter_async_context(service.open(context, settings))
+            own = _settings_of(service, settings, sockets)
+            each = await stack.enter_async_context(service.open(context, own))
             stack.push_async_callback(each.drain)
             opened.append(each)
-            if is_all and each.offer is not None:
-                context = replace(context, offer=each.offer)
-                # For clients on this machine that cut their requests themselves.
-                own = {"address": settings.partitioner.shards[0], "drain_delay_seconds": 0.0}
-                await serve(settings.server.model_copy(update=own), [each])
+            context.handles.offer(each.handles)
+            if (socket := sockets.get(service.name)) is not None:
+                private = {"address": socket, "drain_delay_seconds": 0.0}
+                await serve(settings.server.model_copy(update=private), [each])
         server = await serve(settings.server, opened)
         readiness = background.start("readiness", _tell_readiness(served, background, clock))
         stack.callback(readiness.cancel)
@@ -168,18 +169,27 @@ async def _open_stores(
     return dsn, url
 
 
-def _with_own_shard(stack: AsyncExitStack, settings: Settings) -> Settings:
-    """The settings of a process that holds the one shard there is, behind a socket that nobody else has.
-
-    Raises NotReady when other shards are set.
-    """
-    if settings.partitioner.shards:
-        raise NotReady(
-            f"`{ALL}` counts on a shard of its own: unset TALLY_PARTITIONER__SHARDS, or name the services one by one"
-        )
+def _private_sockets(stack: AsyncExitStack) -> dict[str, str]:
+    """An address for each service that others call, by its name: on sockets that only this process knows."""
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tally-", ignore_cleanup_errors=True))
-    partitioner = settings.partitioner.model_copy(update={"shards": (f"unix:{folder}/counting.sock",)})
-    return settings.model_copy(update={"partitioner": partitioner})
+    return {name: f"unix:{folder}/{name}.sock" for service in SERVICES for name in service.calls}
+
+
+def _settings_of(service: Service, settings: Settings, sockets: Mapping[str, str]) -> BaseModel:
+    """The settings of a service; with `sockets` it calls the services of this process.
+
+    Raises NotReady when it is set to call others than those.
+    """
+    own = settings.of(service.settings)
+    if not sockets:
+        return own
+    for called, field in service.calls.items():
+        if getattr(own, field):
+            raise NotReady(
+                f"`{ALL}` runs a {called} service of its own: unset "
+                f"{service.variable_of(field)}, or name the services one by one"
+            )
+    return own.model_copy(update={field: (sockets[called],) for called, field in service.calls.items()})
 
 
 async def _end_with(deaths: "asyncio.Queue[str]") -> None:
@@ -219,6 +229,8 @@ async def _tell_readiness(
                 all_ready &= is_ready
                 for servable in each.servables:
                     await server.health.set_serving(servable.name, is_ready)
+            if not any(each.servables for each in opened):
+                await server.health.set_serving("", is_sound and all(each.is_ready() for each in opened))
         await asyncio.sleep(_READINESS_SECONDS if all_ready else _STARTING_SECONDS)
 
 

@@ -1,55 +1,147 @@
-"""The table of the services: what each is for and how it is opened."""
+"""The table of the services. What others need to know about a service is in its row, or follows from it.
 
-from collections.abc import Callable, Sequence
+From the rows follow the settings, the order in which services start and stop, the front proxy's routes and health
+checks, the processes of a cluster and how they find each other, what `tally up` and `tally status` print, the import
+rules, and the checks of the manifests. The table is cheap to import: a service's code is loaded when it is opened.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
 
 from libs.domain.errors import NotReady
-from libs.runtime.context import Context
-from libs.runtime.service import Opened
-from services.counting.app import open_counting
-from services.partitioner.app import open_partitioner
-from services.query.app import open_query
-from services.settings import Settings
+from tally.counting.v1 import counting_pb2, dead_letters_pb2
+from tally.ingest.v1 import ingest_pb2
+from tally.query.v1 import query_pb2
 
-Open = Callable[[Context, Settings], AbstractAsyncContextManager[Opened]]
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from libs.runtime.context import Context
+    from libs.runtime.service import Opened
 
 
-@dataclass(frozen=True, slots=True)
+class Need(Enum):
+    """What a service cannot do its work without."""
+
+    POSTGRES = "Postgres"
+    VALKEY = "Valkey"
+    OBJECT_STORE = "object store"
+    DISK = "disk"
+    """a volume of its own, which the next life of the same instance finds again"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """One box of the README's diagram."""
+    """A row: one box of the README's diagram.
+
+    Its code is in `services/<name>/`: `app.py` has `open_<name>(context, settings)`, and `settings.py` the model
+    `<Name>Settings`.
+    """
 
     name: str
+    """of its folder, its process, its settings, its Postgres schema and its manifests"""
     purpose: str
-    open: Open
+    """what it does, as the rest of a sentence"""
+    serves: Sequence[ServiceDescriptor] = ()
+    """the gRPC services; the health of the first is that of the process, and without any the server's"""
+    routed: Sequence[ServiceDescriptor] = ()
+    """those of them that the front proxy makes public"""
+    calls: Mapping[str, str] = field(default_factory=dict)
+    """the services that it calls, and the field of its settings that lists the addresses of each"""
+    needs: frozenset[Need] = frozenset()
+    reads: frozenset[str] = frozenset()
+    """the services whose tables it reads besides its own"""
+    instance: str | None = None
+    """the field of its settings that names an instance whose disk must be found again"""
+    replicas: int = 2
+    """processes of it in `tally cluster`, unless somebody says how many"""
+
+    @property
+    def health(self) -> str:
+        """The gRPC service whose health is that of the process; "" is the server as a whole."""
+        return self.serves[0].full_name if self.serves else ""
+
+    @property
+    def settings(self) -> "type[BaseModel]":
+        """The model of its settings."""
+        model: type[BaseModel] = getattr(
+            import_module(f"services.{self.name}.settings"), f"{self.name.capitalize()}Settings"
+        )
+        return model
+
+    @property
+    def open(self) -> "Callable[[Context, Any], AbstractAsyncContextManager[Opened]]":
+        """Opens it with settings of its model."""
+        found: Callable[[Context, Any], AbstractAsyncContextManager[Opened]] = getattr(
+            import_module(f"services.{self.name}.app"), f"open_{self.name}"
+        )
+        return found
+
+    def variable_of(self, setting: str) -> str:
+        """The environment variable of one of its settings."""
+        return f"TALLY_{self.name}__{setting}".upper()
 
 
-# In the order in which they are opened; they are drained in the reverse order.
+def _services_of(*files: FileDescriptor) -> tuple[ServiceDescriptor, ...]:
+    return tuple(service for file in files for service in file.services_by_name.values())
+
+
+# Each after those that it calls: they start in this order, and stop in the reverse one.
 SERVICES: Sequence[Service] = (
     Service(
-        "counting",
-        "makes events durable and counts them",
-        lambda context, settings: open_counting(
-            context, settings.counting, settings.postgres, settings.data_dir
-        ),
+        name="counting",
+        purpose="makes events durable and counts them",
+        serves=_services_of(counting_pb2.DESCRIPTOR, dead_letters_pb2.DESCRIPTOR),
+        needs=frozenset({Need.POSTGRES, Need.DISK}),
+        instance="shard",
+        replicas=3,
     ),
     Service(
-        "partitioner",
-        "takes events in and sends them to the shards",
-        lambda context, settings: open_partitioner(context, settings.partitioner),
+        name="query",
+        purpose="answers counts and statistics",
+        serves=_services_of(query_pb2.DESCRIPTOR),
+        routed=_services_of(query_pb2.DESCRIPTOR),
+        needs=frozenset({Need.POSTGRES, Need.VALKEY}),
+        reads=frozenset({"counting"}),
     ),
     Service(
-        "query",
-        "answers counts and statistics",
-        lambda context, settings: open_query(context, settings.query),
+        name="partitioner",
+        purpose="takes events in and sends them to the shards",
+        serves=_services_of(ingest_pb2.DESCRIPTOR),
+        routed=_services_of(ingest_pb2.DESCRIPTOR),
+        calls={"counting": "shards"},
+        needs=frozenset({Need.POSTGRES}),
     ),
 )
 ALL = "all"
 
+BY_NAME: Mapping[str, Service] = {service.name: service for service in SERVICES}
+
 
 def check_names(names: Sequence[str]) -> None:
     """Raises NotReady for a name that is no service's."""
+    if unknown := [name for name in names if name != ALL and name not in BY_NAME]:
+        raise NotReady(f"no service is called {', '.join(unknown)}. There are:{describe()}")
+
+
+def describe() -> str:
+    """A line for each service, and one for all of them."""
     known = {ALL: "runs all of them", **{service.name: service.purpose for service in SERVICES}}
-    if unknown := [name for name in names if name not in known]:
-        there_are = "".join(f"\n  {name:<12} {purpose}" for name, purpose in known.items())
-        raise NotReady(f"no service is called {', '.join(unknown)}. There are:{there_are}")
+    return "".join(f"\n  {name:<12} {purpose}" for name, purpose in known.items())
+
+
+def stages() -> list[list[str]]:
+    """The services in the order in which a cluster stops: each stage together, callers before those that they call."""
+    remaining = list(SERVICES)
+    ordered: list[list[str]] = []
+    while remaining:
+        called = {name for service in remaining for name in service.calls}
+        ordered.append([service.name for service in remaining if service.name not in called])
+        remaining = [service for service in remaining if service.name in called]
+    return ordered

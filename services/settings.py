@@ -1,11 +1,14 @@
 """The settings of a process, and the one place that reads the environment.
 
-Each variable mirrors its place: TALLY_COUNTING__FLUSH__INTERVAL_SECONDS is `counting.flush.interval_seconds`.
+Each variable mirrors its place: TALLY_COUNTING__FLUSH__INTERVAL_SECONDS is `counting.flush.interval_seconds`. The
+component of each service has the name of its row in the table, and the model that the row gives.
 """
 
+from functools import cache
 from pathlib import Path
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, create_model, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.embedded.postgres import EmbeddedPostgresSettings
@@ -13,9 +16,10 @@ from libs.embedded.valkey import EmbeddedValkeySettings
 from libs.rpc.server import ServerSettings
 from libs.stores.postgres import PostgresSettings
 from libs.telemetry.logs import LogSettings
-from services.counting.settings import CountingSettings
-from services.partitioner.settings import PartitionerSettings
-from services.query.settings import QuerySettings
+from services.registry import SERVICES
+from services.rules import check_attempts_outlast_inserts
+
+T = TypeVar("T", bound=BaseModel)
 
 
 class ValkeySettings(BaseModel, frozen=True, extra="forbid"):
@@ -32,7 +36,7 @@ class EmbeddedSettings(BaseModel, frozen=True, extra="forbid"):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set."""
+    """Everything that can be set, but for the services: `model_of_all` adds a component for each."""
 
     model_config = SettingsConfigDict(
         env_prefix="TALLY_", env_nested_delimiter="__", extra="ignore", frozen=True
@@ -52,9 +56,6 @@ class Settings(BaseSettings):
     postgres: PostgresSettings = PostgresSettings()
     valkey: ValkeySettings = ValkeySettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
-    partitioner: PartitionerSettings = PartitionerSettings()
-    counting: CountingSettings = CountingSettings()
-    query: QuerySettings = QuerySettings()
 
     @field_validator("partition_count")
     @classmethod
@@ -63,19 +64,29 @@ class Settings(BaseSettings):
             raise ValueError("must be a power of two, such as 16")
         return count
 
-    @field_validator("counting")
-    @classmethod
-    def _fits_into_an_attempt(cls, counting: CountingSettings, info: ValidationInfo) -> CountingSettings:
-        """An entry may wait for the insert before its own, and for a look at duplicates after it.
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        check_attempts_outlast_inserts(self)
+        return self
 
-        If every attempt ended before that, slow commits would be acknowledged by no retry at all.
-        """
-        insert_seconds = counting.journal.insert_timeout_seconds
-        partitioner: PartitionerSettings | None = info.data.get("partitioner")  # None: it is wrong itself
-        if partitioner and partitioner.sender.attempt_timeout_seconds < 3 * insert_seconds:
-            raise ValueError(
-                f"an insert may take {insert_seconds:g} s, so that "
-                "TALLY_PARTITIONER__SENDER__ATTEMPT_TIMEOUT_SECONDS must be at least three times that, "
-                f"and is {partitioner.sender.attempt_timeout_seconds:g}"
-            )
-        return counting
+    def of(self, model: type[T]) -> T:
+        """The settings of the service whose model this is. Raises LookupError when there is no such service."""
+        for service in SERVICES:
+            if service.settings is model:
+                found: T = getattr(self, service.name)
+                return found
+        raise LookupError(f"no service has the settings {model.__name__}")
+
+
+@cache
+def model_of_all() -> type[Settings]:
+    """The settings with the component of every service."""
+    components: dict[str, Any] = {
+        service.name: (service.settings, service.settings()) for service in SERVICES
+    }
+    return create_model("Settings", __base__=Settings, __doc__=Settings.__doc__, **components)
+
+
+def read_settings(**values: Any) -> Settings:
+    """The settings of the environment, but for those in `values`. Raises ValidationError, or SettingsError."""
+    return model_of_all()(**values)

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from services.settings import Settings
+from services.settings import model_of_all
 
 _HEAD = """# Settings
 
@@ -21,7 +21,7 @@ def settings_table() -> str:
     """The page `docs/settings.md`."""
     rows = (
         f"| `{name}` | {_shown(default)} | {description} |"
-        for name, default, description in _list_settings(Settings, "TALLY_")
+        for name, default, description in _list_settings(model_of_all(), "TALLY_")
     )
     return _HEAD + "\n".join(rows) + "\n"
 

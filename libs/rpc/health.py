@@ -18,7 +18,8 @@ class Health:
     """
 
     def __init__(self, names: Iterable[str], stopping: Stopping) -> None:
-        self._serving = dict.fromkeys(names, False)
+        # A server without services of its own, such as a worker's, is itself what serves.
+        self._serving = dict.fromkeys(names, False) or {"": False}
         self._servicer = _Servicer(stopping)
 
     def register(self, server: Any) -> None:
@@ -27,15 +28,19 @@ class Health:
 
     async def start(self) -> None:
         """Say NOT_SERVING for everything."""
-        for name in ("", *self._serving):
+        for name in {"", *self._serving}:
             await self._tell(name, serving=False)
 
     async def set_serving(self, name: str, serving: bool) -> None:
-        """Say whether the service is serving. Raises KeyError for one that this server does not have."""
+        """Report whether the service is serving; "" is a server without services.
+
+        Raises KeyError for a service that this server does not have.
+        """
         if self._serving[name] is serving:
             return
         self._serving[name] = serving
-        await self._tell(name, serving=serving)
+        if name:
+            await self._tell(name, serving=serving)
         await self._tell("", serving=all(self._serving.values()))
 
     async def leave(self) -> None:

@@ -1,19 +1,15 @@
 """What every service is opened with."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from libs.domain.clock import Clock
-from libs.domain.entry import Entry, Outcome
 from libs.runtime.background import Background
+from libs.runtime.handles import Handles
+from libs.stores.postgres import PostgresSettings
 from libs.stores.schema import Cluster
 from libs.telemetry.setup import Telemetry
-
-Offer = Callable[[Sequence[Entry]], list[asyncio.Future[Outcome]]]
-"""Queues entries for a shard's journal, all or none; the outcome of each, in order. Raises Overloaded when there is no
-room, and Unavailable while there is neither a log nor a spool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,5 +25,8 @@ class Context:
     """Postgres's"""
     background: Background
     telemetry: Telemetry
-    offer: Offer | None = None
-    """of the shard in this process; None: the shards are reached by gRPC"""
+    postgres: PostgresSettings
+    data_dir: Path
+    """where a service that needs a disk keeps its data"""
+    handles: Handles = field(default_factory=Handles)
+    """offered by the services of this process that were opened before"""

@@ -1,10 +1,11 @@
 """A service that has been opened."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from libs.rpc.server import Servable
-from libs.runtime.context import Offer
+from libs.runtime.handles import Handle
 
 
 async def _nothing() -> None:
@@ -13,11 +14,11 @@ async def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a service offers to the server, and what it says of itself."""
+    """What a service offers to the server, and what it reports of itself."""
 
     servables: Sequence[Servable]
     is_ready: Callable[[], bool]
     drain: Callable[[], Awaitable[None]] = _nothing
     """finishes what was acknowledged, after the last call and before anything is closed"""
-    offer: Offer | None = None
-    """of a shard, for the services in the same process"""
+    handles: Mapping[Handle[Any], Any] = field(default_factory=dict)
+    """for the services of the same process that are opened later"""

@@ -60,6 +60,12 @@ BREAKER_TRANSITIONS = Metric(
     "{transition}",
     "Changes of a circuit breaker, by its name and the state that it went to.",
 )
+LOOP_TURNS = Metric(
+    "tally.loop.turns",
+    Kind.COUNTER,
+    "{turn}",
+    "Turns of background loops, by the loop and its outcome (done, failed).",
+)
 SHARDS_KNOWN = Metric("tally.shards.known", Kind.GAUGE, "{shard}", "Shards that a partitioner has found.")
 SHARDS_LIVE = Metric(
     "tally.shards.live",

@@ -5,6 +5,7 @@ What a command needs is imported when it runs: `tally count` should not wait for
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,9 @@ from libs.domain.rules import MAX_EVENTS
 from services.cli.dead_letter_commands import make_dead_letters
 from services.cli.failure import OK, Failure
 from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
+from services.registry import BY_NAME, SERVICES
+
+MAX_REPLICAS = 64
 
 
 def _check_host_and_port(address: str) -> str:
@@ -97,7 +101,7 @@ def tally(
 def up(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="partitioner, counting, query; or all.", show_default="all"),
+        typer.Argument(metavar="NAME", help=f"{', '.join(BY_NAME)}; or all.", show_default="all"),
     ] = None,
 ) -> None:
     """Run services in the foreground, until Ctrl-C.
@@ -116,9 +120,14 @@ def up(
 
 
 def cluster(
-    partitioners: Annotated[int, typer.Option(metavar="N", min=1, max=32, help="How many partitioners.")] = 2,
-    shards: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="How many counting shards.")] = 3,
-    queries: Annotated[int, typer.Option(metavar="N", min=1, max=32, help="How many query services.")] = 2,
+    replicas: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=N",
+            help="How many processes of a service; may be repeated.",
+            show_default=" ".join(f"{service.name}={service.replicas}" for service in SERVICES),
+        ),
+    ] = None,
     address: Annotated[
         str,
         typer.Option(
@@ -143,12 +152,25 @@ def cluster(
     \b
     Examples:
       tally cluster
-      tally cluster --shards 1 --queries 1 --data-dir /tmp/tally
+      tally cluster --replicas counting=1 --replicas query=1 --data-dir /tmp/tally
     """
     from services.cli.cluster import run
-    from services.topology import Shape
 
-    run(Shape(partitioners, shards, queries), address, data_dir)
+    run(_read_replicas(replicas or []), address, data_dir)
+
+
+def _read_replicas(texts: Sequence[str]) -> dict[str, int]:
+    """Raises BadParameter for what is not NAME=N."""
+    replicas = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        if name not in BY_NAME or not number.isdecimal() or not 1 <= int(number) <= MAX_REPLICAS:
+            raise typer.BadParameter(
+                f"{text!r} is not NAME=N with a service ({', '.join(BY_NAME)}) and a number from 1 to {MAX_REPLICAS}",
+                param_hint="--replicas",
+            )
+        replicas[name] = int(number)
+    return replicas
 
 
 def count(

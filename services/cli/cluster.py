@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,23 +19,25 @@ from services.cli.output import make_table, open_console
 from services.cli.up import DEFAULT_ADDRESS, own_command
 from services.cluster import Cluster, open_cluster
 from services.settings import Settings
-from services.topology import POSTGRES, VALKEY, Shape
+from services.topology import POSTGRES, VALKEY
 
 _INDENT = "\n          "
 
 
-def run(shape: Shape, address: str, data_dir: Path | None) -> None:
+def run(replicas: Mapping[str, int], address: str, data_dir: Path | None) -> None:
     """Run a cluster until Ctrl-C or SIGTERM. Raises Failure."""
     settings = read_settings()
     set_up_logs(settings.log)
     folder = (data_dir or settings.data_dir).absolute()
     try:
-        uvloop.run(_run(open_console(), shape, address, folder, settings))
+        uvloop.run(_run(open_console(), replicas, address, folder, settings))
     except TallyError as error:
         raise Failure(error.message, REFUSED) from error
 
 
-async def _run(console: Console, shape: Shape, address: str, folder: Path, settings: Settings) -> None:
+async def _run(
+    console: Console, replicas: Mapping[str, int], address: str, folder: Path, settings: Settings
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -44,7 +46,7 @@ async def _run(console: Console, shape: Shape, address: str, folder: Path, setti
         report = stack.enter_context(_progress(console))
         cluster = open_cluster(
             folder,
-            shape,
+            replicas,
             address=address,
             settings=settings,
             report=report,

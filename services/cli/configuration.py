@@ -4,14 +4,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 
+from services import settings
 from services.cli.failure import USAGE, Failure
-from services.settings import Settings
 
 
-def read_settings() -> Settings:
+def read_settings() -> settings.Settings:
     """Read them. Raises Failure."""
     try:
-        return Settings()
+        return settings.read_settings()
     except ValidationError as error:
         raise Failure("\n".join(_problem(each) for each in error.errors()), USAGE) from error
     except SettingsError as error:  # it does not say which variable
@@ -29,4 +29,4 @@ def _problem(error: ErrorDetails) -> str:
             message = str(error["ctx"]["error"])
         case _:
             message = error["msg"]
-    return f"TALLY_{name}: {message}"
+    return f"TALLY_{name}: {message}" if name else message  # without one it is of several settings

@@ -7,12 +7,11 @@ from typing import Any, TypeVar
 
 from services.cli.calling import call
 from services.cli.output import make_table, open_console
+from services.registry import BY_NAME, SERVICES
 from tally.client import Audit, Client, Cluster, Log, ShardPartitions, TallyError
 
 T = TypeVar("T")
 
-_SERVICES = ("tally.ingest.v1.IngestService", "tally.query.v1.QueryService")
-_OF_SHARD = "tally.counting.v1.CountingService"
 _SERVING = "SERVING"
 _UNREACHABLE = "UNREACHABLE"
 _WRONG_CLUSTER = "WRONG_CLUSTER"
@@ -83,8 +82,9 @@ def show(status: Status) -> None:
 
 async def _read(client: Client) -> Status:
     status = Status()
-    for name in _SERVICES:
-        status.services[name] = await client.health(name)
+    for service in SERVICES:
+        for routed in service.routed:
+            status.services[routed.full_name] = await client.health(routed.full_name)
     problems = status.problems
     problems += [f"{name} is {health}" for name, health in status.services.items() if health != _SERVING]
     if partition_map := await _ask(client.partition_map(), problems, "the partition map"):
@@ -113,7 +113,7 @@ async def _read_shard(shard: ShardPartitions, cluster: Cluster | None, problems:
     """Asks the shard itself, at the address that the partitioner uses."""
     try:
         async with Client(shard.address) as client:
-            health = await client.health(_OF_SHARD)
+            health = await client.health(BY_NAME["counting"].health)
             if health == _SERVING and (found := await client.get_cluster()) != cluster:
                 health = _WRONG_CLUSTER
                 problems.append(f"shard {shard.address} belongs to {found}, and the partitioner to {cluster}")

@@ -5,12 +5,12 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from libs.rpc.cluster_identity import ClusterCheck, identity_of
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
+from libs.runtime.entries import OFFER
 from libs.runtime.service import Opened
 from libs.stores.postgres import PostgresSettings, open_pool, time_limits
 from services.counting.dead_letter_servicer import DeadLetterServicer
@@ -33,16 +33,15 @@ _DEAD_LETTERS_NAME = "tally.counting.v1.DeadLetterService"
 
 
 @asynccontextmanager
-async def open_counting(
-    context: Context, settings: CountingSettings, postgres: PostgresSettings, data_dir: Path
-) -> AsyncIterator[Opened]:
-    """Open one shard; its spool is in `data_dir` unless the settings say another place."""
+async def open_counting(context: Context, settings: CountingSettings) -> AsyncIterator[Opened]:
+    """Open one shard; its spool is in the context's folder unless the settings name another one."""
+    postgres = context.postgres
     name = settings.shard or f"{socket.gethostname()}/{os.getpid()}"
     async with AsyncExitStack() as stack:
         spool = None
         if settings.spool.enabled:
             spool = await stack.enter_async_context(
-                open_spool(settings.spool, data_dir, settings.shard, context.cluster.cluster_id)
+                open_spool(settings.spool, context.data_dir, settings.shard, context.cluster.cluster_id)
             )
         pool = await stack.enter_async_context(
             open_upkeep_pool(context.dsn, postgres, settings.recovery, name)
@@ -75,7 +74,7 @@ async def open_counting(
                 ],
                 is_ready=lambda: shard.is_ready,
                 drain=drain,
-                offer=shard.offer,
+                handles={OFFER: shard.offer},
             )
         finally:  # before what they use is closed; on a silent server even a cancellation has to wait
             for loop in loops:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import Unavailable
-from libs.runtime.context import Offer
+from libs.runtime.entries import Offer
 
 
 class LocalWay:

@@ -19,7 +19,7 @@ import pytest_asyncio
 
 from libs.rpc import ports
 from services.cluster import Cluster, open_cluster
-from services.topology import Shape
+from services.registry import SERVICES
 from tally.counting.v1 import counting_pb2, dead_letters_pb2
 from tally.ingest.v1.ingest_pb2 import CountEventRequest
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceStub
@@ -97,7 +97,8 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
     tmp_path: Path,
 ) -> None:
     address = f"127.0.0.1:{ports.find_free(1)[0]}"
-    command = ("cluster", "--partitioners", "1", "--shards", "1", "--queries", "1", "--data-dir", tmp_path)
+    one_of_each = [f"--replicas={service.name}=1" for service in SERVICES]
+    command: tuple[str | Path, ...] = ("cluster", *one_of_each, "--data-dir", tmp_path)
 
     cluster = await start(*command, address=address, **FAST)
     table = await read_until(cluster, "Ready.")
@@ -129,7 +130,9 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
-    async with open_cluster(folder, Shape(partitioners=2, shards=2, queries=1), environment=FAST) as opened:
+    async with open_cluster(
+        folder, {"partitioner": 2, "counting": 2, "query": 1}, environment=FAST
+    ) as opened:
         yield opened
 
 

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 import pytest
 from pydantic import BaseModel
 
+from services.counting.settings import CountingSettings
+from services.partitioner.settings import PartitionerSettings
 from services.registry import SERVICES
-from services.settings import Settings
+from services.settings import Settings, model_of_all, read_settings
 from tests.k8s.render import Choice, Manifest
 from tests.k8s.workloads import Workload, find, list_workloads, read_environment
 
@@ -38,14 +40,14 @@ def settings_of(environment_of: Environment, monkeypatch: pytest.MonkeyPatch) ->
             monkeypatch.delenv(name)
         for name, value in environment_of(workload).items():
             monkeypatch.setenv(name, value)
-        return Settings()
+        return read_settings()
 
     return read
 
 
 def is_setting(name: str) -> bool:
     """Whether a variable leads to a field; the settings ignore one that leads nowhere."""
-    model: type[BaseModel] | None = Settings
+    model: type[BaseModel] | None = model_of_all()
     for part in name.removeprefix("TALLY_").lower().split("__"):
         if model is None or part not in model.model_fields:
             return False
@@ -103,9 +105,9 @@ def test_a_pod_has_the_time_that_its_end_takes(ours: list[Workload], settings_of
             settings = settings_of(workload)
             needed = settings.server.drain_delay_seconds + settings.server.grace_seconds + CLOSING_SECONDS
             if workload.name == "counting":
-                needed += settings.counting.flush.timeout_seconds
-                needed += settings.counting.recovery.transaction_timeout_seconds
-                needed += settings.counting.spool.drain_seconds
+                needed += settings.of(CountingSettings).flush.timeout_seconds
+                needed += settings.of(CountingSettings).recovery.transaction_timeout_seconds
+                needed += settings.of(CountingSettings).spool.drain_seconds
             assert workload.pod["terminationGracePeriodSeconds"] >= needed, workload
 
 
@@ -125,7 +127,7 @@ def test_the_partitioner_knows_every_shard(
     assert counting.kind == "StatefulSet"
     service = find(objects, "Service")[counting.spec["serviceName"]]
     assert service["spec"]["clusterIP"] == "None"
-    assert settings_of(by_name["partitioner"]).partitioner.shards == tuple(
+    assert settings_of(by_name["partitioner"]).of(PartitionerSettings).shards == tuple(
         f"{counting.name}-{number}.{service['metadata']['name']}:{counting.ports['grpc']}"
         for number in range(counting.spec["replicas"])
     )
@@ -133,14 +135,14 @@ def test_the_partitioner_knows_every_shard(
 
 def test_each_shard_goes_by_the_name_of_its_pod(ours: list[Workload], settings_of: Read) -> None:
     (counting,) = (workload for workload in ours if workload.name == "counting")
-    assert settings_of(counting).counting.shard == "counting-0"
+    assert settings_of(counting).of(CountingSettings).shard == "counting-0"
 
 
 def test_each_shard_has_a_volume_of_its_own_with_room_for_its_spool(
     ours: list[Workload], settings_of: Read
 ) -> None:
     (counting,) = (workload for workload in ours if workload.name == "counting")
-    spool = settings_of(counting).counting.spool
+    spool = settings_of(counting).of(CountingSettings).spool
     (claim,) = counting.spec["volumeClaimTemplates"]
     (mount,) = counting.container["volumeMounts"]
     assert spool.enabled

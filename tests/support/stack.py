@@ -9,7 +9,7 @@ from typing import Any
 from libs.rpc.server import ServerSettings
 from libs.stores.postgres import PostgresSettings
 from services.process import open_process
-from services.settings import Settings, ValkeySettings
+from services.settings import ValkeySettings, read_settings
 from tally.client import Client
 from tests.support.database import PARTITION_COUNT
 
@@ -32,7 +32,7 @@ async def open_stack(
     overrides: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Stack]:
     """Open services on a free port; `overrides` are settings by the name of their component."""
-    settings = Settings(
+    settings = read_settings(
         data_dir=folder,
         partition_count=PARTITION_COUNT,
         server=ServerSettings(address="127.0.0.1:0", grace_seconds=1.0),

@@ -13,8 +13,7 @@ from pathlib import Path
 from libs.embedded.postgres import EmbeddedPostgresSettings
 from libs.stores.postgres import PostgresSettings
 from services.cluster import Cluster, open_cluster
-from services.settings import Settings, ValkeySettings
-from services.topology import Shape
+from services.settings import ValkeySettings, read_settings
 from tests.fault.table.load import Doors
 from tests.fault.table.pair import Pair, open_pair
 from tests.support.proxy import Proxy, open_proxy
@@ -26,7 +25,7 @@ SHARDS = ("counting-0", "counting-1", "counting-2")
 QUERIES = ("query-0", "query-1")
 PROXIED = SHARDS[0]
 
-_SHAPE = Shape(partitioners=len(PARTITIONERS), shards=len(SHARDS), queries=len(QUERIES))
+_REPLICAS = {"partitioner": len(PARTITIONERS), "counting": len(SHARDS), "query": len(QUERIES)}
 _POSTGRES = EmbeddedPostgresSettings(shared_buffers_mb=128, max_connections=250)
 
 
@@ -77,14 +76,14 @@ async def open_deployment(
         valkey = await stack.enter_async_context(breakable_valkey())
         proxy = None if pair else await stack.enter_async_context(open_proxy(postgres.url))
         environment_of = {PROXIED: {"TALLY_POSTGRES__DSN": proxy.dsn} if proxy else {}}
-        settings = Settings(
+        settings = read_settings(
             postgres=PostgresSettings(dsn=pair.dsn if pair else postgres.url),
             valkey=ValkeySettings(url=valkey.url),
         )
         cluster = await stack.enter_async_context(
             open_cluster(
                 folder,
-                _SHAPE,
+                _REPLICAS,
                 settings=settings,
                 environment=environment,
                 environment_of=environment_of,

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from libs.embedded.envoy_config import HEALTH_CHECK_SECONDS, HEALTH_CHECK_TIMEOUT_SECONDS
-from services.settings import Settings
-from services.topology import Shape, Topology, make_topology
+from services.counting.settings import CountingSettings
+from services.settings import read_settings
+from services.topology import Topology, make_topology
 
 FOLDER = Path("/data")
 
@@ -18,7 +19,7 @@ def environment(topology: Topology, name: str) -> dict[str, str]:
 
 
 def test_every_process_has_a_name_and_an_address_of_its_own() -> None:
-    topology = make_topology(Shape(partitioners=2, shards=3, queries=1), None)
+    topology = make_topology({"partitioner": 2, "counting": 3, "query": 1}, None)
     names = [place.name for place in topology.places]
     assert names == ["partitioner-0", "partitioner-1", "query-0", "counting-0", "counting-1", "counting-2"]
     addresses = {topology.address, *(place.address for place in topology.places)}
@@ -26,7 +27,7 @@ def test_every_process_has_a_name_and_an_address_of_its_own() -> None:
 
 
 def test_a_shard_has_a_stable_name_and_a_partitioner_knows_all_shards() -> None:
-    topology = make_topology(Shape(), "127.0.0.1:50051")
+    topology = make_topology({}, "127.0.0.1:50051")
     assert topology.address == "127.0.0.1:50051"
     assert environment(topology, "counting-2")["TALLY_COUNTING__SHARD"] == "counting-2"
     shards = [place.address for place in topology.of("counting")]
@@ -35,30 +36,30 @@ def test_a_shard_has_a_stable_name_and_a_partitioner_knows_all_shards() -> None:
 
 
 def test_the_variables_are_settings_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    topology = make_topology(Shape(), None)
+    topology = make_topology({}, None)
     for place in topology.places:
         with monkeypatch.context() as patch:
             for name, value in environment(topology, place.name).items():
                 patch.setenv(name, value)
-            settings = Settings()
+            settings = read_settings()
             assert settings.server.address == place.address
             assert settings.data_dir == FOLDER
             assert settings.postgres.dsn == "postgresql://there"
-            if place.service == "counting":
-                assert settings.counting.shard == place.name
+            if place.service.name == "counting":
+                assert settings.of(CountingSettings).shard == place.name
 
 
-def test_the_front_door_leads_to_the_services_for_clients_and_to_no_shard() -> None:
-    topology = make_topology(Shape(), None)
+def test_the_front_proxy_leads_to_the_services_for_clients_and_to_no_shard() -> None:
+    topology = make_topology({}, None)
     led = {service: pool.addresses for pool in topology.pools for service in pool.services}
     assert led == {
         "tally.ingest.v1.IngestService": [place.address for place in topology.of("partitioner")],
         "tally.query.v1.QueryService": [place.address for place in topology.of("query")],
     }
-    assert {place.service for place in topology.places if not place.is_public} == {"counting"}
+    assert {place.service.name for place in topology.places if not place.is_public} == {"counting"}
 
 
 def test_a_server_that_leaves_says_so_for_longer_than_its_balancer_takes_to_notice() -> None:
-    topology = make_topology(Shape(), None)
+    topology = make_topology({}, None)
     delay = float(environment(topology, "query-0")["TALLY_SERVER__DRAIN_DELAY_SECONDS"])
     assert delay > HEALTH_CHECK_SECONDS + HEALTH_CHECK_TIMEOUT_SECONDS

@@ -8,7 +8,7 @@ from libs.rpc.server import ServerSettings
 from libs.stores.postgres import PostgresSettings
 from services.partitioner.settings import PartitionerSettings
 from services.process import open_process
-from services.settings import Settings, ValkeySettings
+from services.settings import Settings, ValkeySettings, read_settings
 from tally.client import Client, TallyError
 from tests.support.database import PARTITION_COUNT
 from tests.support.eventually import eventually
@@ -24,7 +24,7 @@ async def test_a_partitioner_is_ready_once_a_shard_serves_and_stays_so(
     ports = {name: free_port() for name in ("partitioner", "counting")}
 
     def settings_of(name: str) -> Settings:
-        return Settings(
+        return read_settings(
             data_dir=tmp_path,
             partition_count=PARTITION_COUNT,
             server=ServerSettings(address=f"127.0.0.1:{ports[name]}", grace_seconds=1.0),

@@ -40,6 +40,7 @@ def test_an_attempt_has_the_time_of_three_inserts(
     with pytest.raises(Failure) as failed:
         read_settings()
     assert failed.value.message == (
-        f"TALLY_COUNTING: an insert may take {insert or '2.5'} s, so that {attempt_name} must be at least "
+        f"an insert may take {insert or '2.5'} s (TALLY_COUNTING__JOURNAL__INSERT_TIMEOUT_SECONDS), so that "
+        f"{attempt_name} must be at least "
         f"three times that, and is {attempt or '8'}"
     )

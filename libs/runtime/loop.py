@@ -1,0 +1,104 @@
+"""A background loop: one turn after another, which goes on while a store is away."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from libs.stores.postgres import AWAY
+from libs.telemetry import catalogue
+from libs.telemetry.setup import OFF, Telemetry
+
+_LOGGER = structlog.get_logger(__name__)
+
+Turn = Callable[[], Awaitable[float | None]]
+"""One pass. Returns the seconds until the next one is due; None stands for the interval."""
+
+
+class Loop:
+    """Repeats a turn for the life of a process.
+
+    A turn that raises one of `transient` is logged and repeated after `retry_seconds`; any other exception ends the
+    loop, and with it the process. A turn that exceeds its deadline is cancelled and counts as one that failed; the next
+    one begins only when the cancelled one has ended, because on a silent connection even a cancellation waits.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        turn: Turn,
+        *,
+        interval_seconds: float,
+        deadline_seconds: float,
+        retry_seconds: float | None = None,
+        jitter: float = 0.1,
+        transient: tuple[type[BaseException], ...] = AWAY,
+        telemetry: Telemetry = OFF,
+    ) -> None:
+        """`jitter` shortens each pause at random by up to this part of it, so that processes do not act in step."""
+        self.name = name
+        self._turn = turn
+        self._interval_seconds = interval_seconds
+        self._deadline_seconds = deadline_seconds
+        self._retry_seconds = interval_seconds if retry_seconds is None else retry_seconds
+        self._jitter = jitter
+        self._transient = transient
+        self._turns = catalogue.counter(telemetry.meter, catalogue.LOOP_TURNS)
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Begin the next turn now, or right after the one in progress."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Run until cancelled. Raises what a turn raises, unless it is transient."""
+        while True:
+            self._woken.clear()
+            await self._pause(await self._take_turn())
+
+    async def _take_turn(self) -> float:
+        """One turn; the seconds until the next one."""
+        try:
+            pause = await self._within_deadline()
+        except self._transient as error:
+            _LOGGER.warning(
+                "background turn failed; will retry",
+                loop=self.name,
+                error=str(error) or repr(error),
+                retry_seconds=self._retry_seconds,
+            )
+            self._turns.add(1, {"loop": self.name, "outcome": "failed"})
+            return self._retry_seconds
+        self._turns.add(1, {"loop": self.name, "outcome": "done"})
+        return self._interval_seconds if pause is None else pause
+
+    async def _within_deadline(self) -> float | None:
+        task = asyncio.ensure_future(self._turn())
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self._deadline_seconds)
+        except asyncio.CancelledError:
+            await _end(task)
+            raise
+        if done:
+            return task.result()
+        _LOGGER.warning(
+            "background turn exceeds its deadline", loop=self.name, deadline_seconds=self._deadline_seconds
+        )
+        await _end(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+        raise TimeoutError(f"no end within {self._deadline_seconds:g} s")
+
+    async def _pause(self, seconds: float) -> None:
+        shortened = seconds * (1 - self._jitter * random.random())  # noqa: S311 - it is no secret
+        try:
+            async with asyncio.timeout(shortened):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+
+
+async def _end(task: "asyncio.Future[float | None]") -> None:
+    task.cancel()
+    await asyncio.wait({task})
