@@ -4,22 +4,25 @@ import asyncio
 import gc
 import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import structlog
 
 from libs.domain.errors import NotReady
+from libs.embedded.folder import check_owner, list_data
 from libs.embedded.postgres import open_postgres
 from libs.embedded.process import OnDeath
+from libs.embedded.sockets import SocketFolder, open_socket_folder
 from libs.embedded.valkey import open_valkey
 from libs.rpc import ports
 from libs.rpc.server import OpenServer, ServerSettings, open_server
 from libs.runtime.background import Background, open_background
 from libs.runtime.context import Context
+from libs.runtime.presence import Presence
 from libs.runtime.service import Opened
 from libs.stores.postgres import AWAY, open_pool
 from libs.stores.schema import migrate, read_cluster
@@ -35,6 +38,7 @@ _READINESS_SECONDS = 0.2
 _STARTING_SECONDS = 0.02
 _CLOCK_SECONDS = 5.0
 _SWITCH_SECONDS = 0.0005
+_SHARD_SOCKET = "counting.sock"
 
 Report = Callable[[str], None]
 """is told what takes time"""
@@ -51,6 +55,7 @@ async def open_process(
     is_all = ALL in names
     chosen = [service for service in SERVICES if is_all or service.name in names]
     ports.check_free(settings.server.address)
+    check_owner(settings.data_dir)
     async with AsyncExitStack() as stack:
         deaths: asyncio.Queue[str] = asyncio.Queue()
         dsn, valkey_url = await _open_stores(stack, settings, report, deaths.put_nowait, may_embed=is_all)
@@ -67,8 +72,9 @@ async def open_process(
         background.start("embedded servers", _end_with(deaths))
         catalogue.observe(telemetry.meter, catalogue.CLOCK_OFFSET, lambda: clock.offset_seconds)
         context = Context(dsn, valkey_url, pool, cluster, clock, background, telemetry)
+        sockets: SocketFolder | None = None
         if is_all:
-            settings = _with_own_shard(stack, settings)
+            sockets, settings = _with_own_shard(stack, settings)
         opened: list[Opened] = []
         served: list[tuple[OpenServer, Sequence[Opened]]] = []
 
@@ -85,11 +91,12 @@ async def open_process(
             each = await stack.enter_async_context(service.open(context, settings))
             stack.push_async_callback(each.drain)
             opened.append(each)
-            if is_all and each.offer is not None:
+            if sockets is not None and each.offer is not None:
                 context = replace(context, offer=each.offer)
                 # For clients on this machine that cut their requests themselves.
                 own = {"address": settings.partitioner.shards[0], "drain_delay_seconds": 0.0}
                 await serve(settings.server.model_copy(update=own), [each])
+                background.start("the shard's socket", sockets.watch([_SHARD_SOCKET]))
         server = await serve(settings.server, opened)
         readiness = background.start("readiness", _tell_readiness(served, background, clock))
         stack.callback(readiness.cancel)
@@ -98,17 +105,23 @@ async def open_process(
 
 
 async def run_process(
-    settings: Settings, names: Sequence[str], report: Report, announce: Callable[[OpenServer], None]
+    settings: Settings,
+    names: Sequence[str],
+    report: Report,
+    announce: Callable[[OpenServer], None],
+    give_up: Callable[[str], NoReturn],
 ) -> None:
     """Run these services until SIGINT or SIGTERM, however far they have come by then.
 
-    Raises LoopDied when one of them cannot go on.
+    Raises LoopDied when one of them cannot go on. `give_up` ends the process at once, when its data folder is removed:
+    an orderly end could not keep anything any more.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     stopping = asyncio.create_task(stop.wait())
+    looking = asyncio.create_task(watch_data(settings.data_dir, give_up))
     async with AsyncExitStack() as stack:
         opening = asyncio.create_task(stack.enter_async_context(open_process(settings, names, report)))
         await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -126,6 +139,15 @@ async def run_process(
             await watching
         watching.cancel()
         report("Stopping")
+    looking.cancel()
+
+
+async def watch_data(data_dir: Path, give_up: Callable[[str], NoReturn]) -> None:
+    """Call `give_up` with a sentence when the data are removed."""
+    try:
+        await Presence(list_data(data_dir)).watch()
+    except NotReady as error:
+        give_up(error.message)
 
 
 def _tune_interpreter() -> None:
@@ -168,8 +190,8 @@ async def _open_stores(
     return dsn, url
 
 
-def _with_own_shard(stack: AsyncExitStack, settings: Settings) -> Settings:
-    """The settings of a process that holds the one shard there is, behind a socket that nobody else has.
+def _with_own_shard(stack: AsyncExitStack, settings: Settings) -> tuple[SocketFolder, Settings]:
+    """The folder of a socket that nobody else has, and the settings of a process that holds the one shard, behind it.
 
     Raises NotReady when other shards are set.
     """
@@ -177,9 +199,12 @@ def _with_own_shard(stack: AsyncExitStack, settings: Settings) -> Settings:
         raise NotReady(
             f"`{ALL}` counts on a shard of its own: unset TALLY_PARTITIONER__SHARDS, or name the services one by one"
         )
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tally-", ignore_cleanup_errors=True))
-    partitioner = settings.partitioner.model_copy(update={"shards": (f"unix:{folder}/counting.sock",)})
-    return settings.model_copy(update={"partitioner": partitioner})
+    sockets = stack.enter_context(open_socket_folder(settings.data_dir))
+    sockets.prepare([_SHARD_SOCKET])
+    partitioner = settings.partitioner.model_copy(
+        update={"shards": (f"unix:{sockets.reach / _SHARD_SOCKET}",)}
+    )
+    return sockets, settings.model_copy(update={"partitioner": partitioner})
 
 
 async def _end_with(deaths: "asyncio.Queue[str]") -> None:

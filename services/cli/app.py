@@ -16,6 +16,7 @@ from libs.domain.rules import MAX_EVENTS
 from services.cli.dead_letter_commands import make_dead_letters
 from services.cli.failure import OK, Failure
 from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
+from services.startup import end_on_signals, prepare_streams
 
 
 def _check_host_and_port(address: str) -> str:
@@ -45,6 +46,7 @@ Type = Annotated[str, typer.Option("--type", metavar="TYPE", help="What happened
 
 def main() -> None:
     """Run the command line and exit."""
+    prepare_streams()
     # Else gRPC's core prints notes of its own, for example of connections that a stopping server ends.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
@@ -110,6 +112,7 @@ def up(
     Example:
       tally up
     """
+    end_on_signals()
     from services.cli.up import run
 
     raise typer.Exit(run(names or ["all"]))
@@ -145,6 +148,7 @@ def cluster(
       tally cluster
       tally cluster --shards 1 --queries 1 --data-dir /tmp/tally
     """
+    end_on_signals()
     from services.cli.cluster import run
     from services.topology import Shape
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
+from libs.runtime.presence import Presence
 from libs.runtime.service import Opened
 from libs.stores.postgres import PostgresSettings, open_pool, time_limits
 from services.counting.dead_letter_servicer import DeadLetterServicer
@@ -43,6 +44,7 @@ async def open_counting(
             spool = await stack.enter_async_context(
                 open_spool(settings.spool, data_dir, settings.shard, context.cluster.cluster_id)
             )
+            context.background.start("spool", Presence([spool.path]).watch())
         pool = await stack.enter_async_context(
             open_upkeep_pool(context.dsn, postgres, settings.recovery, name)
         )
