@@ -275,6 +275,6 @@ async def _make_database(dsn: str, log: Path) -> None:
 
 def _read_pid_file(data: Path) -> list[str]:
     try:
-        return (data / "postmaster.pid").read_text().splitlines()
+        return (data / "postmaster.pid").read_text("utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []

@@ -7,14 +7,14 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 from uuid import UUID
 
 import typer
 
 from libs.domain.rules import MAX_EVENTS
 from services.cli.dead_letter_commands import make_dead_letters
-from services.cli.failure import OK, Failure
+from services.cli.failure import OK, USAGE, Failure
 from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
 from services.startup import end_on_signals, prepare_streams
 
@@ -52,8 +52,17 @@ def main() -> None:
     try:
         make_app()()
     except Failure as failure:
-        print(f"tally: {failure.message}", file=sys.stderr)  # noqa: T201 - to whoever started it
-        sys.exit(failure.exit_code)
+        _end(failure.message, failure.exit_code)
+    except UnicodeEncodeError as error:
+        # Bytes of the command line or the environment that are not UTF-8 are lone surrogates here (PEP 383).
+        if not any("\ud800" <= character <= "\udfff" for character in str(error.object)):
+            raise
+        _end(f"{error.object!a} is not UTF-8, which names must be", USAGE)
+
+
+def _end(message: str, exit_code: int) -> NoReturn:
+    print(f"tally: {message}", file=sys.stderr)  # noqa: T201 - to whoever started it
+    sys.exit(exit_code)
 
 
 def make_app() -> typer.Typer:

@@ -186,7 +186,7 @@ async def test_pid_files_that_name_a_stranger_are_ignored_and_the_stranger_is_sp
         await stranger.wait()
 
 
-@pytest.mark.parametrize("name", ["d" * 200, 'it\'s 50% "ünïcödé", with commas?&#'])
+@pytest.mark.parametrize("name", ["d" * 200, os.fsdecode(b"caf\xe9"), 'it\'s 50% "ünïcödé", with commas?&#'])
 async def test_any_path_will_do(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name / "postgres"
     async with open_postgres(folder) as dsn:
