@@ -33,7 +33,7 @@ def test_a_signal_ends_it_however_far_it_has_come(tmp_path: Path, moment: str) -
             if moment == "while it imports":
                 wait_until(lambda: _FIRST_LIBRARY in Path(f"/proc/{inner.pid}/maps").read_text())
             else:
-                wait_until(lambda: (data / "postgres" / "lock").exists())
+                wait_until((data / "postgres" / "lock").exists)
             inner.send_signal(signal.SIGTERM)
             assert outer.wait(20) == 0
         finally:

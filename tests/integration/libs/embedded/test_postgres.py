@@ -228,7 +228,10 @@ async def test_a_socket_that_is_removed_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_copy_of_a_folder_in_use_starts_and_leaves_the_original_alone(tmp_path: Path) -> None:
-    original, copy = tmp_path / "original", tmp_path / "copy"
+    original, copy = (
+        tmp_path / ("original" * 12),
+        tmp_path / ("copy" * 25),
+    )  # longer than a socket's path may be
     async with hold("postgres", original) as parent:
         dsn = await read_address(parent)
         await write(dsn, 1)
