@@ -5,6 +5,7 @@ of the machine where Tally expects a file of its own.
 """
 
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -42,3 +43,17 @@ def rotate_log(log: Path) -> Path:
         log.replace(log.with_name(f"{log.name}.1"))
     write_new(log, "")
     return log
+
+
+def refuse_link_of_another(path: Path) -> None:
+    """Raise PermissionError for a link that is not this user's own or root's, as the kernel does in /tmp."""
+    if path.is_symlink() and (owner := path.lstat().st_uid) not in (0, os.geteuid()):
+        raise PermissionError(f"{path} is a link that belongs to {describe_user(owner)}")
+
+
+def describe_user(uid: int) -> str:
+    """The name of a user, or the number where there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

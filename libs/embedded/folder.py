@@ -2,13 +2,12 @@
 
 import fcntl
 import os
-import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from libs.domain.errors import NotReady
-from libs.embedded.files import open_private
+from libs.embedded.files import describe_user, open_private, refuse_link_of_another
 
 
 @contextmanager
@@ -48,7 +47,7 @@ def open_folder(folder: Path, *, is_private: bool) -> int:
     """Make `folder` if need be, and open it; the descriptor. A private one nobody else may enter. Raises NotReady."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _refuse_link_of_another(folder)
+        refuse_link_of_another(folder)
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if is_private:
@@ -82,13 +81,6 @@ def check_owner(data_dir: Path) -> None:
             raise _explain_owner(path, data_dir)
 
 
-def _refuse_link_of_another(folder: Path) -> None:
-    # As the kernel does in /tmp (protected_symlinks): a link is followed if its owner is who follows it, or root.
-    owner = folder.lstat().st_uid
-    if folder.is_symlink() and owner not in (0, os.geteuid()):
-        raise PermissionError(f"it is a link that belongs to {_describe(owner)}")
-
-
 def _explain(folder: Path, error: OSError) -> NotReady:
     if isinstance(error, PermissionError):
         for path in (folder, *folder.parents):
@@ -100,8 +92,8 @@ def _explain(folder: Path, error: OSError) -> NotReady:
 
 
 def _explain_owner(path: Path, whole: Path) -> NotReady:
-    me = _describe(os.geteuid())
-    owner = _describe(path.stat().st_uid)
+    me = describe_user(os.geteuid())
+    owner = describe_user(path.stat().st_uid)
     return NotReady(
         f"{path} belongs to {owner}, and this process runs as {me}, who cannot use it. Give it to {me} "
         f"(chown -R {me} {whole}, as root), run Tally as {owner}, or take another data folder (TALLY_DATA_DIR)"
@@ -113,10 +105,3 @@ def _is_of_another(path: Path) -> bool:
         return path.stat().st_uid != os.geteuid()
     except OSError:
         return False
-
-
-def _describe(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -5,6 +5,7 @@ ever find again.
 """
 
 import asyncio
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,34 +15,45 @@ LOOK_SECONDS = 0.25
 
 
 class Presence:
-    """Knows paths from the first time that something is there; it is lost when it is gone, or replaced."""
+    """Knows paths from the first time that something is there; it is lost when it is gone, or replaced.
+
+    It keeps them open: the number of an inode is given to another file as soon as nobody has the first one open, and
+    some file systems change it.
+    """
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._known: dict[Path, tuple[int, int] | None] = dict.fromkeys(paths)
+        self._opened: dict[Path, int | None] = dict.fromkeys(paths)
 
     def find_lost(self) -> Path | None:
-        """The first path that is not what it was."""
-        for path, known in self._known.items():
-            found = _identify(path)
-            if known is None and found is not None:
-                self._known[path] = found
-            elif found != known:
-                return path
+        """The first path that is not what it was. An error that does not say so, such as a network's, is no loss."""
+        for path, opened in self._opened.items():
+            try:
+                if opened is None:
+                    self._opened[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                elif not os.path.samestat(path.stat(), os.fstat(opened)):
+                    return path
+            except (FileNotFoundError, NotADirectoryError):
+                if opened is not None:
+                    return path
+            except OSError:
+                continue
         return None
 
     async def watch(self) -> None:
-        """Look for as long as the process lives. Raises NotReady when something is lost."""
-        while (lost := self.find_lost()) is None:  # noqa: ASYNC110 - others remove it
-            await asyncio.sleep(LOOK_SECONDS)
+        """Look for as long as the process lives, then `close`. Raises NotReady when something is lost."""
+        try:
+            while (lost := self.find_lost()) is None:  # noqa: ASYNC110 - others remove it
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            self.close()
         raise NotReady(
             f"{lost} was removed or replaced while it was in use, so nothing more can be kept. Stop Tally before "
             "you remove its data"
         )
 
-
-def _identify(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+    def close(self) -> None:
+        """Let go of what it knows."""
+        for path, opened in self._opened.items():
+            if opened is not None:
+                os.close(opened)
+                self._opened[path] = None

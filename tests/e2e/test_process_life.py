@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from tally.client import Client
 from tally.ingest.v1.ingest_pb2 import CountEventRequest
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 from tests.support.eventually import eventually
-from tests.support.processes import free_port
+from tests.support.processes import free_port, run_service
 from tests.support.terminal import TALLY, finish, run, start
 
 NO_RETRIES = ChannelSettings(max_attempts=1)
@@ -123,6 +124,16 @@ async def test_a_removed_socket_ends_the_process_with_the_reason(tmp_path: Path,
         ended = await asyncio.wait_for(finish(tally), 20)
     assert ended.exit_code == REFUSED
     assert f"the socket {path} was removed while it was in use" in ended.err
+
+
+async def test_a_shard_whose_spool_is_removed_ends_with_the_reason(
+    dsn: str, valkey_url: str, tmp_path: Path
+) -> None:
+    async with run_service("counting", dsn, valkey_url, tmp_path) as shard:
+        shutil.rmtree(tmp_path / "spool")
+        assert await asyncio.to_thread(shard.process.wait, 20) == REFUSED
+    (log,) = tmp_path.glob("counting-*.log")
+    assert "spool.sqlite was removed or replaced while it was in use" in log.read_text()
 
 
 async def test_it_stops_in_order_with_every_standard_stream_closed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from libs.domain.errors import NotReady
 from libs.embedded.folder import hold_folder
 from libs.embedded.valkey import open_valkey
+from services.counting.spool_file import SpoolFile
 
 pytestmark = pytest.mark.system
 
@@ -46,7 +48,7 @@ def test_a_data_folder_that_is_a_link_of_another_user_is_refused(tmp_path: Path)
     link = tmp_path / "data"
     link.symlink_to(tmp_path / "target")
     os.lchown(link, NOBODY, NOBODY)
-    with pytest.raises(NotReady, match="it is a link that belongs to nobody"), hold_folder(link):
+    with pytest.raises(NotReady, match="is a link that belongs to nobody"), hold_folder(link):
         pass
     assert (tmp_path / "target").stat().st_mode & 0o777 == 0o755
     assert not list((tmp_path / "target").iterdir())
@@ -70,6 +72,21 @@ async def test_root_follows_no_link_in_a_folder_of_another_user(tmp_path: Path) 
     async with open_valkey(data):
         pass
     assert (precious / "file").read_text() == "kept"
+
+
+def test_a_spool_follows_no_link_of_another_user(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    for name in ("reserve", "spool.sqlite"):
+        (folder / name).symlink_to(precious)
+        os.lchown(folder / name, NOBODY, NOBODY)
+    with pytest.raises(NotReady, match="is a link that belongs to nobody"):
+        SpoolFile(folder / "spool.sqlite", uuid.uuid4(), 1024**2, 0.0)
+    (folder / "spool.sqlite").unlink()
+    SpoolFile(folder / "spool.sqlite", uuid.uuid4(), 1024**2, 0.0).close()
+    assert precious.read_text() == "kept"
 
 
 @pytest.mark.parametrize("name", ["postgres", "valkey", "spool"])

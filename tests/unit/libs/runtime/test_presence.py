@@ -15,6 +15,7 @@ def test_nothing_is_lost_before_it_is_there(tmp_path: Path) -> None:
     assert presence.find_lost() is None
     (tmp_path / "file").write_text("changed")
     assert presence.find_lost() is None
+    presence.close()
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])
@@ -23,10 +24,11 @@ def test_what_was_there_and_is_removed_or_replaced_is_lost(tmp_path: Path, *, is
     file.touch()
     presence = Presence([tmp_path, file])
     assert presence.find_lost() is None
-    file.rename(tmp_path / "old")
+    file.unlink()
     if is_replaced:
         file.touch()
     assert presence.find_lost() == file
+    presence.close()
 
 
 async def test_the_watch_ends_with_a_sentence(tmp_path: Path) -> None:
