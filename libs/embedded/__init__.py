@@ -16,6 +16,6 @@ Invariants:
 - Nothing is printed: output goes to the log, and a failed start shows the end of it.
 - Servers listen on a unix socket in a folder that only their owner may enter, never on a port. Only Envoy's front
   door has one; its admin interface has not.
-- Sockets belong to the running process: no start removes those of another one, whatever was copied or moved (`sockets`).
+- Sockets belong to the running process: no start removes those of another one, nor does a copy (`sockets`).
 - No link of another user is followed: root may run Tally on any folder (`files`, `folder`).
 """

@@ -66,17 +66,12 @@ async def read_until(process: Process, sentence: bytes) -> bytes:
     return told
 
 
-@pytest.mark.parametrize("kind", ["long", "percent", "not there", "a file"])
-async def test_it_serves_whatever_the_environment_holds(tmp_path: Path, kind: str) -> None:
-    temporary = {
-        "long": tmp_path / ("t" * 100),
-        "percent": tmp_path / "a%41b",
-        "not there": tmp_path / "none",
-        "a file": tmp_path / "file",
-    }[kind]
-    if kind == "a file":
+@pytest.mark.parametrize("name", ["a%41b" * 20, "a file"])
+async def test_it_serves_whatever_the_environment_holds(tmp_path: Path, name: str) -> None:
+    temporary = tmp_path / name
+    if name == "a file":
         temporary.touch()
-    elif kind != "not there":
+    else:
         temporary.mkdir()
     port = free_port()
     environment = {**HOSTILE, "TMPDIR": str(temporary)}
@@ -116,10 +111,9 @@ async def test_a_removed_data_folder_ends_the_process_within_two_seconds(tmp_pat
         assert "Traceback" not in ended.err
 
 
-@pytest.mark.parametrize("socket", ["sockets-*/counting.sock", "valkey/sockets-*/valkey.sock"])
-async def test_a_removed_socket_ends_the_process_with_the_reason(tmp_path: Path, socket: str) -> None:
+async def test_a_removed_socket_ends_the_process_with_the_reason(tmp_path: Path) -> None:
     async with serving(tmp_path, f"127.0.0.1:{free_port()}") as tally:
-        (path,) = tmp_path.glob(socket)
+        (path,) = tmp_path.glob("sockets-*/counting.sock")
         path.unlink()
         ended = await asyncio.wait_for(finish(tally), 20)
     assert ended.exit_code == REFUSED
