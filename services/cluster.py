@@ -25,7 +25,8 @@ import asyncpg
 
 from libs.domain.errors import NotReady
 from libs.embedded import envoy
-from libs.embedded.folder import hold_folder, rotate_log
+from libs.embedded.files import rotate_log
+from libs.embedded.folder import check_owner, hold_folder
 from libs.rpc import ports
 from libs.runtime.supervisor import Died, Open, Supervisor, Tell
 from libs.stores.postgres import connect
@@ -217,6 +218,7 @@ async def open_cluster(
     topology = make_topology(replicas or {}, address)
     envoy.find_binary()
     ports.check_free(topology.address)
+    check_owner(folder)
     async with AsyncExitStack() as stack:
         own = stack.enter_context(hold_folder(folder / "cluster"))
         supervisor = Supervisor(tell)

@@ -72,6 +72,8 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     def _is_address(cls, address: str) -> str:
         if not _ADDRESS.fullmatch(address):
             raise ValueError("must be host:port, [v6]:port or unix:path")
+        if not address.startswith("unix:") and not ports.has_port(address):
+            raise ValueError(f"has no such port as in {address}; the largest is {ports.LARGEST_PORT}")
         return address
 
 

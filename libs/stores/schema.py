@@ -1,7 +1,7 @@
 """The schema: numbered migrations, forward only, and the row that says what the cluster was created as."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -42,14 +42,15 @@ async def migrate(
 ) -> Cluster:
     """Bring the schema up to date, in one transaction, and create the cluster's row if there is none.
 
-    Harmless to repeat, and at the same time from several places. Raises NotReady when the database is not UTF8, and
-    PartitionCountMismatch when the cluster was created with another count.
+    Harmless to repeat, and at the same time from several places. Raises NotReady when the database is not UTF8 or a
+    later version migrated it, and PartitionCountMismatch when the cluster was created with another count.
     """
     await _check_encoding(connection)
     async with connection.transaction():
         await connection.execute(_LOCK)
         await connection.execute(_CREATE_TABLE)
         applied = {row["name"] for row in await connection.fetch(_APPLIED)}
+        refuse_later_schema(applied)
         for name, sql in _migrations():
             if name not in applied:
                 await connection.execute(sql)
@@ -65,13 +66,15 @@ async def migrate(
 async def read_cluster(connection: Any, partition_count: int) -> Cluster:
     """Read what the cluster was created as, over a connection or pool.
 
-    Raises NotReady when the database is not UTF8, or the schema is missing or old, and PartitionCountMismatch when the
+    Raises NotReady when the database is not UTF8, or the schema is missing, old, or of a later version, and
+    PartitionCountMismatch when the
     setting differs.
     """
     await _check_encoding(connection)
     missing = [name for name, _ in _migrations()]
     if await connection.fetchval(_IS_MIGRATED):
         applied = {row["name"] for row in await connection.fetch(_APPLIED)}
+        refuse_later_schema(applied)
         missing = [name for name in missing if name not in applied]
     if missing:
         raise NotReady(f"the database lacks {', '.join(missing)}. Run: tally migrate")
@@ -92,6 +95,16 @@ async def _check_encoding(connection: Any) -> None:
             f"the database {row['name']} has the encoding {row['encoding']}, and Tally needs UTF8. It cannot be "
             "changed: create another database (create database NAME encoding 'UTF8' template template0), and set "
             "TALLY_POSTGRES__DSN to it"
+        )
+
+
+def refuse_later_schema(applied: Iterable[str]) -> None:
+    """Raise NotReady when the database has migrations that this version does not know: a later one wrote it."""
+    unknown = sorted(set(applied) - {name for name, _ in _migrations()})
+    if unknown:
+        raise NotReady(
+            f"the schema of the database is of a later version of Tally ({', '.join(unknown)}), and this version does "
+            "not know what that means. Use that version, or a database of its own"
         )
 
 

@@ -8,16 +8,17 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 from uuid import UUID
 
 import typer
 
 from libs.domain.rules import MAX_EVENTS
 from services.cli.dead_letter_commands import make_dead_letters
-from services.cli.failure import OK, Failure
+from services.cli.failure import OK, USAGE, Failure
 from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
 from services.registry import BY_NAME, SERVICES
+from services.startup import end_on_signals, prepare_streams
 
 MAX_REPLICAS = 64
 
@@ -49,13 +50,23 @@ Type = Annotated[str, typer.Option("--type", metavar="TYPE", help="What happened
 
 def main() -> None:
     """Run the command line and exit."""
+    prepare_streams()
     # Else gRPC's core prints notes of its own, for example of connections that a stopping server ends.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         make_app()()
     except Failure as failure:
-        print(f"tally: {failure.message}", file=sys.stderr)  # noqa: T201 - to whoever started it
-        sys.exit(failure.exit_code)
+        _end(failure.message, failure.exit_code)
+    except UnicodeEncodeError as error:
+        # Bytes of the command line or the environment that are not UTF-8 are lone surrogates here (PEP 383).
+        if not any("\ud800" <= character <= "\udfff" for character in str(error.object)):
+            raise
+        _end(f"{error.object!a} is not UTF-8, which names must be", USAGE)
+
+
+def _end(message: str, exit_code: int) -> NoReturn:
+    print(f"tally: {message}", file=sys.stderr)  # noqa: T201 - to whoever started it
+    sys.exit(exit_code)
 
 
 def make_app() -> typer.Typer:
@@ -114,6 +125,7 @@ def up(
     Example:
       tally up
     """
+    end_on_signals()
     from services.cli.up import run
 
     raise typer.Exit(run(names or ["all"]))
@@ -154,6 +166,7 @@ def cluster(
       tally cluster
       tally cluster --replicas counting=1 --replicas query=1 --data-dir /tmp/tally
     """
+    end_on_signals()
     from services.cli.cluster import run
 
     run(_read_replicas(replicas or []), address, data_dir)

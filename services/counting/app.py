@@ -11,6 +11,7 @@ from libs.rpc.cluster_identity import ClusterCheck, identity_of
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.entries import OFFER
+from libs.runtime.presence import Presence
 from libs.runtime.service import Opened
 from libs.stores.postgres import PostgresSettings, open_pool, time_limits
 from services.counting.dead_letter_servicer import DeadLetterServicer
@@ -43,6 +44,7 @@ async def open_counting(context: Context, settings: CountingSettings) -> AsyncIt
             spool = await stack.enter_async_context(
                 open_spool(settings.spool, context.data_dir, settings.shard, context.cluster.cluster_id)
             )
+            context.background.start("spool", Presence([spool.path]).watch())
         pool = await stack.enter_async_context(
             open_upkeep_pool(context.dsn, postgres, settings.recovery, name)
         )

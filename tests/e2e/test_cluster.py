@@ -29,6 +29,8 @@ from tests.support.processes import FAST
 from tests.support.proof import assert_exact
 from tests.support.terminal import finish, run, start
 
+ONE_OF_EACH = [f"--replicas={service.name}=1" for service in SERVICES]
+
 pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 PAUSE_SECONDS = 0.02
@@ -97,8 +99,7 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
     tmp_path: Path,
 ) -> None:
     address = f"127.0.0.1:{ports.find_free(1)[0]}"
-    one_of_each = [f"--replicas={service.name}=1" for service in SERVICES]
-    command: tuple[str | Path, ...] = ("cluster", *one_of_each, "--data-dir", tmp_path)
+    command: tuple[str | Path, ...] = ("cluster", *ONE_OF_EACH, "--data-dir", tmp_path)
 
     cluster = await start(*command, address=address, **FAST)
     table = await read_until(cluster, "Ready.")
@@ -125,6 +126,40 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
     assert (ended.exit_code, ended.err) == (0, "")
     assert re.findall("Stopping (.*) …", ended.out) == STAGES
     assert not any(child.is_running() for child in children)
+
+
+async def test_a_removed_socket_is_made_again_and_removed_data_end_the_whole_cluster(tmp_path: Path) -> None:
+    address, folder = f"127.0.0.1:{ports.find_free(1)[0]}", tmp_path / "data"
+    command: tuple[str | Path, ...] = ("cluster", *ONE_OF_EACH, "--data-dir", folder)
+    cluster = await start(*command, address=address, **FAST)
+    try:
+        await read_until(cluster, "Ready.")
+        for name, socket in {
+            "Postgres": "postgres/sockets-*/.s.PGSQL.5432",
+            "envoy": "cluster/sockets-*/envoy.sock",
+        }.items():
+            (path,) = folder.glob(socket)
+            path.unlink()
+            told = await read_until(cluster, f"{name.lower()} is back, pid ")
+            assert (
+                f"{name} cannot be used any more: the socket {path} was removed while it was in use" in told
+            )
+        await eventually(lambda: counts(address), 30.0)
+        children = psutil.Process(cluster.pid).children(recursive=True)
+        removing = await asyncio.create_subprocess_exec("rm", "-rf", folder)
+        ended = await asyncio.wait_for(finish(cluster), 5)
+        await removing.wait()
+    finally:
+        if cluster.returncode is None:
+            cluster.kill()
+            await cluster.communicate()
+    assert ended.exit_code == 1
+    assert "was removed or replaced while it was in use" in ended.err
+    await until(lambda: not any(child.is_running() for child in children))
+
+
+async def counts(address: str) -> bool:
+    return (await run("count", "video", address=address)).exit_code == 0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -27,6 +27,23 @@ async def test_another_partition_count_is_refused(dsn: str) -> None:
     assert refused.err.startswith("tally: TALLY_PARTITION_COUNT is 64, and this cluster was created with 4.")
 
 
+async def test_a_schema_of_a_later_version_is_refused_by_everything_that_uses_it(
+    dsn: str, valkey_url: str, tmp_path: Path
+) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("insert into schema_migration (name) values ('9999_later')")
+    await connection.close()
+    refused = await run("migrate", TALLY_POSTGRES__DSN=dsn, TALLY_PARTITION_COUNT="4")
+    assert refused.exit_code == REFUSED
+    assert refused.err.startswith(
+        "tally: the schema of the database is of a later version of Tally (9999_later)"
+    )
+    for name in ("all", "query"):
+        with pytest.raises(NotReady, match=r"of a later version of Tally \(9999_later\)"):
+            async with open_stack(dsn, valkey_url, tmp_path, [name]):
+                pass
+
+
 async def test_a_database_that_is_missing_is_refused_by_postgres(servers: Servers) -> None:
     nowhere = urlsplit(servers.postgres_dsn)._replace(path="/nowhere").geturl()
     refused = await run("migrate", TALLY_POSTGRES__DSN=nowhere)
