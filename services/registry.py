@@ -41,7 +41,7 @@ SERVICES: Sequence[Service] = (
     Service(
         "query",
         "answers counts and statistics",
-        lambda context, settings: open_query(context, settings.query),
+        lambda context, settings: open_query(context, settings.query, settings.postgres),
     ),
 )
 ALL = "all"
