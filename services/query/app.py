@@ -34,7 +34,9 @@ async def open_query(
         on_change=reporter(context.telemetry),
     )
 
-    async def open_lane(kind: str, dsn: str, connections: int, seconds: float, **bounds: int) -> Lane:
+    async def open_lane(
+        kind: str, advice: str, dsn: str, connections: int, seconds: float, **bounds: int
+    ) -> Lane:
         pool = await stack.enter_async_context(
             open_pool(
                 dsn,
@@ -44,12 +46,13 @@ async def open_query(
                 is_needed_at_start=False,
             )
         )
-        return Lane(kind, pool, wait_seconds=seconds, **bounds)
+        return Lane(kind, pool, advice=advice, wait_seconds=seconds, **bounds)
 
     async def open_server(dsn: str, pool: Any) -> Server:
         heavy = settings.heavy
         lane = await open_lane(
             "heavy reads",
+            "ask again later, or for a narrower range",
             dsn,
             heavy.connections,
             heavy.timeout_seconds,
@@ -71,6 +74,7 @@ async def open_query(
             primary = await open_server(settings.primary_dsn, pool)
         audits = await open_lane(
             "audits",
+            "ask again later",
             context.dsn,
             1,
             settings.audit.timeout_seconds,

@@ -15,13 +15,21 @@ class Lane:
     """Reads of one kind, at most as many at once as the pool has connections.
 
     Those beyond wait: at most `most_waiting`, and no longer than `wait_seconds`. One caller has at most
-    `most_per_caller` reads here, waiting or under way.
+    `most_per_caller` reads here, waiting or under way. A refusal ends with `advice`.
     """
 
     def __init__(
-        self, kind: str, pool: Any, *, most_waiting: int, most_per_caller: int, wait_seconds: float
+        self,
+        kind: str,
+        pool: Any,
+        *,
+        advice: str,
+        most_waiting: int,
+        most_per_caller: int,
+        wait_seconds: float,
     ) -> None:
         self._kind = kind
+        self._advice = advice
         self._pool = pool
         self._turns = asyncio.Semaphore(pool.get_max_size())
         self._most = pool.get_max_size() + most_waiting
@@ -58,7 +66,7 @@ class Lane:
 
     def _refusal(self, how_many: str) -> Overloaded:
         return Overloaded(
-            f"too many {self._kind} at once ({how_many}); ask again later, or for a narrower range",
+            f"too many {self._kind} at once ({how_many}); {self._advice}",
             retry_after_s=_RETRY_AFTER_S,
             nothing_done=True,
         )

@@ -22,7 +22,7 @@ cell as materialized (
 ), spread as (
     select coalesce(sum(cell.m2 + cell.value_count
         * square_of(mean_of(cell.sum, cell.value_count) - mean_of(total.sum, total.value_count))), 0) as m2
-    from cell, total where cell.value_count > 0
+    from cell, total where cell.value_count > 0 and is_too_heavy is not true
 )"""
 
 # As of: nothing was journaled before it that the answer lacks. What a log lacks was journaled in the order of seq, so
