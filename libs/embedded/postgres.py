@@ -27,6 +27,8 @@ PORT = 5432  # nothing listens on it: it is part of the socket's name
 SOCKET = f".s.PGSQL.{PORT}"
 SOCKETS = (SOCKET, f"{SOCKET}.lock")
 KILL_SECONDS = 10.0
+_DATABASE_SECONDS = 60.0
+_HAS_DATABASE = "select true from pg_database where datname = $1"
 
 
 class EmbeddedPostgresSettings(BaseModel, frozen=True, extra="forbid"):
@@ -232,12 +234,12 @@ async def _is_ready(data: Path, pid: int) -> bool:
 
 async def _make_database(dsn: str, log: Path) -> None:
     try:
-        connection = await asyncpg.connect(dsn, database="postgres")
+        connection = await asyncpg.connect(dsn, database="postgres", timeout=_DATABASE_SECONDS)
         try:
-            if not await connection.fetchval("select true from pg_database where datname = $1", NAME):
-                await connection.execute(f"create database {NAME}")
+            if not await connection.fetchval(_HAS_DATABASE, NAME, timeout=_DATABASE_SECONDS):
+                await connection.execute(f"create database {NAME}", timeout=_DATABASE_SECONDS)
         finally:
-            await connection.close()
+            await connection.close(timeout=_DATABASE_SECONDS)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise NotReady(
             f"Postgres runs, but its database {NAME} cannot be opened: {error}. {read_tail(log)}"

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as NotAnswering
+from redis.exceptions import TimeoutError as TooLate
 
 from libs.domain.errors import NotReady
 from libs.embedded.folder import hold_folder, open_socket_folder, rotate_log
@@ -22,6 +23,7 @@ SOCKET = "valkey.sock"
 SOCKETS = (SOCKET,)
 PROGRAM = "valkey-server"
 KILL_SECONDS = 10.0
+_ASK_SECONDS = 5.0
 
 
 class EmbeddedValkeySettings(BaseModel, frozen=True, extra="forbid"):
@@ -118,10 +120,10 @@ def _configure(folder: Path, socket: Path, settings: EmbeddedValkeySettings) -> 
 
 
 async def _is_ready(url: str) -> bool:
-    client = Redis.from_url(url)
+    client = Redis.from_url(url, socket_timeout=_ASK_SECONDS, socket_connect_timeout=_ASK_SECONDS)
     try:
         return bool(await client.ping())
-    except NotAnswering:
+    except (NotAnswering, TooLate):
         return False
     finally:
         await client.aclose()

@@ -1,5 +1,6 @@
 """The schema: numbered migrations, forward only, and the row that says what the cluster was created as."""
 
+import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ create table if not exists schema_migration (
 _APPLIED = "select name from schema_migration"
 _MARK = "insert into schema_migration (name) values ($1)"
 _IS_MIGRATED = "select to_regclass('schema_migration') is not null"
+# For all of it: a migration may write a large table anew. The server's limit for reads and upkeep is not for it.
+_MIGRATION_SECONDS = 3600.0
+_NO_LIMIT = "set local statement_timeout = 0"
+_READ_SECONDS = 30.0
 _NOW_MS = "select (extract(epoch from now()) * 1000)::bigint"
 _CREATE_CLUSTER = """
 insert into cluster (partition_count, floor) values ($1, $2)
@@ -44,13 +49,14 @@ async def migrate(
     Harmless to repeat, and at the same time from several places. Raises PartitionCountMismatch when the
     cluster was created with another count.
     """
-    async with connection.transaction():
-        await connection.execute(_LOCK)
+    async with asyncio.timeout(_MIGRATION_SECONDS), connection.transaction():
+        await connection.execute(_NO_LIMIT)
+        await connection.execute(_LOCK, timeout=_MIGRATION_SECONDS)
         await connection.execute(_CREATE_TABLE)
         applied = {row["name"] for row in await connection.fetch(_APPLIED)}
         for name, sql in _migrations():
             if name not in applied:
-                await connection.execute(sql)
+                await connection.execute(sql, timeout=_MIGRATION_SECONDS)
                 await connection.execute(_MARK, name)
                 if report:
                     report(name)
@@ -66,12 +72,13 @@ async def read_cluster(connection: Any, partition_count: int) -> Cluster:
     Raises NotReady when the schema is missing or old, and PartitionCountMismatch when the setting differs.
     """
     missing = [name for name, _ in _migrations()]
-    if await connection.fetchval(_IS_MIGRATED):
-        applied = {row["name"] for row in await connection.fetch(_APPLIED)}
-        missing = [name for name in missing if name not in applied]
-    if missing:
-        raise NotReady(f"the database lacks {', '.join(missing)}. Run: tally migrate")
-    row = await connection.fetchrow(_READ_CLUSTER)
+    async with asyncio.timeout(_READ_SECONDS):
+        if await connection.fetchval(_IS_MIGRATED):
+            applied = {row["name"] for row in await connection.fetch(_APPLIED)}
+            missing = [name for name in missing if name not in applied]
+        if missing:
+            raise NotReady(f"the database lacks {', '.join(missing)}. Run: tally migrate")
+        row = await connection.fetchrow(_READ_CLUSTER)
     if row["partition_count"] != partition_count:
         raise PartitionCountMismatch(
             f"TALLY_PARTITION_COUNT is {partition_count}, and this cluster was created with "

@@ -10,6 +10,7 @@ interrupted leaves its partition pending, and the next upkeep, of any shard, fin
 
 import datetime as dt
 import time
+import uuid
 from typing import Any
 
 import asyncpg
@@ -25,8 +26,9 @@ MOST_DROPS = 100
 LOCK_SECONDS = 1.0
 """How long a statement waits for a lock; those who want the same partition wait behind it."""
 
-# Any constant number will do; one shard at a time. The connection holds it until it is given back to its pool.
-_TRY_LOCK = "select pg_try_advisory_lock(7305803)"
+# That of all who make or drop partitions; held for one partition at a time.
+_TRY_LOCK = "select pg_try_advisory_lock(7305802)"
+_UNLOCK = "select pg_advisory_unlock(7305802)"
 _WAIT = "set lock_timeout = {milliseconds}"
 # By this machine's clock too: a floor that a wrong clock moved ahead costs no partition that is still needed.
 _OLD = """
@@ -38,7 +40,7 @@ with lowest as (
 select relname as name, inhdetachpending as is_pending
 from lowest, pg_inherits join pg_class on pg_class.oid = inhrelid
 cross join lateral regexp_match(pg_get_expr(relpartbound, inhrelid), $$FROM \\('(.+)'\\) TO \\('(.+)'\\)$$) as bound
-where inhparent = 'journal'::regclass and bound[2]::uuid <= lowest.floor
+where inhparent = 'journal'::regclass and bound[2]::uuid <= lowest.floor and relname like $2
 order by inhdetachpending desc, name"""
 _HAS_ROWS = "select exists (select from {name})"
 _DETACH = "alter table journal detach partition {name} concurrently"
@@ -52,8 +54,10 @@ where relnamespace = (select relnamespace from pg_class where oid = 'journal'::r
 _LOCK_TABLE = "lock table {name} in access exclusive mode"
 _DROP = "drop table {name}"
 _NOTE = """
-insert into dropped_partition (first_id, end_id) values ($1, $2)
-on conflict (first_id) do update set dropped_at = now()"""
+insert into dropped_partition (name, first_id, end_id) values ($1, $2, $3)
+on conflict (name) do update set dropped_at = now()"""
+# The floor may have been lowered, and the partition made again.
+_FORGET = "delete from dropped_partition where to_regclass(name) is not null"
 
 
 async def drop_empty_partitions(pool: Any) -> int:
@@ -61,24 +65,39 @@ async def drop_empty_partitions(pool: Any) -> int:
 
     A partition that is in use is left for the next time, and so are those after it.
     """
-    async with pool.acquire() as connection:
-        if not await connection.fetchval(_TRY_LOCK):
-            return 0  # another shard is at it
-        dropped = 0
-        try:
-            await connection.execute(_WAIT.format(milliseconds=int(LOCK_SECONDS * 1000)))
-            for row in await connection.fetch(_DETACHED):
-                dropped += await _drop_detached(connection, row["name"])
-            for row in await connection.fetch(_OLD, floor_at(int(time.time() * 1000))):
-                if dropped >= MOST_DROPS:
-                    break
-                if await _detach_if_empty(connection, row["name"], is_pending=row["is_pending"]):
-                    dropped += await _drop_detached(connection, row["name"])
-        except (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError) as error:
-            _LOGGER.info("empty journal partition is in use; it is dropped later", error=str(error))
+    dropped = 0
+    async with (
+        pool.acquire() as connection
+    ):  # a lock that is not given back ends with the use of the connection
+        await connection.execute(_WAIT.format(milliseconds=int(LOCK_SECONDS * 1000)))
+        await connection.execute(_FORGET)
+        names = [*await connection.fetch(_DETACHED), *await connection.fetch(_OLD, _floor_of_machine(), "%")]
+        for name in [row["name"] for row in names]:
+            if dropped >= MOST_DROPS or not await connection.fetchval(_TRY_LOCK):
+                break
+            try:
+                dropped += await _drop_if_empty(connection, name)
+            except (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError) as error:
+                _LOGGER.info("empty journal partition is in use; it is dropped later", error=str(error))
+                break
+            await connection.execute(_UNLOCK)
     if dropped:
         _LOGGER.info("empty journal partitions dropped", partitions=dropped)
     return dropped
+
+
+def _floor_of_machine() -> uuid.UUID:
+    return floor_at(int(time.time() * 1000))
+
+
+async def _drop_if_empty(connection: Any, name: str) -> bool:
+    """Look again, now that the lock is held, and drop it."""
+    for row in await connection.fetch(_OLD, _floor_of_machine(), name):
+        if not await _detach_if_empty(connection, name, is_pending=row["is_pending"]):
+            return False
+    if name not in [row["name"] for row in await connection.fetch(_DETACHED)]:
+        return False  # another shard has dropped it, or it is needed again
+    return await _drop_detached(connection, name)
 
 
 async def _detach_if_empty(connection: Any, name: str, *, is_pending: bool) -> bool:
@@ -103,6 +122,6 @@ async def _drop_detached(connection: Any, name: str) -> bool:
             _LOGGER.error("detached journal partition has entries; attaching it again", partition=name)
             await connection.execute(_ATTACH.format(name=name, first_id=first_id, end_id=end_id))
             return False
-        await connection.execute(_NOTE, first_id, end_id)
+        await connection.execute(_NOTE, name, first_id, end_id)
         await connection.execute(_DROP.format(name=name))
     return True

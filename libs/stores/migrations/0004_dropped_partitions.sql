@@ -2,7 +2,8 @@
 -- so a dead letter with such an id can still be replayed.
 
 create table dropped_partition (
-    first_id   uuid primary key,                    -- the partition's bounds: [first_id, end_id)
+    name       text primary key,
+    first_id   uuid not null,                       -- the partition's bounds: [first_id, end_id)
     end_id     uuid not null,
     dropped_at timestamptz not null default now()
 );
