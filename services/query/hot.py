@@ -24,8 +24,6 @@ from services.query.warm import Reading
 
 # A value begins with its version, 40 digits: what it is as of, and its count. Digits compare like numbers.
 _SET_IF_NEWER = """
-local time = redis.call('TIME')
-if time[1] * 1000 + time[2] / 1000 >= tonumber(ARGV[2]) then return 0 end
 local held = redis.call('GET', KEYS[1])
 if held and string.sub(held, 1, 40) > string.sub(ARGV[1], 1, 40) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[2])
