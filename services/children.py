@@ -94,7 +94,8 @@ async def takes_calls(place: Place) -> bool:
     """Whether the process says that it is serving."""
     host, _, port = place.address.rpartition(":")
     try:
-        _, writer = await asyncio.open_connection(host, int(port))  # cheaper than to let gRPC find out
+        async with asyncio.timeout(_ASK_SECONDS):
+            _, writer = await asyncio.open_connection(host, int(port))  # cheaper than to let gRPC find out
         writer.close()
     except OSError:
         return False

@@ -259,7 +259,7 @@ async def _start_stores(
     try:
         await migrate(connection, settings.partition_count)
     finally:
-        await connection.close()
+        await connection.close(timeout=settings.postgres.connect_timeout_seconds)
     return dsn, url
 
 

@@ -97,6 +97,18 @@ class Overloaded(TallyError):
         self.nothing_done = nothing_done
 
 
+class ReadTooLarge(TallyError):
+    """Postgres did not finish a statement within its time limit, so it was cancelled."""
+
+    reason = "READ_TOO_LARGE"
+
+
+class NotPrimary(TallyError):
+    """A strong read was sent to a service that reads from a standby."""
+
+    reason = "NOT_PRIMARY"
+
+
 class Unavailable(TallyError):
     """Something that the call needs is away; the same request may be sent again."""
 

@@ -38,6 +38,8 @@ _LEAST_WAL_MB = 64
 _MOST_WAL_MB = 8192
 _WAL_SHARE_OF_DISK = 10
 _WAL_SHARE_OF_ROOM = 2
+_DATABASE_SECONDS = 60.0
+_HAS_DATABASE = "select true from pg_database where datname = $1"
 
 
 class EmbeddedPostgresSettings(BaseModel, frozen=True, extra="forbid"):
@@ -261,12 +263,12 @@ async def _is_ready(data: Path, pid: int) -> bool:
 
 async def _make_database(dsn: str, log: Path) -> None:
     try:
-        connection = await asyncpg.connect(dsn, database="postgres")
+        connection = await asyncpg.connect(dsn, database="postgres", timeout=_DATABASE_SECONDS)
         try:
-            if not await connection.fetchval("select true from pg_database where datname = $1", NAME):
-                await connection.execute(f"create database {NAME}")
+            if not await connection.fetchval(_HAS_DATABASE, NAME, timeout=_DATABASE_SECONDS):
+                await connection.execute(f"create database {NAME}", timeout=_DATABASE_SECONDS)
         finally:
-            await connection.close()
+            await connection.close(timeout=_DATABASE_SECONDS)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise NotReady(
             f"Postgres runs, but its database {NAME} cannot be opened: {error}. {read_tail(log)}"

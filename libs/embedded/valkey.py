@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as NotAnswering
+from redis.exceptions import TimeoutError as TooLate
 
 from libs.domain.errors import NotReady
 from libs.embedded.files import rotate_log, write_new
@@ -22,6 +23,7 @@ from libs.embedded.sockets import SocketFolder, open_socket_folder
 SOCKET = "valkey.sock"
 PROGRAM = "valkey-server"
 KILL_SECONDS = 10.0
+_ASK_SECONDS = 5.0
 
 
 class EmbeddedValkeySettings(BaseModel, frozen=True, extra="forbid"):
@@ -119,10 +121,10 @@ def _configure(folder: Path, sockets: SocketFolder, settings: EmbeddedValkeySett
 
 
 async def _is_ready(url: str) -> bool:
-    client = Redis.from_url(url)
+    client = Redis.from_url(url, socket_timeout=_ASK_SECONDS, socket_connect_timeout=_ASK_SECONDS)
     try:
         return bool(await client.ping())
-    except NotAnswering:
+    except (NotAnswering, TooLate):
         return False
     finally:
         await client.aclose()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import asyncpg
 from pydantic import BaseModel, Field
 
-from libs.domain.errors import NotReady, Unavailable
+from libs.domain.errors import NotReady, ReadTooLarge, Unavailable
 
 T = TypeVar("T")
 
@@ -26,7 +26,10 @@ select set_config('synchronous_commit', 'on', $1)
 where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"""
 _IN_DOUBT_CLASSES = ("08", "57")
 _SERVER_CLASSES = ("25", "42", "53", "58")
-_AWAY_CLASSES = ("08", "25", "53", "57")
+_AWAY_CLASSES = ("08", "25", "40", "53", "57")
+# The server cancels a statement itself before we stop waiting for it: then the cause is known, and a client that is
+# frozen leaves nothing running.
+_SERVER_SHARE = 0.9
 
 
 class PostgresSettings(BaseModel, frozen=True, extra="forbid"):
@@ -38,7 +41,14 @@ class PostgresSettings(BaseModel, frozen=True, extra="forbid"):
     pool_size: int = Field(
         8, ge=1, le=100, description="connections that a service keeps for reads and upkeep"
     )
-    connect_timeout_seconds: float = Field(5.0, gt=0, description="how long opening a connection may take")
+    connect_timeout_seconds: float = Field(
+        5.0, gt=0, description="how long opening a connection may take, or waiting for a free one"
+    )
+    statement_timeout_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="how long a statement may take; heavy reads, audits and shards have other limits",
+    )
 
 
 class InDoubt(Exception):
@@ -163,13 +173,60 @@ async def make_durable(connection: Any, *, until_end_of_transaction: bool) -> No
 
 @contextmanager
 def reaching_postgres() -> Iterator[None]:
-    """Around reads for a caller. Raises Unavailable when Postgres is away; our own mistakes stay what they are."""
+    """Around reads for a caller. Raises Unavailable when Postgres is away or will not do it now, and ReadTooLarge when
+    it took too long; both name the cause. Our own mistakes stay what they are.
+    """
     try:
         yield
+    except asyncpg.QueryCanceledError as error:
+        raise ReadTooLarge(
+            f"Postgres cancelled this read ({error}). Ask for a narrower range, or again when Postgres has less to do"
+        ) from error
     except AWAY as error:
-        if isinstance(error, asyncpg.PostgresError) and error.sqlstate[:2] not in _AWAY_CLASSES:
+        if not isinstance(error, asyncpg.PostgresError):
+            raise Unavailable(_cause_of_silence(error)) from error
+        if error.sqlstate[:2] not in _AWAY_CLASSES:
             raise
-        raise Unavailable("Postgres cannot be reached now; ask again") from error
+        raise Unavailable(_cause_of_refusal(error)) from error
+
+
+def _cause_of_silence(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer from Postgres in time: it is silent, or every connection to it is busy; ask again"
+    return "Postgres cannot be reached now; ask again"
+
+
+def _cause_of_refusal(error: asyncpg.PostgresError) -> str:
+    if error.sqlstate[:2] == "08":
+        return "Postgres cannot be reached now; ask again"
+    hint = f" ({error.hint})" if error.hint else ""
+    return f"Postgres refused the read: {error}{hint}; ask again when that is mended"
+
+
+# Those of asyncpg.create_pool, which takes no class of pools.
+_POOL_DEFAULTS: Mapping[str, Any] = {
+    "init_size": None,
+    "max_queries": 50_000,
+    "max_inactive_connection_lifetime": 300.0,
+    "connect": None,
+    "setup": None,
+    "init": None,
+    "reset": None,
+    "loop": None,
+    "connection_class": asyncpg.Connection,
+    "record_class": asyncpg.Record,
+}
+
+
+class _Pool(asyncpg.Pool):  # type: ignore[misc]  # asyncpg has no types
+    """A pool in which waiting for a free connection, and resetting one that is given back, have a time limit too."""
+
+    def __init__(self, *arguments: Any, acquire_seconds: float, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._acquire_seconds = acquire_seconds
+
+    def acquire(self, *, timeout: float | None = None) -> Any:
+        return super().acquire(timeout=self._acquire_seconds if timeout is None else timeout)
 
 
 @asynccontextmanager
@@ -180,20 +237,31 @@ async def open_pool(
     *,
     statement_seconds: float | None = None,
     server_settings: Mapping[str, str] | None = None,
+    is_needed_at_start: bool = True,
 ) -> AsyncIterator[Any]:
-    """Open a pool for reads and upkeep. Raises NotReady when Postgres cannot be reached.
+    """Open a pool for reads and upkeep. Raises NotReady when Postgres cannot be reached, if it is needed at the start.
 
-    A statement that takes longer than `statement_seconds` raises TimeoutError, also when the server is silent.
+    A statement that takes longer than `statement_seconds` (unset: as in the settings) is cancelled by the server, and
+    raises TimeoutError when that is silent.
     """
+    seconds = settings.statement_timeout_seconds if statement_seconds is None else statement_seconds
     try:
-        pool = await asyncpg.create_pool(
+        pool = _Pool(
             dsn,
-            min_size=1,
+            acquire_seconds=settings.connect_timeout_seconds,
+            min_size=int(is_needed_at_start),
             max_size=settings.pool_size,
             timeout=settings.connect_timeout_seconds,
-            command_timeout=statement_seconds,
-            server_settings={"application_name": name, "timezone": "UTC", **(server_settings or {})},
+            command_timeout=seconds,
+            server_settings={
+                "application_name": name,
+                "timezone": "UTC",
+                "statement_timeout": f"{int(seconds * _SERVER_SHARE * 1000)}ms",
+                **(server_settings or {}),
+            },
+            **_POOL_DEFAULTS,
         )
+        await pool
     except (*AWAY, ValueError) as error:
         raise NotReady(
             f"cannot reach Postgres: {error}. Check TALLY_POSTGRES__DSN and that it is up"

@@ -1,5 +1,6 @@
 """The schema: numbered migrations, forward only, and the row that says what the cluster was created as."""
 
+import asyncio
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ _APPLIED = "select name from schema_migration"
 _MARK = "insert into schema_migration (name) values ($1)"
 _ENCODING = "select current_database() as name, current_setting('server_encoding') as encoding"
 _IS_MIGRATED = "select to_regclass('schema_migration') is not null"
+# For all of it: a migration may write a large table anew. The server's limit for reads and upkeep is not for it.
+_MIGRATION_SECONDS = 3600.0
+_NO_LIMIT = "set local statement_timeout = 0"
+_READ_SECONDS = 30.0
 _NOW_MS = "select (extract(epoch from now()) * 1000)::bigint"
 _CREATE_CLUSTER = """
 insert into cluster (partition_count, floor) values ($1, $2)
@@ -45,15 +50,16 @@ async def migrate(
     Harmless to repeat, and at the same time from several places. Raises NotReady when the database is not UTF8 or a
     later version migrated it, and PartitionCountMismatch when the cluster was created with another count.
     """
-    await _check_encoding(connection)
-    async with connection.transaction():
-        await connection.execute(_LOCK)
+    async with asyncio.timeout(_MIGRATION_SECONDS), connection.transaction():
+        await _check_encoding(connection)
+        await connection.execute(_NO_LIMIT)
+        await connection.execute(_LOCK, timeout=_MIGRATION_SECONDS)
         await connection.execute(_CREATE_TABLE)
         applied = {row["name"] for row in await connection.fetch(_APPLIED)}
         refuse_later_schema(applied)
         for name, sql in _migrations():
             if name not in applied:
-                await connection.execute(sql)
+                await connection.execute(sql, timeout=_MIGRATION_SECONDS)
                 await connection.execute(_MARK, name)
                 if report:
                     report(name)
@@ -67,18 +73,18 @@ async def read_cluster(connection: Any, partition_count: int) -> Cluster:
     """Read what the cluster was created as, over a connection or pool.
 
     Raises NotReady when the database is not UTF8, or the schema is missing, old, or of a later version, and
-    PartitionCountMismatch when the
-    setting differs.
+    PartitionCountMismatch when the setting differs.
     """
-    await _check_encoding(connection)
     missing = [name for name, _ in _migrations()]
-    if await connection.fetchval(_IS_MIGRATED):
-        applied = {row["name"] for row in await connection.fetch(_APPLIED)}
-        refuse_later_schema(applied)
-        missing = [name for name in missing if name not in applied]
-    if missing:
-        raise NotReady(f"the database lacks {', '.join(missing)}. Run: tally migrate")
-    row = await connection.fetchrow(_READ_CLUSTER)
+    async with asyncio.timeout(_READ_SECONDS):
+        await _check_encoding(connection)
+        if await connection.fetchval(_IS_MIGRATED):
+            applied = {row["name"] for row in await connection.fetch(_APPLIED)}
+            refuse_later_schema(applied)
+            missing = [name for name in missing if name not in applied]
+        if missing:
+            raise NotReady(f"the database lacks {', '.join(missing)}. Run: tally migrate")
+        row = await connection.fetchrow(_READ_CLUSTER)
     if row["partition_count"] != partition_count:
         raise PartitionCountMismatch(
             f"TALLY_PARTITION_COUNT is {partition_count}, and this cluster was created with "
@@ -89,7 +95,7 @@ async def read_cluster(connection: Any, partition_count: int) -> Cluster:
 
 async def _check_encoding(connection: Any) -> None:
     """Names are UTF-8. Another encoding has no room for most of them, and would refuse what is acknowledged already."""
-    row = await connection.fetchrow(_ENCODING)
+    row = await connection.fetchrow(_ENCODING, timeout=_READ_SECONDS)
     if row["encoding"] != "UTF8":
         raise NotReady(
             f"the database {row['name']} has the encoding {row['encoding']}, and Tally needs UTF8. It cannot be "

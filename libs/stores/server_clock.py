@@ -4,6 +4,7 @@ A service never judges by its own machine's clock. That one is compared all the 
 times of logs and traces, and those that clients on the machine make their ids with; and one of the two is wrong.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ _NOW = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint"
 _LONGEST_READING_SECONDS = 1.0
 _MOST_OFFSET_SECONDS = 1.0
 _TRIES = 5
+_SILENCE_SECONDS = 5.0
 # It goes on while the machine is suspended, which the monotonic clock of Linux does not.
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -43,11 +45,13 @@ class ServerClock:
         """Take a reading over an asyncpg connection or pool.
 
         One that took more than a second is not used: if this process was frozen meanwhile, it is as old as that
-        took. The former reading stays then. Raises NotReady where there is none.
+        took. The former reading stays then. Raises NotReady where there is none, and TimeoutError when the server is
+        silent.
         """
         for _ in range(_TRIES):
             asked, wall_asked = time.clock_gettime(_SINCE_BOOT), self._wall()
-            reading_us = await connection.fetchval(_NOW)
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                reading_us = await connection.fetchval(_NOW)
             answered, wall_answered = time.clock_gettime(_SINCE_BOOT), self._wall()
             if answered - asked <= _LONGEST_READING_SECONDS:
                 self._reading_us, self._taken_at = reading_us, answered

@@ -54,7 +54,7 @@ select exists (
     cross join lateral regexp_match(pg_get_expr(relpartbound, inhrelid), $$FROM \\('(.+)'\\) TO \\('(.+)'\\)$$) as bound
     where inhparent = 'journal'::regclass and not inhdetachpending
         and bound[1]::uuid <= $1 and $1 < bound[2]::uuid
-)"""
+) or exists (select from dropped_partition where first_id <= $1 and $1 < end_id) -- it was empty"""
 _REPLAYED = """
 update dead_letter set state = 'replayed', generation = $3, decided_at = clock_timestamp()
 where request_id = $1 and partition = $2"""

@@ -16,10 +16,12 @@ from libs.telemetry.setup import Telemetry
 from services.counting.appender import Appender, LogClosed
 from services.counting.attempts import Attempts
 from services.counting.buffer import Buffer
+from services.counting.empty_partitions import drop_empty_partitions
 from services.counting.flusher import Flusher
 from services.counting.journal import Journal
 from services.counting.log import Log, beat, open_log, read_beats
 from services.counting.metrics import Metrics
+from services.counting.opening_floors import raise_opening_floors
 from services.counting.pace import Pace
 from services.counting.partitions import keep_partitions
 from services.counting.queue import Queue
@@ -159,10 +161,12 @@ class Shard:
             await self._recover(self._unsettled.union(silent) - {own})
 
     async def run_upkeep(self) -> None:
-        """Keep journal partitions ahead of time. For ever."""
+        """Keep journal partitions ahead of time, and drop old ones that are empty. For ever."""
         while True:
             try:
                 await keep_partitions(self._pool, self._settings.journal.partitions_ahead_hours)
+                await raise_opening_floors(self._pool)
+                await drop_empty_partitions(self._pool)
             except AWAY as error:
                 _LOGGER.warning("journal partitions not kept", error=str(error))
                 await asyncio.sleep(_UPKEEP_RETRY_SECONDS)

@@ -24,6 +24,8 @@ ROWS: list[tuple[TallyError, grpc.StatusCode]] = [
     (errors.Overloaded("full", retry_after_s=2.5), grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.Unavailable("Postgres is away"), grpc.StatusCode.UNAVAILABLE),
     (errors.NotReady("migrate first"), grpc.StatusCode.UNAVAILABLE),
+    (errors.ReadTooLarge("cancelled"), grpc.StatusCode.DEADLINE_EXCEEDED),
+    (errors.NotPrimary("a standby"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.DeadlineExpired("too late"), grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.Cancelled("by the caller"), grpc.StatusCode.CANCELLED),
     (errors.Unimplemented("not yet"), grpc.StatusCode.UNIMPLEMENTED),
