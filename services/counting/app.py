@@ -16,6 +16,7 @@ from services.counting.dead_letter_servicer import DeadLetterServicer
 from services.counting.dead_letter_watch import DeadLetterWatch
 from services.counting.decisions import Decisions
 from services.counting.drain import Drain
+from services.counting.floor_keeper import FloorKeeper
 from services.counting.log import check_durability
 from services.counting.partitions import keep_partitions
 from services.counting.servicer import CountingServicer
@@ -52,6 +53,7 @@ async def open_counting(
         start = context.background.start
         logs = start("logs", shard.run_logs())
         loops = {start("recovery", shard.run_recovery()), start("upkeep", shard.run_upkeep()), logs}
+        loops.add(start("floor", FloorKeeper(pool, context.telemetry).run()))
         emptying = None if spool is None else Drain(spool, shard, pool)
         if emptying is not None:
             loops.add(start("drain", emptying.run()))

@@ -3,16 +3,15 @@
 import asyncio
 from typing import Any
 
-import asyncpg
 import pytest
 
+from libs.domain.horizon import floor_at
 from libs.domain.request_id import make_request_id, time_ms_of
+from libs.stores import floor
 from libs.stores.postgres import PostgresSettings, WriteConnection
-from services.counting import partitions
 from services.counting.entry import NumberedEntry
 from services.counting.journal import Journal
 from services.counting.log import open_log
-from services.counting.partitions import keep_partitions
 from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually
 from tests.support.proof import open_proof
@@ -34,8 +33,10 @@ async def make_old_group(connection: Any) -> list[NumberedEntry]:
 
 
 async def raise_floor(dsn: str) -> None:
-    async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
-        await keep_partitions(pool, ahead_hours=24)
+    async with open_proof(dsn) as connection:
+        now_ms = await connection.fetchval("select (extract(epoch from clock_timestamp()) * 1000)::bigint")
+        await floor.raise_floor(connection, floor_at(now_ms))
+        await floor.raise_floors_of_logs(connection)
 
 
 async def waits(connection: Any) -> None:
@@ -48,7 +49,7 @@ async def waits(connection: Any) -> None:
 async def test_the_floor_of_a_log_waits_for_an_insert_under_way(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partitions, "LOCK_SECONDS", 30.0)
+    monkeypatch.setattr(floor, "LOCK_SECONDS", 30.0)
     async with open_proof(dsn) as connection, open_proof(dsn) as inserting:
         log = await open_log(dsn, PostgresSettings(), FAST, "shard")
         group = await make_old_group(connection)
@@ -67,7 +68,7 @@ async def test_the_floor_of_a_log_waits_for_an_insert_under_way(
 async def test_an_insert_that_does_not_end_keeps_the_floor_of_its_own_log_only(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partitions, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(floor, "LOCK_SECONDS", 0.2)
     async with open_proof(dsn) as connection, open_proof(dsn) as inserting:
         frozen = await open_log(dsn, PostgresSettings(), FAST, "frozen")
         others = [await open_log(dsn, PostgresSettings(), FAST, "other") for _ in range(2)]
