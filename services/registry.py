@@ -22,6 +22,8 @@ class Service:
     name: str
     purpose: str
     open: Open
+    needs_postgres: bool = False
+    """whether it starts only where Postgres is; the others start with what is known from their last start"""
 
 
 # In the order in which they are opened; they are drained in the reverse order.
@@ -42,6 +44,7 @@ SERVICES: Sequence[Service] = (
         "query",
         "answers counts and statistics",
         lambda context, settings: open_query(context, settings.query),
+        needs_postgres=True,
     ),
 )
 ALL = "all"

@@ -180,15 +180,18 @@ async def open_pool(
     *,
     statement_seconds: float | None = None,
     server_settings: Mapping[str, str] | None = None,
+    is_lazy: bool = False,
 ) -> AsyncIterator[Any]:
     """Open a pool for reads and upkeep. Raises NotReady when Postgres cannot be reached.
+
+    A lazy one connects when it is first used, and raises what is in AWAY then.
 
     A statement that takes longer than `statement_seconds` raises TimeoutError, also when the server is silent.
     """
     try:
         pool = await asyncpg.create_pool(
             dsn,
-            min_size=1,
+            min_size=0 if is_lazy else 1,
             max_size=settings.pool_size,
             timeout=settings.connect_timeout_seconds,
             command_timeout=statement_seconds,

@@ -8,10 +8,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from libs.domain.errors import NotReady, Unavailable
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
-from libs.stores.postgres import PostgresSettings, open_pool, time_limits
+from libs.stores.postgres import PostgresSettings, open_pool, reaching_postgres, time_limits
 from services.counting.dead_letter_servicer import DeadLetterServicer
 from services.counting.dead_letter_watch import DeadLetterWatch
 from services.counting.decisions import Decisions
@@ -26,6 +29,8 @@ from services.counting.spool import open_spool
 from services.counting.wire import Wire
 from tally.counting.v1.counting_pb2_grpc import add_CountingServiceServicer_to_server
 from tally.counting.v1.dead_letters_pb2_grpc import add_DeadLetterServiceServicer_to_server
+
+_LOGGER = structlog.get_logger(__name__)
 
 _DRAIN_SECONDS, _CANCEL_SECONDS = 15.0, 5.0
 NAME = "tally.counting.v1.CountingService"
@@ -47,9 +52,18 @@ async def open_counting(
         pool = await stack.enter_async_context(
             open_upkeep_pool(context.dsn, postgres, settings.recovery, name)
         )
-        await check_durability(pool)
-        await keep_partitions(pool, settings.journal.partitions_ahead_hours)
-        shard = Shard(name, context.dsn, pool, context.clock, postgres, settings, context.telemetry, spool)
+        await _prepare_journal(pool, settings)
+        shard = Shard(
+            name,
+            context.dsn,
+            pool,
+            context.clock,
+            postgres,
+            settings,
+            context.telemetry,
+            spool,
+            context.cluster,
+        )
         start = context.background.start
         logs = start("logs", shard.run_logs())
         loops = {start("recovery", shard.run_recovery()), start("upkeep", shard.run_upkeep()), logs}
@@ -83,6 +97,23 @@ async def open_counting(
             await asyncio.wait(loops, timeout=_CANCEL_SECONDS)
 
 
+async def _prepare_journal(pool: Any, settings: CountingSettings) -> None:
+    """Make the journal ready for the first log, if Postgres is there; else opening the log and upkeep see to it.
+
+    Raises NotReady, and a PostgresError when Postgres refuses.
+    """
+    try:
+        with reaching_postgres():
+            await check_durability(pool)
+            await keep_partitions(pool, settings.journal.partitions_ahead_hours)
+    except NotReady:
+        raise
+    except Unavailable as error:
+        _LOGGER.warning(
+            "Postgres is away; entries go to the spool until it is back", error=str(error.__cause__)
+        )
+
+
 def _open_dead_letters(context: Context, settings: CountingSettings, postgres: PostgresSettings) -> Servable:
     """The service, and the watch beside it for as long as the process lives."""
     watch = DeadLetterWatch(context.pool, context.telemetry)
@@ -108,4 +139,5 @@ def open_upkeep_pool(
         f"tally counting upkeep {shard}",
         statement_seconds=recovery.statement_timeout_seconds,
         server_settings=time_limits(recovery.transaction_timeout_seconds),
+        is_lazy=True,
     )
