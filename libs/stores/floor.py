@@ -5,7 +5,6 @@ code here checks, under locks, each thing that the proof needs.
 """
 
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,15 +62,16 @@ async def raise_floor(connection: Any, floor: uuid.UUID) -> None:
     await connection.execute(_RAISE, floor)
 
 
-async def raise_floors_of_logs(connection: Any) -> None:
-    """Raise the floor of each open log to the cluster's.
+async def align_logs(connection: Any) -> None:
+    """Bring each open log to the cluster's floor: raise its own, or close it where that is above.
 
     When an open log has a floor, no entry below it is on its way into the journal any more. One log at a time, so that
-    a frozen one holds up nobody else's inserts; its floor stays where it is until the next time, or until it is closed.
+    a frozen one holds up nobody else's inserts; it stays as it is until the next time, or until it is closed.
     """
     for row in await connection.fetch(_BEHIND):
         if not await _change_log(connection, row["log_id"], _RAISE_LOG):
             _LOGGER.warning("floor of a log not raised: an insert does not end", log_id=row["log_id"])
+    await _close_above(connection)
 
 
 async def read_floor(connection: Any) -> Floor:
@@ -79,11 +79,11 @@ async def read_floor(connection: Any) -> Floor:
     return await _judge(connection, _FLOOR)
 
 
-async def lower_floor(connection: Any) -> tuple[Floor, Sequence[int]]:
+async def lower_floor(connection: Any) -> tuple[Floor, int]:
     """Lower the floor to where it belongs, unless there is an obstacle: then nothing is changed.
 
-    Returns what was found, and the open logs that still go by the old floor because an insert of theirs did not end;
-    to repeat it is harmless. Raises what is in AWAY: when it does, the floor may have been lowered or not.
+    Returns what was found, and how many logs still go by the old floor because an insert of theirs did not end: shards
+    try these again. Raises what is in AWAY: when it does, the floor may have been lowered or not.
     """
     async with connection.transaction():
         await make_durable(connection, until_end_of_transaction=True)
@@ -93,9 +93,16 @@ async def lower_floor(connection: Any) -> tuple[Floor, Sequence[int]]:
         found = await _judge(connection, _LOCK_FLOOR)
         if not found.obstacle:
             await connection.execute(_LOWER, first_id_of(found.wanted_ms))
-    # Closed, not changed: recovery looks for no entry below the floor that a log was opened with.
-    above = [] if found.obstacle else [row["log_id"] for row in await connection.fetch(_ABOVE)]
-    return found, [log_id for log_id in above if not await _change_log(connection, log_id, _CLOSE_LOG)]
+    return found, await _close_above(connection)
+
+
+async def _close_above(connection: Any) -> int:
+    """Close the logs that go by a floor above the cluster's; how many could not be closed.
+
+    Closed, not changed: recovery and strong reads look for no entry below the floor that a log was opened with.
+    """
+    above = [row["log_id"] for row in await connection.fetch(_ABOVE)]
+    return sum([not await _change_log(connection, log_id, _CLOSE_LOG) for log_id in above])
 
 
 async def _judge(connection: Any, read: str) -> Floor:

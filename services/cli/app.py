@@ -15,6 +15,7 @@ import typer
 from libs.domain.rules import MAX_EVENTS
 from services.cli.dead_letter_commands import make_dead_letters
 from services.cli.failure import OK, Failure
+from services.cli.floor_commands import make_floor
 from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
 
 
@@ -68,6 +69,7 @@ def make_app() -> typer.Typer:
     for command in (up, cluster, count, get, replay, status, migrate):
         app.command()(command)
     app.add_typer(make_dead_letters(), name="dead-letters")
+    app.add_typer(make_floor(), name="floor")
     return app
 
 

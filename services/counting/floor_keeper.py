@@ -8,7 +8,7 @@ import structlog
 
 from libs.domain.floor_pace import FloorPace, Look, Verdict
 from libs.domain.request_id import first_id_of, time_ms_of
-from libs.stores.floor import raise_floor, raise_floors_of_logs
+from libs.stores.floor import align_logs, raise_floor
 from libs.stores.postgres import AWAY
 from libs.stores.server_clock import Reading, read_clocks
 from libs.telemetry import catalogue
@@ -51,7 +51,7 @@ class FloorKeeper:
             if verdict.floor_ms - floor_ms >= _STEP_MS:
                 floor_ms = verdict.floor_ms
                 await raise_floor(connection, first_id_of(floor_ms))
-            await raise_floors_of_logs(connection)  # also when it stays: one may have been left behind
+            await align_logs(connection)  # also when it stays: one may have been left behind
         self._age_seconds = (reading.postgres_us // 1000 - floor_ms) / 1000
         self._tell(verdict, floor_ms)
 

@@ -66,7 +66,7 @@ async def raise_floor(dsn: str) -> None:
     async with open_proof(dsn) as connection:
         now_ms = await connection.fetchval("select (extract(epoch from clock_timestamp()) * 1000)::bigint")
         await floor.raise_floor(connection, floor_at(now_ms))
-        await floor.raise_floors_of_logs(connection)
+        await floor.align_logs(connection)
 
 
 async def until_locked(connection: Any, sessions: int = 1) -> None:
