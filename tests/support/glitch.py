@@ -4,11 +4,11 @@ from typing import Any
 
 # With pg_catalog after public, these are found first.
 _INSTALL = """
-create table public.glitch (ahead interval not null);
-insert into public.glitch values ('0');
-create function public.clock_timestamp() returns timestamptz volatile language sql as
+create table if not exists public.glitch (ahead interval not null);
+insert into public.glitch select '0' where not exists (select from public.glitch);
+create or replace function public.clock_timestamp() returns timestamptz volatile language sql as
     $$ select pg_catalog.clock_timestamp() + ahead from public.glitch $$;
-create function public.now() returns timestamptz stable language sql as
+create or replace function public.now() returns timestamptz stable language sql as
     $$ select pg_catalog.now() + ahead from public.glitch $$"""
 _NAME = "select current_database()"
 _USE = "alter database {name} set search_path = public, pg_catalog"
