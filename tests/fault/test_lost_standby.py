@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from libs.domain.entry import Outcome
+from libs.domain.errors import Unavailable
 from services.counting import shard as shard_module
 from services.counting.log import open_log
 from services.counting.settings import JournalSettings
 from tests.support.database import make_template
+from tests.support.entries import new_id
 from tests.support.eventually import eventually
+from tests.support.letters import bury_spooled, open_decisions
 from tests.support.proof import open_proof
 from tests.support.servers import breakable_postgres
 from tests.support.shards import FAST, open_shard, quick, send
@@ -20,6 +23,7 @@ from tests.support.spooling import COUNTS, assert_drained, count_until_spooled
 pytestmark = pytest.mark.exact
 
 _ATTEMPTS = 5
+_OF_DECISIONS = "select count(*) from pg_stat_activity where application_name = 'tally counting dead letters'"
 _OF_LOGS = """
 select count(*) from pg_stat_activity where application_name like any (array['%inserts%', '%flushes%'])"""
 
@@ -65,3 +69,18 @@ async def test_attempts_to_open_a_log_leave_no_server_processes_behind(
             assert most <= 4
             await set_standby(connection, "")
             await assert_drained(postgres.url, shard, acknowledged)
+
+
+async def test_decisions_in_doubt_leave_no_server_processes_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with breakable_postgres() as postgres, open_proof(postgres.url) as connection:
+        await make_template(postgres.url)
+        [key] = await bury_spooled(connection, {("video", "view"): 1}, new_id())
+        await set_standby(connection, "lost")
+        decisions = open_decisions(postgres.url)
+        monkeypatch.setattr(decisions, "_limit_seconds", 0.3)
+        for _ in range(_ATTEMPTS):
+            with pytest.raises(Unavailable):
+                await decisions.drop(key)
+            assert await connection.fetchval(_OF_DECISIONS) <= 2
+        await set_standby(connection, "")
+        assert (await decisions.drop(key)).letter["state"] == "dropped"
