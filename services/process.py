@@ -26,10 +26,11 @@ from libs.runtime.context import Context
 from libs.runtime.presence import Presence
 from libs.runtime.service import Opened
 from libs.stores.postgres import AWAY, open_pool
-from libs.stores.schema import migrate, read_cluster
+from libs.stores.schema import migrate
 from libs.stores.server_clock import ServerClock
 from libs.telemetry import catalogue
 from libs.telemetry.setup import open_telemetry
+from services.joining import Joining
 from services.registry import ALL, SERVICES, Service
 from services.settings import Settings
 
@@ -60,14 +61,22 @@ async def open_process(
         deaths: asyncio.Queue[str] = asyncio.Queue()
         dsn, valkey_url = await _open_stores(stack, settings, report, deaths.put_nowait, may_embed=is_all)
         telemetry = stack.enter_context(open_telemetry(f"tally-{'-'.join(names)}"))
-        pool = await stack.enter_async_context(open_pool(dsn, settings.postgres, f"tally {' '.join(names)}"))
+        waits_for_postgres = any(service.waits_for_postgres for service in chosen)
+        pool = await stack.enter_async_context(
+            open_pool(
+                dsn, settings.postgres, f"tally {' '.join(names)}", is_needed_at_start=waits_for_postgres
+            )
+        )
         if is_all:
             async with pool.acquire() as connection:
                 await migrate(connection, settings.partition_count)
-        cluster = await read_cluster(pool, settings.partition_count)
         clock = ServerClock()
-        await clock.read(pool)
+        folder = None if waits_for_postgres else settings.data_dir
+        joining = Joining(pool, settings.partition_count, clock, folder)
+        cluster = await joining.join()
         background = await stack.enter_async_context(open_background())
+        if not joining.is_confirmed:
+            background.start("cluster", joining.confirm(cluster))
         background.start("clock", _keep_clock(clock, pool))
         background.start("embedded servers", _end_with(deaths))
         catalogue.observe(telemetry.meter, catalogue.CLOCK_OFFSET, lambda: clock.offset_seconds)
@@ -253,7 +262,7 @@ async def _keep_clock(clock: ServerClock, pool: Any) -> None:
         await asyncio.sleep(_CLOCK_SECONDS)
         try:
             await clock.read(pool)
-        except AWAY as error:
+        except (*AWAY, NotReady) as error:
             _LOGGER.warning("Postgres's clock was not read", error=str(error))
 
 

@@ -241,6 +241,8 @@ async def open_pool(
 ) -> AsyncIterator[Any]:
     """Open a pool for reads and upkeep. Raises NotReady when Postgres cannot be reached, if it is needed at the start.
 
+    One that is not connects when it is first used, and raises what is in AWAY then.
+
     A statement that takes longer than `statement_seconds` (unset: as in the settings) is cancelled by the server, and
     raises TimeoutError when that is silent.
     """

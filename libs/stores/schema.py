@@ -9,6 +9,7 @@ from typing import Any
 
 from libs.domain.errors import NotReady, PartitionCountMismatch
 from libs.domain.horizon import floor_at
+from libs.stores.server_clock import read_clocks
 
 # Any constant number will do; it keeps two migrations apart.
 _LOCK = "select pg_advisory_xact_lock(7305801)"
@@ -25,10 +26,11 @@ _IS_MIGRATED = "select to_regclass('schema_migration') is not null"
 _MIGRATION_SECONDS = 3600.0
 _NO_LIMIT = "set local statement_timeout = 0"
 _READ_SECONDS = 30.0
-_NOW_MS = "select (extract(epoch from now()) * 1000)::bigint"
+_HAS_CLUSTER = "select exists (select from cluster)"
 _CREATE_CLUSTER = """
 insert into cluster (partition_count, floor) values ($1, $2)
 on conflict (only_row) do nothing"""
+_MOST_OFFSET_SECONDS = 300.0
 _READ_CLUSTER = "select cluster_id, partition_count, epoch from cluster"
 
 
@@ -41,14 +43,35 @@ class Cluster:
     epoch: int
     """Part of every cached key, as the id is; a restore raises it."""
 
+    def difference_to(self, found: "Cluster") -> str:
+        """Why a process that belongs to this cluster cannot go on with what Postgres has; empty: it can."""
+        if found == self:
+            return ""
+        if found.cluster_id != self.cluster_id:
+            return (
+                f"this process belongs to cluster {self.cluster_id}, and TALLY_POSTGRES__DSN leads to cluster "
+                f"{found.cluster_id}. Set the DSN right; or, if it is meant to be another cluster, set another "
+                "TALLY_DATA_DIR, and look for a spool in the old one first"
+            )
+        if found.partition_count != self.partition_count:
+            return (
+                f"this process has cut entries for {self.partition_count} partitions, and the cluster has "
+                f"{found.partition_count}. Set TALLY_PARTITION_COUNT to that"
+            )
+        return (
+            f"the cluster was restored while this process served it (epoch {self.epoch}, now {found.epoch}). "
+            "Start it again"
+        )
+
 
 async def migrate(
     connection: Any, partition_count: int, report: Callable[[str], None] | None = None
 ) -> Cluster:
     """Bring the schema up to date, in one transaction, and create the cluster's row if there is none.
 
-    Harmless to repeat, and at the same time from several places. Raises NotReady when the database is not UTF8 or a
-    later version migrated it, and PartitionCountMismatch when the cluster was created with another count.
+    Harmless to repeat, and at the same time from several places. Raises NotReady when the database is not UTF8, a later
+    version migrated it, or a new cluster cannot be sure of the time, and PartitionCountMismatch when the cluster was
+    created with another count.
     """
     async with asyncio.timeout(_MIGRATION_SECONDS), connection.transaction():
         await _check_encoding(connection)
@@ -63,10 +86,24 @@ async def migrate(
                 await connection.execute(_MARK, name)
                 if report:
                     report(name)
-        await connection.execute(
-            _CREATE_CLUSTER, partition_count, floor_at(await connection.fetchval(_NOW_MS))
-        )
+        if not await connection.fetchval(_HAS_CLUSTER):
+            floor = floor_at(await _read_time_ms(connection))
+            await connection.execute(_CREATE_CLUSTER, partition_count, floor)
     return await read_cluster(connection, partition_count)
+
+
+async def _read_time_ms(connection: Any) -> int:
+    """The time, in ms since 1970-01-01 UTC, if Postgres's clock and this machine's are nearly the same: a floor that is
+    too high refuses every write. Raises NotReady."""
+    reading = await read_clocks(connection)
+    if reading is None:
+        raise NotReady("Postgres took more than a second to say what time it is. Run it again")
+    if abs(reading.offset_seconds) > _MOST_OFFSET_SECONDS:
+        raise NotReady(
+            f"this machine's clock differs from Postgres's by {reading.offset_seconds:+,.0f} s, and a new cluster "
+            "needs the right time. Set the wrong clock right and run it again"
+        )
+    return min(reading.postgres_us, reading.machine_us) // 1000
 
 
 async def read_cluster(connection: Any, partition_count: int) -> Cluster:
@@ -84,13 +121,24 @@ async def read_cluster(connection: Any, partition_count: int) -> Cluster:
             missing = [name for name in missing if name not in applied]
         if missing:
             raise NotReady(f"the database lacks {', '.join(missing)}. Run: tally migrate")
-        row = await connection.fetchrow(_READ_CLUSTER)
-    if row["partition_count"] != partition_count:
+        cluster = await read_identity(connection)
+    check_partition_count(cluster, partition_count)
+    return cluster
+
+
+async def read_identity(connection: Any) -> Cluster:
+    """The cluster's row, of a database whose schema is known to be there."""
+    row = await connection.fetchrow(_READ_CLUSTER, timeout=_READ_SECONDS)
+    return Cluster(row["cluster_id"], row["partition_count"], row["epoch"])
+
+
+def check_partition_count(cluster: Cluster, partition_count: int) -> None:
+    """Raises PartitionCountMismatch when the setting differs from what the cluster was created with."""
+    if cluster.partition_count != partition_count:
         raise PartitionCountMismatch(
             f"TALLY_PARTITION_COUNT is {partition_count}, and this cluster was created with "
-            f"{row['partition_count']}. The count is fixed for the life of a cluster: set it to that"
+            f"{cluster.partition_count}. The count is fixed for the life of a cluster: set it to that"
         )
-    return Cluster(row["cluster_id"], row["partition_count"], row["epoch"])
 
 
 async def _check_encoding(connection: Any) -> None:

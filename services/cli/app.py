@@ -16,6 +16,7 @@ import typer
 from libs.domain.rules import MAX_EVENTS
 from services.cli.dead_letter_commands import make_dead_letters
 from services.cli.failure import OK, USAGE, Failure
+from services.cli.floor_commands import make_floor
 from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
 from services.registry import BY_NAME, SERVICES
 from services.startup import end_on_signals, prepare_streams
@@ -83,6 +84,7 @@ def make_app() -> typer.Typer:
     for command in (up, cluster, count, get, replay, status, migrate):
         app.command()(command)
     app.add_typer(make_dead_letters(), name="dead-letters")
+    app.add_typer(make_floor(), name="floor")
     return app
 
 

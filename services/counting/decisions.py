@@ -62,6 +62,9 @@ _DROPPED = """
 update dead_letter set state = 'dropped', decided_at = clock_timestamp(), note = $3
 where request_id = $1 and partition = $2"""
 
+# A commit that waits for a lost standby outlives the connection that was cut.
+_END_LAST = "select pg_terminate_backend(pid) from pg_stat_activity where pid = $1 and application_name = $2"
+
 JOURNALED = "it is in the journal already, and counted from there"
 _CONNECTION = "tally counting dead letters"
 
@@ -89,6 +92,8 @@ class Decisions:
         self._limit_seconds = recovery.transaction_timeout_seconds
         self._statement_cells = flush.statement_cells
         self._turn = asyncio.Lock()
+        self._last_pid: int | None = None
+        """of the server process of a decision in doubt, which may still be there"""
 
     async def replay(self, key: Key) -> Decision:
         """Add the events of a letter to the rollups. One whose entry is journaled already is dropped instead.
@@ -142,6 +147,9 @@ class Decisions:
 
     async def _decide(self, key: Key, work: Work) -> Decision:
         async def in_transaction(connection: Any) -> Decision | TallyError:
+            if self._last_pid is not None:
+                await connection.execute(_END_LAST, self._last_pid, _CONNECTION)
+                self._last_pid = None
             await make_durable(connection, until_end_of_transaction=False)
             async with connection.transaction():
                 try:
@@ -157,6 +165,7 @@ class Decisions:
             except AWAY as error:
                 raise Unavailable("Postgres cannot be reached now; ask again") from error
             connection = WriteConnection(opened)
+            pid = connection.pid
             try:
                 decision = await connection.run(in_transaction, timeout_seconds=self._limit_seconds)
             except Refused as error:
@@ -164,6 +173,7 @@ class Decisions:
                     raise NotReplayable(f"the rollups refuse {key}: {error}") from error
                 raise Unavailable(f"Postgres would not do it now ({error}); ask again") from error
             except InDoubt as error:
+                self._last_pid = pid
                 raise Unavailable(
                     f"Postgres did not say what became of {key}; ask again: it is decided once"
                 ) from error

@@ -202,9 +202,11 @@ async def test_whoever_is_in_doubt_writes_no_more_to_the_same_log(
 def go_on_with_the_first_log() -> Callable[..., Awaitable[Log]]:
     logs: list[Log] = []
 
-    async def open_again(dsn: str, postgres: PostgresSettings, settings: RecoverySettings, name: str) -> Log:
+    async def open_again(
+        dsn: str, postgres: PostgresSettings, settings: RecoverySettings, name: str, **options: Any
+    ) -> Log:
         if not logs:
-            logs.append(await open_log(dsn, postgres, settings, name))
+            logs.append(await open_log(dsn, postgres, settings, name, **options))
             return logs[0]
         before = logs[-1]
         inserts, flushes = [

@@ -44,6 +44,7 @@ _OPENS = {
 OF_A_POOL = "its callers give it a connection of a pool"
 OF_RUN = "it is work for WriteConnection.run, which has a limit and never cancels a statement"
 GIVEN_CONNECTION = {
+    "libs/stores/floor.py": f"{OF_A_POOL}, and `tally floor` limits all of it",
     "libs/stores/postgres.py": OF_RUN,
     "services/counting/dead_letters.py": f"{OF_A_POOL}, or {OF_RUN}",
     "services/counting/decisions.py": OF_RUN,

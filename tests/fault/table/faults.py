@@ -94,6 +94,7 @@ FAULTS = (
         may_fail_reads=False,
     ),
     Fault("a shard's clock 25 h ahead", clocks.run_ahead, _POSTGRES, may_fail=False, may_fail_reads=False),
+    Fault("a Postgres clock that jumps and comes back", clocks.jump, _POSTGRES | _SERVICES),
     Fault(
         "a long reader while partitions come and go",
         readers.hold_snapshot,
@@ -102,6 +103,11 @@ FAULTS = (
         may_fail_reads=False,
     ),
     Fault("rolling restart of every service", restarts.restart_all, _SERVICES | _POSTGRES, may_fail=False),
+    Fault(
+        "a restart of every service while Postgres is away",
+        restarts.restart_without_postgres,
+        _POSTGRES | _SERVICES,
+    ),
     Fault(
         "the client killed and started again",
         clients.kill_client,
@@ -113,6 +119,7 @@ FAULTS = (
 
 PAIR_FAULTS = (
     Fault("a wait for the standby cancelled", standby.cancel_waits, _POSTGRES),
+    Fault("a standby lost for three minutes", standby.lose_standby, _POSTGRES),
     Fault("the standby stopped, the primary killed, the standby promoted", standby.lose_primary, _POSTGRES),
 )
 """For a deployment on a primary and its standby, which ends with the last of them."""

@@ -131,9 +131,14 @@ async def test_a_shard_of_another_cluster_that_takes_the_place_of_one_counts_not
             async with run_service("counting", other_dsn, valkey_url, tmp_path, address=ours.address):
                 with pytest.raises(OutcomeUnknown):
                     await front.client.process_many([Event("video")], timeout=1.0)
-    told = capsys.readouterr().out
-    assert f"it belongs to cluster {other_id} " in told
-    assert f"this partitioner to cluster {own_id} " in told
+                told: list[str] = []
+
+                async def is_told() -> bool:
+                    told.append(capsys.readouterr().out)
+                    return f"it belongs to cluster {other_id} " in "".join(told)
+
+                await eventually(is_told)
+    assert f"this partitioner to cluster {own_id} " in "".join(told)
     await assert_exact(other_dsn, {})
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from libs.domain.errors import NotReady
 from services.cli.failure import REFUSED, UNKNOWN, USAGE
+from tests.support.glitch import install_glitch, set_clock
+from tests.support.proof import open_proof
 from tests.support.servers import Servers, fresh_database
 from tests.support.stack import open_stack
 from tests.support.terminal import run
@@ -19,6 +21,17 @@ async def test_a_new_database_is_migrated_once(servers: Servers) -> None:
         assert "0001_counting" in first.out.splitlines()
         again = await run("migrate", TALLY_POSTGRES__DSN=dsn)
         assert (again.exit_code, again.out) == (0, "nothing to do\n")
+
+
+async def test_a_new_cluster_is_not_made_by_a_clock_that_differs_from_postgres(servers: Servers) -> None:
+    async with fresh_database(servers.postgres_dsn) as dsn, open_proof(dsn) as connection:
+        await install_glitch(connection)
+        await set_clock(connection, 40 * 86_400.0)
+        refused = await run("migrate", TALLY_POSTGRES__DSN=dsn)
+        assert refused.exit_code == REFUSED
+        assert "differs from Postgres's by -3,456,000 s" in refused.err
+        await set_clock(connection, 0.0)
+        assert (await run("migrate", TALLY_POSTGRES__DSN=dsn)).exit_code == 0
 
 
 async def test_another_partition_count_is_refused(dsn: str) -> None:
