@@ -29,6 +29,8 @@ _SERVER_FAULTS = frozenset(
     }
 )
 _propagator = TraceContextTextMapPropagator()
+# By the W3C: `traceparent` has 55 characters, and so many of `tracestate` should be passed on. A span keeps the latter.
+_LONGEST = {"traceparent": 55, "tracestate": 512}
 
 
 class ServerTracing:
@@ -47,7 +49,11 @@ class ServerTracing:
         attributes = method_attributes(method)
 
         async def answer_traced(request: Any, context: Any) -> Any:
-            metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+            metadata = {
+                key: value
+                for key, value in context.invocation_metadata()
+                if isinstance(value, str) and len(value) <= _LONGEST.get(key, 0)
+            }
             code = grpc.StatusCode.OK
             started = time.perf_counter()
             self._in_flight.add(1, attributes)

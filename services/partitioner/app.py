@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from libs.domain.errors import DeadlineExpired, NotReady, Unavailable
+from libs.rpc.admission import Admission
 from libs.rpc.breaker import Breaker, reporter
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import open_channel
@@ -12,7 +13,6 @@ from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
 from libs.telemetry import catalogue
-from services.partitioner.admission import Admission
 from services.partitioner.discovery import Discovery
 from services.partitioner.door import Door
 from services.partitioner.ingest import Ingest
@@ -82,7 +82,7 @@ def _open(
         settings.stream_batches_at_once,
     )
     return Opened(
-        [Servable(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server))],
+        [Servable(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server), admission)],
         is_ready=is_ready,
     )
 

@@ -9,7 +9,7 @@ _RETRY_AFTER_S = 0.2
 
 
 class Admission:
-    """Bounds the bytes of the requests under way, those among them that wait for a shard to come back.
+    """Bounds the bytes of the requests under way, from before they are parsed until they are answered.
 
     So it bounds the memory that they take, and how long one may wait behind the others: a queue that takes longer than
     callers have is nothing but work for callers who have gone.
@@ -20,17 +20,26 @@ class Admission:
         self.bytes = 0
         """under way now"""
 
+    def check_room(self) -> None:
+        """Raises Overloaded when nothing more can be admitted, whatever its size."""
+        if self.bytes >= self._max_bytes:
+            raise _overloaded()
+
     @contextmanager
     def admit(self, size: int) -> Iterator[None]:
         """Within it a request of so many bytes is under way; one alone always may be. Raises Overloaded."""
         if self.bytes and self.bytes + size > self._max_bytes:
-            raise Overloaded(
-                "too many events are under way; send the same request again later",
-                retry_after_s=_RETRY_AFTER_S,
-                nothing_done=True,
-            )
+            raise _overloaded()
         self.bytes += size
         try:
             yield
         finally:
             self.bytes -= size
+
+
+def _overloaded() -> Overloaded:
+    return Overloaded(
+        "too many events are under way; send the same request again later",
+        retry_after_s=_RETRY_AFTER_S,
+        nothing_done=True,
+    )
