@@ -25,16 +25,23 @@ class Admission:
         if self.bytes >= self._max_bytes:
             raise _overloaded()
 
-    @contextmanager
-    def admit(self, size: int) -> Iterator[None]:
-        """Within it a request of so many bytes is under way; one alone always may be. Raises Overloaded."""
+    def enter(self, size: int) -> None:
+        """A request of so many bytes is under way until `leave`; one alone always may be. Raises Overloaded."""
         if self.bytes and self.bytes + size > self._max_bytes:
             raise _overloaded()
         self.bytes += size
+
+    def leave(self, size: int) -> None:
+        self.bytes -= size
+
+    @contextmanager
+    def admit(self, size: int) -> Iterator[None]:
+        """`enter` and `leave`."""
+        self.enter(size)
         try:
             yield
         finally:
-            self.bytes -= size
+            self.leave(size)
 
 
 def _overloaded() -> Overloaded:

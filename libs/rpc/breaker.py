@@ -121,6 +121,8 @@ class Breaker:
         except Exception as raised:
             if raised is not error:
                 raise
+        finally:
+            error = None  # it went through this frame, and would keep it, and so itself
 
     def _changed(self, old: BreakerState, new: BreakerState) -> None:
         self._transitions += 1

@@ -140,12 +140,16 @@ class CallLayer:
         async def answer_request(_: Any, context: Any) -> Any:
             admission.check_room()  # then it need not even be received
             data = await self._intake.receive(context.read)
-            with admission.admit(len(data)):
+            size = len(data)
+            admission.enter(size)
+            try:
                 request = parse(data)
                 del data
                 answering = answer(request, context)
                 del request
                 return await answering
+            finally:
+                admission.leave(size)
 
         return answer_request
 

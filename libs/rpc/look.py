@@ -10,7 +10,10 @@ Format: https://protobuf.dev/programming-guides/encoding/
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
+from operator import or_
+
+import numpy as np
 
 from libs.domain.errors import InvalidRequest, Violation
 from libs.domain.rules import MAX_EVENTS, MAX_REQUEST_BYTES
@@ -26,6 +29,7 @@ MAX_APPEND_NAMES = 10 * MAX_EVENTS
 """Names in the payloads of one Append, all dictionaries together."""
 
 _MIN_ELEMENT_BYTES = 2
+_CHUNK_BYTES = 1 << 16
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MORE = 0x80
 _MAX_VARINT_BYTES = 10
@@ -46,17 +50,27 @@ class Part:
 
 def make_look(parts: Mapping[int, Part], max_bytes: int | None) -> Look:
     """A look at messages with these parts, by field number; None: as large as the transport lets them be."""
-    return partial(_look, parts, _first_bytes(parts), max_bytes)
+    return partial(_look, parts, _common_bits(_tags(parts)), max_bytes)
 
 
-def _look(parts: Mapping[int, Part], first_bytes: bytes, max_bytes: int | None, data: bytes) -> None:
+def _look(parts: Mapping[int, Part], common: tuple[int, int], max_bytes: int | None, data: bytes) -> None:
     if max_bytes is not None and len(data) > max_bytes:
         raise too_large(len(data))
-    if len(data) <= _MIN_ELEMENT_BYTES * CLEARED_ELEMENTS:
-        return
-    # Every element of a counted field has one of these bytes of its own, so there are no more elements than those.
-    if sum(map(data.count, first_bytes)) > CLEARED_ELEMENTS:
+    if (
+        parts
+        and len(data) > _MIN_ELEMENT_BYTES * CLEARED_ELEMENTS
+        and _most(data, *common) > CLEARED_ELEMENTS
+    ):
         _walk(data, 0, len(data), parts, Counter())
+
+
+def _most(data: bytes, mask: int, value: int) -> int:
+    """How many elements there can be at most: each has a byte of its own with these bits, the first of its tag."""
+    found = 0
+    for start in range(0, len(data), _CHUNK_BYTES):
+        chunk = np.frombuffer(data, np.uint8, min(_CHUNK_BYTES, len(data) - start), start)
+        found += int(np.count_nonzero((chunk & mask) == value))
+    return found
 
 
 def too_large(size: int) -> InvalidRequest:
@@ -66,15 +80,21 @@ def too_large(size: int) -> InvalidRequest:
     )
 
 
-def _first_bytes(parts: Mapping[int, Part]) -> bytes:
-    """The bytes that a tag of a counted part can begin with: the usual one, and that of a tag written too long."""
-    found: set[int] = set()
+def _tags(parts: Mapping[int, Part]) -> set[int]:
+    """The tags of the counted parts, as they are usually written: in one byte."""
+    tags: set[int] = set()
     for number, part in parts.items():
         if part.most is not None:
-            tag = number << 3 | _LENGTH
-            found |= {tag, tag | _MORE}
-        found.update(_first_bytes(part.inner))
-    return bytes(found)
+            tags.add(number << 3 | _LENGTH)
+        tags |= _tags(part.inner)
+    return tags
+
+
+def _common_bits(tags: set[int]) -> tuple[int, int]:
+    """A mask and what is left of all these tags under it, of their first byte where they take more than they need."""
+    first = next(iter(tags), 0)
+    mask = 0x7F & ~reduce(or_, (tag ^ first for tag in tags), 0)
+    return mask, first & mask
 
 
 def _walk(data: bytes, position: int, end: int, parts: Mapping[int, Part], counts: Counter[str]) -> None:

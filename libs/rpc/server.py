@@ -58,7 +58,7 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
         10.0,
         gt=0,
         le=300,
-        description="while calls wait to be received: longest wait, and longest time that a request may take to arrive",
+        description="time that a request may take to arrive while others wait to be received; they wait twice as long",
     )
     max_bytes_under_way: int = Field(
         64 * 1024 * 1024,

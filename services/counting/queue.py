@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import Overloaded, TallyError
+from libs.rpc.tracebacks import drop_tracebacks
 from services.counting.settings import JournalSettings
 
 _RETRY_AFTER_S = 0.2
@@ -102,5 +103,6 @@ def answer(waiting: Waiting, outcome: Outcome) -> None:
 
 def refuse(waiting: Waiting, error: TallyError) -> None:
     if not waiting.outcome.done():
+        drop_tracebacks(error)  # the future would keep its frames, and so the group that it was in
         waiting.outcome.set_exception(error)
         waiting.outcome.exception()  # a call that has failed already looks at no other

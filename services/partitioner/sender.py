@@ -11,6 +11,7 @@ from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
 from libs.rpc.breaker import Breaker
 from libs.rpc.stopping import Stopped, Stopping
+from libs.rpc.tracebacks import drop_tracebacks
 from services.partitioner.settings import SenderSettings
 from services.partitioner.wire import write_entry
 from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse
@@ -148,6 +149,9 @@ class Sender:
 
 
 def _fail(waiting: Iterable[Waiting], error: TallyError) -> None:
+    drop_tracebacks(
+        error
+    )  # each future would keep the frames of the call, and so its request and all of `waiting`
     for each in waiting:
         if not each.outcome.done():
             each.outcome.set_exception(error)

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
-_ACK, _END_HEADERS = 1, 4
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 8
+_ACK, _END_STREAM, _END_HEADERS = 1, 1, 4
 _INITIAL_WINDOW_SETTING = 4
 _FRAME_BYTES = 16_384
 
@@ -21,6 +21,7 @@ class HalfSender:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._initial_window = self._window = 65_535
+        self._write(_SETTINGS, 0, 0, b"")
         self._left: dict[int, bytes | memoryview] = {}
         self._windows: dict[int, int] = {}
         self.sent_bytes = 0
@@ -56,10 +57,9 @@ class HalfSender:
                 self._window += int.from_bytes(payload)
             elif kind == _WINDOW_UPDATE and stream in self._windows:
                 self._windows[stream] += int.from_bytes(payload)
-            elif kind in (_RST_STREAM, _HEADERS):
-                if kind == _RST_STREAM or flags & 1:
-                    self.ended.add(stream)
-                    self._left.pop(stream, None)
+            elif kind == _RST_STREAM or (kind == _HEADERS and flags & _END_STREAM):
+                self.ended.add(stream)
+                self._left.pop(stream, None)
             for each in list(self._left):
                 self._send(each)
             await self._writer.drain()
@@ -107,9 +107,8 @@ async def half_sender(address: str) -> AsyncIterator[HalfSender]:
     """A connection to host:port."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    sender = HalfSender(reader, writer)
     writer.write(_PREFACE)
-    sender._write(_SETTINGS, 0, 0, b"")
+    sender = HalfSender(reader, writer)
     running = asyncio.create_task(sender.run())
     try:
         yield sender
