@@ -13,6 +13,7 @@ import grpc
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from libs.domain.entry import MAX_TRACEPARENT_BYTES
 from libs.rpc.deadline import has_passed
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
@@ -30,7 +31,7 @@ _SERVER_FAULTS = frozenset(
 )
 _propagator = TraceContextTextMapPropagator()
 # By the W3C: `traceparent` has 55 characters, and so many of `tracestate` should be passed on. A span keeps the latter.
-_LONGEST = {"traceparent": 55, "tracestate": 512}
+_LONGEST = {"traceparent": MAX_TRACEPARENT_BYTES, "tracestate": 512}
 
 
 class ServerTracing:

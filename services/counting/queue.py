@@ -40,7 +40,7 @@ class Queue:
 
     def put(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
         """Add entries, all or none. Raises Overloaded when there is no room."""
-        arriving = sum(len(entry.payload) for entry in entries)
+        arriving = sum(entry.size_bytes for entry in entries)
         if (
             len(self._waiting) + len(entries) > self._settings.max_waiting_entries
             or self._bytes + arriving > self._settings.max_waiting_bytes
@@ -64,7 +64,7 @@ class Queue:
             await self._has_some.wait()
             size = 0
             while self._waiting and len(group) < most_entries:
-                size += len(self._waiting[0].entry.payload)
+                size += self._waiting[0].entry.size_bytes
                 if group and size > self._settings.max_group_bytes:
                     break
                 waiting = self._waiting.popleft()
@@ -92,7 +92,7 @@ class Queue:
 
     def _count(self, entries: Iterable[Entry], sign: int) -> None:
         for entry in entries:
-            self._bytes += sign * len(entry.payload)
+            self._bytes += sign * entry.size_bytes
             self.event_count += sign * len(entry.events)
 
 

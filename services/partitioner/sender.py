@@ -67,7 +67,7 @@ class Sender:
 
         Raises Overloaded when there is no room.
         """
-        arriving = sum(len(entry.payload) for entry in entries)
+        arriving = sum(entry.size_bytes for entry in entries)
         if self._waiting_bytes + arriving > self._settings.max_waiting_bytes:
             raise Overloaded(
                 "too many events wait for their shard; send the same request again later",
@@ -108,12 +108,12 @@ class Sender:
         taken: list[Waiting] = []
         size = events = 0
         while self._waiting and len(taken) < self._settings.max_call_entries:
-            size += len(self._waiting[0].entry.payload)
+            size += self._waiting[0].entry.size_bytes
             events += len(self._waiting[0].entry.events)
             if taken and (size > self._settings.max_call_bytes or events > self._settings.max_call_events):
                 break
             waiting = self._waiting.popleft()
-            self._waiting_bytes -= len(waiting.entry.payload)
+            self._waiting_bytes -= waiting.entry.size_bytes
             if not waiting.outcome.done():
                 taken.append(waiting)
         if not self._waiting:

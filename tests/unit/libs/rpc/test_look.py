@@ -13,18 +13,10 @@ from libs.rpc import look
 from libs.rpc.look import Part, look_at_append, look_at_batch, look_at_events, look_at_request, look_for
 from tally.counting.v1.counting_pb2 import AppendRequest, Entry
 from tally.ingest.v1.ingest_pb2 import Event, EventColumns, ProcessEventsRequest, StreamEventsRequest
+from tests.support.wire import field
 
 MIB = 1024 * 1024
 MANY = 1_000_000
-
-
-def field(number: int, data: bytes) -> bytes:
-    """A field of bytes, or of a message; longer than 127 bytes or not."""
-    size, length = len(data), b""
-    while size >= 0x80:
-        length += bytes((size & 0x7F | 0x80,))
-        size >>= 7
-    return bytes((number << 3 | 2,)) + length + bytes((size,)) + data
 
 
 BOMBS: dict[str, tuple[Callable[[bytes], None], bytes]] = {
