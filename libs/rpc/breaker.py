@@ -116,7 +116,7 @@ class Breaker:
             if error is not None:
                 raise error
 
-        traceback = error and error.__traceback__
+        traceback = None if error is None else error.__traceback__
         try:
             self._breaker.call(outcome)
         except Exception as raised:

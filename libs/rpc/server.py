@@ -52,7 +52,7 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
         1000, ge=1, description="connections at once beyond which more are closed at once"
     )
     max_receiving_rpcs: int = Field(
-        8, ge=1, description="requests that are received at once; further calls wait, unread"
+        6, ge=1, description="requests that are received at once; further calls wait, unread"
     )
     receive_timeout_seconds: float = Field(
         10.0,

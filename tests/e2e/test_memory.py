@@ -200,7 +200,7 @@ async def send_large(address: str, size: int, callers: int) -> tuple[Counter[grp
                 codes[grpc.StatusCode.OK] += 1
 
     async with grpc.aio.insecure_channel(address) as channel:
-        call = channel.unary_unary("/tally.ingest.v1.IngestService/ProcessEvents")
+        call: Any = channel.unary_unary("/tally.ingest.v1.IngestService/ProcessEvents")
         await asyncio.gather(*(caller(call, number) for number in range(callers)))
     return codes, events
 

@@ -387,7 +387,7 @@ async def test_a_refused_call_keeps_nothing_of_what_its_handler_held(error: Exce
 
 async def test_a_call_without_a_request_is_an_invalid_argument() -> None:
     async with channel_to(counting(Counting())) as channel:
-        call = channel.stream_unary(APPEND)(timeout=10)
+        call: Any = channel.stream_unary(APPEND)(timeout=10)
         await call.done_writing()
         assert type(await refusal(call)) is InvalidRequest
 

@@ -1,6 +1,7 @@
 """What a look at the bytes of a request refuses, and that it is cheap and cannot be deceived."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -80,7 +81,7 @@ def test_requests_above_8_mib_are_refused_with_what_they_have() -> None:
 def test_bytes_of_any_kind_are_passed_or_refused_and_raise_nothing_else(data: bytes) -> None:
     for parts in (look._EVENTS, look._ENTRIES, {1: Part("batch", inner=look._EVENTS)}):
         with suppress(InvalidRequest):
-            look._walk(data, 0, len(data), parts, look.Counter())
+            look._walk(data, 0, len(data), parts, Counter())
 
 
 @given(st.lists(st.integers(0, 3), max_size=30), st.lists(st.text(max_size=5), max_size=30))
@@ -90,7 +91,7 @@ def test_the_walk_counts_what_the_parser_makes(rows: list[int], names: list[str]
         events=[Event(video_id="v" * each, value=each) for each in rows],
         columns=EventColumns(video_ids=names, video_index=b"\x0a\x00\x12\x00"),
     )
-    data, counts = request.SerializeToString(), look.Counter[str]()
+    data, counts = request.SerializeToString(), Counter[str]()
     look._walk(data, 0, len(data), look._EVENTS, counts)
     assert counts["events"] == len(rows)
     assert counts["columns.video_ids"] == len(names)
