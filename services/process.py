@@ -161,10 +161,12 @@ async def watch_data(data_dir: Path, give_up: Callable[[str], NoReturn]) -> None
 
 def _tune_interpreter() -> None:
     # What has been imported and opened stays: the collector need not look at it again, nor come so often. A request
-    # makes hundreds of objects, and no circles of them; looking for circles took a sixth of reading entries.
+    # makes hundreds of objects, and no cycles of them, even when it is refused (libs/rpc/tracebacks.py); looking for
+    # cycles took a sixth of reading entries. They are looked for at last after two million objects that stay, because
+    # one that was overlooked may hold a request of megabytes.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(20_000, 10, 10)
     # While a flush is prepared in a thread, the loop waits so long for the interpreter after each of its system calls.
     sys.setswitchinterval(_SWITCH_SECONDS)
 

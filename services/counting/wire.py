@@ -10,7 +10,7 @@ import numpy as np
 from libs.domain import rules
 from libs.domain.clock import Clock
 from libs.domain.column_rules import find_bad_times, find_bad_values
-from libs.domain.entry import Entry, signed
+from libs.domain.entry import MAX_TRACEPARENT_BYTES, Entry, signed
 from libs.domain.errors import InvalidRequest, Violation
 from libs.domain.events import Events
 from libs.domain.horizon import AHEAD_MS
@@ -45,7 +45,7 @@ class Wire:
                 signed(entry.request_hash),
                 payload,
                 events,
-                entry.traceparent,
+                entry.traceparent if len(entry.traceparent) <= MAX_TRACEPARENT_BYTES else "",
             )
             for entry, payload, events in zip(sent, payloads, batches, strict=True)
         ]

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from libs.domain.errors import ClusterMismatch, DeadlineExpired, NotReady, Unavailable
+from libs.rpc.admission import Admission
 from libs.rpc.breaker import Breaker, reporter
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import open_channel
@@ -14,7 +15,6 @@ from libs.runtime.context import Context
 from libs.runtime.entries import OFFER
 from libs.runtime.service import Opened
 from libs.telemetry import catalogue
-from services.partitioner.admission import Admission
 from services.partitioner.discovery import Discovery
 from services.partitioner.door import Door
 from services.partitioner.ingest import Ingest
@@ -92,7 +92,7 @@ def _open(
         identity_of(context.cluster),
     )
     return Opened(
-        [Servable(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server))],
+        [Servable(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server), admission)],
         is_ready=is_ready,
     )
 

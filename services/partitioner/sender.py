@@ -11,6 +11,7 @@ from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
 from libs.rpc.breaker import Breaker
 from libs.rpc.stopping import Stopped, Stopping
+from libs.rpc.tracebacks import drop_tracebacks
 from services.partitioner.settings import SenderSettings
 from services.partitioner.wire import write_entry
 from tally.common.v1.common_pb2 import ClusterIdentity
@@ -67,7 +68,7 @@ class Sender:
 
         Raises Overloaded when there is no room.
         """
-        arriving = sum(len(entry.payload) for entry in entries)
+        arriving = sum(entry.size_bytes for entry in entries)
         if self._waiting_bytes + arriving > self._settings.max_waiting_bytes:
             raise Overloaded(
                 "too many events wait for their shard; send the same request again later",
@@ -108,12 +109,12 @@ class Sender:
         taken: list[Waiting] = []
         size = events = 0
         while self._waiting and len(taken) < self._settings.max_call_entries:
-            size += len(self._waiting[0].entry.payload)
+            size += self._waiting[0].entry.size_bytes
             events += len(self._waiting[0].entry.events)
             if taken and (size > self._settings.max_call_bytes or events > self._settings.max_call_events):
                 break
             waiting = self._waiting.popleft()
-            self._waiting_bytes -= len(waiting.entry.payload)
+            self._waiting_bytes -= waiting.entry.size_bytes
             if not waiting.outcome.done():
                 taken.append(waiting)
         if not self._waiting:
@@ -147,6 +148,9 @@ class Sender:
 
 
 def _fail(waiting: Iterable[Waiting], error: TallyError) -> None:
+    drop_tracebacks(
+        error
+    )  # each future would keep the frames of the call, and so its request and all of `waiting`
     for each in waiting:
         if not each.outcome.done():
             each.outcome.set_exception(error)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from libs.domain import entry
 from libs.domain.errors import TallyError
 from libs.domain.request_id import make_request_id
+from libs.rpc.admission import Admission
 from libs.rpc.columns import decode, encode
 from libs.telemetry.setup import OFF
 from services.counting.wire import Wire
-from services.partitioner.admission import Admission
 from services.partitioner.door import Door
 from services.partitioner.ingest import Ingest
 from services.partitioner.servicer import IngestServicer

@@ -51,6 +51,15 @@ def test_the_entries_of_a_request_are_read_as_they_were_cut() -> None:
         assert entry.events.video_index.tolist() == expected.events.video_index.tolist()
 
 
+def test_a_trace_context_has_its_length_and_counts_as_bytes_of_the_entry() -> None:
+    context = f"00-{'a' * 32}-{'b' * 16}-01"
+    good, long = read(changed(ONE, traceparent=context)) + read(changed(ONE, traceparent=context + "-more"))
+    assert good.traceparent == context
+    assert good.size_bytes == len(good.payload) + len(context)
+    assert long.traceparent == ""
+    assert long.size_bytes == len(long.payload)
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

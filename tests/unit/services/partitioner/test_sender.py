@@ -1,6 +1,8 @@
 """How entries of many requests share calls to one shard."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -252,3 +254,28 @@ async def test_a_sender_is_idle_when_nobody_waits_any_more() -> None:
         await asyncio.gather(*outcomes)
         async with asyncio.timeout(10):
             await idle
+
+
+class InFrame:
+    """In a frame of a call, as its request is."""
+
+
+async def test_a_failed_call_is_not_kept_by_its_outcomes() -> None:
+    shard, held = Shard(), []
+
+    async def fail(request: AppendRequest, timeout_s: float) -> AppendResponse:  # noqa: ARG001 - Append's
+        in_frame = InFrame()
+        held.append(weakref.ref(in_frame))
+        raise Unavailable("away")
+
+    shard.append = fail  # type: ignore[method-assign]  # instead of its own
+    async with sending(shard) as sender:
+        gc.collect()
+        gc.disable()
+        try:
+            outcomes = sender.send([entry(1), entry(2)], SOON)
+            await asyncio.wait(outcomes)
+            assert held
+            assert [each() for each in held] == [None] * len(held)
+        finally:
+            gc.enable()
