@@ -32,6 +32,7 @@ from libs.runtime.supervisor import Died, Open, Supervisor, Tell
 from libs.stores.postgres import connect
 from libs.stores.schema import migrate
 from services.children import Stores, open_service, takes_calls
+from services.migrations import list_migrations
 from services.registry import stages
 from services.settings import Settings, read_settings
 from services.topology import ENVOY, POSTGRES, PURPOSES, VALKEY, Place, Topology, make_topology
@@ -257,7 +258,7 @@ async def _start_stores(
             f"cannot reach Postgres: {error}. Check TALLY_POSTGRES__DSN and that it is up"
         ) from error
     try:
-        await migrate(connection, settings.partition_count)
+        await migrate(connection, settings.partition_count, list_migrations())
     finally:
         await connection.close(timeout=settings.postgres.connect_timeout_seconds)
     return dsn, url

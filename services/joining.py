@@ -12,6 +12,7 @@ from libs.stores.known_cluster import keep_cluster, load_cluster
 from libs.stores.postgres import AWAY, reaching_postgres
 from libs.stores.schema import Cluster, check_partition_count, read_cluster
 from libs.stores.server_clock import ServerClock
+from services.migrations import list_migrations
 
 _LOGGER = structlog.get_logger(__name__)
 
@@ -62,13 +63,13 @@ class Joining:
         while found is None:
             await asyncio.sleep(_LOOK_SECONDS)
             with suppress(*AWAY):
-                found = await read_cluster(self._pool, self._partition_count)
+                found = await read_cluster(self._pool, self._partition_count, list_migrations())
         if difference := joined.difference_to(found):
             raise NotReady(difference)
         _LOGGER.info("Postgres is back, with the same cluster", cluster_id=str(found.cluster_id))
 
     async def _ask(self) -> Cluster:
-        cluster = await read_cluster(self._pool, self._partition_count)
+        cluster = await read_cluster(self._pool, self._partition_count, list_migrations())
         await self._clock.read(self._pool)
         self.is_confirmed = True
         if self._folder is not None:

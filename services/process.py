@@ -31,6 +31,7 @@ from libs.stores.server_clock import ServerClock
 from libs.telemetry import catalogue
 from libs.telemetry.setup import open_telemetry
 from services.joining import Joining
+from services.migrations import list_migrations
 from services.registry import ALL, SERVICES, Service
 from services.settings import Settings
 
@@ -69,7 +70,7 @@ async def open_process(
         )
         if is_all:
             async with pool.acquire() as connection:
-                await migrate(connection, settings.partition_count)
+                await migrate(connection, settings.partition_count, list_migrations())
         clock = ServerClock()
         folder = None if waits_for_postgres else settings.data_dir
         joining = Joining(pool, settings.partition_count, clock, folder)

@@ -2,9 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from libs.domain.errors import NotReady, PartitionCountMismatch
@@ -19,6 +18,8 @@ create table if not exists schema_migration (
     applied_at timestamptz not null default now()
 )"""
 _APPLIED = "select name from schema_migration"
+# Until there was more than one service with tables, names did not begin with that of the service.
+_NAME_OWNER = "update schema_migration set name = 'counting/' || name where position('/' in name) = 0"
 _MARK = "insert into schema_migration (name) values ($1)"
 _ENCODING = "select current_database() as name, current_setting('server_encoding') as encoding"
 _IS_MIGRATED = "select to_regclass('schema_migration') is not null"
@@ -32,6 +33,15 @@ insert into cluster (partition_count, floor) values ($1, $2)
 on conflict (only_row) do nothing"""
 _MOST_OFFSET_SECONDS = 300.0
 _READ_CLUSTER = "select cluster_id, partition_count, epoch from cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A step of the schema."""
+
+    name: str
+    """`counting/0001_counting`: the service that owns it, and its file"""
+    sql: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,10 @@ class Cluster:
 
 
 async def migrate(
-    connection: Any, partition_count: int, report: Callable[[str], None] | None = None
+    connection: Any,
+    partition_count: int,
+    migrations: Sequence[Migration],
+    report: Callable[[str], None] | None = None,
 ) -> Cluster:
     """Bring the schema up to date, in one transaction, and create the cluster's row if there is none.
 
@@ -78,18 +91,19 @@ async def migrate(
         await connection.execute(_NO_LIMIT)
         await connection.execute(_LOCK, timeout=_MIGRATION_SECONDS)
         await connection.execute(_CREATE_TABLE)
+        await connection.execute(_NAME_OWNER)
         applied = {row["name"] for row in await connection.fetch(_APPLIED)}
-        refuse_later_schema(applied)
-        for name, sql in _migrations():
-            if name not in applied:
-                await connection.execute(sql, timeout=_MIGRATION_SECONDS)
-                await connection.execute(_MARK, name)
+        refuse_later_schema(applied, migrations)
+        for migration in migrations:
+            if migration.name not in applied:
+                await connection.execute(migration.sql, timeout=_MIGRATION_SECONDS)
+                await connection.execute(_MARK, migration.name)
                 if report:
-                    report(name)
+                    report(migration.name)
         if not await connection.fetchval(_HAS_CLUSTER):
             floor = floor_at(await _read_time_ms(connection))
             await connection.execute(_CREATE_CLUSTER, partition_count, floor)
-    return await read_cluster(connection, partition_count)
+    return await read_cluster(connection, partition_count, migrations)
 
 
 async def _read_time_ms(connection: Any) -> int:
@@ -106,18 +120,18 @@ async def _read_time_ms(connection: Any) -> int:
     return min(reading.postgres_us, reading.machine_us) // 1000
 
 
-async def read_cluster(connection: Any, partition_count: int) -> Cluster:
+async def read_cluster(connection: Any, partition_count: int, migrations: Sequence[Migration]) -> Cluster:
     """Read what the cluster was created as, over a connection or pool.
 
     Raises NotReady when the database is not UTF8, or the schema is missing, old, or of a later version, and
     PartitionCountMismatch when the setting differs.
     """
-    missing = [name for name, _ in _migrations()]
+    missing = [migration.name for migration in migrations]
     async with asyncio.timeout(_READ_SECONDS):
         await _check_encoding(connection)
         if await connection.fetchval(_IS_MIGRATED):
             applied = {row["name"] for row in await connection.fetch(_APPLIED)}
-            refuse_later_schema(applied)
+            refuse_later_schema(applied, migrations)
             missing = [name for name in missing if name not in applied]
         if missing:
             raise NotReady(f"the database lacks {', '.join(missing)}. Run: tally migrate")
@@ -152,19 +166,11 @@ async def _check_encoding(connection: Any) -> None:
         )
 
 
-def refuse_later_schema(applied: Iterable[str]) -> None:
+def refuse_later_schema(applied: Iterable[str], migrations: Sequence[Migration]) -> None:
     """Raise NotReady when the database has migrations that this version does not know: a later one wrote it."""
-    unknown = sorted(set(applied) - {name for name, _ in _migrations()})
+    unknown = sorted(set(applied) - {migration.name for migration in migrations})
     if unknown:
         raise NotReady(
             f"the schema of the database is of a later version of Tally ({', '.join(unknown)}), and this version does "
             "not know what that means. Use that version, or a database of its own"
         )
-
-
-def _migrations() -> list[tuple[str, str]]:
-    folder = resources.files("libs.stores") / "migrations"
-    files = sorted(
-        (file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name
-    )
-    return [(file.name.removesuffix(".sql"), file.read_text()) for file in files]

@@ -11,6 +11,7 @@ from libs.stores.schema import read_cluster
 from services.cli.configuration import read_settings
 from services.cli.database import read_dsn, using_database
 from services.cli.failure import Failure
+from services.migrations import list_migrations
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ def _with_connection(work: Callable[[Any], Awaitable[T]]) -> T:
     async def run() -> T:
         connection = await connect(dsn, settings.postgres, "tally floor")
         try:
-            await read_cluster(connection, settings.partition_count)
+            await read_cluster(connection, settings.partition_count, list_migrations())
             async with asyncio.timeout(_WORK_SECONDS):
                 return await work(connection)
         finally:

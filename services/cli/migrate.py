@@ -6,6 +6,7 @@ from libs.stores.postgres import connect
 from libs.stores.schema import migrate as migrate_schema
 from services.cli.configuration import read_settings
 from services.cli.database import read_dsn, using_database
+from services.migrations import list_migrations
 from services.settings import Settings
 
 
@@ -21,7 +22,7 @@ async def _migrate(settings: Settings, dsn: str) -> list[str]:
     applied: list[str] = []
     connection = await connect(dsn, settings.postgres, "tally migrate")
     try:
-        await migrate_schema(connection, settings.partition_count, applied.append)
+        await migrate_schema(connection, settings.partition_count, list_migrations(), applied.append)
     finally:
         await connection.close(timeout=settings.postgres.connect_timeout_seconds)
     return applied

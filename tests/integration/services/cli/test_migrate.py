@@ -18,7 +18,7 @@ async def test_a_new_database_is_migrated_once(servers: Servers) -> None:
     async with fresh_database(servers.postgres_dsn) as dsn:
         first = await run("migrate", TALLY_POSTGRES__DSN=dsn)
         assert (first.exit_code, first.err) == (0, "")
-        assert "0001_counting" in first.out.splitlines()
+        assert "counting/0001_counting" in first.out.splitlines()
         again = await run("migrate", TALLY_POSTGRES__DSN=dsn)
         assert (again.exit_code, again.out) == (0, "nothing to do\n")
 
@@ -44,15 +44,15 @@ async def test_a_schema_of_a_later_version_is_refused_by_everything_that_uses_it
     dsn: str, valkey_url: str, tmp_path: Path
 ) -> None:
     connection = await asyncpg.connect(dsn)
-    await connection.execute("insert into schema_migration (name) values ('9999_later')")
+    await connection.execute("insert into schema_migration (name) values ('counting/9999_later')")
     await connection.close()
     refused = await run("migrate", TALLY_POSTGRES__DSN=dsn, TALLY_PARTITION_COUNT="4")
     assert refused.exit_code == REFUSED
     assert refused.err.startswith(
-        "tally: the schema of the database is of a later version of Tally (9999_later)"
+        "tally: the schema of the database is of a later version of Tally (counting/9999_later)"
     )
     for name in ("all", "query"):
-        with pytest.raises(NotReady, match=r"of a later version of Tally \(9999_later\)"):
+        with pytest.raises(NotReady, match=r"of a later version of Tally \(counting/9999_later\)"):
             async with open_stack(dsn, valkey_url, tmp_path, [name]):
                 pass
 

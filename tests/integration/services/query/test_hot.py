@@ -18,6 +18,7 @@ from libs.domain.errors import NotReady
 from libs.rpc.breaker import Breaker
 from libs.stores.schema import Cluster, migrate, read_cluster
 from services.counting.settings import CountingSettings, FlushSettings
+from services.migrations import list_migrations
 from services.query.hot import AWAY, Hot, open_client
 from services.query.settings import HotSettings
 from services.query.warm import Reading
@@ -250,8 +251,8 @@ async def test_two_clusters_on_one_valkey_have_names_of_their_own(servers: Serve
     for _ in range(2):
         async with fresh_database(servers.postgres_dsn) as dsn, asyncpg.create_pool(dsn, min_size=1) as pool:
             async with pool.acquire() as connection:
-                created = await migrate(connection, 4)
-            assert await read_cluster(pool, 4) == created
+                created = await migrate(connection, 4, list_migrations())
+            assert await read_cluster(pool, 4, list_migrations()) == created
             found.append(created.cluster_id)
     assert found[0] != found[1]
 
