@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from libs.domain.errors import DeadlineExpired, NotReady, Unavailable
+from libs.domain.errors import NotReady, Overloaded, PartitionCountMismatch, Rejected
 from libs.rpc.breaker import Breaker, reporter
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import open_channel
@@ -98,7 +98,8 @@ def _connect(address: str, context: Context, settings: PartitionerSettings) -> S
         f"counting shard {address}",
         failures=settings.sender.breaker_failures,
         reset_after_s=settings.sender.breaker_reset_seconds,
-        is_failure=lambda error: isinstance(error, Unavailable | DeadlineExpired),
+        # What it refuses it has understood; any other answer is that of a shard that is away or broken.
+        is_failure=lambda error: not isinstance(error, Overloaded | Rejected | PartitionCountMismatch),
         clock=context.clock,
         on_change=reporter(context.telemetry),
     )

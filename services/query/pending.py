@@ -15,13 +15,15 @@ from services.query.warm import CELL, Reading, bounds, cell_of
 # By number, never by time. No entry is below the floor that its log was opened with.
 _READ = f"""
 with {CELL}, pending as materialized (
-    select payload, (extract(epoch from received_at) * 1000000)::bigint as received_at_us
+    select payload, (extract(epoch from received_at) * 1000000)::bigint as received_at_us,
+        case when seq = split_seq then applied_events else 0 end as applied_events
     from log join checkpoint using (log_id) join journal using (log_id)
     where state <> 'settled' and seq > applied_seq and request_id >= opening_floor and partition = $5
 )
 select total.*, m2, (extract(epoch from now()) * 1000000)::bigint as as_of_us,
     array(select payload from pending) as payloads,
-    array(select received_at_us from pending) as received_at_us
+    array(select received_at_us from pending) as received_at_us,
+    array(select applied_events from pending) as applied_events
 from total, spread"""
 
 
@@ -31,17 +33,20 @@ async def read_everything(
     """Everything that was journaled before the call, of one video and event type."""
     row = await pool.fetchrow(_READ, video_id, event_type, *bounds(minutes), partition)
     cell = cell_of(row)
-    for events, received_at_us in _decoded(zip(row["payloads"], row["received_at_us"], strict=True)):
+    entries = zip(row["payloads"], row["received_at_us"], row["applied_events"], strict=True)
+    for events, received_at_us in _decoded(entries):
         cell = cell.merge(_cell_in(events, received_at_us, video_id, event_type, minutes))
     return Reading(cell, row["as_of_us"])
 
 
-def _decoded(entries: Iterable[tuple[bytes, int]]) -> Iterable[tuple[Events, int]]:
-    for payload, received_at_us in entries:
+def _decoded(entries: Iterable[tuple[bytes, int, int]]) -> Iterable[tuple[Events, int]]:
+    """The events of each entry that the rollups lack: all but its first `applied_events`, nearly always 0."""
+    for payload, received_at_us, applied_events in entries:
         try:
-            yield parse(payload, "payload"), received_at_us
+            events = parse(payload, "payload")
         except InvalidRequest:
             continue  # it will become a dead letter, which no answer contains
+        yield events.part(applied_events, None) if applied_events else events, received_at_us
 
 
 def _cell_in(

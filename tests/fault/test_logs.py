@@ -12,7 +12,6 @@ from libs.domain.request_id import make_request_id, time_ms_of
 from libs.stores.postgres import PostgresSettings
 from libs.telemetry.setup import OFF
 from services.counting.appender import Appender, LogClosed
-from services.counting.buffer import Buffer
 from services.counting.journal import Journal
 from services.counting.log import open_log
 from services.counting.metrics import Metrics
@@ -21,6 +20,7 @@ from services.counting.settings import JournalSettings
 from tests.support.clock import Clock
 from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually
+from tests.support.life import backlog
 from tests.support.proof import assert_exact, open_proof, rolled_up, states
 from tests.support.shards import FAST, NEVER, open_shard, quick, send
 
@@ -32,7 +32,7 @@ _WARN_ONCE = """
 create sequence warned;
 create function warn_once() returns trigger language plpgsql as $$
 begin
-    if nextval('warned') = 1 then raise warning 'something is odd'; end if;
+    if nextval('warned') = 1 then raise warning 'something is odd' using errcode = 'query_canceled'; end if;
     return null;
 end $$;
 create trigger warn_once after insert on journal for each statement execute function warn_once()"""
@@ -44,13 +44,13 @@ async def test_a_group_answered_by_a_closed_log_is_not_acknowledged(dsn: str) ->
         await connection.execute("update log set state = 'closed'")
         queue = Queue(JournalSettings())
         outcomes = queue.put([as_entry(entry) for entry in cut_request(COUNTS)])
-        appender = Appender(log, Journal(log.inserts, log.log_id, 5.0), Buffer(), Clock(), OFF, Metrics(OFF))
+        appender = Appender(log, Journal(log.inserts, log.log_id, 5.0), backlog(), Clock(), OFF, Metrics(OFF))
         group = await queue.take_group()
         with pytest.raises(LogClosed):
             await appender.append(group)
         log.abandon()
         assert not any(outcome.done() for outcome in outcomes)
-        assert appender.buffer.event_count == 0
+        assert appender.backlog.event_count == 0
         assert await connection.fetchval("select count(*) from journal") == 0
 
 
