@@ -155,14 +155,17 @@ class Sender:
                 each.outcome.set_result(outcome)
 
     async def _ask(self, request: AppendRequest, timeout_s: float) -> list[Outcome]:
-        """The outcome of each entry; UNAVAILABLE for one that no version of this service knows."""
+        """The outcome of each entry. Raises Unavailable for an answer that tells no outcome of some."""
         response = await self._append(request, timeout_s)
         if len(response.outcomes) != len(request.entries):
             raise Unavailable(
                 f"shard {self.address} answered for {len(response.outcomes)} entries, and was sent "
                 f"{len(request.entries)}"
             )
-        return [_KNOWN.get(outcome, Outcome.UNAVAILABLE) for outcome in response.outcomes]
+        try:
+            return [_KNOWN[outcome] for outcome in response.outcomes]
+        except KeyError as error:
+            raise Unavailable(f"shard {self.address} answered with the unknown outcome {error}") from error
 
 
 def _is_cancelled() -> bool:
