@@ -7,7 +7,7 @@ connection is then closed, never asked to cancel, and whoever owns it goes throu
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 import asyncpg
@@ -125,7 +125,8 @@ class WriteConnection:
 
     def release(self) -> None:
         """Give the connection back to whoever opened it."""
-        self._connection.remove_log_listener(self._note)
+        with suppress(asyncpg.InterfaceError):  # that of a pool is gone once it is closed
+            self._connection.remove_log_listener(self._note)
 
     def _abandon(self, task: "asyncio.Future[Any]") -> None:
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # somebody looked at it
