@@ -15,7 +15,9 @@ def variables_of(
     `disk`: a folder, and the bytes of the disk that the process is to see there. `answers_garbage`: to whoever sends
     it entries.
     """
-    path = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    here = Path(__file__).parent
+    root = here.parents[3]  # what answers garbage is in tests/
+    path = [str(here), str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {"PYTHONPATH": os.pathsep.join(path)}
     if clock_ahead_seconds is not None:
         variables["FAULT_CLOCK_AHEAD_SECONDS"] = str(clock_ahead_seconds)
