@@ -37,7 +37,10 @@ select pg_terminate_backend(pid) from log join pg_stat_activity on pid = any (pi
 where log_id = $1 and application_name like 'tally counting % ' || log_id"""
 _SETTLE = "update log set state = 'settled' where log_id = $1 and state = 'closed'"
 _STATE = "select state from log where log_id = $1"
-_APPLIED = "select applied_seq, applied_events from checkpoint where log_id = $1 and consumer = $2"
+# Skipping one that is being moved: to wait for it would use up the time of a statement, and come to nothing.
+_APPLIED = """
+select applied_seq, applied_events from checkpoint where log_id = $1 and consumer = $2
+for no key update skip locked"""
 # By number, never by time; no entry is below the floor that its log was opened with, which leaves old partitions out.
 _UNAPPLIED = """
 select * from (
@@ -101,6 +104,10 @@ class Piece:
         return buffer, dead
 
 
+class Busy(Exception):
+    """Somebody else moves the checkpoint just now."""
+
+
 class Recovery:
     """Closes, applies and settles logs over a pool of connections."""
 
@@ -121,6 +128,8 @@ class Recovery:
         try:
             while await self._apply_piece(log_id):
                 pass
+        except Busy:
+            return False
         except AWAY:
             self._stride.note_failure()  # perhaps it was too much for the time there is
             raise
@@ -139,9 +148,12 @@ class Recovery:
         return bool(await self._pool.fetchval(_STATE, log_id) != "open")
 
     async def _apply_piece(self, log_id: int) -> bool:
-        """Apply the next events; false when there are none. The log must be closed."""
+        """Apply the next events; false when there are none. The log must be closed. Raises Busy."""
         async with self._pool.acquire() as connection:
-            start = Position(*await connection.fetchrow(_APPLIED, log_id, ROLLUPS))
+            applied = await connection.fetchrow(_APPLIED, log_id, ROLLUPS)
+            if applied is None:
+                raise Busy
+            start = Position(*applied)
             rows = await connection.fetch(_UNAPPLIED, log_id, start.seq, self._stride.events)
             if not rows:
                 return False

@@ -7,14 +7,15 @@ import asyncpg
 import numpy as np
 
 from libs.domain.minutes import MINUTE_US
-from libs.domain.rules import EARLIEST_EVENT_US, MAX_EVENTS
+from libs.domain.rules import EARLIEST_EVENT_US
 from tally.client import Client, Columns, TallyError
 from tests.fault.table.ledger import Request
 from tests.fault.table.requests import draw_key, new_id
 from tests.fault.table.scene import Scene
 
-_SECONDS_PER_ROW = 0.0003
-"""All rows of the entry take twice the 8 s of a transaction, and more."""
+_MINUTES = 20_000
+_SECONDS_PER_ROW = 0.001
+"""All rows of the entry take two and a half times the 8 s of a transaction, and more."""
 _PATIENCE_SECONDS = 240.0
 _SLOW = """
 create function slow() returns trigger language plpgsql as $$
@@ -27,12 +28,12 @@ _PARTS = "select count(*) from flush_log where to_events > 0 and flushed_at >= $
 
 
 async def send_large_entry(scene: Scene) -> None:
-    """As many minutes of one video as a request may have, to a Postgres that is slow with just these."""
+    """Very many minutes of one video, to a Postgres that is slow with just these."""
     first = EARLIEST_EVENT_US // MINUTE_US
     connection = await asyncpg.connect(scene.deployment.dsn)
     try:
         began = await connection.fetchval("select now()")
-        await connection.execute(_SLOW.format(seconds=_SECONDS_PER_ROW, end=first + MAX_EVENTS))
+        await connection.execute(_SLOW.format(seconds=_SECONDS_PER_ROW, end=first + _MINUTES))
         scene.strike()
         request_id = await _send(scene, first)
         end = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
@@ -52,10 +53,10 @@ async def send_large_entry(scene: Scene) -> None:
 async def _send(scene: Scene, first_minute: int) -> str:
     """On a video that others count and read meanwhile. Its id is returned once it has a receipt."""
     video, _ = draw_key(scene.chance, scene.prefix)
-    request = Request(new_id(), Counter({(video, "view"): MAX_EVENTS}))
+    request = Request(new_id(), Counter({(video, "view"): _MINUTES}))
     scene.load.ledger.send(request)
-    none = bytes(2 * MAX_EVENTS)
-    times = (np.arange(MAX_EVENTS, dtype="<i8") + first_minute) * MINUTE_US
+    none = bytes(2 * _MINUTES)
+    times = (np.arange(_MINUTES, dtype="<i8") + first_minute) * MINUTE_US
     columns = Columns((video,), ("view",), none, none, event_time_us=times.tobytes())
     async with Client(scene.deployment.doors.door, timeout=10.0) as client:
         while True:
