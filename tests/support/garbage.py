@@ -43,7 +43,9 @@ ANSWERS: tuple[Answer, ...] = (fail, cancel, say_nothing_that_parses, say_nothin
 async def open_garbage_shard(answer: Answer) -> AsyncIterator[str]:
     """Serve it at a free port; its address."""
     server = grpc.aio.server()
-    append = grpc.unary_unary_rpc_method_handler(answer, request_deserializer=AppendRequest.FromString)
+    append: grpc.RpcMethodHandler[AppendRequest, bytes] = grpc.unary_unary_rpc_method_handler(
+        answer, request_deserializer=AppendRequest.FromString
+    )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_COUNTING, {"Append": append}),))
     health = Health([_COUNTING], Stopping())
     health.register(server)
