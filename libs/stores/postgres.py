@@ -7,13 +7,16 @@ connection is then closed, never asked to cancel, and whoever owns it goes throu
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 import asyncpg
+import structlog
 from pydantic import BaseModel, Field
 
 from libs.domain.errors import NotReady, ReadTooLarge, Unavailable
+
+_LOGGER = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -26,6 +29,12 @@ select set_config('synchronous_commit', 'on', $1)
 where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"""
 _IN_DOUBT_CLASSES = ("08", "57")
 _SERVER_CLASSES = ("25", "42", "53", "58")
+# Transactions that are none, the loss of a connection, a shutdown.
+_WARNINGS_IN_DOUBT_CLASSES = ("08", "25", "57")
+_WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
+"""The function of Postgres that reports a cancelled wait for the synchronous standby. Its warning has the general
+SQLSTATE of warnings, and a message in the server's language."""
+_MOST_WARNINGS_LOGGED = 100
 _AWAY_CLASSES = ("08", "25", "40", "53", "57")
 # The server cancels a statement itself before we stop waiting for it: then the cause is known, and a client that is
 # frozen leaves nothing running.
@@ -75,7 +84,8 @@ class WriteConnection:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._warnings: list[str] = []
+        self._doubts: list[str] = []
+        self._logged: set[tuple[str | None, ...]] = set()
         connection.add_log_listener(self._note)
 
     @property
@@ -90,7 +100,7 @@ class WriteConnection:
         Raises Refused when the server said that nothing was done, and InDoubt when nobody knows; after
         InDoubt, and after a cancellation, the connection is closed.
         """
-        self._warnings.clear()
+        self._doubts.clear()
         task = asyncio.ensure_future(work(self._connection))
         # Not wait_for: it would cancel the task, and asyncpg would then ask the server to cancel the statement.
         try:
@@ -113,23 +123,40 @@ class WriteConnection:
             # raises errors of its own making, too.)
             self.close()
             raise InDoubt(repr(error)) from error
-        if self._warnings:
+        if self._doubts:
             # For example a cancelled wait for the synchronous standby, which answers success.
             self.close()
-            raise InDoubt("; ".join(self._warnings))
+            raise InDoubt("; ".join(self._doubts))
         return result
 
     def close(self) -> None:
         """Cut the connection at once, without a word to the server."""
         self._connection.terminate()
 
+    def release(self) -> None:
+        """Give the connection back to whoever opened it."""
+        with suppress(asyncpg.InterfaceError):  # that of a pool is gone once it is closed
+            self._connection.remove_log_listener(self._note)
+
     def _abandon(self, task: "asyncio.Future[Any]") -> None:
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # somebody looked at it
         self.close()
 
     def _note(self, _connection: Any, message: asyncpg.PostgresLogMessage) -> None:
-        if message.severity_en == "WARNING":
-            self._warnings.append(str(message))
+        if message.severity_en != "WARNING":
+            return
+        if _is_doubt(message):
+            self._doubts.append(str(message))
+            return
+        # Its place in Postgres stands for it: the message itself may hold a number that changes each time.
+        place = (message.sqlstate, message.server_source_function, message.server_source_line)
+        if place not in self._logged and len(self._logged) < _MOST_WARNINGS_LOGGED:
+            self._logged.add(place)
+            _LOGGER.warning(
+                "Postgres warns, and works on; logged once for each connection",
+                warning=message.message,
+                sqlstate=message.sqlstate,
+            )
 
 
 def is_of_the_data(error: asyncpg.PostgresError) -> bool:
@@ -138,6 +165,15 @@ def is_of_the_data(error: asyncpg.PostgresError) -> bool:
     kind = error.sqlstate[:2]
     is_null = isinstance(error, asyncpg.NotNullViolationError)  # which names no constraint either
     return kind == "22" or (kind == "23" and (error.constraint_name is not None or is_null))
+
+
+def _is_doubt(warning: Any) -> bool:
+    """Whether a WARNING (an asyncpg.PostgresLogMessage) takes back what the success beside it states.
+
+    One that does not tell which function of Postgres it comes from might be any.
+    """
+    function = warning.server_source_function
+    return function in (None, _WAIT_FOR_STANDBY) or warning.sqlstate[:2] in _WARNINGS_IN_DOUBT_CLASSES
 
 
 def _is_definite(error: asyncpg.PostgresError) -> bool:
@@ -169,6 +205,17 @@ async def connect(dsn: str, settings: PostgresSettings, name: str, **server_sett
 async def make_durable(connection: Any, *, until_end_of_transaction: bool) -> None:
     """Have an asyncpg connection answer a commit only when no crash can undo it, whatever the server's default is."""
     await connection.execute(_BE_DURABLE, until_end_of_transaction)
+
+
+@asynccontextmanager
+async def borrow_for_writing(pool: Any) -> AsyncIterator[WriteConnection]:
+    """A connection of a pool, for a write whose end has to be known."""
+    async with pool.acquire() as connection:
+        borrowed = WriteConnection(connection)
+        try:
+            yield borrowed
+        finally:
+            borrowed.release()
 
 
 @contextmanager

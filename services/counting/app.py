@@ -70,7 +70,11 @@ async def open_counting(context: Context, settings: CountingSettings) -> AsyncIt
         logs = start("logs", shard.run_logs())
         loops = {start("recovery", shard.run_recovery()), start("upkeep", shard.run_upkeep()), logs}
         loops.add(start("floor", FloorKeeper(pool, context.telemetry).run()))
-        emptying = None if spool is None else Drain(spool, shard, pool)
+        emptying = (
+            None
+            if spool is None
+            else Drain(spool, shard, pool, settings.recovery.transaction_timeout_seconds)
+        )
         if emptying is not None:
             loops.add(start("drain", emptying.run()))
         wire = Wire(context.cluster.partition_count, context.clock)

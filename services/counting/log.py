@@ -9,6 +9,7 @@ from typing import Any
 from libs.domain.errors import NotReady
 from libs.stores.postgres import PostgresSettings, WriteConnection, connect, make_durable, time_limits
 from libs.stores.schema import Cluster, read_identity
+from services.counting.position import Position
 from services.counting.settings import RecoverySettings
 
 ROLLUPS = "rollups"
@@ -51,8 +52,8 @@ class Log:
     """the last number given to an entry"""
     cut: int = field(default=0, init=False)
     """up to here every entry is in the buffer, or was duplicate or refused"""
-    applied_seq: int = field(default=0, init=False)
-    """up to here the rollups contain every entry"""
+    applied: Position = field(default=Position(), init=False)
+    """up to here the rollups contain every event"""
 
     def abandon(self) -> None:
         """Stop writing: cut both connections. What is under way may still be committed."""

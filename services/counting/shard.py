@@ -16,7 +16,7 @@ from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
 from services.counting.appender import Appender, LogClosed
 from services.counting.attempts import Attempts
-from services.counting.buffer import Buffer
+from services.counting.backlog import Backlog
 from services.counting.empty_partitions import drop_empty_partitions
 from services.counting.flusher import Flusher
 from services.counting.journal import Journal
@@ -256,7 +256,8 @@ class Shard:
         """Write until somebody calls `stop`, or until the log is in doubt or closed."""
         _LOGGER.info("log opened", shard=self.name, log_id=log.log_id)
         journal = Journal(log.inserts, log.log_id, self._settings.journal.insert_timeout_seconds)
-        appender = Appender(log, journal, Buffer(), self._clock, self._telemetry, self.metrics)
+        backlog = Backlog(lambda: self._pace.most_cells)
+        appender = Appender(log, journal, backlog, self._clock, self._telemetry, self.metrics)
         flusher = Flusher(log, appender, self._settings.flush, self._pace, self._clock, self.metrics)
         self._log, self._flusher, self._is_spooling = log, flusher, False
         try:

@@ -33,6 +33,7 @@ class Wire:
         """The entries of a request that is meant for this cluster. Raises InvalidRequest."""
         now_us = self._clock.now_us() + _CLOCK_SLACK_US
         sent = list(request.entries)
+        _check_sizes(sent)
         payloads = [entry.payload for entry in sent]
         batches = parse_all(payloads, lambda place: f"entries[{place}].payload")
         if not self._are_good(sent, batches, now_us):
@@ -97,6 +98,20 @@ class Wire:
         ):
             return "must be that of every video in the payload"
         return None
+
+
+def _check_sizes(sent: Sequence[pb.Entry]) -> None:
+    """An entry is part of one request, which has no more. To be checked before anything is parsed."""
+    for place, entry in enumerate(sent):
+        if entry.event_count > rules.MAX_EVENTS:
+            raise InvalidRequest(
+                [
+                    Violation(
+                        f"entries[{place}].event_count",
+                        f"must be at most {rules.MAX_EVENTS:,}; cut the request",
+                    )
+                ]
+            )
 
 
 def _check_request_id(data: bytes, now_us: int) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from libs.domain.errors import ClusterMismatch, DeadlineExpired, NotReady, Unavailable
+from libs.domain.errors import ClusterMismatch, NotReady, Overloaded, Rejected
 from libs.rpc.admission import Admission
 from libs.rpc.breaker import Breaker, reporter
 from libs.rpc.calls import UnaryCall
@@ -112,7 +112,8 @@ def _connect(address: str, context: Context, settings: PartitionerSettings) -> S
         f"counting shard {address}",
         failures=settings.sender.breaker_failures,
         reset_after_s=settings.sender.breaker_reset_seconds,
-        is_failure=lambda error: isinstance(error, Unavailable | DeadlineExpired),
+        # What it refuses it has understood; any other answer is that of a shard that is away or broken.
+        is_failure=lambda error: not isinstance(error, Overloaded | Rejected | ClusterMismatch),
         clock=context.clock,
         on_change=reporter(context.telemetry),
     )

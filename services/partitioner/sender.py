@@ -4,7 +4,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+
+import structlog
 
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
@@ -20,8 +21,11 @@ from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse
 Append = Callable[[AppendRequest, float], Awaitable[AppendResponse]]
 """Calls the shard with a request and a time-out in seconds. Raises TallyError."""
 
+_LOGGER = structlog.get_logger(__name__)
+
 _RETRY_AFTER_S = 0.2
 _IDLE_SECONDS = 0.02
+_KNOWN = {outcome.value: outcome for outcome in Outcome}
 
 
 @dataclass(slots=True, eq=False)
@@ -128,11 +132,9 @@ class Sender:
         # A caller in a hurry must not close the way to the shard for everybody.
         silent = (DeadlineExpired,) if timeout_s < self._settings.attempt_timeout_seconds else ()
         try:
-            response = await self._giving_up.unless_stopped(
-                self._breaker.call(lambda: self._append(request, timeout_s), silent=silent)
+            outcomes = await self._giving_up.unless_stopped(
+                self._breaker.call(lambda: self._ask(request, timeout_s), silent=silent)
             )
-            if len(response.outcomes) != len(taken):
-                raise Unavailable(f"shard {self.address} answered for another number of entries")
         except TallyError as error:
             _fail(taken, error)
             return
@@ -141,10 +143,35 @@ class Sender:
             return
         except asyncio.CancelledError:  # the way to this shard is closed; there may be others
             _fail(taken, Unavailable(f"the way to shard {self.address} was closed"))
-            raise
-        for each, outcome in zip(taken, response.outcomes, strict=True):
+            if _is_cancelled():
+                raise
+            return
+        except Exception as error:  # noqa: BLE001 - whatever a shard may answer, the loop and the other shards go on
+            _LOGGER.warning("shard answered what cannot be read", shard=self.address, error=repr(error))
+            _fail(taken, Unavailable(f"the answer of shard {self.address} cannot be read ({error!r})"))
+            return
+        for each, outcome in zip(taken, outcomes, strict=True):
             if not each.outcome.done():
-                each.outcome.set_result(cast("Outcome", outcome))  # the same numbers
+                each.outcome.set_result(outcome)
+
+    async def _ask(self, request: AppendRequest, timeout_s: float) -> list[Outcome]:
+        """The outcome of each entry. Raises Unavailable for an answer that tells no outcome of some."""
+        response = await self._append(request, timeout_s)
+        if len(response.outcomes) != len(request.entries):
+            raise Unavailable(
+                f"shard {self.address} answered for {len(response.outcomes)} entries, and was sent "
+                f"{len(request.entries)}"
+            )
+        try:
+            return [_KNOWN[outcome] for outcome in response.outcomes]
+        except KeyError as error:
+            raise Unavailable(f"shard {self.address} answered with the unknown outcome {error}") from error
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody ends this task, and not only a call within it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _fail(waiting: Iterable[Waiting], error: TallyError) -> None:

@@ -19,7 +19,8 @@ from services.query.warm import CELL, Reading, cell_of
 # By number, never by time. No unapplied entry is below the opening floor of its log.
 _READ = f"""
 with {CELL}, pending as materialized (
-    select payload, events, (extract(epoch from received_at) * 1000000)::bigint as received_at_us
+    select payload, events, (extract(epoch from received_at) * 1000000)::bigint as received_at_us,
+        case when seq = split_seq then applied_events else 0 end as applied_events
     from log join checkpoint using (log_id) join journal using (log_id)
     where state <> 'settled' and seq > applied_seq and request_id >= opening_floor and partition = $6
         and request_id >= {{since}}
@@ -28,7 +29,8 @@ with {CELL}, pending as materialized (
 )
 select total.*, m2, pending_events, {JOURNAL_SINCE}, (extract(epoch from now()) * 1000000)::bigint as as_of_us,
     array(select payload from pending where pending_events <= $7) as payloads,
-    array(select received_at_us from pending where pending_events <= $7) as received_at_us
+    array(select received_at_us from pending where pending_events <= $7) as received_at_us,
+    array(select applied_events from pending where pending_events <= $7) as applied_events
 from total, spread, much"""
 
 _IN_THREAD_EVENTS = 20_000
@@ -49,7 +51,7 @@ async def read_everything(
     )
     if row["is_too_heavy"] or row["pending_events"] > size.pending_events:
         raise TooHeavy(row["pending_events"])
-    entries = list(zip(row["payloads"], row["received_at_us"], strict=True))
+    entries = list(zip(row["payloads"], row["received_at_us"], row["applied_events"], strict=True))
     if row["pending_events"] > _IN_THREAD_EVENTS:
         pending = await asyncio.to_thread(_cell_of_entries, entries, question)
     else:
@@ -57,19 +59,21 @@ async def read_everything(
     return Reading(cell_of(row).merge(pending), row["as_of_us"])
 
 
-def _cell_of_entries(entries: Sequence[tuple[bytes, int]], question: Question) -> Cell:
+def _cell_of_entries(entries: Sequence[tuple[bytes, int, int]], question: Question) -> Cell:
     cell = Cell()
     for events, received_at_us in _decoded(entries):
         cell = cell.merge(_cell_in(events, received_at_us, question))
     return cell
 
 
-def _decoded(entries: Iterable[tuple[bytes, int]]) -> Iterable[tuple[Events, int]]:
-    for payload, received_at_us in entries:
+def _decoded(entries: Iterable[tuple[bytes, int, int]]) -> Iterable[tuple[Events, int]]:
+    """The events of each entry that the rollups lack: all but its first `applied_events`, nearly always 0."""
+    for payload, received_at_us, applied_events in entries:
         try:
-            yield parse(payload, "payload"), received_at_us
+            events = parse(payload, "payload")
         except InvalidRequest:
             continue  # it will become a dead letter, which no answer contains
+        yield events.part(applied_events, None) if applied_events else events, received_at_us
 
 
 def _cell_in(events: Events, received_at_us: int, question: Question) -> Cell:

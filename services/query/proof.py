@@ -21,12 +21,11 @@ order by opened_at"""
 _AUDIT = """
 select
     (select coalesce(sum(events), 0)::bigint from journal join checkpoint using (log_id) where seq <= applied_seq)
-        as journaled_events,
+        + (select coalesce(sum(applied_events), 0)::bigint from checkpoint) as journaled_events,
     (select coalesce(sum(count), 0)::bigint from rollup_minute) as counted_events,
-    (select coalesce(sum(events), 0)::bigint from dead_letter where log_id is not null and state <> 'replayed')
+    (select coalesce(sum(events - replayed_events), 0)::bigint from dead_letter where log_id is not null)
         as dead_events,
-    (select coalesce(sum(events), 0)::bigint from dead_letter where log_id is null and state = 'replayed')
-        as replayed_events"""
+    (select coalesce(sum(replayed_events), 0)::bigint from dead_letter where log_id is null) as replayed_events"""
 
 
 async def list_logs(connection: Any, unsettled: Unsettled) -> list[Any]:
@@ -38,8 +37,9 @@ async def list_logs(connection: Any, unsettled: Unsettled) -> list[Any]:
 async def audit(connection: Any) -> Any:
     """Journal against rollups, in one snapshot: journaled_events, counted_events, dead_events, replayed_events.
 
-    Journaled, less dead, plus replayed = counted. A dead letter of the journal that was replayed is on both sides; one
-    that was never in the journal is on none until it is replayed.
+    Journaled, less dead, plus replayed = counted. Of an entry that is applied in part, the applied events are
+    journaled; of a letter that is replayed in part, the others are dead. A dead letter of the journal that was replayed
+    is on both sides; one that was never in the journal is on none until it is replayed.
 
     Raises Unavailable when Postgres is away.
     """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 import pytest
+from google.protobuf.wrappers_pb2 import BytesValue
 
 from tally.client import (
     Client,
@@ -129,6 +130,18 @@ async def test_a_receipt_counts_as_that_of_the_partitioner_does(client: Client, 
     assert receipt.accepted_count == 100 - first.event_count
     assert receipt.durability is Durability.SPOOLED
     assert cluster.calls == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "garbage", [BytesValue(value=b"\x80"), BytesValue()], ids=["does not parse", "of nothing"]
+)
+async def test_after_an_answer_that_cannot_be_read_the_batch_goes_to_the_partitioner(
+    client: Client, cluster: Cluster, garbage: BytesValue
+) -> None:
+    cluster.shards[1].answers["Append"] = garbage
+    receipt = await client.process_many(EVENTS)
+    assert receipt.accepted_count == 100
+    assert cluster.calls == (1, 1, 1)
 
 
 @pytest.mark.exact

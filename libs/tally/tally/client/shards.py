@@ -66,17 +66,20 @@ class Shard:
             if error.reason != "DEADLINE_EXCEEDED" or timeout_s >= _FAIR_S:
                 self._fail(began)
             raise
-        if len(response.outcomes) != len(entries):
+        outcomes = (
+            response.outcomes if response else ()
+        )  # grpc.aio returns None for an answer that does not parse
+        if len(outcomes) != len(entries):
             self._fail(began)
             raise OutcomeUnknown(
-                f"{self.connection.address} answered for {len(response.outcomes)} entries of {len(entries)}",
+                f"{self.connection.address} answered for {len(outcomes)} entries of {len(entries)}",
                 request_ids=(request_id,),
             )
-        if OUTCOME_UNAVAILABLE in response.outcomes:
+        if OUTCOME_UNAVAILABLE in outcomes:
             self._fail(began)
         else:
             self.recover()
-        return response.outcomes
+        return outcomes
 
     def recover(self) -> None:
         """Think well of it again."""

@@ -6,12 +6,13 @@ import pytest
 
 from libs.domain.errors import InvalidRequest
 from libs.domain.request_id import first_id_of, make_request_id
+from libs.domain.rules import MAX_EVENTS
 from services.counting.wire import Wire
 from tally.counting.v1 import counting_pb2 as pb
 from tally.ingest.v1.ingest_pb2 import EventColumns
 from tests.support.clock import Clock
 from tests.support.database import PARTITION_COUNT
-from tests.support.entries import as_entry, cut_request
+from tests.support.entries import as_entry, cut_request, spread_on_the_wire
 
 NOW_S = 1_700_000_000
 ID = make_request_id(NOW_S * 1000)
@@ -58,6 +59,17 @@ def test_a_trace_context_has_its_length_and_counts_as_bytes_of_the_entry() -> No
     assert good.size_bytes == len(good.payload) + len(context)
     assert long.traceparent == ""
     assert long.size_bytes == len(long.payload)
+
+
+def test_an_entry_has_no_more_events_than_a_request_may_and_a_larger_one_is_not_even_parsed() -> None:
+    read(changed(spread_on_the_wire("video", MAX_EVENTS), request_id=ID.bytes))
+    for too_many in (
+        spread_on_the_wire("video", MAX_EVENTS + 1),
+        changed(ONE, event_count=MAX_EVENTS + 1, payload=b"\xff"),
+    ):
+        with pytest.raises(InvalidRequest, match="at most 50,000") as caught:
+            read(ONE, too_many)
+        assert caught.value.violations[0].field == "entries[1].event_count"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import gc
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -192,6 +193,33 @@ async def test_an_answer_for_another_number_of_entries_acknowledges_none(count: 
     async with sending(shard) as sender:
         outcomes = await asyncio.gather(*sender.send([entry(0), entry(1)], SOON), return_exceptions=True)
     assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+
+
+@pytest.mark.parametrize("outcome", [0, 99])
+async def test_an_answer_with_an_outcome_that_nobody_knows_acknowledges_none(outcome: Any) -> None:
+    shard = Shard()
+    shard.free.set()
+    shard.answer = lambda _: AppendResponse(outcomes=[OUTCOME_JOURNALED, outcome])
+    async with sending(shard) as sender:
+        outcomes = await asyncio.gather(*sender.send([entry(0), entry(1)], SOON), return_exceptions=True)
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+
+
+@pytest.mark.parametrize("error", [AttributeError("outcomes"), asyncio.CancelledError()], ids=repr)
+async def test_whatever_a_call_raises_the_next_is_made_all_the_same(error: BaseException) -> None:
+    """What does not parse is an AttributeError somewhere; and gRPC may cancel a call by itself."""
+    shard = Shard()
+    shard.free.set()
+
+    def fail(_: AppendRequest) -> AppendResponse:
+        raise error
+
+    well, shard.answer = shard.answer, fail
+    async with sending(shard) as sender:
+        (outcome,) = await asyncio.gather(*sender.send([entry(0)], SOON), return_exceptions=True)
+        assert isinstance(outcome, Unavailable)
+        shard.answer = well
+        assert await asyncio.gather(*sender.send([entry(1)], SOON)) == [Outcome.JOURNALED]
 
 
 async def test_a_call_has_as_long_as_somebody_waits_for_it_but_no_longer_than_an_attempt() -> None:

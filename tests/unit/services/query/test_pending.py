@@ -50,4 +50,4 @@ def test_a_name_that_a_dictionary_holds_twice_is_found_at_both_places() -> None:
 @pytest.mark.parametrize("payload", [b"\xff", b"\x22\x02\x09\x00"], ids=["no message", "an index outside"])
 def test_an_entry_that_cannot_be_read_hides_no_other(payload: bytes) -> None:
     good = encode(batch_of([Row("a", "view")])).SerializeToString()
-    assert [len(events) for events, _ in _decoded([(payload, NOW_US), (good, NOW_US)])] == [1]
+    assert [len(events) for events, _ in _decoded([(payload, NOW_US, 0), (good, NOW_US, 0)])] == [1]
