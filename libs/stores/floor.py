@@ -37,7 +37,7 @@ _RAISE_LOG = (
 _LOCK_LETTERS = "lock table dead_letter in exclusive mode"
 _LOCK_FLOOR = "select floor, journal_from from cluster for update"
 _REPLAYED = """
-select request_id from dead_letter where state = 'replayed' and log_id is null and request_id >= $1
+select request_id from dead_letter where replayed_events > 0 and log_id is null and request_id >= $1
 order by request_id desc limit 1"""
 _LOWER = "update cluster set floor = $1"
 _ABOVE = "select log_id from log join cluster on log.floor > cluster.floor where state = 'open'"

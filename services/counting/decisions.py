@@ -200,7 +200,8 @@ class Decisions:
                 raise Unavailable(f"Postgres would not do it now ({error}); ask again") from error
             except InDoubt as error:
                 self._last_pid = pid
-                self._stride.note_failure()  # perhaps it was too much for the time there is
+                # Perhaps it was too much for the time there is.
+                self._stride.note_failure(self._stride.events)
                 raise Unavailable(
                     f"Postgres did not say what became of {key}; ask again: it is decided once"
                 ) from error

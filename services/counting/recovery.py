@@ -88,6 +88,11 @@ class Piece:
         """All that is in these rows from `start` on."""
         return cls(start, Position(rows[-1]["seq"]), rows)
 
+    @property
+    def event_count(self) -> int:
+        whole = sum(row["events"] for row in self.rows if row["seq"] <= self.end.seq)
+        return int(whole) - self.start.events + self.end.events
+
     def read(self) -> tuple[Buffer, list[DeadRow]]:
         """Its events added up; rows that cannot be read come back with the reason."""
         buffer, dead = Buffer(), []
@@ -130,9 +135,6 @@ class Recovery:
                 pass
         except Busy:
             return False
-        except AWAY:
-            self._stride.note_failure()  # perhaps it was too much for the time there is
-            raise
         await self._pool.execute(_SETTLE, log_id)
         _LOGGER.info("log settled", log_id=log_id)
         return True
@@ -154,20 +156,27 @@ class Recovery:
             if applied is None:
                 raise Busy
             start = Position(*applied)
-            rows = await connection.fetch(_UNAPPLIED, log_id, start.seq, self._stride.events)
-            if not rows:
-                return False
-            piece = Piece.cut(start, rows, self._stride.events)
-            began = time.monotonic()
-            while refusal := await self._try(connection, log_id, piece):
-                if len(piece.rows) == 1:
-                    await self._set_aside(connection, log_id, Piece.of(start, piece.rows), str(refusal))
-                    break
-                piece = Piece.of(
-                    start, piece.rows[: len(piece.rows) // 2]
-                )  # until the entry to blame is alone
+            began, attempted = time.monotonic(), self._stride.events
+            try:
+                rows = await connection.fetch(_UNAPPLIED, log_id, start.seq, attempted)
+                if not rows:
+                    return False
+                piece = Piece.cut(start, rows, attempted)
+                attempted = piece.event_count
+                await self._bring(connection, log_id, piece)
+            except AWAY:
+                self._stride.note_failure(attempted)  # perhaps it was too much for the time there is
+                raise
             self._stride.note_success(time.monotonic() - began)
             return True  # or somebody else has applied this piece: look again
+
+    async def _bring(self, connection: Any, log_id: int, piece: Piece) -> None:
+        """Apply a piece, or less when Postgres refuses its data: half of it, until the entry to blame is alone."""
+        while refusal := await self._try(connection, log_id, piece):
+            if len(piece.rows) == 1:
+                await self._set_aside(connection, log_id, Piece.of(piece.start, piece.rows), str(refusal))
+                break
+            piece = Piece.of(piece.start, piece.rows[: len(piece.rows) // 2])
 
     async def _try(self, connection: Any, log_id: int, piece: Piece) -> asyncpg.PostgresError | None:
         """Apply a piece. The error with which Postgres refuses its data, if it does: then nothing was applied."""

@@ -20,6 +20,6 @@ class Stride:
         if seconds < self._quick_seconds:
             self.events = min(_MORE * self.events, self._most_events)
 
-    def note_failure(self) -> None:
-        """A transaction failed, for another reason than its data."""
-        self.events = max(1, self.events // _FEWER)
+    def note_failure(self, events: int) -> None:
+        """A transaction of so many events failed, for another reason than its data."""
+        self.events = max(1, min(self.events, events) // _FEWER)

@@ -46,7 +46,7 @@ async def test_attempts_to_open_a_log_leave_no_server_processes_behind(
 
     monkeypatch.setattr(shard_module, "open_log", counted)
     monkeypatch.setattr(shard_module, "_MOST_REOPEN_SECONDS", 0.5)
-    impatient = FAST.model_copy(update={"transaction_timeout_seconds": 0.5})
+    impatient = FAST.model_copy(update={"statement_timeout_seconds": 0.5, "transaction_timeout_seconds": 0.5})
     settings = quick(recovery=impatient).model_copy(
         update={"journal": JournalSettings(insert_timeout_seconds=0.5)}
     )

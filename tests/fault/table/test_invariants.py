@@ -26,6 +26,11 @@ SPOOLED_LETTER = """
 insert into dead_letter (request_id, partition, received_at, request_hash, payload, events, reason)
 select gen_random_uuid(), partition, received_at, request_hash, payload, events, '' from journal where seq = 1;
 """
+REPLAY = """
+update dead_letter set state = 'replayed', generation = 1, decided_at = now(), replayed_events = events;
+insert into replay_log (request_id, partition, from_event, to_event, generation)
+select request_id, partition, 0, events, 1 from dead_letter;
+"""
 
 Check = Callable[[Any, Ledger], Awaitable[list[str]]]
 CHECKS: dict[str, Check] = {
@@ -132,6 +137,16 @@ async def test_a_violation_is_found(name: str, violation: str, counted: tuple[st
             "its flushes end at",
             id="a checkpoint of its own",
         ),
+        pytest.param(
+            "update checkpoint set applied_events = 1, split_seq = applied_seq + 1",
+            "within its entry",
+            id="a part of an entry that is not there",
+        ),
+        pytest.param(
+            "update flush_log set to_events = 1 where to_seq = (select max(to_seq) from flush_log)",
+            "its flushes end at",
+            id="a flush of a part beyond the checkpoint",
+        ),
         pytest.param("update flush_log set events = events + 1", "the journal has", id="other events"),
         pytest.param("update flush_log set from_seq = from_seq - 1", "and follows 0", id="an overlap"),
         pytest.param("delete from flush_log", "its flushes end at 0", id="a flush that left no row"),
@@ -139,7 +154,7 @@ async def test_a_violation_is_found(name: str, violation: str, counted: tuple[st
         pytest.param("update rollup_minute set count = count + 1", "generation 1 counts", id="other minutes"),
         pytest.param("update rollup_minute set count = count + 1", "beyond the journal", id="a discrepancy"),
         pytest.param(
-            f"{SPOOLED_LETTER} update dead_letter set state = 'replayed', generation = 1, decided_at = now()",
+            f"{SPOOLED_LETTER} {REPLAY}",
             "generation 1 counts",
             id="a replay that was not counted",
         ),
@@ -154,7 +169,7 @@ async def test_what_disproves_the_database_is_named(
 
 async def test_a_replay_that_was_counted_proves_right(counted: tuple[str, Ledger]) -> None:
     replay = (
-        f"{SPOOLED_LETTER} update dead_letter set state = 'replayed', generation = 1, decided_at = now(); "
+        f"{SPOOLED_LETTER} {REPLAY}"
         "insert into rollup_minute (generation, video_id, event_type, minute, count) "
         "select 1, 'of a letter', 'view', 0, sum(events) from dead_letter"
     )
