@@ -16,6 +16,7 @@ from libs.domain.rules import MAX_EVENTS
 from services.cli.dead_letter_commands import make_dead_letters
 from services.cli.failure import OK, Failure
 from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
+from services.cli.video_command import VideoCommand
 
 
 def _check_host_and_port(address: str) -> str:
@@ -39,7 +40,14 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit(OK)
 
 
-Video = Annotated[str, typer.Argument(metavar="VIDEO", help="The video's id.", show_default=False)]
+Video = Annotated[
+    str,
+    typer.Argument(
+        metavar="VIDEO",
+        help="The video's id. One that begins with - goes last, after a --.",
+        show_default=False,
+    ),
+]
 Type = Annotated[str, typer.Option("--type", metavar="TYPE", help="What happened: view, like, …")]
 
 
@@ -66,7 +74,7 @@ def make_app() -> typer.Typer:
     )
     app.callback()(tally)
     for command in (up, cluster, count, get, replay, status, migrate):
-        app.command()(command)
+        app.command(cls=VideoCommand if command in (count, get) else None)(command)
     app.add_typer(make_dead_letters(), name="dead-letters")
     return app
 
