@@ -5,6 +5,10 @@ SHELL := /bin/sh
 VENV  := .venv
 PY    := $(VENV)/bin/python
 PROTO := $(wildcard proto/tally/*/v1/*.proto)
+# grpcio-tools has protoc within. Generated code needs a protobuf at least as new as its protoc (this one: 6.31.1), and at
+# most one major version newer; so that of the oldest major that is supported serves most users of the client. Protobuf 5
+# went out of support in March 2026, and 6 does a year later. Releases from 1.82 on bring protoc 7.
+PROTOC := 1.80.0
 TIMES ?= 10
 PYTHONS := python3 python3.13 python3.12 python3.11
 
@@ -72,6 +76,8 @@ lock: $(VENV)/.dev ## Renew the lock files from pyproject.toml
 	  --no-header pyproject.toml -o requirements.lock
 	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+	@echo 'grpcio-tools==$(PROTOC)' | $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --no-deps \
+	  --generate-hashes --no-emit-index-url --no-header - -o requirements-proto.lock
 
 clean: ## Remove what was made, but not the data in .tally/
 	@rm -rf $(VENV) dist build *.egg-info libs/tally/build libs/tally/*.egg-info .*_cache .hypothesis
@@ -109,10 +115,17 @@ $(VENV)/.dev: $(VENV)/.made requirements-dev.lock pyproject.toml libs/tally/pypr
 	$(call INSTALL,requirements-dev.lock)
 	@touch $(VENV)/.run
 
+# In a folder of its own, as it would hold the protobuf of the services at 6.
+$(VENV)/.protoc: $(VENV)/.made requirements-proto.lock
+	@rm -rf $(VENV)/protoc
+	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes --no-deps --target $(VENV)/protoc \
+	  -r requirements-proto.lock
+	@touch $@
+
 # The types of the stubs come from a plugin that only development has.
-$(VENV)/.proto: $(VENV)/.run $(PROTO)
+$(VENV)/.proto: $(VENV)/.run $(VENV)/.protoc $(PROTO)
 	@echo "[3/3] generating code from the protos"
-	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) -m grpc_tools.protoc -I proto --python_out=libs/tally \
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONPATH=$(VENV)/protoc $(PY) -m grpc_tools.protoc -I proto --python_out=libs/tally \
 	  --pyi_out=libs/tally --grpc_python_out=libs/tally \
 	  $$(test -x $(VENV)/bin/protoc-gen-mypy_grpc && echo --mypy_grpc_out=quiet:libs/tally) $(PROTO)
 	@touch $@

@@ -28,7 +28,7 @@ _PLAIN_VIDEO_ID = re.compile(r"[ -~]{1,128}", re.ASCII)
 
 VIDEO_ID = "must be 1 to 128 bytes of UTF-8 without control characters"
 EVENT_TYPE = "must be 1 to 64 of the characters a-z, 0-9, _, . and -"
-ACTOR_ID = "must be at most 128 bytes of UTF-8"
+ACTOR_ID = "must be at most 128 bytes of UTF-8 without NUL"
 VALUE = "must be a finite number within ±2^53"
 VALUE_MISSING = "this function needs a value"
 ACTOR_MISSING = "this function needs an actor_id"
@@ -70,12 +70,9 @@ def check_event_type(event_type: str) -> str | None:
 
 
 def check_actor_id(actor_id: str) -> str | None:
-    """At most 128 bytes."""
-    return (
-        None
-        if len(actor_id) <= 32 or len(actor_id.encode(errors="surrogatepass")) <= MAX_ID_BYTES
-        else ACTOR_ID
-    )
+    """At most 128 bytes, and none of them NUL, which a text of Postgres cannot hold."""
+    fits = len(actor_id) <= 32 or len(actor_id.encode(errors="surrogatepass")) <= MAX_ID_BYTES
+    return None if fits and "\0" not in actor_id else ACTOR_ID
 
 
 def check_value(value: float) -> str | None:

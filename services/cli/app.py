@@ -20,6 +20,7 @@ from services.cli.floor_commands import make_floor
 from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
 from services.registry import BY_NAME, SERVICES
 from services.startup import end_on_signals, prepare_streams
+from services.cli.video_command import VideoCommand
 
 MAX_REPLICAS = 64
 
@@ -45,7 +46,14 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit(OK)
 
 
-Video = Annotated[str, typer.Argument(metavar="VIDEO", help="The video's id.", show_default=False)]
+Video = Annotated[
+    str,
+    typer.Argument(
+        metavar="VIDEO",
+        help="The video's id. One that begins with - goes last, after a --.",
+        show_default=False,
+    ),
+]
 Type = Annotated[str, typer.Option("--type", metavar="TYPE", help="What happened: view, like, …")]
 
 
@@ -82,7 +90,7 @@ def make_app() -> typer.Typer:
     )
     app.callback()(tally)
     for command in (up, cluster, count, get, replay, status, migrate):
-        app.command()(command)
+        app.command(cls=VideoCommand if command in (count, get) else None)(command)
     app.add_typer(make_dead_letters(), name="dead-letters")
     app.add_typer(make_floor(), name="floor")
     return app

@@ -31,6 +31,13 @@ async def test_what_is_counted_can_be_read(stack: Stack) -> None:
     assert likes.out.startswith("1 like of ")
 
 
+async def test_the_id_of_a_video_may_begin_with_a_dash(stack: Stack) -> None:
+    counted = await run("count", "--times", "2", "--", "-wXEuP0nM_A", address=stack.address)
+    assert counted.out == "counted 2 view of -wXEuP0nM_A\n"
+    found = await run("get", "--strong", "--", "-wXEuP0nM_A", address=stack.address)
+    assert found.out.startswith("2 view of -wXEuP0nM_A")
+
+
 async def test_a_command_that_is_run_again_under_its_request_id_counts_once(stack: Stack) -> None:
     for times in ("1", "3"):
         command = ("count", "video", "--times", times, "--request-id", RequestIds().make())
@@ -77,6 +84,11 @@ async def test_what_the_service_refuses_is_told_in_its_words(stack: Stack) -> No
     ("arguments", "sentence"),
     [
         ((), "Usage: tally"),
+        (("count", "-wXEuP0nM_A"), "put it last, after a --: tally count -- -wXEuP0nM_A"),
+        (("count", "-twXEuP0nM_A", "--times", "2"), "tally count -- -twXEuP0nM_A"),
+        (("get", "--strong", "--EuP0nM_A"), "tally get -- --EuP0nM_A"),
+        (("count", "-hXEuP0nM_A"), "tally count -- -hXEuP0nM_A"),
+        (("count", "v", "--type"), "requires an argument"),
         (("cuont",), "No such command 'cuont'"),
         (("count",), "Missing argument 'VIDEO'"),
         (("count", "v", "--times", "0"), "--times"),

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import subprocess
 import sys
 import threading
@@ -33,11 +32,35 @@ async def test_closing_ends_the_thread_and_refuses_what_comes_later(peer: Peer) 
     def use() -> None:
         before = client_threads()
         client = Client(peer.address)
-        assert client_threads() == before + 1
+        assert client_threads() == before
         client.count("v")
+        assert client_threads() == before + 1
         client.close()
         client.close()
         assert client_threads() == before
+        with pytest.raises(ClientUnusable, match="closed"):
+            client.count("v")
+
+    await asyncio.to_thread(use)
+
+
+async def test_threads_whose_first_calls_race_share_one_thread_of_the_client(peer: Peer) -> None:
+    def use() -> int:
+        before = client_threads()
+        with Client(peer.address) as client, ThreadPoolExecutor(8) as threads:
+            assert client.progress.counted_events == 0
+            assert sum(receipt.accepted_count > 0 for receipt in threads.map(client.count, "abcdefgh")) == 8
+            assert client_threads() == before + 1
+            return client.progress.counted_events
+
+    assert await asyncio.to_thread(use) == 8
+
+
+async def test_a_client_that_was_closed_before_its_first_call_refuses_it(peer: Peer) -> None:
+    def use() -> None:
+        client = Client(peer.address)
+        client.close()
+        assert client.progress.buffered_events == 0
         with pytest.raises(ClientUnusable, match="closed"):
             client.count("v")
 
@@ -150,7 +173,7 @@ async def test_the_end_of_the_thread_is_the_end_of_every_event(peer: Peer) -> No
     def use() -> None:
         client = Client(peer.address, batching=Batching(max_events=1, max_in_flight=1))
         futures = [client.submit(video) for video in "abc"]
-        client._thread.start(die())
+        client._run.thread.start(die())
         assert [type(future.exception(5)) in (OutcomeUnknown, NotSent) for future in futures] == [True] * 3
         for call in (client.health, client.flush, client.close):
             with pytest.raises(ClientUnusable):
@@ -188,46 +211,6 @@ async def test_a_client_that_nobody_closed_ends_its_thread_when_it_is_forgotten(
         assert len(peer.received) == 1
 
     await asyncio.to_thread(use)
-
-
-FORKING = """
-import os, sys
-from tally.client import ClientUnusable
-from tally.client.blocking import Client
-
-client = Client(sys.argv[1])
-client.count("before")
-child = os.fork()
-if child == 0:
-    try:
-        client.count("in the fork")
-    except ClientUnusable as error:
-        client.close()
-        print(error.reason, error, flush=True)
-    sys.exit(0)  # and with it all that a process does at its end
-assert os.waitpid(child, 0)[1] == 0
-client.count("after")
-"""
-
-
-async def test_a_fork_is_refused_and_its_parent_goes_on(peer: Peer) -> None:
-    script = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        FORKING,
-        peer.address,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
-    try:
-        output, errors = await asyncio.wait_for(script.communicate(), 30)
-    finally:
-        if script.returncode is None:
-            script.kill()
-    assert script.returncode == 0, errors.decode()
-    assert output.decode().startswith(f"CLIENT_FORKED the client was opened in process {script.pid}")
-    assert [videos_of(r) for r in peer.received] == [["before"], ["after"]]
 
 
 async def test_a_script_that_forgets_to_close_sends_what_it_has_and_ends_at_once(peer: Peer) -> None:

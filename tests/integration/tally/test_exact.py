@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tally.client import Batching, Client, Receipt
+from tally.client import Batching, Client, Event, Receipt, RequestIdReused
 from tally.client.transport import TransportName
 from tests.integration.tally.peer import open_proxy
 from tests.integration.tally.transports import by_either_transport
@@ -48,3 +48,13 @@ async def test_cut_connections_neither_lose_an_event_nor_count_it_twice(
     # What one attempt counted, a later one may call duplicate; together they are the events of the request.
     assert sum(r.accepted_count + r.duplicate_count for r in receipts.values()) == EVENTS
     await assert_exact(stack.dsn, keys)
+
+
+async def test_the_same_event_by_another_method_is_other_content_under_its_id(stack: Stack) -> None:
+    event, request_id = Event("v", "like", value=2.0), stack.client.make_request_id()
+    await stack.client.process(event, request_id=request_id)
+    with pytest.raises(RequestIdReused):
+        await stack.client.process_many([event], request_id=request_id)
+    again = await stack.client.process(event, request_id=request_id)
+    assert (again.accepted_count, again.duplicate_count) == (0, 1)
+    assert (await stack.client.get_count("v", "like", strong=True)).count == 1

@@ -1,7 +1,6 @@
 """The wheel is built and used as by someone who installs it alone: with its dependencies and nothing else."""
 
 import asyncio
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -9,13 +8,11 @@ from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 
-import pytest
 from packaging.requirements import Requirement
 
 from tests.integration.tally.peer import Peer
 
 ROOT = Path(__file__).parents[3]
-IGNORED = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
 
 USE = """
 import sys
@@ -28,20 +25,6 @@ assert tally.__file__.startswith(sys.argv[2]), tally.__file__
 with Client(sys.argv[1]) as client:
     assert client.count("v").durability is Durability.JOURNALED
 """
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, as what an earlier build left behind would get into it."""
-    folder = tmp_path_factory.mktemp("wheel")
-    shutil.copytree(ROOT / "libs" / "tally", folder / "source", ignore=IGNORED)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run(  # noqa: S603 - no part of it comes from outside
-        [*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, folder / "source"],
-        check=True,
-    )
-    (built,) = folder.glob("*.whl")
-    return built
 
 
 def required(name: str) -> Iterator[str]:

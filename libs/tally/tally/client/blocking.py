@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial, wraps
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Self, TypeVar, cast
 
 import grpc
 
@@ -20,14 +20,15 @@ from tally.client.batcher import Batcher
 from tally.client.batching import Batching
 from tally.client.buffer import Awaited
 from tally.client.columns import Batch, Columns
-from tally.client.ends import Progress
+from tally.client.ends import NO_PROGRESS, Progress
 from tally.client.errors import BufferFull, ClientUnusable, TallyError
 from tally.client.events import VIEW, Event, check_function
 from tally.client.loop_thread import LoopThread
+from tally.client.process import FORK_GUARD
 from tally.client.request_id import RequestIds
 from tally.client.rules import check_value, read_event_time
 from tally.client.sending import still_sending
-from tally.client.transport import TransportName
+from tally.client.transport import TransportName, check_transport
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,7 +41,8 @@ def _blocking(
 
     @wraps(method)
     def call(self: "Client", *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._thread.run(method(self._client, *args, **kwargs))
+        run = self._run
+        return run.thread.run(method(run.client, *args, **kwargs))
 
     # Without the cast, mypy keeps the name of the first parameter, and a method is no plain callable.
     return cast("Callable[Concatenate[Client, P], T]", call)
@@ -91,14 +93,24 @@ class _Wait:
         return self._end
 
 
+class _Run(NamedTuple):
+    """What a client has from its first call on."""
+
+    thread: LoopThread
+    client: client.Client
+    batcher: Batcher[_Future | _Wait]
+    forget: "weakref.finalize[..., Client]"
+    """ends it, without an error; called when the client is forgotten, or with the program"""
+
+
 class Client:
     """Counts events and reads counts; any number of threads may use one client.
 
         with Client("127.0.0.1:50051") as client:
             client.count("MBdVXkSdhwU")
 
-    The methods are those of tally.client.Client; `submit` returns a concurrent.futures.Future. A client does not
-    survive a fork: open one in each process.
+    The methods are those of tally.client.Client; `submit` returns a concurrent.futures.Future. A client that was used
+    does not survive a fork, and while one is open its forks can have none: close it before, or use it only after.
     """
 
     process_many = _blocking(client.Client.process_many)
@@ -125,32 +137,34 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         request_ids: RequestIds | None = None,
     ) -> None:
-        """Starts the thread; nothing is connected before the first call. See tally.client.Client."""
-        self._client = client.Client(
+        """The first call starts the thread, so a client that was made before a fork can be used after it.
+
+        See tally.client.Client. Raises ClientUnusable where gRPC cannot work.
+        """
+        FORK_GUARD.check()
+        check_transport(transport)
+        self._make = partial(
+            client.Client,
             address,
             timeout=timeout,
             batching=batching,
             transport=transport,
             credentials=credentials,
-            request_ids=request_ids,
+            request_ids=request_ids or RequestIds(),
         )
+        self._unopened = self._make()
+        """for what needs no thread"""
         self._timeout_s = timeout
         self._is_patient = (batching or Batching()).when_full == "wait"
-        self._thread = LoopThread()
         self._room = threading.Condition()
-        try:
-            self._batcher = self._thread.run(_open(self._client, self._room))
-        except BaseException:
-            self._thread.end(self._client.close)
-            raise
-        # A client that nobody closed sends what it has and ends its thread when it is forgotten, or with the program.
-        last = partial(_close, self._batcher, self._client, timeout)
-        self._forget = weakref.finalize(self, _end_quietly, self._thread, last)
+        # One item: what the first call has made, or None if the client was closed before. The first to set it has set
+        # it for all; a lock for that could be held by a thread that a fork does not have.
+        self._first: dict[str, _Run | None] = {}
 
     @property
     def address(self) -> str:
         """Where the service is: host:port."""
-        return self._client.address
+        return self._unopened.address
 
     def count(
         self,
@@ -165,8 +179,9 @@ class Client:
         """Count one event, and wait for the receipt of the request in which it went; see tally.client.Client."""
         if request_id is None:
             return self._count(video_id, event_type, event_time, None, actor_id, timeout)
-        return self._thread.run(
-            self._client.count(
+        run = self._run
+        return run.thread.run(
+            run.client.count(
                 video_id,
                 event_type,
                 event_time=event_time,
@@ -181,7 +196,8 @@ class Client:
     ) -> Receipt:
         """The same for an event that may carry a value."""
         if request_id is not None:
-            return self._thread.run(self._client.process(event, request_id=request_id, timeout=timeout))
+            run = self._run
+            return run.thread.run(run.client.process(event, request_id=request_id, timeout=timeout))
         check_function(event, "event")
         return self._count(
             event.video_id, event.event_type, event.event_time, event.value, event.actor_id, timeout
@@ -201,7 +217,7 @@ class Client:
         Waits only while the buffer is full; see tally.client.Client.
         """
         future = _Future()
-        self._hand_in(video_id, event_type, event_time, value, actor_id, future)
+        self._hand_in(self._run, video_id, event_type, event_time, value, actor_id, future)
         return future
 
     def submit_event(self, event: Event) -> Future[Receipt]:
@@ -220,20 +236,22 @@ class Client:
 
         Raises the first error, if an event of `submit` or `submit_event` has failed since the last flush that raised.
         """
-        self._thread.run(self._batcher.flush())
+        run = self._run
+        run.thread.run(run.batcher.flush())
 
     @property
     def progress(self) -> Progress:
         """Where the events are that were handed in one by one, and what became of them."""
-        return self._batcher.progress
+        run = self._first.get("run")
+        return NO_PROGRESS if run is None else run.batcher.progress
 
     def make_request_id(self) -> str:
         """A new request id, for a write that the caller may have to send again himself."""
-        return self._client.make_request_id()
+        return self._unopened.make_request_id()
 
     def batch(self, events: Iterable[Event] | Columns, *, request_id: str | None = None) -> Batch:
         """Make a batch for `stream`: 1 to 50,000 events under one request id."""
-        return self._client.batch(events, request_id=request_id)
+        return self._unopened.batch(events, request_id=request_id)
 
     def stream(
         self, batches: Iterable[Batch], *, timeout: float | None = None
@@ -242,16 +260,17 @@ class Client:
 
         `batches` is read in threads of its own, ahead of the answers.
         """
-        outcomes = self._client.stream(_in_threads(batches), timeout=timeout)
-        self._thread.kept.add(outcomes)
+        run = self._run
+        outcomes = run.client.stream(_in_threads(batches), timeout=timeout)
+        run.thread.kept.add(outcomes)
         try:
-            while (outcome := self._thread.run(_next(outcomes))) is not None:
+            while (outcome := run.thread.run(_next(outcomes))) is not None:
                 yield outcome
         finally:
             # Not waited for: it may be the garbage collector that ends this, in any thread and at any time. And when
             # the client is closed, the loop ends the stream itself.
             with suppress(ClientUnusable):
-                self._thread.start(_end(outcomes, self._thread.kept))
+                run.thread.start(_end(outcomes, run.thread.kept))
 
     def close(self, *, timeout: float | None = None) -> None:
         """Take no new calls, wait for all that is under way as long as the timeout, and end the thread.
@@ -259,9 +278,12 @@ class Client:
         Events that were handed in are sent. Those without an answer by then are given up: their futures fail, and
         so does this, with OutcomeUnknown or NotSent. If none is given up, it raises what a `flush` would.
         """
+        run = self._first.setdefault("run", None)
+        if run is None:
+            return
         patience_s = self._timeout_s if timeout is None else timeout
-        self._thread.end(partial(_close, self._batcher, self._client, patience_s))
-        self._forget.detach()
+        run.thread.end(partial(_close, run.batcher, run.client, patience_s))
+        run.forget.detach()
 
     def __enter__(self) -> Self:
         return self
@@ -281,8 +303,31 @@ class Client:
                 f"Then the client was closed, and: {lost}"
             )  # what went wrong in the block comes first
 
+    @property
+    def _run(self) -> _Run:
+        """Raises ClientUnusable where there can be none."""
+        if "run" not in self._first:
+            made = self._start()
+            if self._first.setdefault("run", made) is not made:  # another thread, or a signal, was first
+                made.forget()
+        if (run := self._first["run"]) is None:
+            raise ClientUnusable("the client is closed", reason="CLIENT_CLOSED")
+        return run
+
+    def _start(self) -> _Run:
+        thread, opened = LoopThread(), self._make()
+        try:
+            batcher = thread.run(_open(opened, self._room))
+        except BaseException:
+            thread.end(opened.close)
+            raise
+        # A client that nobody closed sends what it has and ends its thread when it is forgotten, or with the program.
+        last = partial(_close, batcher, opened, self._timeout_s)
+        return _Run(thread, opened, batcher, weakref.finalize(self, _end_quietly, thread, last))
+
     def _hand_in(
         self,
+        run: _Run,
         video_id: str,
         event_type: str,
         event_time: datetime | None,
@@ -293,22 +338,22 @@ class Client:
         until: float | None = None,
     ) -> None:
         """Put one event into the buffer. `until`: monotonic seconds, after which the wait for room ends."""
-        self._thread.check_process()
+        run.thread.check_process()
         if value is not None:
             check_value(value)
         time_us = None if event_time is None else read_event_time(event_time)
         while True:
             try:
-                self._batcher.add(video_id, event_type, time_us, value, actor_id, future, awaited)
+                run.batcher.add(video_id, event_type, time_us, value, actor_id, future, awaited)
             except BufferFull:
                 if not self._is_patient:
                     raise
             else:
                 return
-            self._thread.check_waiting()
+            run.thread.check_waiting()
             with self._room:
                 wait_s = None if until is None else until - time.monotonic()
-                if not self._room.wait_for(lambda: not self._batcher.is_full, wait_s):
+                if not self._room.wait_for(lambda: not run.batcher.is_full, wait_s):
                     raise TimeoutError
 
     def _count(
@@ -320,15 +365,16 @@ class Client:
         actor_id: str,
         timeout: float | None,
     ) -> Receipt:
-        self._thread.check_process()
-        self._thread.check_waiting()
+        run = self._run
+        run.thread.check_process()
+        run.thread.check_waiting()
         timeout_s = self._timeout_s if timeout is None else timeout
         until = time.monotonic() + timeout_s
         awaited = Awaited()
         future = _Wait()
         is_taken = False
         try:
-            self._hand_in(video_id, event_type, event_time, value, actor_id, future, awaited, until)
+            self._hand_in(run, video_id, event_type, event_time, value, actor_id, future, awaited, until)
             is_taken = True
             return future.wait(until - time.monotonic())
         except TimeoutError:

@@ -20,7 +20,7 @@ from tally.client.columns import Batch, Columns, columns_of
 from tally.client.connection import Connection
 from tally.client.dead_letters import DeadLetterMethods
 from tally.client.ends import F, Progress
-from tally.client.errors import ClientUnusable, InvalidRequest, OutOfRange, TallyError
+from tally.client.errors import ClientUnusable, InvalidRequest, OutOfRange, TallyError, refuse_wrong_types
 from tally.client.events import VIEW, Event, check_function
 from tally.client.methods import Answer, Method, Request
 from tally.client.reading import Reading
@@ -153,13 +153,14 @@ class Client(Reading, DeadLetterMethods):
         """
         if request_id is None:
             return await self._count(video_id, event_type, event_time, None, actor_id, timeout)
-        request = ingest_pb2.CountEventRequest(
-            video_id=video_id,
-            event_type=event_type,
-            request_id=request_id,
-            event_time=to_timestamp(event_time, "event_time"),
-            actor_id=actor_id,
-        )
+        with refuse_wrong_types("request"):
+            request = ingest_pb2.CountEventRequest(
+                video_id=video_id,
+                event_type=event_type,
+                request_id=request_id,
+                event_time=to_timestamp(event_time, "event_time"),
+                actor_id=actor_id,
+            )
         answer = await self._call_alone(methods.COUNT_EVENT, request, timeout, request_id)
         return Receipt.from_message(answer.receipt).of_request(request_id, 1)
 
@@ -172,7 +173,8 @@ class Client(Reading, DeadLetterMethods):
             return await self._count(
                 event.video_id, event.event_type, event.event_time, event.value, event.actor_id, timeout
             )
-        request = ingest_pb2.ProcessEventRequest(event=event.to_message(), request_id=request_id)
+        with refuse_wrong_types("request"):
+            request = ingest_pb2.ProcessEventRequest(event=event.to_message(), request_id=request_id)
         answer = await self._call_alone(methods.PROCESS_EVENT, request, timeout, request_id)
         return Receipt.from_message(answer.receipt).of_request(request_id, 1)
 

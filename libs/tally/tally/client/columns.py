@@ -13,9 +13,9 @@ from itertools import islice, repeat
 from math import isnan, nan
 from typing import Any
 
-from tally.client.errors import InvalidRequest
+from tally.client.errors import InvalidRequest, refuse_wrong_types
 from tally.client.events import Event, check_function
-from tally.client.rules import check_actor_id, check_event_type, check_video_id
+from tally.client.rules import check_actor_id, check_event_type, check_number, check_video_id
 from tally.client.times import to_microseconds
 from tally.ingest.v1 import ingest_pb2
 
@@ -54,27 +54,39 @@ class Columns:
         layout = Layout()
         # The limit keeps every index below 65535, which means "none".
         for at, event in enumerate(islice(events, MAX_EVENTS + 1)):
-            if event.value is not None and isnan(event.value):
-                raise InvalidRequest.of(f"events[{at}].value", "is not a number; leave it out instead")
-            if event.function is not None:
-                check_function(event, f"events[{at}]")
-            time = event.event_time
-            time_us = None if time is None else to_microseconds(time, f"events[{at}].event_time")
-            layout.add(event.video_id, event.event_type, time_us, event.value, event.actor_id)
-        return layout.columns()
+            try:
+                if event.value is not None and isnan(event.value):
+                    raise InvalidRequest.of(f"events[{at}].value", "is not a number; leave it out instead")
+                if event.function is not None:
+                    check_function(event, f"events[{at}]")
+                time = event.event_time
+                time_us = None if time is None else to_microseconds(time, f"events[{at}].event_time")
+                layout.add(event.video_id, event.event_type, time_us, event.value, event.actor_id)
+            except (AttributeError, TypeError, OverflowError) as error:
+                if isinstance(event, Event) and event.value is not None:
+                    check_number(event.value, f"events[{at}].value")
+                raise InvalidRequest.of(f"events[{at}]", f"cannot be sent: {error}") from error
+        columns = layout.columns()
+        for field in ("video_ids", "event_types", "actor_ids"):  # protobuf takes bytes, too
+            names: tuple[object, ...] = getattr(columns, field)
+            for kind in set(map(type, names)):
+                if not issubclass(kind, str):
+                    raise InvalidRequest.of(field, f"must be str, not {kind.__name__}")
+        return columns
 
     def to_message(self) -> ingest_pb2.EventColumns:
         """The columns on the wire."""
-        return ingest_pb2.EventColumns(
-            video_ids=self.video_ids,
-            event_types=self.event_types,
-            actor_ids=self.actor_ids,
-            video_index=self.video_index,
-            event_type_index=self.event_type_index,
-            actor_index=self.actor_index,
-            event_time_us=self.event_time_us,
-            value=self.value,
-        )
+        with refuse_wrong_types("columns"):
+            return ingest_pb2.EventColumns(
+                video_ids=self.video_ids,
+                event_types=self.event_types,
+                actor_ids=self.actor_ids,
+                video_index=self.video_index,
+                event_type_index=self.event_type_index,
+                actor_index=self.actor_index,
+                event_time_us=self.event_time_us,
+                value=self.value,
+            )
 
 
 class Layout:

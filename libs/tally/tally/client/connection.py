@@ -14,6 +14,7 @@ import grpc
 from tally.client.columns import MAX_REQUEST_BYTES
 from tally.client.errors import ClientUnusable, InvalidRequest, OutcomeUnknown, Overloaded
 from tally.client.methods import Answer, Method, Request
+from tally.client.process import FORK_GUARD
 from tally.client.retrying import spread_s
 from tally.client.status import to_error
 
@@ -58,10 +59,11 @@ class Connection:
     """A channel that belongs to one event loop of one process."""
 
     def __init__(self, address: str, timeout_s: float, credentials: grpc.ChannelCredentials | None) -> None:
-        """Opens the channel; to be called in the event loop. Nothing is connected before the first call.
+        """To be called in the event loop. gRPC starts with the first call, so that a fork before that does no harm.
 
-        `timeout_s`: of calls that name none.
+        `timeout_s`: of calls that name none. Raises ClientUnusable where gRPC cannot work.
         """
+        FORK_GUARD.check()
         self.address = address
         """host:port"""
         self._timeout_s = timeout_s
@@ -69,22 +71,36 @@ class Connection:
         self._process = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._closing = asyncio.Event()
+        self._opened: grpc.aio.Channel | None = None
+
+    @property
+    def _channel(self) -> grpc.aio.Channel:
+        if self._opened is None:
+            with FORK_GUARD.opening:
+                self._opened = self._open()
+                FORK_GUARD.add(self._opened)
+        return self._opened
+
+    def _open(self) -> grpc.aio.Channel:
         # A proxy set for the way out (http_proxy) leads away from this machine's own services.
-        options = (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if _is_loopback(address) else _OPTIONS
-        self._channel = (
-            grpc.aio.insecure_channel(address, options=options)
-            if credentials is None
-            else grpc.aio.secure_channel(address, credentials, options=options)
-        )
+        options = (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if _is_loopback(self.address) else _OPTIONS
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self.address, options=options)
+        return grpc.aio.secure_channel(self.address, self._credentials, options=options)
 
     def to(self, address: str) -> "Connection":
         """Another connection, set up like this one."""
         return Connection(address, self._timeout_s, self._credentials)
 
     async def close(self, grace_s: float) -> None:
-        """Wait for the calls under way, then end them."""
+        """Wait for the calls under way, then end them. With the last channel of a process gRPC's threads end."""
         self._closing.set()
-        await self._channel.close(grace_s)
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            try:
+                await opened.close(grace_s)
+            finally:
+                FORK_GUARD.remove(opened)
 
     async def call(
         self,
@@ -127,14 +143,12 @@ class Connection:
     ) -> Answer:
         """Send the bytes of a request once; what gRPC repeats by itself is in the service config."""
         self.check_usable()
-        send: grpc.aio.UnaryUnaryMultiCallable[bytes, Answer] = self._channel.unary_unary(
-            method.path, response_deserializer=method.parse
-        )
         request_ids = (request_id,) if request_id else ()
         try:
-            return await send(payload, timeout=timeout_s)
+            # In no variable, for the traceback of an error that is kept would keep the channel, and gRPC running.
+            return await self._calls(method)(payload, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
-            raise to_error(error, self.address, timeout_s, request_ids) from error
+            raise to_error(error, self.address, timeout_s, request_ids) from error.with_traceback(None)
         except asyncio.CancelledError:
             self._raise_if_closed(request_ids)
             raise
@@ -170,7 +184,7 @@ class Connection:
                 yield answer
             await writer
         except grpc.aio.AioRpcError as error:
-            raise to_error(error, self.address, timeout_s, tuple(pending)) from error
+            raise to_error(error, self.address, timeout_s, tuple(pending)) from error.with_traceback(None)
         except asyncio.CancelledError:
             if writer.done() and not writer.cancelled():
                 writer.result()
@@ -180,12 +194,16 @@ class Connection:
             call.cancel()
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
+            del call  # as in `attempt`
         if pending:
             raise OutcomeUnknown(
                 f"{self.address} ended the stream before it had answered every batch",
                 reason="STREAM_ENDED",
                 request_ids=tuple(pending),
             )
+
+    def _calls(self, method: Method[Request, Answer]) -> "grpc.aio.UnaryUnaryMultiCallable[bytes, Answer]":
+        return self._channel.unary_unary(method.path, response_deserializer=method.parse)
 
     async def _closes_within(self, wait_s: float) -> bool:
         """Wait, unless the client is closed meanwhile."""

@@ -48,6 +48,10 @@ class Progress:
     """of requests, those of `process_many` included"""
 
 
+NO_PROGRESS = Progress(0, 0, 0, 0, 0, 0, 0)
+"""Of a client that has had no events."""
+
+
 class Ends(Generic[F]):
     """The ends of the events of one client. Callers who look no longer are passed over."""
 

@@ -4,7 +4,8 @@
 which request id it went: the same events sent again under that id are never counted twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -67,8 +68,26 @@ class InvalidRequest(TallyError, ValueError):
         )
 
 
+def wrong_type(field: str, wanted: str, given: object) -> InvalidRequest:
+    """The error of a field that was given something else than it takes."""
+    return InvalidRequest.of(field, f"must be {wanted}, not {type(given).__name__}")
+
+
+@contextmanager
+def refuse_wrong_types(field: str) -> Iterator[None]:
+    """Around the making of a message: what protobuf does not take becomes an InvalidRequest. `field`: its path."""
+    try:
+        yield
+    except TallyError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidRequest.of(field, f"cannot be sent: {error}") from error
+
+
 class RequestIdReused(InvalidRequest):
-    """The request id was used before, for other events. New events need a new id.
+    """The request id was used before, for other content. New events need a new id.
+
+    The same events by another method are other content too: a retry goes by the same one.
 
     It is noticed where a part of the request meets its predecessor: other parts may have been counted.
     """
@@ -192,4 +211,4 @@ class ServerFault(TallyError):
 
 
 class ClientUnusable(TallyError, RuntimeError):
-    """The client is not open, or was opened in another process or event loop."""
+    """The client is not open, was used in another process or event loop, or cannot work in this process."""

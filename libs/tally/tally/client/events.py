@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from tally.client.errors import InvalidRequest
+from tally.client.errors import InvalidRequest, refuse_wrong_types, wrong_type
 from tally.client.times import to_timestamp
 from tally.ingest.v1 import ingest_pb2
 
@@ -55,14 +55,18 @@ class Event:
 
     def to_message(self) -> ingest_pb2.Event:
         """The event on the wire."""
-        return ingest_pb2.Event(
-            video_id=self.video_id,
-            event_type=self.event_type,
-            event_time=to_timestamp(self.event_time, "event.event_time"),
-            value=self.value,
-            actor_id=self.actor_id,
-            function=self.function.proto_name if self.function else None,
-        )
+        for field in ("video_id", "event_type", "actor_id"):  # protobuf takes None and bytes, too
+            if not isinstance(text := getattr(self, field), str):
+                raise wrong_type(f"event.{field}", "a str", text)
+        with refuse_wrong_types("event"):
+            return ingest_pb2.Event(
+                video_id=self.video_id,
+                event_type=self.event_type,
+                event_time=to_timestamp(self.event_time, "event.event_time"),
+                value=self.value,
+                actor_id=self.actor_id,
+                function=self.function.proto_name if self.function else None,
+            )
 
 
 def check_function(event: Event, field: str) -> None:

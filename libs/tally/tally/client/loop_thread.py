@@ -36,8 +36,8 @@ class LoopThread:
         """Raise ClientUnusable in a fork."""
         if os.getpid() != self._process:
             raise ClientUnusable(
-                f"the client was opened in process {self._process}, and this is its fork {os.getpid()}. "
-                "Open a client in each process, after the fork (gunicorn: in the post_fork hook)",
+                f"the client was used in process {self._process}, and this is its fork {os.getpid()}. Close it before "
+                "the fork and open one in each process, or use it only after (gunicorn: in the post_fork hook)",
                 reason="CLIENT_FORKED",
             )
 

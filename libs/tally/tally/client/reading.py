@@ -10,7 +10,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from tally.client import methods
 from tally.client.answers import Audit, Cluster, Count, Log, PartitionMap, Stats
 from tally.client.connection import Connection
-from tally.client.errors import NotFound
+from tally.client.errors import NotFound, refuse_wrong_types
 from tally.client.events import VIEW, Function
 from tally.client.times import to_timestamp
 from tally.common.v1 import common_pb2
@@ -42,12 +42,13 @@ class Reading(ABC):
         timeout: float | None = None,
     ) -> Count:
         """The views of a video in [start, end), taken down to whole minutes; see `get_count`."""
-        request = query_pb2.GetViewsCountRequest(
-            video_id=video_id,
-            start_time=to_timestamp(start, "start"),
-            end_time=to_timestamp(end, "end"),
-            consistency=_consistency(strong),
-        )
+        with refuse_wrong_types("request"):
+            request = query_pb2.GetViewsCountRequest(
+                video_id=video_id,
+                start_time=to_timestamp(start, "start"),
+                end_time=to_timestamp(end, "end"),
+                consistency=_consistency(strong),
+            )
         answer = await self._open.call(methods.GET_VIEWS_COUNT, request, timeout)
         return Count.from_message(answer)
 
@@ -67,13 +68,14 @@ class Reading(ABC):
         otherwise the answer may lag by a flush, and `as_of` says how far it reaches. A video never seen
         counts 0.
         """
-        request = query_pb2.GetCountRequest(
-            video_id=video_id,
-            event_type=event_type,
-            start_time=to_timestamp(start, "start"),
-            end_time=to_timestamp(end, "end"),
-            consistency=_consistency(strong),
-        )
+        with refuse_wrong_types("request"):
+            request = query_pb2.GetCountRequest(
+                video_id=video_id,
+                event_type=event_type,
+                start_time=to_timestamp(start, "start"),
+                end_time=to_timestamp(end, "end"),
+                consistency=_consistency(strong),
+            )
         answer = await self._open.call(methods.GET_COUNT, request, timeout)
         return Count.from_message(answer)
 
@@ -93,15 +95,16 @@ class Reading(ABC):
 
         `quantile`: from 0 to 1, with the function `quantile` only.
         """
-        request = query_pb2.GetStatsRequest(
-            video_id=video_id,
-            event_type=event_type,
-            function=Function.of(function).proto_name,
-            start_time=to_timestamp(start, "start"),
-            end_time=to_timestamp(end, "end"),
-            consistency=_consistency(strong),
-            quantile=quantile,
-        )
+        with refuse_wrong_types("request"):
+            request = query_pb2.GetStatsRequest(
+                video_id=video_id,
+                event_type=event_type,
+                function=Function.of(function).proto_name,
+                start_time=to_timestamp(start, "start"),
+                end_time=to_timestamp(end, "end"),
+                consistency=_consistency(strong),
+                quantile=quantile,
+            )
         answer = await self._open.call(methods.GET_STATS, request, timeout)
         return Stats.from_message(answer)
 

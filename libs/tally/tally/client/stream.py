@@ -27,7 +27,8 @@ Waiter = asyncio.Future[Receipt | Refusal]
 class _Line:
     """One stream, and what has no answer on it yet."""
 
-    call: Call
+    call: Call | None
+    """None when it has ended: whoever keeps an error keeps the line, and would keep gRPC running"""
     unwritten: "asyncio.Queue[tuple[str, bytes, Waiter]]" = field(default_factory=asyncio.Queue)
     """request id, message, and who waits for the answer"""
     unanswered: dict[str, Waiter] = field(default_factory=dict)
@@ -39,7 +40,13 @@ class _Line:
         """Those who still wait."""
         return [waiter for waiter in self.unanswered.values() if not waiter.done()]
 
-    async def write(self) -> None:
+    def end(self) -> None:
+        """Cancel the call; whoever still waits is told by the one who reads from it."""
+        call, self.call = self.call, None
+        if call is not None:
+            call.cancel()
+
+    async def write(self, call: Call) -> None:
         """Send what is to go. In a task of its own: gRPC ends a stream when one who writes to it is cancelled."""
         try:
             while True:
@@ -47,11 +54,11 @@ class _Line:
                 if waiter.done():
                     self.unanswered.pop(request_id, None)
                 else:
-                    await self.call.write(message)
+                    await call.write(message)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass  # whoever reads is told why the stream ended
         finally:
-            self.call.cancel()
+            self.end()
 
     def answer(self, outcome: Receipt | Refusal) -> None:
         """Tell whoever waits for this, if he still does."""
@@ -100,7 +107,7 @@ class StreamTransport:
         if waiters := [waiter for line in self._lines for waiter in line.waiters]:
             await asyncio.wait(waiters, timeout=patience_s)
         for line in self._lines:
-            line.call.cancel()
+            line.end()
         await asyncio.gather(*self._lines.values(), return_exceptions=True)
 
     async def _exchange(
@@ -124,22 +131,22 @@ class StreamTransport:
             ) from None
         finally:
             if line is not self._line and not line.waiters:
-                line.call.cancel()
+                line.end()
 
     def _open(self) -> _Line:
-        line = _Line(self._connection.open_stream(methods.STREAM_EVENTS))
-        self._line = line
-        self._lines[line] = asyncio.get_running_loop().create_task(self._conduct(line))
+        call = self._connection.open_stream(methods.STREAM_EVENTS)
+        self._line = line = _Line(call)
+        self._lines[line] = asyncio.get_running_loop().create_task(self._conduct(line, call))
         return line
 
-    async def _conduct(self, line: _Line) -> None:
+    async def _conduct(self, line: _Line, call: Call) -> None:
         """See a line to its end: hand out the answers; when it ends, whoever still waits has none."""
         reason = "STREAM_ENDED"
         message = f"{self._connection.address} ended the stream before it had answered"
         unreachable = None
-        writer = asyncio.get_running_loop().create_task(line.write())
+        writer = asyncio.get_running_loop().create_task(line.write(call))
         try:
-            async for answer in line.call:
+            async for answer in call:
                 line.answer(
                     Refusal.from_message(answer.refusal)
                     if answer.HasField("refusal")
@@ -151,7 +158,7 @@ class StreamTransport:
         except asyncio.CancelledError:  # how the end of a call that was cancelled is told
             message = "the stream was closed"
         finally:
-            line.call.cancel()
+            line.end()
             if self._line is line:
                 self._line = None
             for request_id, waiter in line.unanswered.items():

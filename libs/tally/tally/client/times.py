@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tally.client.errors import InvalidRequest
+from tally.client.errors import InvalidRequest, wrong_type
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -13,8 +13,10 @@ _MICROSECOND = timedelta(microseconds=1)
 def to_microseconds(time: datetime, field: str) -> int:
     """Microseconds since 1970-01-01 UTC, exactly. `field` names the value in the error.
 
-    Raises InvalidRequest, which is a ValueError, for a time without a zone.
+    Raises InvalidRequest, which is a ValueError, for a time without a zone, and for what is no datetime.
     """
+    if not isinstance(time, datetime):
+        raise wrong_type(field, "a datetime with a time zone, such as datetime.now(UTC)", time)
     if time.utcoffset() is None:
         raise InvalidRequest.of(
             field,

@@ -42,15 +42,23 @@ class Transport(Protocol):
         ...
 
 
-def open_transport(name: TransportName, connection: Connection) -> Transport:
-    """The transport of that name. Raises ClientUnusable when a package that it needs is not installed."""
+def check_transport(name: TransportName) -> None:
+    """Raise ClientUnusable when a package that it needs is not installed."""
     if name == "direct":
         try:
-            from tally.client.direct import DirectTransport  # here, as the others do without its package
+            import tally.client.direct  # noqa: F401 - here, as the others do without its package
         except ModuleNotFoundError as error:
             raise ClientUnusable(
                 f"direct mode needs the package {error.name}: pip install {error.name}",
                 reason="PACKAGE_MISSING",
             ) from error
+
+
+def open_transport(name: TransportName, connection: Connection) -> Transport:
+    """The transport of that name. Raises as `check_transport` does."""
+    check_transport(name)
+    if name == "direct":
+        from tally.client.direct import DirectTransport
+
         return DirectTransport(connection)
     return StreamTransport(connection) if name == "stream" else UnaryTransport(connection)
