@@ -18,9 +18,9 @@ from services.cli.dead_letter_commands import make_dead_letters
 from services.cli.failure import OK, USAGE, Failure
 from services.cli.floor_commands import make_floor
 from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
+from services.cli.video_command import VideoCommand
 from services.registry import BY_NAME, SERVICES
 from services.startup import end_on_signals, prepare_streams
-from services.cli.video_command import VideoCommand
 
 MAX_REPLICAS = 64
 
