@@ -122,7 +122,9 @@ class CallLayer:
                 return await answer(requests, context)  # gRPC itself cancels it at the caller's deadline
             except grpc.aio.BaseError:
                 raise  # the call is over: aborted by the handler, or the caller is gone
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the one place that catches all
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                    raise  # the caller is gone, or the grace is over: gRPC cancelled this task, and answers
                 status = abort_details(_as_tally_error(error))
                 drop_tracebacks(error)
             finally:
@@ -252,14 +254,16 @@ async def _abort(context: Any, code: grpc.StatusCode, message: str, trailers: An
         drop_tracebacks(over)
 
 
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def _as_tally_error(error: BaseException) -> TallyError:
-    """What the caller is told of an exception. Raises it again where gRPC has to see it."""
+    """What the caller is told of an exception."""
     if isinstance(error, TallyError):
         return error
     if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise error  # the caller is gone, or the grace is over: gRPC cancelled this task, and answers
         # Something that the handler awaited was cancelled. gRPC would take this for its own cancellation and
         # leave the caller without an answer until its deadline.
         return Unavailable("the server gave this call up, as it does when it stops; send the same again")

@@ -11,13 +11,13 @@ from libs.rpc.look import Look
 Parse = Callable[[bytes], Any]
 
 
-def make_parse(parse: Parse, look: Look) -> Parse:
-    """Look at the bytes first, then parse them. Raises InvalidRequest."""
+def make_parse(parse: Parse | None, look: Look) -> Parse:
+    """Look at the bytes first, then parse them; None: they are the request. Raises InvalidRequest."""
 
     def look_and_parse(data: bytes) -> Any:
         look(data)
         try:
-            return parse(data)
+            return data if parse is None else parse(data)
         except DecodeError as error:
             raise InvalidRequest(
                 [Violation("request", f"not a well-formed message, or a string in it is not UTF-8 ({error})")]

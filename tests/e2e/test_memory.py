@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import yaml
 
+from libs.domain.rules import MAX_EVENTS
 from tally.ingest.v1.ingest_pb2 import EventColumns, ProcessEventsRequest
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 from tests.support.entries import new_id
@@ -45,7 +46,7 @@ MIB = 1024 * 1024
 PHASE_SECONDS, FROZEN_SECONDS, THAWED_SECONDS, BACKOFF_SECONDS = 60.0, 8.0, 6.0, 0.2
 WAITING_CALLERS = {0.6: 80, 1.0: 48, 8.0: 16}
 """Callers at once, by the size of their requests in MiB: with all of them 48 MiB and more are waiting."""
-NAME_BYTES = 120
+NAME_BYTES, EVENTS_OF_A_VIDEO = 126, 4
 SLOW_ROWS = """
 create function be_slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.00005); return new; end $$;
 create trigger be_slow before insert or update on rollup_minute for each row execute function be_slow()"""
@@ -207,17 +208,20 @@ async def send_large(address: str, size: int, callers: int) -> tuple[Counter[grp
 
 def make_large(size: int) -> tuple[list[bytes], int]:
     """Serialized requests of about a size but for their ids, the last one bad; and how many events each has."""
-    events = size // (2 * (NAME_BYTES + 2) + 6)
-    index = np.arange(events, dtype="<u2").tobytes()
+    events = min(MAX_EVENTS, size // (NAME_BYTES + 2 + 6 + (NAME_BYTES + 2) // EVENTS_OF_A_VIDEO))
+    actor_index = np.arange(events, dtype="<u2")
+    video_index = actor_index // EVENTS_OF_A_VIDEO
     bodies = []
     for number, event_type in enumerate(["view", "view", "view", "BAD"]):
         columns = EventColumns(
-            video_ids=[f"video {number} {place}".ljust(NAME_BYTES, "x") for place in range(events)],
+            video_ids=[
+                f"video {number} {place}".ljust(NAME_BYTES, "x") for place in range(video_index[-1] + 1)
+            ],
             event_types=[event_type],
             actor_ids=[f"actor {place}".ljust(NAME_BYTES, "x") for place in range(events)],
-            video_index=index,
+            video_index=video_index.tobytes(),
             event_type_index=bytes(2 * events),
-            actor_index=index,
+            actor_index=actor_index.tobytes(),
         )
         bodies.append(ProcessEventsRequest(columns=columns).SerializeToString())
     return bodies, events

@@ -385,6 +385,25 @@ async def test_a_refused_call_keeps_nothing_of_what_its_handler_held(error: Exce
             await eventually(is_gone)
 
 
+async def test_a_call_whose_caller_has_gone_keeps_nothing_of_what_its_handler_held() -> None:
+    held: list[weakref.ref[Held]] = []
+
+    async def behave() -> None:
+        in_frame = Held()
+        held.append(weakref.ref(in_frame))
+        await asyncio.Event().wait()
+
+    async with channel_to(counting(Counting(behave))) as channel:
+        with no_collections():
+            with pytest.raises(grpc.aio.AioRpcError):
+                await append(channel, timeout_s=0.1)
+
+            async def is_gone() -> bool:
+                return [each() for each in held] == [None]
+
+            await eventually(is_gone)
+
+
 async def test_a_call_without_a_request_is_an_invalid_argument() -> None:
     async with channel_to(counting(Counting())) as channel:
         call: Any = channel.stream_unary(APPEND)(timeout=10)
