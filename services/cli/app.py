@@ -63,6 +63,8 @@ def main() -> None:
     # Else gRPC's core prints notes of its own, for example of connections that a stopping server ends.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
+        for argument in sys.argv:
+            argument.encode()
         make_app()()
     except Failure as failure:
         _end(failure.message, failure.exit_code)

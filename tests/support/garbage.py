@@ -2,13 +2,19 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 
 from libs.rpc.health import Health
 from libs.rpc.stopping import Stopping
-from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse
+from tally.counting.v1.counting_pb2 import (
+    AppendRequest,
+    AppendResponse,
+    GetClusterRequest,
+    GetClusterResponse,
+)
+from tests.support.entries import ask_identity
 
 _COUNTING = "tally.counting.v1.CountingService"
 
@@ -40,13 +46,25 @@ ANSWERS: tuple[Answer, ...] = (fail, cancel, say_nothing_that_parses, say_nothin
 
 
 @asynccontextmanager
-async def open_garbage_shard(answer: Answer) -> AsyncIterator[str]:
-    """Serve it at a free port; its address."""
+async def open_garbage_shard(answer: Answer, beside: str) -> AsyncIterator[str]:
+    """Serve it at a free port; its address. It belongs to the cluster of the shard at `beside`."""
+    async with grpc.aio.insecure_channel(beside) as channel:
+        identity = await ask_identity(channel)
+
+    async def tell_cluster(_: GetClusterRequest, __: object) -> GetClusterResponse:
+        return GetClusterResponse(cluster=identity)
+
     server = grpc.aio.server()
     append: grpc.RpcMethodHandler[AppendRequest, bytes] = grpc.unary_unary_rpc_method_handler(
         answer, request_deserializer=AppendRequest.FromString
     )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_COUNTING, {"Append": append}),))
+    get_cluster: grpc.RpcMethodHandler[GetClusterRequest, GetClusterResponse] = (
+        grpc.unary_unary_rpc_method_handler(
+            tell_cluster, GetClusterRequest.FromString, GetClusterResponse.SerializeToString
+        )
+    )
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {"Append": append, "GetCluster": get_cluster}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_COUNTING, handlers),))
     health = Health([_COUNTING], Stopping())
     health.register(server)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -54,6 +54,7 @@ GIVEN_CONNECTION = {
     "services/counting/partitions.py": OF_A_POOL,
     "services/counting/recovery.py": OF_A_POOL,
     "services/counting/rollups.py": f"{OF_A_POOL}, or {OF_RUN}",
+    "services/counting/drain.py": OF_RUN,
     "services/query/proof.py": OF_A_POOL,
     "services/query/standby.py": OF_A_POOL,
     "services/query/unsettled.py": OF_A_POOL,
@@ -63,7 +64,7 @@ OTHERWISE_BOUNDED = {
     ("libs/tally/tally/client/connection.py", "call.done_writing"): "the call was begun with a timeout",
     (
         "libs/tally/tally/client/stream.py",
-        "self.call.write",
+        "call.write",
     ): "each batch has a patience of its own beside it",
 }
 

@@ -17,8 +17,10 @@ async def test_requests_go_on_to_the_next_shard_and_count_once(
     dsn: str, valkey_url: str, tmp_path: Path
 ) -> None:
     async with AsyncExitStack() as stack:
-        shards = [await stack.enter_async_context(open_garbage_shard(answer)) for answer in ANSWERS]
         well = await stack.enter_async_context(open_stack(dsn, valkey_url, tmp_path, ["counting"]))
+        shards = [
+            await stack.enter_async_context(open_garbage_shard(answer, well.address)) for answer in ANSWERS
+        ]
         settings = PartitionerSettings(shards=(*shards, well.address))
         partitioner = await stack.enter_async_context(
             open_stack(dsn, valkey_url, tmp_path, ["partitioner"], {"partitioner": settings})

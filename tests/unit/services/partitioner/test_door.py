@@ -60,11 +60,11 @@ def fields(error: Rejected) -> list[str]:
 
 def test_an_event_comes_through_as_it_is() -> None:
     assert admit() == [Row("a", "view")]
-    row = Row("日本", "seconds_watched", actor_id="x\0y", time_us=NOW_US - 1, value=-0.5)
+    row = Row("日本", "seconds_watched", actor_id="x\ty", time_us=NOW_US - 1, value=-0.5)
     time = Timestamp(seconds=NOW_S - 1, nanos=999_999_999)  # what is finer than a microsecond is cut off
     assert (
         row
-        == admit(video_id="日本", event_type="seconds_watched", actor_id="x\0y", event_time=time, value=-0.5)[
+        == admit(video_id="日本", event_type="seconds_watched", actor_id="x\ty", event_time=time, value=-0.5)[
             0
         ]
     )
