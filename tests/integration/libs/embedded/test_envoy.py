@@ -14,13 +14,14 @@ import grpc
 import psutil
 import pytest
 
-from libs.domain.errors import NotReady
+from libs.domain.errors import NotReady, Overloaded
 from libs.embedded.envoy import DRAIN_SECONDS, Envoy, find_binary, open_envoy
 from libs.embedded.envoy_config import Pool, make_config
 from libs.embedded.process import Process
 from libs.rpc import ports
 from libs.rpc.probe import is_serving
 from libs.rpc.server import OpenServer, Servable, ServerSettings, open_server
+from libs.rpc.status import error_from_rpc
 from tests.support.eventually import eventually
 
 INGEST, QUERY = "tally.ingest.v1.IngestService", "tally.query.v1.QueryService"
@@ -77,13 +78,15 @@ class Front:
 
 
 @asynccontextmanager
-async def open_peer(name: str, service: str, method: str) -> AsyncIterator[Peer]:
+async def open_peer(name: str, service: str, method: str, **limits: int) -> AsyncIterator[Peer]:
     peer = Peer(name)
     handlers = grpc.method_handlers_generic_handler(
         service, {method: grpc.unary_unary_rpc_method_handler(peer.answer)}
     )
     port = ports.find_free(1)[0]
-    settings = ServerSettings(address=f"127.0.0.1:{port}", grace_seconds=0.0, drain_delay_seconds=0.0)
+    settings = ServerSettings(
+        address=f"127.0.0.1:{port}", grace_seconds=0.0, drain_delay_seconds=0.0
+    ).model_copy(update=limits)
     servable = Servable(service, lambda server: server.add_generic_rpc_handlers((handlers,)))
     async with open_server(settings, [servable]) as server:
         peer.server = server
@@ -305,3 +308,33 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         with pytest.raises(NotReady, match="is taken by this process itself"):
             async with open_envoy(tmp_path, address_of(peer), []):
                 pass
+
+
+async def test_a_refusal_before_a_large_request_was_received_arrives_as_what_it_is(tmp_path: Path) -> None:
+    async with open_peer("full", INGEST, "CountEvent", max_bytes_under_way=1) as peer:
+        release, address = hold(peer), f"localhost:{ports.find_free(1)[0]}"
+        pools = [Pool("partitioner", [address_of(peer)], INGEST, ["/tally.ingest.v1."])]
+        async with (
+            open_envoy(tmp_path, address, pools) as envoy,
+            grpc.aio.insecure_channel(address, options=[("grpc.enable_retries", 0)]) as channel,
+        ):
+
+            async def is_healthy() -> bool:
+                return len(await envoy.healthy_addresses()) == 1
+
+            async def is_full() -> bool:
+                return peer.calls == 1
+
+            await eventually(is_healthy)
+            call: Any = channel.unary_unary(COUNT)
+            first = asyncio.ensure_future(call(b"under way", timeout=20))
+            await eventually(is_full)
+            for _ in range(5):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call(bytes(LARGEST), timeout=10)
+                error = error_from_rpc(caught.value)
+                assert isinstance(error, Overloaded), caught.value
+                assert error.retry_after_s > 0
+            release.set()
+            assert await first == b"full got 9"
+            assert await call(bytes(LARGEST), timeout=10) == f"full got {LARGEST}".encode()
