@@ -60,6 +60,12 @@ BREAKER_TRANSITIONS = Metric(
     "{transition}",
     "Changes of a circuit breaker, by its name and the state that it went to.",
 )
+WORKER_THREADS_ABANDONED = Metric(
+    "tally.worker.threads.abandoned",
+    Kind.GAUGE,
+    "{thread}",
+    "Threads of a worker whose handler exceeded its time limit and has not returned.",
+)
 LOOP_TURNS = Metric(
     "tally.loop.turns",
     Kind.COUNTER,

@@ -62,9 +62,7 @@ def test_each_preset_reaches_every_bin_equally_often(preset: str, times: int, ga
 def test_four_times_a_week_means_gaps_of_one_and_two_days() -> None:
     """000-26"""
     cadence = PRESETS["four_times_weekly"]
-    days = [
-        day for day in range(14) if 3 in get_current_bin_numbers(cadence, ANCHOR + timedelta(days=day))
-    ]
+    days = [day for day in range(14) if 3 in get_current_bin_numbers(cadence, ANCHOR + timedelta(days=day))]
     assert Counter(later - earlier for earlier, later in zip(days, days[1:], strict=False)) == {1: 2, 2: 5}
 
 
