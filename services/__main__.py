@@ -2,8 +2,12 @@
 
 import sys
 
-from services.cli.app import main
+from services.startup import end_on_signals
 
 if __name__ == "__main__":
+    end_on_signals()
+
+    from services.cli.app import main
+
     sys.argv[1:1] = ["up"]
     main()

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from libs.domain.errors import NotReady
 from libs.embedded import postgres, valkey
-from libs.embedded.folder import open_socket_folder
 from libs.embedded.process import Process
+from libs.embedded.sockets import open_socket_folder
 from libs.rpc.probe import is_serving
 from libs.runtime.supervisor import Died
 from services.settings import EmbeddedSettings
@@ -40,19 +41,22 @@ class Stores:
         self._settings = settings
         self._least_connections = service_processes * _CONNECTIONS_OF_A_PROCESS
         self._sockets = {
-            name: stack.enter_context(open_socket_folder(_make(folder / name), names))
-            for name, names in ((POSTGRES, postgres.SOCKETS), (VALKEY, valkey.SOCKETS))
+            name: stack.enter_context(open_socket_folder(folder / name)) for name in (POSTGRES, VALKEY)
         }
+        self._has_data = False
 
     @asynccontextmanager
     async def open_postgres(self, died: Died) -> AsyncIterator[int]:
-        """A life of Postgres; yields its pid."""
+        """A life of Postgres; yields its pid. Raises NotReady also when its data are gone: never begins anew."""
         folder, settings = self._folder / POSTGRES, self._settings.postgres
+        if self._has_data and not (folder / "pgdata").exists():
+            raise NotReady(f"{folder / 'pgdata'} was removed while Postgres used it. Stop the cluster.")
         connections = max(self._least_connections, settings.max_connections)
         settings = settings.model_copy(update={"max_connections": connections})
         sockets = self._sockets[POSTGRES]
         async with postgres.open_postgres(folder, settings=settings, on_death=died, sockets=sockets) as dsn:
             self.dsn = dsn
+            self._has_data = True
             yield postgres.read_pid(folder / "pgdata") or 0
 
     @asynccontextmanager
@@ -90,13 +94,9 @@ async def takes_calls(place: Place) -> bool:
     """Whether the process says that it is serving."""
     host, _, port = place.address.rpartition(":")
     try:
-        _, writer = await asyncio.open_connection(host, int(port))  # cheaper than to let gRPC find out
+        async with asyncio.timeout(_ASK_SECONDS):
+            _, writer = await asyncio.open_connection(host, int(port))  # cheaper than to let gRPC find out
         writer.close()
     except OSError:
         return False
     return await is_serving(place.address, place.service.health, _ASK_SECONDS)
-
-
-def _make(folder: Path) -> Path:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder

@@ -25,12 +25,14 @@ import asyncpg
 
 from libs.domain.errors import NotReady
 from libs.embedded import envoy
-from libs.embedded.folder import hold_folder, rotate_log
+from libs.embedded.files import rotate_log
+from libs.embedded.folder import check_owner, hold_folder
 from libs.rpc import ports
 from libs.runtime.supervisor import Died, Open, Supervisor, Tell
 from libs.stores.postgres import connect
 from libs.stores.schema import migrate
 from services.children import Stores, open_service, takes_calls
+from services.migrations import list_migrations
 from services.registry import stages
 from services.settings import Settings, read_settings
 from services.topology import ENVOY, POSTGRES, PURPOSES, VALKEY, Place, Topology, make_topology
@@ -156,6 +158,8 @@ class Cluster:
             return True
         if not await takes_calls(place):
             return False
+        if not place.is_public:
+            return True
         if self._envoy is None:
             return not self._supervisor.children[ENVOY].is_wanted
         try:
@@ -215,6 +219,7 @@ async def open_cluster(
     topology = make_topology(replicas or {}, address)
     envoy.find_binary()
     ports.check_free(topology.address)
+    check_owner(folder)
     async with AsyncExitStack() as stack:
         own = stack.enter_context(hold_folder(folder / "cluster"))
         supervisor = Supervisor(tell)
@@ -253,9 +258,9 @@ async def _start_stores(
             f"cannot reach Postgres: {error}. Check TALLY_POSTGRES__DSN and that it is up"
         ) from error
     try:
-        await migrate(connection, settings.partition_count)
+        await migrate(connection, settings.partition_count, list_migrations())
     finally:
-        await connection.close()
+        await connection.close(timeout=settings.postgres.connect_timeout_seconds)
     return dsn, url
 
 

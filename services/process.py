@@ -4,28 +4,34 @@ import asyncio
 import gc
 import signal
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
 
 import structlog
 from pydantic import BaseModel
 
 from libs.domain.errors import NotReady
+from libs.embedded.folder import check_owner, list_data
 from libs.embedded.postgres import open_postgres
 from libs.embedded.process import OnDeath
+from libs.embedded.sockets import SocketFolder, open_socket_folder
 from libs.embedded.valkey import open_valkey
 from libs.rpc import ports
 from libs.rpc.server import OpenServer, ServerSettings, open_server
 from libs.runtime.background import Background, open_background
 from libs.runtime.context import Context
+from libs.runtime.presence import Presence
 from libs.runtime.service import Opened
 from libs.stores.postgres import AWAY, open_pool
-from libs.stores.schema import migrate, read_cluster
+from libs.stores.schema import migrate
 from libs.stores.server_clock import ServerClock
 from libs.telemetry import catalogue
 from libs.telemetry.setup import open_telemetry
+from services.joining import Joining
+from services.migrations import list_migrations
 from services.registry import ALL, SERVICES, Service
 from services.settings import Settings
 
@@ -51,25 +57,34 @@ async def open_process(
     is_all = ALL in names
     chosen = [service for service in SERVICES if is_all or service.name in names]
     ports.check_free(settings.server.address)
+    check_owner(settings.data_dir)
     async with AsyncExitStack() as stack:
         deaths: asyncio.Queue[str] = asyncio.Queue()
         dsn, valkey_url = await _open_stores(stack, settings, report, deaths.put_nowait, may_embed=is_all)
         telemetry = stack.enter_context(open_telemetry(f"tally-{'-'.join(names)}"))
-        pool = await stack.enter_async_context(open_pool(dsn, settings.postgres, f"tally {' '.join(names)}"))
+        waits_for_postgres = any(service.waits_for_postgres for service in chosen)
+        pool = await stack.enter_async_context(
+            open_pool(
+                dsn, settings.postgres, f"tally {' '.join(names)}", is_needed_at_start=waits_for_postgres
+            )
+        )
         if is_all:
             async with pool.acquire() as connection:
-                await migrate(connection, settings.partition_count)
-        cluster = await read_cluster(pool, settings.partition_count)
+                await migrate(connection, settings.partition_count, list_migrations())
         clock = ServerClock()
-        await clock.read(pool)
+        folder = None if waits_for_postgres else settings.data_dir
+        joining = Joining(pool, settings.partition_count, clock, folder)
+        cluster = await joining.join()
         background = await stack.enter_async_context(open_background())
+        if not joining.is_confirmed:
+            background.start("cluster", joining.confirm(cluster))
         background.start("clock", _keep_clock(clock, pool))
         background.start("embedded servers", _end_with(deaths))
         catalogue.observe(telemetry.meter, catalogue.CLOCK_OFFSET, lambda: clock.offset_seconds)
         context = Context(
             dsn, valkey_url, pool, cluster, clock, background, telemetry, settings.postgres, settings.data_dir
         )
-        sockets = _private_sockets(stack) if is_all else {}
+        sockets = _open_private_sockets(stack, settings.data_dir) if is_all else None
         opened: list[Opened] = []
         served: list[tuple[OpenServer, Sequence[Opened]]] = []
 
@@ -88,9 +103,10 @@ async def open_process(
             stack.push_async_callback(each.drain)
             opened.append(each)
             context.handles.offer(each.handles)
-            if (socket := sockets.get(service.name)) is not None:
-                private = {"address": socket, "drain_delay_seconds": 0.0}
+            if sockets is not None and service.name in sockets.names:
+                private = {"address": sockets.address_of(service.name), "drain_delay_seconds": 0.0}
                 await serve(settings.server.model_copy(update=private), [each])
+                background.start(f"the socket of {service.name}", sockets.watch(service.name))
         server = await serve(settings.server, opened)
         readiness = background.start("readiness", _tell_readiness(served, background, clock))
         stack.callback(readiness.cancel)
@@ -99,17 +115,23 @@ async def open_process(
 
 
 async def run_process(
-    settings: Settings, names: Sequence[str], report: Report, announce: Callable[[OpenServer], None]
+    settings: Settings,
+    names: Sequence[str],
+    report: Report,
+    announce: Callable[[OpenServer], None],
+    give_up: Callable[[str], NoReturn],
 ) -> None:
     """Run these services until SIGINT or SIGTERM, however far they have come by then.
 
-    Raises LoopDied when one of them cannot go on.
+    Raises LoopDied when one of them cannot go on. `give_up` ends the process at once, when its data folder is removed:
+    an orderly end could not keep anything any more.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     stopping = asyncio.create_task(stop.wait())
+    looking = asyncio.create_task(watch_data(settings.data_dir, give_up))
     async with AsyncExitStack() as stack:
         opening = asyncio.create_task(stack.enter_async_context(open_process(settings, names, report)))
         await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,14 +149,25 @@ async def run_process(
             await watching
         watching.cancel()
         report("Stopping")
+    looking.cancel()
+
+
+async def watch_data(data_dir: Path, give_up: Callable[[str], NoReturn]) -> None:
+    """Call `give_up` with a sentence when the data are removed."""
+    try:
+        await Presence(list_data(data_dir)).watch()
+    except NotReady as error:
+        give_up(error.message)
 
 
 def _tune_interpreter() -> None:
     # What has been imported and opened stays: the collector need not look at it again, nor come so often. A request
-    # makes hundreds of objects, and no circles of them; looking for circles took a sixth of reading entries.
+    # makes hundreds of objects, and no cycles of them, even when it is refused (libs/rpc/tracebacks.py); looking for
+    # cycles took a sixth of reading entries. They are looked for at last after two million objects that stay, because
+    # one that was overlooked may hold a request of megabytes.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(20_000, 10, 10)
     # While a flush is prepared in a thread, the loop waits so long for the interpreter after each of its system calls.
     sys.setswitchinterval(_SWITCH_SECONDS)
 
@@ -169,19 +202,36 @@ async def _open_stores(
     return dsn, url
 
 
-def _private_sockets(stack: AsyncExitStack) -> dict[str, str]:
-    """An address for each service that others call, by its name: on sockets that only this process knows."""
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tally-", ignore_cleanup_errors=True))
-    return {name: f"unix:{folder}/{name}.sock" for service in SERVICES for name in service.calls}
+@dataclass(frozen=True, slots=True)
+class _PrivateSockets:
+    """Sockets behind which the services of this process reach each other, and nobody else does."""
+
+    folder: SocketFolder
+    names: frozenset[str]
+    """of the services that others call"""
+
+    def address_of(self, name: str) -> str:
+        return f"unix:{self.folder.reach / f'{name}.sock'}"
+
+    async def watch(self, name: str) -> None:
+        """Raises NotReady when the socket is removed."""
+        await self.folder.watch([f"{name}.sock"])
 
 
-def _settings_of(service: Service, settings: Settings, sockets: Mapping[str, str]) -> BaseModel:
+def _open_private_sockets(stack: AsyncExitStack, data_dir: Path) -> _PrivateSockets:
+    folder = stack.enter_context(open_socket_folder(data_dir))
+    names = frozenset(name for service in SERVICES for name in service.calls)
+    folder.prepare([f"{name}.sock" for name in names])
+    return _PrivateSockets(folder, names)
+
+
+def _settings_of(service: Service, settings: Settings, sockets: _PrivateSockets | None) -> BaseModel:
     """The settings of a service; with `sockets` it calls the services of this process.
 
     Raises NotReady when it is set to call others than those.
     """
     own = settings.of(service.settings)
-    if not sockets:
+    if sockets is None:
         return own
     for called, field in service.calls.items():
         if getattr(own, field):
@@ -189,7 +239,9 @@ def _settings_of(service: Service, settings: Settings, sockets: Mapping[str, str
                 f"`{ALL}` runs a {called} service of its own: unset "
                 f"{service.variable_of(field)}, or name the services one by one"
             )
-    return own.model_copy(update={field: (sockets[called],) for called, field in service.calls.items()})
+    return own.model_copy(
+        update={field: (sockets.address_of(called),) for called, field in service.calls.items()}
+    )
 
 
 async def _end_with(deaths: "asyncio.Queue[str]") -> None:
@@ -213,7 +265,7 @@ async def _keep_clock(clock: ServerClock, pool: Any) -> None:
         await asyncio.sleep(_CLOCK_SECONDS)
         try:
             await clock.read(pool)
-        except AWAY as error:
+        except (*AWAY, NotReady) as error:
             _LOGGER.warning("Postgres's clock was not read", error=str(error))
 
 

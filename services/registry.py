@@ -58,6 +58,8 @@ class Service:
     needs: frozenset[Need] = frozenset()
     reads: frozenset[str] = frozenset()
     """the services whose tables it reads besides its own"""
+    waits_for_postgres: bool = True
+    """whether it starts only where Postgres is; else it starts with what is known from its last start"""
     instance: str | None = None
     """the field of its settings that names an instance whose disk must be found again"""
     replicas: int = 2
@@ -99,8 +101,8 @@ SERVICES: Sequence[Service] = (
         name="counting",
         purpose="makes events durable and counts them",
         serves=_services_of(counting_pb2.DESCRIPTOR, dead_letters_pb2.DESCRIPTOR),
-        routed=_services_of(dead_letters_pb2.DESCRIPTOR),
         needs=frozenset({Need.POSTGRES, Need.DISK}),
+        waits_for_postgres=False,
         instance="shard",
         replicas=3,
     ),
@@ -131,6 +133,7 @@ SERVICES: Sequence[Service] = (
         routed=_services_of(ingest_pb2.DESCRIPTOR),
         calls={"counting": "shards"},
         needs=frozenset({Need.POSTGRES}),
+        waits_for_postgres=False,
     ),
 )
 ALL = "all"

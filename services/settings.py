@@ -43,7 +43,9 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(
-        Path(".tally"), description="where the embedded servers keep their data, and shards their spools"
+        Path(".tally"),
+        description="where the embedded servers keep their data, shards their spools, and services what they know of "
+        "their cluster",
     )
     partition_count: int = Field(
         16,

@@ -32,6 +32,11 @@ class Place:
     service: Service
     address: str
 
+    @property
+    def is_public(self) -> bool:
+        """Whether the front proxy routes calls to it."""
+        return bool(self.service.routed)
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -52,7 +57,7 @@ class Topology:
                 service.name,
                 [place.address for place in self.of(service.name)],
                 service.health,
-                [f"/{routed.full_name}/" for routed in service.routed],
+                [routed.full_name for routed in service.routed],
             )
             for service in reversed(SERVICES)
             if service.routed and self.of(service.name)

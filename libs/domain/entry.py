@@ -6,6 +6,9 @@ from enum import IntEnum
 
 from libs.domain.events import Events
 
+MAX_TRACEPARENT_BYTES = 55
+"""That of version 00 (https://www.w3.org/TR/trace-context/#traceparent-header); a longer one is left out."""
+
 
 class Outcome(IntEnum):
     """What became of an entry. The numbers are those of `tally.counting.v1.Outcome`."""
@@ -35,6 +38,11 @@ class Entry:
     """W3C trace context of the request; may be empty"""
     received_at_us: int | None = None
     """its first durable receipt, when it comes out of the spool; else it is received when it is inserted"""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it counts for where bytes are bounded."""
+        return len(self.payload) + len(self.traceparent)
 
 
 def signed(number: int) -> int:

@@ -76,6 +76,12 @@ class PartitionCountMismatch(TallyError):
     reason = "PARTITION_COUNT_MISMATCH"
 
 
+class ClusterMismatch(TallyError):
+    """An internal call is meant for another cluster, another epoch of it or another partition count."""
+
+    reason = "CLUSTER_MISMATCH"
+
+
 class Overloaded(TallyError):
     """There is more work than can be taken now; the caller should wait `retry_after_s` seconds.
 
@@ -89,6 +95,18 @@ class Overloaded(TallyError):
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.nothing_done = nothing_done
+
+
+class ReadTooLarge(TallyError):
+    """Postgres did not finish a statement within its time limit, so it was cancelled."""
+
+    reason = "READ_TOO_LARGE"
+
+
+class NotPrimary(TallyError):
+    """A strong read was sent to a service that reads from a standby."""
+
+    reason = "NOT_PRIMARY"
 
 
 class Unavailable(TallyError):

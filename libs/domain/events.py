@@ -36,3 +36,31 @@ class Events:
 
     def __len__(self) -> int:
         return len(self.video_index)
+
+    def part(self, begin: int, end: int | None) -> "Events":
+        """The events from place `begin` to before `end`; the dictionaries hold what these use."""
+        chosen = slice(begin, end)
+        video_ids, video_index = narrow(self.video_ids, self.video_index[chosen])
+        event_types, event_type_index = narrow(self.event_types, self.event_type_index[chosen])
+        actor_ids: list[str] = []
+        actor_index = None
+        if self.actor_index is not None:
+            actor_index = self.actor_index[chosen].copy()
+            has_actor = actor_index != NO_ACTOR
+            actor_ids, actor_index[has_actor] = narrow(self.actor_ids, actor_index[has_actor])
+        return Events(
+            video_ids,
+            event_types,
+            actor_ids,
+            video_index,
+            event_type_index,
+            actor_index,
+            None if self.time_us is None else self.time_us[chosen],
+            None if self.value is None else self.value[chosen],
+        )
+
+
+def narrow(dictionary: list[str], index: npt.NDArray[np.uint16]) -> tuple[list[str], npt.NDArray[np.uint16]]:
+    """Leave out of a dictionary what the index does not use."""
+    used, narrowed = np.unique(index, return_inverse=True)
+    return [dictionary[place] for place in used.tolist()], narrowed.astype(np.uint16)

@@ -18,6 +18,11 @@ def is_inside(id_ms: int, now_ms: int) -> bool:
     return now_ms - HORIZON_MS <= id_ms <= now_ms + AHEAD_MS
 
 
+def floor_ms_at(now_ms: int) -> int:
+    """The time of the floor that belongs to `now_ms`."""
+    return now_ms - HORIZON_MS - FLOOR_BEHIND_DOOR_MS
+
+
 def floor_at(now_ms: int) -> uuid.UUID:
     """The floor that belongs to `now_ms`: no id below it may enter the journal any more."""
-    return first_id_of(now_ms - HORIZON_MS - FLOOR_BEHIND_DOOR_MS)
+    return first_id_of(floor_ms_at(now_ms))

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from libs.domain.events import NO_ACTOR, Events
+from libs.domain.events import NO_ACTOR, Events, narrow
 
 _FEW_TYPES = 16
 """So many event types may be in every part, used or not: to leave some out costs more than to keep them."""
@@ -77,13 +77,13 @@ def _sort(
 def _part(events: Events, videos: slice, chosen: slice) -> Events:
     event_types, event_type_index = events.event_types, events.event_type_index[chosen]
     if len(event_types) > _FEW_TYPES:
-        event_types, event_type_index = _narrow(event_types, event_type_index)
+        event_types, event_type_index = narrow(event_types, event_type_index)
     actor_ids: list[str] = []
     actor_index = None
     if events.actor_index is not None:
         actor_index = events.actor_index[chosen].copy()
         has_actor = actor_index != NO_ACTOR
-        actor_ids, actor_index[has_actor] = _narrow(events.actor_ids, actor_index[has_actor])
+        actor_ids, actor_index[has_actor] = narrow(events.actor_ids, actor_index[has_actor])
     return Events(
         video_ids=events.video_ids[videos],
         event_types=event_types,
@@ -94,9 +94,3 @@ def _part(events: Events, videos: slice, chosen: slice) -> Events:
         time_us=None if events.time_us is None else events.time_us[chosen],
         value=None if events.value is None else events.value[chosen],
     )
-
-
-def _narrow(dictionary: list[str], index: npt.NDArray[np.uint16]) -> tuple[list[str], npt.NDArray[np.uint16]]:
-    """Leave out of a dictionary what the index does not use."""
-    used, narrowed = np.unique(index, return_inverse=True)
-    return [dictionary[place] for place in used.tolist()], narrowed.astype(np.uint16)

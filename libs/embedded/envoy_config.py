@@ -53,14 +53,14 @@ class Pool:
     """host:port of each"""
     health_service: str
     """the service that a server must report as SERVING to get calls"""
-    prefixes: Sequence[str]
-    """paths that go to these servers, one for each gRPC service: `/tally.ingest.v1.IngestService/`"""
+    services: Sequence[str]
+    """the gRPC services whose calls go to these servers, by their full names; nothing else reaches them"""
 
 
 def make_config(address: str, pools: Sequence[Pool], admin: str) -> dict[str, Any]:
     """A front door at `address` (ip:port) for `pools`, with the admin interface on the unix socket `admin`.
 
-    A question for the health of a service goes to the pool that serves it, else to the first, as reflection does.
+    Health is asked of the pool that has the service, else of the first, like reflection.
     """
     return {
         "admin": {"address": {"pipe": {"path": admin, "mode": 0o600}}},
@@ -124,9 +124,9 @@ def _make_listener(address: str, pools: Sequence[Pool]) -> dict[str, Any]:
 def _make_routes(pools: Sequence[Pool]) -> list[dict[str, Any]]:
     routes = []
     for pool in pools:
-        for prefix in pool.prefixes:
-            asked = {"name": _HEALTH_HEADER, "string_match": {"exact": prefix.strip("/")}}
-            routes.append(_make_route({"prefix": prefix}, pool))
+        for service in pool.services:
+            asked = {"name": _HEALTH_HEADER, "string_match": {"exact": service}}
+            routes.append(_make_route({"prefix": f"/{service}/"}, pool))
             routes.append(_make_route({"prefix": _HEALTH_PATH, "headers": [asked]}, pool))
     routes += [_make_route({"prefix": prefix}, pools[0]) for prefix in (_HEALTH_PATH, "/grpc.reflection.")]
     return routes  # everything else is UNIMPLEMENTED

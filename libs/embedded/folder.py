@@ -1,16 +1,13 @@
-"""A server's data folder: private, locked by one Tally, with a place for the socket and a log."""
+"""A server's data folder: private, owned by this user, and locked by one Tally."""
 
 import fcntl
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from libs.domain.errors import NotReady
-
-SOCKET_PATH_BYTES = 107  # sun_path of unix(7) holds 108, one of them the final zero
+from libs.embedded.files import describe_user, open_private, refuse_link_of_another
 
 
 @contextmanager
@@ -21,17 +18,20 @@ def hold_folder(folder: Path) -> Iterator[Path]:
     inherits them.
     """
     folder = folder.absolute()
+    opened = open_folder(folder, is_private=True)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        lock = (folder / "lock").open("a+")
-    except OSError as error:
-        raise NotReady(f"The data folder {folder} cannot be used: {error}. Take another one.") from error
+        try:
+            lock = os.fdopen(open_private("lock", os.O_RDWR | os.O_CREAT, folder=opened), "r+")
+        except OSError as error:
+            raise NotReady(
+                f"The lock {folder / 'lock'} cannot be used: {error}. It must be a plain file: remove it"
+            ) from error
+    finally:
+        os.close(opened)
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.seek(0)
             holder = lock.read().strip() or "unknown"
             raise NotReady(
                 f"The data folder {folder} is in use by another Tally (pid {holder}). "
@@ -43,68 +43,65 @@ def hold_folder(folder: Path) -> Iterator[Path]:
         yield folder
 
 
-@contextmanager
-def open_socket_folder(folder: Path, names: Sequence[str], place: Path | None = None) -> Iterator[Path]:
-    """Yield a private folder where the longest of `names` has a path that is short enough for a socket.
-
-    That is `place`, which the caller has from here and keeps while servers come and go; without one it is `folder`
-    itself, or else a new temporary folder. A link in `folder` leads to it, so that the next
-    start removes what a kill left behind. Files called `names` that are left in `folder` go too: Postgres would
-    believe the pid in one of them, whose ever it is by now.
-    """
-    link = folder / "sockets"
-    longest_name = max(names, key=len)
-    if place is None:
-        _remove_linked(link)
-    for name in names:
-        ((place or folder) / name).unlink(missing_ok=True)
-    if place is not None:
-        _give_like(folder, place)
-        yield place
-        return
-    if _fits(folder, longest_name):
-        yield folder
-        return
-    sockets = _make_short_folder(folder, longest_name)
-    link.symlink_to(sockets)
+def open_folder(folder: Path, *, is_private: bool) -> int:
+    """Make `folder` if need be, and open it; the descriptor. A private one nobody else may enter. Raises NotReady."""
     try:
-        yield sockets
-    finally:
-        _remove_linked(link)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refuse_link_of_another(folder)
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if is_private:
+                os.fchmod(opened, 0o700)
+        except BaseException:
+            os.close(opened)
+            raise
+    except OSError as error:
+        raise _explain(folder, error) from error
+    return opened
 
 
-def rotate_log(log: Path) -> Path:
-    """Begin a new log; the one before is kept beside it."""
-    if log.exists():
-        log.replace(log.with_name(f"{log.name}.1"))
-    log.touch()
-    return log
+def list_data(data_dir: Path) -> list[Path]:
+    """What must stay in a data folder while it is in use, if it is there at all: the folder, and Postgres's cluster."""
+    pgdata = data_dir.absolute() / "postgres" / "pgdata"
+    return [data_dir.absolute(), pgdata, pgdata / "global" / "pg_control"]
 
 
-def _fits(folder: Path, name: str) -> bool:
-    # asyncpg takes a comma for the end of a host name.
-    return len(os.fsencode(folder / name)) <= SOCKET_PATH_BYTES and "," not in str(folder)
+def check_owner(data_dir: Path) -> None:
+    """Raise NotReady where this user cannot use what another one left in `data_dir`: root, who ran Tally once."""
+    if os.geteuid() == 0:
+        return
+    try:
+        found = [data_dir, *data_dir.iterdir()]
+    except FileNotFoundError:
+        return
+    except OSError:
+        found = [data_dir]
+    for path in found:
+        if _is_of_another(path) and not os.access(path, os.R_OK | os.W_OK | os.X_OK) and path.is_dir():
+            raise _explain_owner(path, data_dir)
 
 
-def _make_short_folder(folder: Path, name: str) -> Path:
-    for place in (tempfile.gettempdir(), "/tmp", "/dev/shm"):  # noqa: S108 - mkdtemp makes a private folder there
-        if _fits(Path(place) / "tally-12345678", name) and os.access(place, os.W_OK):
-            made = Path(tempfile.mkdtemp(prefix="tally-", dir=place))
-            _give_like(folder, made)
-            return made
-    raise NotReady(
-        f"The path of {folder} is too long for a unix socket, and so is that of every temporary folder. "
-        "Take a data folder with a shorter path."
+def _explain(folder: Path, error: OSError) -> NotReady:
+    if isinstance(error, PermissionError):
+        for path in (folder, *folder.parents):
+            if path.exists():
+                if _is_of_another(path) and os.geteuid() != 0:
+                    return _explain_owner(path, path)
+                break
+    return NotReady(f"The data folder {folder} cannot be used: {error}. Take another one (TALLY_DATA_DIR)")
+
+
+def _explain_owner(path: Path, whole: Path) -> NotReady:
+    me = describe_user(os.geteuid())
+    owner = describe_user(path.stat().st_uid)
+    return NotReady(
+        f"{path} belongs to {owner}, and this process runs as {me}, who cannot use it. Give it to {me} "
+        f"(chown -R {me} {whole}, as root), run Tally as {owner}, or take another data folder (TALLY_DATA_DIR)"
     )
 
 
-def _give_like(folder: Path, place: Path) -> None:
-    """Let `place` belong to whoever `folder` belongs to: its server need not run as the caller."""
-    owner = folder.stat()
-    os.chown(place, owner.st_uid, owner.st_gid)
-
-
-def _remove_linked(link: Path) -> None:
-    if link.is_symlink():
-        shutil.rmtree(link.readlink(), ignore_errors=True)
-        link.unlink()
+def _is_of_another(path: Path) -> bool:
+    try:
+        return path.stat().st_uid != os.geteuid()
+    except OSError:
+        return False

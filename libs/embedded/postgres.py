@@ -1,6 +1,6 @@
 """Our own Postgres: made once, started, stopped, and found again after a kill.
 
-In the data folder: `pgdata` (the cluster), `postgres.log`, `lock`, and the unix socket if its path fits.
+In the data folder: `pgdata` (the cluster), `postgres.log`, `lock`, and the unix socket in `sockets-*`.
 Only who may enter the folder reaches the socket, so connections are trusted.
 """
 
@@ -12,29 +12,46 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 import asyncpg
 from pydantic import BaseModel, Field
 
 from libs.domain.errors import NotReady
-from libs.embedded.folder import hold_folder, open_socket_folder, rotate_log
+from libs.embedded.files import rotate_log
+from libs.embedded.folder import hold_folder
 from libs.embedded.identity import Identity, choose_identity, give
 from libs.embedded.process import OnDeath, Process, Step, end_residents, read_tail
+from libs.embedded.sockets import SocketFolder, open_socket_folder
 
 NAME = "tally"  # of the user and of the database
 PORT = 5432  # nothing listens on it: it is part of the socket's name
 SOCKET = f".s.PGSQL.{PORT}"
-SOCKETS = (SOCKET, f"{SOCKET}.lock")
 KILL_SECONDS = 10.0
+# Everything that asyncpg would else take from the environment (PGSSLMODE, PGTARGETSESSIONATTRS, PGPASSFILE…) or from
+# files at home: those are meant for servers of the user's own. No password is ever asked for.
+_DSN = (
+    "postgresql://{name}:unused@/{name}?host={host}&port={port}&sslmode=disable&sslnegotiation=postgres"
+    "&target_session_attrs=any&gsslib=gssapi"
+)
+
+_LEAST_WAL_MB = 64
+_MOST_WAL_MB = 8192
+_WAL_SHARE_OF_DISK = 10
+_WAL_SHARE_OF_ROOM = 2
+_DATABASE_SECONDS = 60.0
+_HAS_DATABASE = "select true from pg_database where datname = $1"
 
 
 class EmbeddedPostgresSettings(BaseModel, frozen=True, extra="forbid"):
     """The Postgres that Tally starts itself."""
 
     shared_buffers_mb: int = Field(256, ge=16, le=65_536, description="memory for pages")
-    max_wal_size_mb: int = Field(
-        8192, ge=64, le=1_048_576, description="write-ahead log that makes a checkpoint due"
+    max_wal_size_mb: int | None = Field(
+        None,
+        ge=64,
+        le=1_048_576,
+        description="write-ahead log that makes a checkpoint due; unset: 8192, at most a tenth of the disk and half "
+        "of what is free on it at the start",
     )
     checkpoint_timeout_seconds: int = Field(
         900, ge=30, le=86_400, description="longest time between two checkpoints"
@@ -63,12 +80,12 @@ async def open_postgres(
     *,
     settings: EmbeddedPostgresSettings | None = None,
     on_death: OnDeath | None = None,
-    sockets: Path | None = None,
+    sockets: SocketFolder | None = None,
 ) -> AsyncIterator[str]:
     """Run Postgres on `data_dir`; yields the DSN of its database `tally` for asyncpg.
 
-    The DSN is the same at each start where the path of the folder is short enough for a socket, and where the
-    caller keeps `sockets` from `open_socket_folder(data_dir, SOCKETS)`.
+    The DSN holds as long as this process, and is the same at each start where the caller keeps `sockets` from
+    `open_socket_folder(data_dir)`.
 
     Raises NotReady where another Tally has the folder, or Postgres cannot run; the message says what to do.
     """
@@ -82,23 +99,29 @@ async def open_postgres(
             await _stop_survivors(data, settings)
         else:
             await _make_cluster(folder, data, binaries / "initdb", identity, log, settings)
-        with open_socket_folder(folder, SOCKETS, sockets) as sockets:
+        with open_socket_folder(folder, sockets) as sockets:
+            sockets.prepare((SOCKET, f"{SOCKET}.lock"))
             server = Process.start(
                 "Postgres",
-                [binaries / "postgres", "-D", data, *_configure(sockets, settings)],
+                [binaries / "postgres", "-D", data, *_configure(folder, sockets, settings)],
                 folder=data,  # from its first moment, since that is where survivors are looked for
                 log=log,
                 death_signal=signal.SIGINT,
                 identity=identity.name,
             )
             try:
-                dsn = f"postgresql://{NAME}@/{NAME}?host={quote(str(sockets))}&port={PORT}"
+                dsn = make_dsn(sockets.reach)
                 await server.wait_until(lambda: _is_ready(data, server.pid), settings.start_timeout_seconds)
                 await _make_database(dsn, log)
-                async with server.watch(on_death):
+                async with server.watch(on_death, find_fault=lambda: sockets.find_missing([SOCKET])):
                     yield dsn
             finally:
                 await server.stop(_list_steps(settings))
+
+
+def make_dsn(sockets: Path) -> str:
+    """The DSN of our own Postgres, whose socket is in that folder; no variable of the environment changes it."""
+    return _DSN.format(name=NAME, host=sockets, port=PORT)
 
 
 def find_binaries() -> Path:
@@ -118,8 +141,16 @@ def read_pid(data: Path) -> int | None:
     return int(lines[0]) if lines and lines[0].isdigit() else None
 
 
-def _configure(sockets: Path, settings: EmbeddedPostgresSettings) -> list[str]:
-    quoted = str(sockets).replace('"', '""')
+def choose_wal_size_mb(settings: EmbeddedPostgresSettings, disk_bytes: int, free_bytes: int) -> int:
+    """How much write-ahead log makes a checkpoint due: what is set, or else in proportion to the disk."""
+    if settings.max_wal_size_mb is not None:
+        return settings.max_wal_size_mb
+    share = min(disk_bytes // _WAL_SHARE_OF_DISK, free_bytes // _WAL_SHARE_OF_ROOM) // 1024**2
+    return max(_LEAST_WAL_MB, min(_MOST_WAL_MB, share))
+
+
+def _configure(folder: Path, sockets: SocketFolder, settings: EmbeddedPostgresSettings) -> list[str]:
+    disk = shutil.disk_usage(folder)
     values = {
         # An answer "counted" is a promise: a commit is on disk before it returns.
         "fsync": "on",
@@ -127,7 +158,7 @@ def _configure(sockets: Path, settings: EmbeddedPostgresSettings) -> list[str]:
         "full_page_writes": "on",
         # Reached by the unix socket alone, in a folder of our own.
         "listen_addresses": "",
-        "unix_socket_directories": f'"{quoted}"',
+        "unix_socket_directories": f"../{sockets.name}",  # it works in pgdata
         "unix_socket_permissions": "0700",
         "port": str(PORT),
         "max_connections": str(settings.max_connections),
@@ -135,7 +166,7 @@ def _configure(sockets: Path, settings: EmbeddedPostgresSettings) -> list[str]:
         "shared_buffers": f"{settings.shared_buffers_mb}MB",
         # The first change of a page after a checkpoint logs the whole page: fewer checkpoints, less to write.
         # The price is disk space, and a longer recovery.
-        "max_wal_size": f"{settings.max_wal_size_mb}MB",
+        "max_wal_size": f"{choose_wal_size_mb(settings, disk.total, disk.free)}MB",
         "checkpoint_timeout": f"{settings.checkpoint_timeout_seconds}s",
         # It costs the processor, which is scarce here, to save disk, which is not.
         "wal_compression": "off",
@@ -232,12 +263,12 @@ async def _is_ready(data: Path, pid: int) -> bool:
 
 async def _make_database(dsn: str, log: Path) -> None:
     try:
-        connection = await asyncpg.connect(dsn, database="postgres")
+        connection = await asyncpg.connect(dsn, database="postgres", timeout=_DATABASE_SECONDS)
         try:
-            if not await connection.fetchval("select true from pg_database where datname = $1", NAME):
-                await connection.execute(f"create database {NAME}")
+            if not await connection.fetchval(_HAS_DATABASE, NAME, timeout=_DATABASE_SECONDS):
+                await connection.execute(f"create database {NAME}", timeout=_DATABASE_SECONDS)
         finally:
-            await connection.close()
+            await connection.close(timeout=_DATABASE_SECONDS)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise NotReady(
             f"Postgres runs, but its database {NAME} cannot be opened: {error}. {read_tail(log)}"
@@ -246,6 +277,6 @@ async def _make_database(dsn: str, log: Path) -> None:
 
 def _read_pid_file(data: Path) -> list[str]:
     try:
-        return (data / "postmaster.pid").read_text().splitlines()
+        return (data / "postmaster.pid").read_text("utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Self
 
 from libs.domain.errors import NotReady
+from libs.embedded.files import append_to
 
 POLL_SECONDS = 0.01
 WATCH_SECONDS = 0.5
@@ -65,7 +66,7 @@ class Process:
 
         Without an `environment` it gets next to none of ours.
         """
-        with log.open("ab") as output:
+        with os.fdopen(append_to(log), "ab") as output:
             child = subprocess.Popen(  # noqa: S603 - the callers' commands are constants and paths
                 make_launch(command, folder=folder, death_signal=death_signal, identity=identity),
                 stdin=subprocess.DEVNULL,
@@ -105,12 +106,22 @@ class Process:
 
     @asynccontextmanager
     async def watch(
-        self, on_death: OnDeath | None, *, every_seconds: float = WATCH_SECONDS
+        self,
+        on_death: OnDeath | None,
+        *,
+        every_seconds: float = WATCH_SECONDS,
+        find_fault: Callable[[], str | None] = lambda: None,
     ) -> AsyncIterator[None]:
-        """Tell `on_death` if the process ends within this context."""
+        """Tell `on_death` if the process ends within this context, or if `find_fault` returns a sentence: why the
+        process, though it runs, is of no use any more."""
 
         async def look() -> None:
-            status = await self._wait(every_seconds)
+            while (status := self._child.poll()) is None:
+                if fault := find_fault():
+                    if on_death is not None:
+                        on_death(f"{self.name} cannot be used any more: {fault}.")
+                    return
+                await asyncio.sleep(every_seconds)
             if on_death is not None:
                 tail = "" if status in _SAYS_NOTHING else f" {read_tail(self._log)}"
                 on_death(f"{self.name} {describe_end(status)}.{tail}")
@@ -134,10 +145,10 @@ class Process:
             except TimeoutError:
                 continue
 
-    async def _wait(self, pause_seconds: float = POLL_SECONDS) -> int:
+    async def _wait(self) -> int:
         # Nothing to subscribe to that works in every event loop and on every kernel.
         while (status := self._child.poll()) is None:  # noqa: ASYNC110 - see above
-            await asyncio.sleep(pause_seconds)
+            await asyncio.sleep(POLL_SECONDS)
         return status
 
     def _failure(self, what: str) -> NotReady:
@@ -204,6 +215,8 @@ def describe_end(status: int) -> str:
 
 def read_tail(log: Path) -> str:
     """The last lines of a log, indented, with a heading."""
+    if not log.exists():  # somebody removed it
+        return f"{log} is gone."
     lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
     return "\n  ".join([f"The end of {log}:", *lines]) if lines else f"{log} is empty."
 

@@ -1,6 +1,6 @@
 """Our own Valkey: a cache, empty at each start.
 
-In the data folder: `valkey.log`, `valkey.pid`, `lock`, and the unix socket unless its path is too long.
+In the data folder: `valkey.log`, `valkey.pid`, `lock`, and the unix socket in `sockets-*`.
 """
 
 import importlib.util
@@ -8,20 +8,22 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 from pydantic import BaseModel, Field
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as NotAnswering
+from redis.exceptions import TimeoutError as TooLate
 
 from libs.domain.errors import NotReady
-from libs.embedded.folder import hold_folder, open_socket_folder, rotate_log
+from libs.embedded.files import rotate_log, write_new
+from libs.embedded.folder import hold_folder
 from libs.embedded.process import OnDeath, Process, end_residents
+from libs.embedded.sockets import SocketFolder, open_socket_folder
 
 SOCKET = "valkey.sock"
-SOCKETS = (SOCKET,)
 PROGRAM = "valkey-server"
 KILL_SECONDS = 10.0
+_ASK_SECONDS = 5.0
 
 
 class EmbeddedValkeySettings(BaseModel, frozen=True, extra="forbid"):
@@ -42,7 +44,7 @@ async def open_valkey(
     *,
     settings: EmbeddedValkeySettings | None = None,
     on_death: OnDeath | None = None,
-    sockets: Path | None = None,
+    sockets: SocketFolder | None = None,
 ) -> AsyncIterator[str]:
     """Run Valkey in `data_dir`; yields a unix:// URL for `redis.asyncio.from_url`.
 
@@ -60,18 +62,20 @@ async def open_valkey(
             raise NotReady(
                 f"An earlier Valkey still runs in {folder} (pid {pids}) and does not end. End it first."
             )
-        with open_socket_folder(folder, SOCKETS, sockets) as sockets:
+        with open_socket_folder(folder, sockets) as sockets:
+            sockets.prepare([SOCKET])
             server = Process.start(
                 "Valkey",
-                [binary, *_configure(folder, sockets / SOCKET, settings)],
+                [binary, *_configure(folder, sockets, settings)],
                 folder=folder,
                 log=log,
                 death_signal=signal.SIGTERM,
             )
             try:
-                url = f"unix://{quote(str(sockets / SOCKET))}"
+                write_new(folder / "valkey.pid", f"{server.pid}\n")  # its own way to write it follows links
+                url = f"unix://{sockets.reach / SOCKET}"
                 await server.wait_until(lambda: _is_ready(url), settings.start_timeout_seconds)
-                async with server.watch(on_death):
+                async with server.watch(on_death, find_fault=lambda: sockets.find_missing([SOCKET])):
                     yield url
             finally:
                 await server.stop(
@@ -97,11 +101,11 @@ def find_binary() -> Path:
     )
 
 
-def _configure(folder: Path, socket: Path, settings: EmbeddedValkeySettings) -> list[str]:
+def _configure(folder: Path, sockets: SocketFolder, settings: EmbeddedValkeySettings) -> list[str]:
     values = {
         # Reached by the unix socket alone, in a folder of our own.
         "port": "0",
-        "unixsocket": str(socket),
+        "unixsocket": f"{sockets.name}/{SOCKET}",  # it works in `folder`
         "unixsocketperm": "700",
         # A cache: what is lost is filled again from Postgres.
         "save": "",
@@ -109,7 +113,6 @@ def _configure(folder: Path, socket: Path, settings: EmbeddedValkeySettings) -> 
         "maxmemory": f"{settings.max_memory_mb}mb",
         "maxmemory-policy": "allkeys-lru",
         "dir": str(folder),
-        "pidfile": str(folder / "valkey.pid"),
         # Standard output is the log file already.
         "logfile": "",
         "daemonize": "no",
@@ -118,10 +121,10 @@ def _configure(folder: Path, socket: Path, settings: EmbeddedValkeySettings) -> 
 
 
 async def _is_ready(url: str) -> bool:
-    client = Redis.from_url(url)
+    client = Redis.from_url(url, socket_timeout=_ASK_SECONDS, socket_connect_timeout=_ASK_SECONDS)
     try:
         return bool(await client.ping())
-    except NotAnswering:
+    except (NotAnswering, TooLate):
         return False
     finally:
         await client.aclose()

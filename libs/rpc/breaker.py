@@ -116,11 +116,15 @@ class Breaker:
             if error is not None:
                 raise error
 
+        traceback = None if error is None else error.__traceback__
         try:
             self._breaker.call(outcome)
         except Exception as raised:
             if raised is not error:
                 raise
+        finally:
+            if error is not None:  # else it would keep the frames that it went through here, which keep it
+                error.__traceback__ = traceback
 
     def _changed(self, old: BreakerState, new: BreakerState) -> None:
         self._transitions += 1

@@ -3,6 +3,9 @@
 It gives the call its deadline and its span, refuses what is too much at once, turns errors into statuses, answers a
 request that does not parse with INVALID_ARGUMENT, and ends streams of requests in good order. So a servicer has no
 try/except and no deadline arithmetic. Services of gRPC itself (health, reflection) are left as they are.
+
+Towards gRPC every method takes a stream of raw bytes, also one with a single request: gRPC would read and parse that
+before its handler begins, and then nothing could bound what is received, or look at it before it is parsed.
 """
 
 import asyncio
@@ -18,16 +21,19 @@ import structlog
 from opentelemetry import trace
 
 from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable, Unimplemented
+from libs.rpc.admission import Admission
 from libs.rpc.deadline import has_passed, set_deadline
-from libs.rpc.parsing import Malformed, parse_or_raise, parse_or_return
+from libs.rpc.intake import Intake
+from libs.rpc.look import look_for
+from libs.rpc.parsing import Parse, make_parse
 from libs.rpc.status import abort_details
 from libs.rpc.stopping import Stopped, Stopping
+from libs.rpc.tracebacks import drop_tracebacks
 from libs.rpc.tracing import ServerTracing
 
 _LOGGER = structlog.get_logger(__name__)
 
 _RETRY_AFTER_S = 1.0
-_TOO_MANY = "too many calls at once; send the same request again later"
 # Streams that began together, as after a restart, must not all come back together.
 _YOUNGEST = 0.75
 
@@ -39,7 +45,8 @@ class CallLayer:
     """The layer around the methods of one server.
 
     `unary_deadline_s` and `stream_deadline_s` are for calls that come without a deadline; a stream of requests is
-    ended in good order at about `max_stream_age_s`; calls beyond `max_concurrent` at once are refused.
+    ended in good order at about `max_stream_age_s`; calls beyond `max_concurrent` at once are refused, and so are
+    streams of requests beyond `max_streams`. Single requests are received by `intake`.
     """
 
     def __init__(
@@ -49,6 +56,8 @@ class CallLayer:
         stream_deadline_s: float,
         max_stream_age_s: float,
         max_concurrent: int,
+        max_streams: int,
+        intake: Intake,
         stopping: Stopping,
         tracing: ServerTracing | None = None,
     ) -> None:
@@ -56,77 +65,107 @@ class CallLayer:
         self._stream_deadline_s = stream_deadline_s
         self._max_stream_age_s = max_stream_age_s
         self._max_concurrent = max_concurrent
+        self._max_streams = max_streams
+        self._intake = intake
         self._concurrent = 0
+        self._streams = 0
         self._stopping = stopping
         self._tracing = tracing
 
-    def in_front_of(self, server: grpc.aio.Server) -> Any:
+    def in_front_of(self, server: grpc.aio.Server, admission: Admission) -> Any:
         """What the generated code takes for the server: it registers there what it is given, with the layer around.
 
-        An interceptor of gRPC's could do the same, and would cost each call a tenth of its time.
+        An interceptor of gRPC's could do the same, and would cost each call a tenth of its time. `admission` bounds the
+        bytes of the methods' single requests.
         """
-        return _Registration(self._wrap, server)
+        return _Registration(lambda method, handler: self._wrap(method, handler, admission), server)
 
-    def _wrap(self, method: str, handler: Any) -> Any:
+    def _wrap(self, method: str, handler: Any, admission: Admission) -> Any:
         behavior = (
             handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         )
         answer: Answer = behavior
         if handler.response_streaming:
             answer = _writing(behavior)
+        parse = make_parse(handler.request_deserializer, look_for(method))
         if handler.request_streaming:
-            answer = self._stoppable(answer)
+            answer = self._stoppable(answer, parse)
+        else:
+            answer = self._receiving(answer, parse, admission)
         streaming = handler.request_streaming or handler.response_streaming
         answer = self._guarded(answer, self._stream_deadline_s if streaming else self._unary_deadline_s)
         if self._tracing is not None:
             answer = self._tracing.around(method, answer)
-        parse = (parse_or_raise if handler.request_streaming else parse_or_return)(
-            handler.request_deserializer
+        kind = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
         )
-        return _KINDS[handler.request_streaming, handler.response_streaming](
-            answer, parse, handler.response_serializer
-        )
+        return kind(answer, None, handler.response_serializer)
 
     def _guarded(self, answer: Answer, default_deadline_s: float) -> Answer:
         """It has a deadline, is refused when there are too many, and ends in a response or a status."""
 
-        async def answer_or_abort(request: Any, context: Any) -> Any:
+        async def answer_or_abort(requests: Any, context: Any) -> Any:
             self._concurrent += 1
             try:
-                if request.__class__ is Malformed:
-                    raise request.error
                 if self._concurrent > self._max_concurrent:
-                    raise Overloaded(
-                        "too many calls at once; send the same request again later",
-                        retry_after_s=_RETRY_AFTER_S,
-                        nothing_done=True,
-                    )
+                    raise _too_many("calls")
                 remaining = context.time_remaining()
                 if remaining is None:
                     set_deadline(default_deadline_s)
                     async with asyncio.timeout(default_deadline_s):
-                        return await answer(request, context)
+                        return await answer(requests, context)
                 set_deadline(remaining)
                 if remaining <= 0:
                     raise DeadlineExpired("the deadline had passed before the call was begun")
-                return await answer(request, context)  # gRPC itself cancels it at the caller's deadline
+                return await answer(requests, context)  # gRPC itself cancels it at the caller's deadline
             except grpc.aio.BaseError:
                 raise  # the call is over: aborted by the handler, or the caller is gone
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the one place that catches all
-                code, message, trailers = abort_details(_as_tally_error(error))
-                await context.abort(code, message, trailers)
+                status = abort_details(_as_tally_error(error))
+                drop_tracebacks(error)
             finally:
                 self._concurrent -= 1
+            return await _abort(context, *status)
 
         return answer_or_abort
 
-    def _stoppable(self, answer: Answer) -> Answer:
+    def _receiving(self, answer: Answer, parse: Parse, admission: Admission) -> Answer:
+        """Its one request is received, admitted by its size, and only then parsed.
+
+        While it is answered, only the handler holds it, and may let it go.
+        """
+
+        async def answer_request(_: Any, context: Any) -> Any:
+            admission.check_room()  # then it need not even be received
+            data = await self._intake.receive(context.read)
+            size = len(data)
+            admission.enter(size)
+            try:
+                request = parse(data)
+                del data
+                answering = answer(request, context)
+                del request
+                return await answering
+            finally:
+                admission.leave(size)
+
+        return answer_request
+
+    def _stoppable(self, answer: Answer, parse: Parse) -> Answer:
         """Its stream of requests ends when the server stops, or at its age; then what was read is still answered."""
 
-        async def answer_stream(requests: Any, context: Any) -> Any:
+        async def answer_stream(_: Any, context: Any) -> Any:
             age_s = random.uniform(_YOUNGEST, 1.0) * self._max_stream_age_s  # noqa: S311 - it is no secret
-            stream = _Requests(requests, self._stopping, age_s)
-            response = await answer(stream, context)
+            stream = _Requests(context.read, parse, self._stopping, age_s)
+            self._streams += 1
+            try:
+                if self._streams > self._max_streams:
+                    raise _too_many("streams")
+                response = await answer(stream, context)
+            finally:
+                self._streams -= 1
             if stream.stopped:
                 why = (
                     "the server is stopping" if self._stopping.begun else "this stream has lasted long enough"
@@ -170,8 +209,11 @@ class _Layered(grpc.GenericRpcHandler):
 class _Requests:
     """The requests of a stream until the client, or the server, has had enough."""
 
-    def __init__(self, requests: Any, stopping: Stopping, age_s: float) -> None:
-        self._next = aiter(requests).__anext__
+    def __init__(
+        self, read: Callable[[], Awaitable[Any]], parse: Parse, stopping: Stopping, age_s: float
+    ) -> None:
+        self._read = read
+        self._parse = parse
         self._stopping = stopping
         self._until = asyncio.get_running_loop().time() + age_s
         self.stopped = False
@@ -181,10 +223,33 @@ class _Requests:
 
     async def __anext__(self) -> Any:
         try:
-            return await self._stopping.unless_stopped(self._next(), self._until)
+            data = await self._stopping.unless_stopped(self._read(), self._until)
         except Stopped:
             self.stopped = True
             raise StopAsyncIteration from None
+        if data is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return self._parse(data)
+
+
+def _too_many(what: str) -> Overloaded:
+    return Overloaded(
+        f"too many {what} at once; send the same request again later",
+        retry_after_s=_RETRY_AFTER_S,
+        nothing_done=True,
+    )
+
+
+async def _abort(context: Any, code: grpc.StatusCode, message: str, trailers: Any) -> None:
+    """End a call with a status.
+
+    gRPC keeps its AbortError as long as the call, and the error would keep the frames that it is raised through, with
+    the call in them, until a collection of garbage. So it ends here; gRPC raises it again by itself.
+    """
+    try:
+        await context.abort(code, message, trailers)
+    except grpc.aio.BaseError as over:  # the call is over, by this or because the caller has gone
+        drop_tracebacks(over)
 
 
 def _as_tally_error(error: BaseException) -> TallyError:
@@ -226,11 +291,3 @@ def _writing(behavior: Callable[[Any, Any], Any]) -> Answer:
                 await context.write(response)
 
     return answer
-
-
-_KINDS: dict[tuple[bool, bool], Callable[..., Any]] = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}

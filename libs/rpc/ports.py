@@ -12,6 +12,13 @@ from libs.domain.errors import NotReady
 # Below what Linux gives to outgoing connections (32768 to 60999 unless told otherwise): a port that its server leaves
 # for a moment, to be started again, is not taken by one of them.
 _CHOICE = range(30_000, 32_768)
+LARGEST_PORT = 65_535
+
+
+def has_port(address: str) -> bool:
+    """Whether `host:port` ends with a port that exists. (The C library and gRPC take 70000 for 4464.)"""
+    port = address.rpartition(":")[2]
+    return port.isascii() and port.isdigit() and int(port) <= LARGEST_PORT
 
 
 def find_free(count: int, host: str = "127.0.0.1") -> list[int]:
@@ -38,8 +45,7 @@ def check_free(address: str) -> None:
     """
     if _is_unix(address):
         return
-    host, _, port = address.rpartition(":")
-    for family, kind, protocol, _, place in _look_up(host.strip("[]"), int(port), address):
+    for family, kind, protocol, _, place in _look_up(address):
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -51,10 +57,8 @@ def check_free(address: str) -> None:
 
 def resolve(address: str) -> str:
     """`ip:port` for `host:port`, the first that the name has, an IPv4 address if it has one. Raises NotReady."""
-    host, _, port = address.rpartition(":")
-    places = sorted(
-        _look_up(host.strip("[]"), int(port), address), key=lambda place: place[0] != socket.AF_INET
-    )
+    port = address.rpartition(":")[2]
+    places = sorted(_look_up(address), key=lambda place: place[0] != socket.AF_INET)
     found = str(places[0][4][0])
     return f"[{found}]:{port}" if ":" in found else f"{found}:{port}"
 
@@ -99,8 +103,13 @@ def _describe(pid: int | None) -> str:
     return f"pid {pid} ({command})" if command else f"pid {pid}"
 
 
-def _look_up(host: str, port: int, address: str) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
+def _look_up(address: str) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
+    if not has_port(address):
+        raise NotReady(f"cannot listen on {address}: a port is at most {LARGEST_PORT}")
+    host, _, port = address.rpartition(":")
     try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)  # type: ignore[return-value]  # ints are enums here
+        return socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )  # type: ignore[return-value]  # ints are enums here
     except OSError as error:
         raise NotReady(f"cannot listen on {address}: {error}") from error

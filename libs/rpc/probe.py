@@ -32,8 +32,8 @@ class Probe:
             if error.code() in _NO_ANSWER:
                 raise NoAnswer(f"{error.code().name}: {error.details()}") from error
             return False
-        status: int = response.status
-        return status == _SERVING
+        # None stands for a response that does not parse.
+        return response is not None and bool(response.status == _SERVING)
 
 
 async def is_serving(address: str, service: str, timeout_s: float) -> bool:

@@ -12,8 +12,10 @@ from pydantic import BaseModel, Field, field_validator
 
 from libs.rpc import health as health_service
 from libs.rpc import ports
+from libs.rpc.admission import Admission
 from libs.rpc.call_layer import CallLayer
 from libs.rpc.health import Health
+from libs.rpc.intake import Intake
 from libs.rpc.stopping import Stopping
 from libs.rpc.tracing import ServerTracing
 from libs.telemetry.setup import OFF, Telemetry
@@ -21,6 +23,9 @@ from libs.telemetry.setup import OFF, Telemetry
 _ADDRESS = re.compile(r"unix:.+|\S+:\d{1,5}")
 # A stream may have begun when the grace did; the rest of it is for the answers to what was read.
 _GRACE_OF_STREAMS = 0.8
+_WINDOW_BYTES = 64 * 1024
+_SPARE_STREAMS = 128
+"""HTTP/2 streams of a connection beyond the calls that are let in: for refusals and health checks."""
 
 
 class ServerSettings(BaseModel, frozen=True, extra="forbid"):
@@ -31,10 +36,34 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
         description="where to listen: `host:port`, `[v6]:port` or `unix:path`; port 0 takes a free one",
     )
     max_message_mib: int = Field(
-        9, ge=1, le=64, description="largest message, a little above that of a request"
+        16,
+        ge=1,
+        le=64,
+        description="largest message that is received; requests above 8 MiB are refused with details, those above this "
+        "by gRPC",
     )
     max_concurrent_rpcs: int = Field(
         2048, ge=1, description="calls at once beyond which more are refused, but not health checks"
+    )
+    max_request_streams: int = Field(
+        256, ge=1, description="streams of requests at once beyond which more are refused"
+    )
+    max_connections: int = Field(
+        1000, ge=1, description="connections at once beyond which more are closed at once"
+    )
+    max_receiving_rpcs: int = Field(
+        6, ge=1, description="requests that are received at once; further calls wait, unread"
+    )
+    receive_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=300,
+        description="time that a request may take to arrive while others wait to be received; they wait twice as long",
+    )
+    max_bytes_under_way: int = Field(
+        64 * 1024 * 1024,
+        ge=1,
+        description="bytes of requests under way, in services without a bound of their own, before more are refused",
     )
     default_deadline_seconds: float = Field(
         30.0, gt=0, le=3600, description="deadline of a call that comes without one"
@@ -72,15 +101,21 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     def _is_address(cls, address: str) -> str:
         if not _ADDRESS.fullmatch(address):
             raise ValueError("must be host:port, [v6]:port or unix:path")
+        if not address.startswith("unix:") and not ports.has_port(address):
+            raise ValueError(f"has no such port as in {address}; the largest is {ports.LARGEST_PORT}")
         return address
 
 
 @dataclass(frozen=True, slots=True)
 class Servable:
-    """A gRPC service: its full name, and the function that adds its servicer to a server."""
+    """A gRPC service: its full name, and the function that adds its servicer to a server.
+
+    `admission` bounds the bytes of its requests under way; None: together with the server's other services.
+    """
 
     name: str
     register: Callable[[grpc.aio.Server], None]
+    admission: Admission | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +143,15 @@ async def open_server(
         stream_deadline_s=settings.default_stream_deadline_seconds,
         max_stream_age_s=_GRACE_OF_STREAMS * settings.max_connection_age_grace_seconds,
         max_concurrent=settings.max_concurrent_rpcs,
+        max_streams=settings.max_request_streams,
+        intake=Intake(settings.max_receiving_rpcs, settings.receive_timeout_seconds),
         stopping=stopping,
         tracing=ServerTracing(telemetry) if telemetry.enabled else None,
     )
     server = grpc.aio.server(options=_options(settings))
+    admission = Admission(settings.max_bytes_under_way)
     for service in services:
-        service.register(layer.in_front_of(server))
+        service.register(layer.in_front_of(server, service.admission or admission))
     health.register(server)
     names = [service.name for service in services]
     reflection.enable_server_reflection(
@@ -134,6 +172,11 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),  # with it two processes share a port, and each gets half of the calls
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
+        # What the bounds of `Intake` rest on: gRPC holds no more than a window of a request that is not read.
+        ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
+        ("grpc.http2.bdp_probe", 0),  # it would widen the windows by itself
+        ("grpc.max_concurrent_streams", settings.max_concurrent_rpcs + _SPARE_STREAMS),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.keepalive_time_ms", int(settings.keepalive_seconds * 1000)),
         ("grpc.keepalive_timeout_ms", int(settings.keepalive_timeout_seconds * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -13,6 +13,7 @@ import grpc
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from libs.domain.entry import MAX_TRACEPARENT_BYTES
 from libs.rpc.deadline import has_passed
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
@@ -29,6 +30,8 @@ _SERVER_FAULTS = frozenset(
     }
 )
 _propagator = TraceContextTextMapPropagator()
+# By the W3C: `traceparent` has 55 characters, and so many of `tracestate` should be passed on. A span keeps the latter.
+_LONGEST = {"traceparent": MAX_TRACEPARENT_BYTES, "tracestate": 512}
 
 
 class ServerTracing:
@@ -47,7 +50,11 @@ class ServerTracing:
         attributes = method_attributes(method)
 
         async def answer_traced(request: Any, context: Any) -> Any:
-            metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+            metadata = {
+                key: value
+                for key, value in context.invocation_metadata()
+                if isinstance(value, str) and len(value) <= _LONGEST.get(key, 0)
+            }
             code = grpc.StatusCode.OK
             started = time.perf_counter()
             self._in_flight.add(1, attributes)

@@ -7,13 +7,16 @@ connection is then closed, never asked to cancel, and whoever owns it goes throu
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 import asyncpg
+import structlog
 from pydantic import BaseModel, Field
 
-from libs.domain.errors import NotReady, Unavailable
+from libs.domain.errors import NotReady, ReadTooLarge, Unavailable
+
+_LOGGER = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -26,7 +29,16 @@ select set_config('synchronous_commit', 'on', $1)
 where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"""
 _IN_DOUBT_CLASSES = ("08", "57")
 _SERVER_CLASSES = ("25", "42", "53", "58")
-_AWAY_CLASSES = ("08", "25", "53", "57")
+# Transactions that are none, the loss of a connection, a shutdown.
+_WARNINGS_IN_DOUBT_CLASSES = ("08", "25", "57")
+_WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
+"""The function of Postgres that reports a cancelled wait for the synchronous standby. Its warning has the general
+SQLSTATE of warnings, and a message in the server's language."""
+_MOST_WARNINGS_LOGGED = 100
+_AWAY_CLASSES = ("08", "25", "40", "53", "57")
+# The server cancels a statement itself before we stop waiting for it: then the cause is known, and a client that is
+# frozen leaves nothing running.
+_SERVER_SHARE = 0.9
 
 
 class PostgresSettings(BaseModel, frozen=True, extra="forbid"):
@@ -38,7 +50,14 @@ class PostgresSettings(BaseModel, frozen=True, extra="forbid"):
     pool_size: int = Field(
         8, ge=1, le=100, description="connections that a service keeps for reads and upkeep"
     )
-    connect_timeout_seconds: float = Field(5.0, gt=0, description="how long opening a connection may take")
+    connect_timeout_seconds: float = Field(
+        5.0, gt=0, description="how long opening a connection may take, or waiting for a free one"
+    )
+    statement_timeout_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="how long a statement may take; heavy reads, audits and shards have other limits",
+    )
 
 
 class InDoubt(Exception):
@@ -65,7 +84,8 @@ class WriteConnection:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._warnings: list[str] = []
+        self._doubts: list[str] = []
+        self._logged: set[tuple[str | None, ...]] = set()
         connection.add_log_listener(self._note)
 
     @property
@@ -80,7 +100,7 @@ class WriteConnection:
         Raises Refused when the server said that nothing was done, and InDoubt when nobody knows; after
         InDoubt, and after a cancellation, the connection is closed.
         """
-        self._warnings.clear()
+        self._doubts.clear()
         task = asyncio.ensure_future(work(self._connection))
         # Not wait_for: it would cancel the task, and asyncpg would then ask the server to cancel the statement.
         try:
@@ -103,23 +123,40 @@ class WriteConnection:
             # raises errors of its own making, too.)
             self.close()
             raise InDoubt(repr(error)) from error
-        if self._warnings:
+        if self._doubts:
             # For example a cancelled wait for the synchronous standby, which answers success.
             self.close()
-            raise InDoubt("; ".join(self._warnings))
+            raise InDoubt("; ".join(self._doubts))
         return result
 
     def close(self) -> None:
         """Cut the connection at once, without a word to the server."""
         self._connection.terminate()
 
+    def release(self) -> None:
+        """Give the connection back to whoever opened it."""
+        with suppress(asyncpg.InterfaceError):  # that of a pool is gone once it is closed
+            self._connection.remove_log_listener(self._note)
+
     def _abandon(self, task: "asyncio.Future[Any]") -> None:
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # somebody looked at it
         self.close()
 
     def _note(self, _connection: Any, message: asyncpg.PostgresLogMessage) -> None:
-        if message.severity_en == "WARNING":
-            self._warnings.append(str(message))
+        if message.severity_en != "WARNING":
+            return
+        if _is_doubt(message):
+            self._doubts.append(str(message))
+            return
+        # Its place in Postgres stands for it: the message itself may hold a number that changes each time.
+        place = (message.sqlstate, message.server_source_function, message.server_source_line)
+        if place not in self._logged and len(self._logged) < _MOST_WARNINGS_LOGGED:
+            self._logged.add(place)
+            _LOGGER.warning(
+                "Postgres warns, and works on; logged once for each connection",
+                warning=message.message,
+                sqlstate=message.sqlstate,
+            )
 
 
 def is_of_the_data(error: asyncpg.PostgresError) -> bool:
@@ -128,6 +165,15 @@ def is_of_the_data(error: asyncpg.PostgresError) -> bool:
     kind = error.sqlstate[:2]
     is_null = isinstance(error, asyncpg.NotNullViolationError)  # which names no constraint either
     return kind == "22" or (kind == "23" and (error.constraint_name is not None or is_null))
+
+
+def _is_doubt(warning: Any) -> bool:
+    """Whether a WARNING (an asyncpg.PostgresLogMessage) takes back what the success beside it states.
+
+    One that does not tell which function of Postgres it comes from might be any.
+    """
+    function = warning.server_source_function
+    return function in (None, _WAIT_FOR_STANDBY) or warning.sqlstate[:2] in _WARNINGS_IN_DOUBT_CLASSES
 
 
 def _is_definite(error: asyncpg.PostgresError) -> bool:
@@ -161,15 +207,73 @@ async def make_durable(connection: Any, *, until_end_of_transaction: bool) -> No
     await connection.execute(_BE_DURABLE, until_end_of_transaction)
 
 
+@asynccontextmanager
+async def borrow_for_writing(pool: Any) -> AsyncIterator[WriteConnection]:
+    """A connection of a pool, for a write whose end has to be known."""
+    async with pool.acquire() as connection:
+        borrowed = WriteConnection(connection)
+        try:
+            yield borrowed
+        finally:
+            borrowed.release()
+
+
 @contextmanager
 def reaching_postgres() -> Iterator[None]:
-    """Around reads for a caller. Raises Unavailable when Postgres is away; our own mistakes stay what they are."""
+    """Around reads for a caller. Raises Unavailable when Postgres is away or will not do it now, and ReadTooLarge when
+    it took too long; both name the cause. Our own mistakes stay what they are.
+    """
     try:
         yield
+    except asyncpg.QueryCanceledError as error:
+        raise ReadTooLarge(
+            f"Postgres cancelled this read ({error}). Ask for a narrower range, or again when Postgres has less to do"
+        ) from error
     except AWAY as error:
-        if isinstance(error, asyncpg.PostgresError) and error.sqlstate[:2] not in _AWAY_CLASSES:
+        if not isinstance(error, asyncpg.PostgresError):
+            raise Unavailable(_cause_of_silence(error)) from error
+        if error.sqlstate[:2] not in _AWAY_CLASSES:
             raise
-        raise Unavailable("Postgres cannot be reached now; ask again") from error
+        raise Unavailable(_cause_of_refusal(error)) from error
+
+
+def _cause_of_silence(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer from Postgres in time: it is silent, or every connection to it is busy; ask again"
+    return "Postgres cannot be reached now; ask again"
+
+
+def _cause_of_refusal(error: asyncpg.PostgresError) -> str:
+    if error.sqlstate[:2] == "08":
+        return "Postgres cannot be reached now; ask again"
+    hint = f" ({error.hint})" if error.hint else ""
+    return f"Postgres refused the read: {error}{hint}; ask again when that is mended"
+
+
+# Those of asyncpg.create_pool, which takes no class of pools.
+_POOL_DEFAULTS: Mapping[str, Any] = {
+    "init_size": None,
+    "max_queries": 50_000,
+    "max_inactive_connection_lifetime": 300.0,
+    "connect": None,
+    "setup": None,
+    "init": None,
+    "reset": None,
+    "loop": None,
+    "connection_class": asyncpg.Connection,
+    "record_class": asyncpg.Record,
+}
+
+
+class _Pool(asyncpg.Pool):  # type: ignore[misc]  # asyncpg has no types
+    """A pool in which waiting for a free connection, and resetting one that is given back, have a time limit too."""
+
+    def __init__(self, *arguments: Any, acquire_seconds: float, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._acquire_seconds = acquire_seconds
+
+    def acquire(self, *, timeout: float | None = None) -> Any:
+        return super().acquire(timeout=self._acquire_seconds if timeout is None else timeout)
 
 
 @asynccontextmanager
@@ -180,20 +284,33 @@ async def open_pool(
     *,
     statement_seconds: float | None = None,
     server_settings: Mapping[str, str] | None = None,
+    is_needed_at_start: bool = True,
 ) -> AsyncIterator[Any]:
-    """Open a pool for reads and upkeep. Raises NotReady when Postgres cannot be reached.
+    """Open a pool for reads and upkeep. Raises NotReady when Postgres cannot be reached, if it is needed at the start.
 
-    A statement that takes longer than `statement_seconds` raises TimeoutError, also when the server is silent.
+    One that is not connects when it is first used, and raises what is in AWAY then.
+
+    A statement that takes longer than `statement_seconds` (unset: as in the settings) is cancelled by the server, and
+    raises TimeoutError when that is silent.
     """
+    seconds = settings.statement_timeout_seconds if statement_seconds is None else statement_seconds
     try:
-        pool = await asyncpg.create_pool(
+        pool = _Pool(
             dsn,
-            min_size=1,
+            acquire_seconds=settings.connect_timeout_seconds,
+            min_size=int(is_needed_at_start),
             max_size=settings.pool_size,
             timeout=settings.connect_timeout_seconds,
-            command_timeout=statement_seconds,
-            server_settings={"application_name": name, "timezone": "UTC", **(server_settings or {})},
+            command_timeout=seconds,
+            server_settings={
+                "application_name": name,
+                "timezone": "UTC",
+                "statement_timeout": f"{int(seconds * _SERVER_SHARE * 1000)}ms",
+                **(server_settings or {}),
+            },
+            **_POOL_DEFAULTS,
         )
+        await pool
     except (*AWAY, ValueError) as error:
         raise NotReady(
             f"cannot reach Postgres: {error}. Check TALLY_POSTGRES__DSN and that it is up"

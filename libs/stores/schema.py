@@ -1,13 +1,14 @@
 """The schema: numbered migrations, forward only, and the row that says what the cluster was created as."""
 
+import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from libs.domain.errors import NotReady, PartitionCountMismatch
 from libs.domain.horizon import floor_at
+from libs.stores.server_clock import read_clocks
 
 # Any constant number will do; it keeps two migrations apart.
 _LOCK = "select pg_advisory_xact_lock(7305801)"
@@ -17,13 +18,30 @@ create table if not exists schema_migration (
     applied_at timestamptz not null default now()
 )"""
 _APPLIED = "select name from schema_migration"
+# Until there was more than one service with tables, names did not begin with that of the service.
+_NAME_OWNER = "update schema_migration set name = 'counting/' || name where position('/' in name) = 0"
 _MARK = "insert into schema_migration (name) values ($1)"
+_ENCODING = "select current_database() as name, current_setting('server_encoding') as encoding"
 _IS_MIGRATED = "select to_regclass('schema_migration') is not null"
-_NOW_MS = "select (extract(epoch from now()) * 1000)::bigint"
+# For all of it: a migration may write a large table anew. The server's limit for reads and upkeep is not for it.
+_MIGRATION_SECONDS = 3600.0
+_NO_LIMIT = "set local statement_timeout = 0"
+_READ_SECONDS = 30.0
+_HAS_CLUSTER = "select exists (select from cluster)"
 _CREATE_CLUSTER = """
 insert into cluster (partition_count, floor) values ($1, $2)
 on conflict (only_row) do nothing"""
+_MOST_OFFSET_SECONDS = 300.0
 _READ_CLUSTER = "select cluster_id, partition_count, epoch from cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A step of the schema."""
+
+    name: str
+    """`counting/0001_counting`: the service that owns it, and its file"""
+    sql: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,54 +53,124 @@ class Cluster:
     epoch: int
     """Part of every cached key, as the id is; a restore raises it."""
 
+    def difference_to(self, found: "Cluster") -> str:
+        """Why a process that belongs to this cluster cannot go on with what Postgres has; empty: it can."""
+        if found == self:
+            return ""
+        if found.cluster_id != self.cluster_id:
+            return (
+                f"this process belongs to cluster {self.cluster_id}, and TALLY_POSTGRES__DSN leads to cluster "
+                f"{found.cluster_id}. Set the DSN right; or, if it is meant to be another cluster, set another "
+                "TALLY_DATA_DIR, and look for a spool in the old one first"
+            )
+        if found.partition_count != self.partition_count:
+            return (
+                f"this process has cut entries for {self.partition_count} partitions, and the cluster has "
+                f"{found.partition_count}. Set TALLY_PARTITION_COUNT to that"
+            )
+        return (
+            f"the cluster was restored while this process served it (epoch {self.epoch}, now {found.epoch}). "
+            "Start it again"
+        )
+
 
 async def migrate(
-    connection: Any, partition_count: int, report: Callable[[str], None] | None = None
+    connection: Any,
+    partition_count: int,
+    migrations: Sequence[Migration],
+    report: Callable[[str], None] | None = None,
 ) -> Cluster:
     """Bring the schema up to date, in one transaction, and create the cluster's row if there is none.
 
-    Harmless to repeat, and at the same time from several places. Raises PartitionCountMismatch when the
-    cluster was created with another count.
+    Harmless to repeat, and at the same time from several places. Raises NotReady when the database is not UTF8, a later
+    version migrated it, or a new cluster cannot be sure of the time, and PartitionCountMismatch when the cluster was
+    created with another count.
     """
-    async with connection.transaction():
-        await connection.execute(_LOCK)
+    async with asyncio.timeout(_MIGRATION_SECONDS), connection.transaction():
+        await _check_encoding(connection)
+        await connection.execute(_NO_LIMIT)
+        await connection.execute(_LOCK, timeout=_MIGRATION_SECONDS)
         await connection.execute(_CREATE_TABLE)
+        await connection.execute(_NAME_OWNER)
         applied = {row["name"] for row in await connection.fetch(_APPLIED)}
-        for name, sql in _migrations():
-            if name not in applied:
-                await connection.execute(sql)
-                await connection.execute(_MARK, name)
+        refuse_later_schema(applied, migrations)
+        for migration in migrations:
+            if migration.name not in applied:
+                await connection.execute(migration.sql, timeout=_MIGRATION_SECONDS)
+                await connection.execute(_MARK, migration.name)
                 if report:
-                    report(name)
-        await connection.execute(
-            _CREATE_CLUSTER, partition_count, floor_at(await connection.fetchval(_NOW_MS))
+                    report(migration.name)
+        if not await connection.fetchval(_HAS_CLUSTER):
+            floor = floor_at(await _read_time_ms(connection))
+            await connection.execute(_CREATE_CLUSTER, partition_count, floor)
+    return await read_cluster(connection, partition_count, migrations)
+
+
+async def _read_time_ms(connection: Any) -> int:
+    """The time, in ms since 1970-01-01 UTC, if Postgres's clock and this machine's are nearly the same: a floor that is
+    too high refuses every write. Raises NotReady."""
+    reading = await read_clocks(connection)
+    if reading is None:
+        raise NotReady("Postgres took more than a second to say what time it is. Run it again")
+    if abs(reading.offset_seconds) > _MOST_OFFSET_SECONDS:
+        raise NotReady(
+            f"this machine's clock differs from Postgres's by {reading.offset_seconds:+,.0f} s, and a new cluster "
+            "needs the right time. Set the wrong clock right and run it again"
         )
-    return await read_cluster(connection, partition_count)
+    return min(reading.postgres_us, reading.machine_us) // 1000
 
 
-async def read_cluster(connection: Any, partition_count: int) -> Cluster:
+async def read_cluster(connection: Any, partition_count: int, migrations: Sequence[Migration]) -> Cluster:
     """Read what the cluster was created as, over a connection or pool.
 
-    Raises NotReady when the schema is missing or old, and PartitionCountMismatch when the setting differs.
+    Raises NotReady when the database is not UTF8, or the schema is missing, old, or of a later version, and
+    PartitionCountMismatch when the setting differs.
     """
-    missing = [name for name, _ in _migrations()]
-    if await connection.fetchval(_IS_MIGRATED):
-        applied = {row["name"] for row in await connection.fetch(_APPLIED)}
-        missing = [name for name in missing if name not in applied]
-    if missing:
-        raise NotReady(f"the database lacks {', '.join(missing)}. Run: tally migrate")
-    row = await connection.fetchrow(_READ_CLUSTER)
-    if row["partition_count"] != partition_count:
-        raise PartitionCountMismatch(
-            f"TALLY_PARTITION_COUNT is {partition_count}, and this cluster was created with "
-            f"{row['partition_count']}. The count is fixed for the life of a cluster: set it to that"
-        )
+    missing = [migration.name for migration in migrations]
+    async with asyncio.timeout(_READ_SECONDS):
+        await _check_encoding(connection)
+        if await connection.fetchval(_IS_MIGRATED):
+            applied = {row["name"] for row in await connection.fetch(_APPLIED)}
+            refuse_later_schema(applied, migrations)
+            missing = [name for name in missing if name not in applied]
+        if missing:
+            raise NotReady(f"the database lacks {', '.join(missing)}. Run: tally migrate")
+        cluster = await read_identity(connection)
+    check_partition_count(cluster, partition_count)
+    return cluster
+
+
+async def read_identity(connection: Any) -> Cluster:
+    """The cluster's row, of a database whose schema is known to be there."""
+    row = await connection.fetchrow(_READ_CLUSTER, timeout=_READ_SECONDS)
     return Cluster(row["cluster_id"], row["partition_count"], row["epoch"])
 
 
-def _migrations() -> list[tuple[str, str]]:
-    folder = resources.files("libs.stores") / "migrations"
-    files = sorted(
-        (file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name
-    )
-    return [(file.name.removesuffix(".sql"), file.read_text()) for file in files]
+def check_partition_count(cluster: Cluster, partition_count: int) -> None:
+    """Raises PartitionCountMismatch when the setting differs from what the cluster was created with."""
+    if cluster.partition_count != partition_count:
+        raise PartitionCountMismatch(
+            f"TALLY_PARTITION_COUNT is {partition_count}, and this cluster was created with "
+            f"{cluster.partition_count}. The count is fixed for the life of a cluster: set it to that"
+        )
+
+
+async def _check_encoding(connection: Any) -> None:
+    """Names are UTF-8. Another encoding has no room for most of them, and would refuse what is acknowledged already."""
+    row = await connection.fetchrow(_ENCODING, timeout=_READ_SECONDS)
+    if row["encoding"] != "UTF8":
+        raise NotReady(
+            f"the database {row['name']} has the encoding {row['encoding']}, and Tally needs UTF8. It cannot be "
+            "changed: create another database (create database NAME encoding 'UTF8' template template0), and set "
+            "TALLY_POSTGRES__DSN to it"
+        )
+
+
+def refuse_later_schema(applied: Iterable[str], migrations: Sequence[Migration]) -> None:
+    """Raise NotReady when the database has migrations that this version does not know: a later one wrote it."""
+    unknown = sorted(set(applied) - {migration.name for migration in migrations})
+    if unknown:
+        raise NotReady(
+            f"the schema of the database is of a later version of Tally ({', '.join(unknown)}), and this version does "
+            "not know what that means. Use that version, or a database of its own"
+        )

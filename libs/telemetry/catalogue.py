@@ -141,6 +141,12 @@ CLOCK_OFFSET = Metric(
     "s",
     "How far this machine's clock is ahead of Postgres's, at least; beyond 1 s either way nothing is ready.",
 )
+FLOOR_AGE = Metric(
+    "tally.floor.age",
+    Kind.GAUGE,
+    "s",
+    "Age of the floor by Postgres's clock, normally 88,200 to 89,100; below 86,400 requests are refused too early.",
+)
 DEAD_LETTERS_WAITING = Metric(
     "tally.dead_letters.waiting",
     Kind.GAUGE,
@@ -153,6 +159,7 @@ ALL: tuple[Metric, ...] = (
     RPC_SERVER_IN_FLIGHT,
     RPC_CLIENT_DURATION,
     BREAKER_TRANSITIONS,
+    LOOP_TURNS,
     SHARDS_KNOWN,
     SHARDS_LIVE,
     ADMITTED_BYTES,
@@ -171,6 +178,7 @@ ALL: tuple[Metric, ...] = (
     LOGS_GIVEN_UP,
     LOGS_TAKEN_OVER,
     CLOCK_OFFSET,
+    FLOOR_AGE,
     DEAD_LETTERS_WAITING,
 )
 

@@ -6,6 +6,7 @@ thread is started and the SDK is not even imported. The global providers are lef
 is handed to those who need it.
 """
 
+import math
 import os
 import threading
 import time
@@ -16,10 +17,10 @@ from dataclasses import dataclass
 from opentelemetry.metrics import Meter, NoOpMeter
 from opentelemetry.trace import NoOpTracer, Tracer
 
+from libs.domain.errors import NotReady
+
 _SCOPE = "tally"
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-_TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
-_METRICS_ENDPOINT = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +49,54 @@ def open_telemetry(service_name: str, *, flush_seconds: float = 5.0) -> Iterator
 
     `service_name` is what the collector sees unless OTEL_SERVICE_NAME says another. Leaving it sends what is
     waiting, for at most `flush_seconds`: a collector that is away loses it, and holds nobody up.
+
+    Raises NotReady when one of the variables cannot be used.
     """
     disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    traces = bool(os.environ.get(_TRACES_ENDPOINT) or os.environ.get(_ENDPOINT)) and not disabled
-    metrics = bool(os.environ.get(_METRICS_ENDPOINT) or os.environ.get(_ENDPOINT)) and not disabled
+    traces = not disabled and _is_wanted("TRACES")
+    metrics = not disabled and _is_wanted("METRICS")
     name = os.environ.get("OTEL_SERVICE_NAME") or service_name
     pipelines: list[_Pipeline] = []
     try:
-        tracer = _open_traces(name, pipelines) if traces else OFF.tracer
-        meter = _open_metrics(name, pipelines) if metrics else OFF.meter
+        with _explaining():
+            tracer = _open_traces(name, pipelines) if traces else OFF.tracer
+            meter = _open_metrics(name, pipelines) if metrics else OFF.meter
         yield Telemetry(tracer, meter, enabled=traces or metrics)
     finally:
         _close(pipelines, flush_seconds)
+
+
+def _is_wanted(signal: str) -> bool:
+    """Whether the variables ask for TRACES or METRICS. Raises NotReady for what they may not say."""
+    exporter = os.environ.get(f"OTEL_{signal}_EXPORTER") or "otlp"
+    if exporter not in ("otlp", "none"):
+        raise NotReady(f"OTEL_{signal}_EXPORTER is {exporter!r}, and Tally knows only otlp and none")
+    endpoint = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+    if exporter == "none" or not (endpoint or os.environ.get(_ENDPOINT)):
+        return False
+    for name in ("OTEL_EXPORTER_OTLP_TIMEOUT", f"OTEL_EXPORTER_OTLP_{signal}_TIMEOUT"):
+        _check_seconds(name)
+    return True
+
+
+def _check_seconds(name: str) -> None:
+    value = os.environ.get(name)
+    try:
+        if value is None or 0 < float(value) < math.inf:
+            return
+    except ValueError:
+        pass
+    raise NotReady(f"{name} is {value!r}, and must be a number of seconds, such as 10")
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    """Around what reads the variables for the SDK."""
+    try:
+        yield
+    except Exception as error:  # the SDK has no error of its own for them
+        names = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_")))
+        raise NotReady(f"OpenTelemetry cannot be set up: {error}. Check its variables: {names}") from error
 
 
 def _open_traces(service_name: str, pipelines: list[_Pipeline]) -> Tracer:

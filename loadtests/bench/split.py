@@ -19,6 +19,7 @@ from loadtests.bench.child import start_child
 from loadtests.bench.contender import Store
 from loadtests.bench.tally import Make, Tally, connect
 from loadtests.stack import START_SECONDS
+from services.migrations import list_migrations
 from tally.client import Client, TallyError
 
 _PARTITION_COUNT = 16
@@ -65,7 +66,7 @@ async def open_services(
 async def _migrate(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
-        await migrate(connection, _PARTITION_COUNT)
+        await migrate(connection, _PARTITION_COUNT, list_migrations())
     finally:
         await connection.close()
 

@@ -1,19 +1,20 @@
 """Tally as it ships: every service in one process on embedded stores, reached through the partitioner."""
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import asyncpg
 import grpc
 import numpy as np
 
-from libs.embedded.postgres import NAME, PORT
+from libs.embedded.postgres import make_dsn
+from libs.embedded.sockets import PREFIX
 from loadtests.bench.contender import Store
 from loadtests.bench.events import EVENT_TYPES, Request
 from loadtests.bench.flushes import FlushWatch
@@ -139,8 +140,11 @@ async def open_tally(
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Store]:
     """Run `all`, and connect to it. `settings`: variables other than those it ships with."""
-    with open_stack(folder, folder / "tally.log", settings) as address:
-        async with connect(address, dsn_of(folder / "data" / "postgres"), make, transport) as store:
+    with (
+        open_stack(folder, folder / "tally.log", settings) as address,
+        reaching_postgres(folder / "data" / "postgres") as dsn,
+    ):
+        async with connect(address, dsn, make, transport) as store:
             yield store
 
 
@@ -157,8 +161,12 @@ async def connect(
         yield make(Reached(client, reader, channel, dsn))
 
 
-def dsn_of(postgres: Path) -> str:
-    """The DSN of the embedded Postgres in a folder of ours: its socket is there, or behind the link `sockets`."""
-    link = postgres / "sockets"
-    sockets = link.readlink() if link.is_symlink() else postgres
-    return f"postgresql://{NAME}@/{NAME}?host={quote(str(sockets.absolute()))}&port={PORT}"
+@contextmanager
+def reaching_postgres(postgres: Path) -> Iterator[str]:
+    """The DSN of the embedded Postgres that another process runs in a folder of ours."""
+    (sockets,) = postgres.glob(f"{PREFIX}*")
+    opened = os.open(sockets, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield make_dsn(Path(f"/proc/{os.getpid()}/fd/{opened}"))
+    finally:
+        os.close(opened)

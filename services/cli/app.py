@@ -8,16 +8,18 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 from uuid import UUID
 
 import typer
 
 from libs.domain.rules import MAX_EVENTS
 from services.cli.dead_letter_commands import make_dead_letters
-from services.cli.failure import OK, Failure
+from services.cli.failure import OK, USAGE, Failure
+from services.cli.floor_commands import make_floor
 from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
 from services.registry import BY_NAME, SERVICES
+from services.startup import end_on_signals, prepare_streams
 
 MAX_REPLICAS = 64
 
@@ -49,13 +51,23 @@ Type = Annotated[str, typer.Option("--type", metavar="TYPE", help="What happened
 
 def main() -> None:
     """Run the command line and exit."""
+    prepare_streams()
     # Else gRPC's core prints notes of its own, for example of connections that a stopping server ends.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         make_app()()
     except Failure as failure:
-        print(f"tally: {failure.message}", file=sys.stderr)  # noqa: T201 - to whoever started it
-        sys.exit(failure.exit_code)
+        _end(failure.message, failure.exit_code)
+    except UnicodeEncodeError as error:
+        # Bytes of the command line or the environment that are not UTF-8 are lone surrogates here (PEP 383).
+        if not any("\ud800" <= character <= "\udfff" for character in str(error.object)):
+            raise
+        _end(f"{error.object!a} is not UTF-8, which names must be", USAGE)
+
+
+def _end(message: str, exit_code: int) -> NoReturn:
+    print(f"tally: {message}", file=sys.stderr)  # noqa: T201 - to whoever started it
+    sys.exit(exit_code)
 
 
 def make_app() -> typer.Typer:
@@ -72,6 +84,7 @@ def make_app() -> typer.Typer:
     for command in (up, cluster, count, get, replay, status, migrate):
         app.command()(command)
     app.add_typer(make_dead_letters(), name="dead-letters")
+    app.add_typer(make_floor(), name="floor")
     return app
 
 
@@ -114,6 +127,7 @@ def up(
     Example:
       tally up
     """
+    end_on_signals()
     from services.cli.up import run
 
     raise typer.Exit(run(names or ["all"]))
@@ -154,6 +168,7 @@ def cluster(
       tally cluster
       tally cluster --replicas counting=1 --replicas query=1 --data-dir /tmp/tally
     """
+    end_on_signals()
     from services.cli.cluster import run
 
     run(_read_replicas(replicas or []), address, data_dir)
@@ -216,7 +231,8 @@ def get(
 ) -> None:
     """Print a count: of all time, or of a range.
 
-    A time is ISO 8601, in UTC unless it names a zone, or seconds since 1970.
+    A time is ISO 8601, in UTC unless it names a zone: 2017-09-20T12:30:00Z, 20170920, 2017. Or it is a number since
+    1970 with its unit (1505910600s, ms, us); without a unit it must lie between 2000 and 2100 in one of them.
 
     \b
     Example:
@@ -234,6 +250,12 @@ def replay(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave bad lines out; otherwise they stop the replay.")
     ] = False,
+    max_bad: Annotated[
+        float,
+        typer.Option(
+            metavar="PERCENT", min=0, max=100, help="With --skip-bad: exit with 1 if more lines were bad."
+        ),
+    ] = 10.0,
     resume: Annotated[
         str | None,
         typer.Option(metavar="ID", callback=_check_replay_id, help="Go on with a replay that was cut off."),
@@ -246,8 +268,9 @@ def replay(
     """Count the events of a file.
 
     The fields are video_id, event_type, event_time, value, actor_id and function; only video_id is needed. A
-    CSV file names its columns in the first line. A time is ISO 8601, in UTC unless it names a zone, or seconds since
-    1970; without one, an event happens when it is received.
+    CSV file names its columns in the first line, and each line is an event: a quoted value cannot hold a line break. A
+    time is ISO 8601, in UTC unless it names a zone, or a number since 1970 as for `get`; without one, an event happens
+    when it is received.
 
     Lines go in requests of 5,000: all of a request are counted or none. A replay that was cut off can be run again
     with --resume and the id that it printed, on the same file, within 24 hours of its start: it sends
@@ -260,7 +283,7 @@ def replay(
     """
     from services.cli.replay import replay as run
 
-    run(file, address, skip_bad=skip_bad, resume=resume, patience_s=patience)
+    run(file, address, skip_bad=skip_bad, max_bad_percent=max_bad, resume=resume, patience_s=patience)
 
 
 def status(

@@ -15,9 +15,10 @@ from libs.domain.errors import TallyError
 from libs.telemetry.logs import set_up_logs
 from services.cli.configuration import read_settings
 from services.cli.failure import REFUSED, Failure
-from services.cli.output import make_table, open_console
-from services.cli.up import DEFAULT_ADDRESS, own_command
+from services.cli.output import make_table, open_console, under_way
+from services.cli.up import give_up, own_command, say_where
 from services.cluster import Cluster, open_cluster
+from services.process import watch_data
 from services.settings import Settings
 from services.topology import POSTGRES, VALKEY
 
@@ -42,6 +43,7 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stopping = asyncio.create_task(stop.wait())
+    looking = asyncio.create_task(watch_data(folder, give_up))
     async with AsyncExitStack() as stack:
         report = stack.enter_context(_progress(console))
         cluster = open_cluster(
@@ -63,6 +65,7 @@ async def _run(
             opening.cancel()
             with suppress(asyncio.CancelledError):
                 await opening
+    looking.cancel()
     console.print("Stopped.")
 
 
@@ -70,13 +73,13 @@ async def _run(
 def _progress(console: Console) -> Iterator[Callable[[str], None]]:
     """Tells what takes time: a line that changes on a terminal, else a line for each; nothing takes time now: ""."""
     if not console.is_terminal:
-        yield lambda what: console.print(f"{what} …") if what else None
+        yield lambda what: console.print(under_way(what)) if what else None
         return
     status = console.status("")
 
     def report(what: str) -> None:
         if what:
-            status.update(f"{what} …")
+            status.update(under_way(what))
             status.start()
         else:
             status.stop()
@@ -94,8 +97,9 @@ def _introduce(console: Console, cluster: Cluster, folder: Path) -> None:
         address = "a unix socket" if each.name in (POSTGRES, VALKEY) else each.address
         table.add_row(each.name, each.purpose, address, str(each.pid))
     console.print(table)
-    where = "" if cluster.address == DEFAULT_ADDRESS else f" --address {cluster.address}"
+    where = say_where(cluster.address)
     tally = own_command()
+    shard = cluster.topology.of("counting")[0].address
     lines = [
         f"Ready. The front door is at {cluster.address}, the data and the logs are in {_shorten(folder)}.",
         "",
@@ -104,6 +108,10 @@ def _introduce(console: Console, cluster: Cluster, folder: Path) -> None:
         f"  {tally} count MBdVXkSdhwU{where}",
         f"  {tally} get MBdVXkSdhwU --strong{where}",
         f"  {tally} status{where}",
+        "",
+        "Dead letters are for operators: any shard answers for all of them, and the front door does not.",
+        "",
+        f"  {tally} dead-letters list --address {shard}",
         "",
         "What dies is started again: kill -9 any of them. Ctrl-C stops all of them.",
         "",

@@ -10,7 +10,15 @@ from typing import Any
 from services.cli.calling import call
 from services.cli.failure import Failure
 from services.cli.output import make_table, open_console
-from tally.client import Client, DeadLetter, DeadLetterContent, DeadLetterPage, TallyError, Unimplemented
+from tally.client import (
+    Client,
+    DeadLetter,
+    DeadLetterContent,
+    DeadLetterPage,
+    PartitionMap,
+    TallyError,
+    Unimplemented,
+)
 
 _SERVICE = "tally.counting.v1.DeadLetterService"
 _LARGEST_PAGE = 1_000
@@ -21,26 +29,27 @@ _AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 @asynccontextmanager
 async def open_letters(client: Client) -> AsyncIterator[Client]:
-    """A client of whoever answers for dead letters: the address itself, or a shard that a partitioner there names.
+    """A client of a shard: that at the address itself, or one that a partitioner there names.
 
-    Raises Failure.
+    Raises Failure, also when a shard that the partitioner names belongs to another cluster.
     """
     if await client.health(_SERVICE) != "SERVICE_UNKNOWN":
         yield client
         return
     try:
-        shards = (await client.partition_map()).shards
+        partition_map = await client.partition_map()
     except Unimplemented:
         raise Failure(
             f"{client.address} answers neither for dead letters nor for the shards that do. Name a shard, a "
-            "partitioner or a balancer before them with --address"
+            "partitioner or a balancer before partitioners with --address"
         ) from None
-    for shard in shards:
+    for shard in partition_map.shards:
         async with Client(shard.address) as other:
             if await _is_serving(other):
+                await _check_cluster(other, partition_map)
                 yield other
                 return
-    tried = ", ".join(shard.address for shard in shards) or "none"
+    tried = ", ".join(shard.address for shard in partition_map.shards) or "none"
     raise Failure(f"no shard answers for dead letters. The partitioner at {client.address} names: {tried}")
 
 
@@ -159,6 +168,15 @@ def show_content(content: DeadLetterContent) -> None:
     console.print(table)
     if len(content.events) < letter.event_count:
         console.print(f"These are the first {len(content.events)} of {letter.event_count}: see --events.")
+
+
+async def _check_cluster(shard: Client, partition_map: PartitionMap) -> None:
+    found = await shard.get_cluster()
+    if found != partition_map.cluster:
+        raise Failure(
+            f"the shard at {shard.address}, which the partitioner names, belongs to {found}, and the partitioner to "
+            f"{partition_map.cluster or 'no cluster that it tells'}. Check TALLY_PARTITIONER__SHARDS"
+        )
 
 
 async def _is_serving(client: Client) -> bool:

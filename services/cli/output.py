@@ -17,6 +17,15 @@ def open_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False, markup=False, force_terminal=is_terminal)
 
 
+def under_way(what: str) -> str:
+    """A line for what takes time, in the characters that standard output has."""
+    try:
+        "…".encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return f"{what} ..."
+    return f"{what} …"
+
+
 def make_table(console: Console, title: str, *columns: str) -> Table:
     """A table with these headings; those that begin with `#` are of numbers."""
     table = Table(title=title, title_justify="left", box=SIMPLE if console.is_terminal else None)

@@ -1,10 +1,13 @@
 """Events in a file: CSV with a heading, or JSON lines, with the fields of Event. Reading only, nothing is sent.
 
+A line is a record, in CSV too: a quoted value ends on its line. So a quote that nobody closed costs one line, and not
+all that follow; and what is bad or left out is counted in lines.
 `video_id` is needed; `event_type` is `view` if it is left out, and everything else may be left out too.
 """
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,17 +15,20 @@ from itertools import chain
 from typing import Any
 
 from libs.domain import rules
-from services.cli.times import of_unix_seconds, parse_time
+from services.cli.times import of_number, parse_time
 from tally.client import Event, Function, InvalidRequest
 from tally.client.events import VIEW, check_function
 from tally.client.times import to_microseconds
+
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+"""Python's own reading takes `1_000`, digits of other scripts, and words."""
 
 FIELDS = ("video_id", "event_type", "event_time", "value", "actor_id", "function")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An event, and the line on which it begins; the first line is 1."""
+    """An event, and its line; the first line is 1."""
 
     line: int
     event: Event
@@ -74,21 +80,38 @@ def _parse_object(text: str) -> Mapping[str, Any]:
 
 
 def _read_csv(lines: Iterable[str], first: int) -> Iterator[Record | BadLine]:
-    rows = csv.reader(lines)
-    heading = _check_heading([name.strip() for name in next(rows)], first)
-    while True:
-        line = first + rows.line_num
-        try:
-            row = next(rows)
-            if row:
-                yield Record(line, _event_of(_by_name(heading, row)))
-        except StopIteration:
-            return
-        except (ValueError, csv.Error) as error:
-            yield BadLine(line, str(error))
+    heading: list[str] | None = None
+    for line, text in enumerate(lines, first):
+        if heading is None:
+            heading = _read_heading(text, line)
+        elif text.strip():
+            try:
+                yield Record(line, _event_of(_by_name(heading, _parse_row(text))))
+            except ValueError as error:
+                yield BadLine(line, str(error))
 
 
-def _check_heading(heading: list[str], line: int) -> list[str]:
+def _parse_row(text: str) -> list[str]:
+    """The values of one line. Raises ValueError."""
+    try:
+        return next(csv.reader((text,), strict=True))
+    except csv.Error as error:
+        is_open = str(error) == "unexpected end of data"
+        raise ValueError(
+            "has a quote that is not closed on its line; a value cannot hold a line break, and a quote in a quoted "
+            "value is written twice"
+            if is_open
+            else f"is no CSV: {error}"
+        ) from None
+
+
+def _read_heading(text: str, line: int) -> list[str]:
+    try:
+        heading = [name.strip() for name in _parse_row(text)]
+    except ValueError as error:
+        raise NoHeading(
+            f"line {line}: the first line of a CSV file names its columns, and it {error}"
+        ) from None
     wrong = [name for at, name in enumerate(heading) if name not in FIELDS or name in heading[:at]]
     if wrong or "video_id" not in heading:
         problem = f"{wrong[0]!r} is none, or there twice" if wrong else "video_id is missing"
@@ -153,15 +176,17 @@ def _time(value: Any) -> datetime | None:
         return None
     if isinstance(value, str):
         return parse_time(value)
-    seconds = _number(value)
-    return None if seconds is None else of_unix_seconds(seconds)
+    number = _number(value)
+    return None if number is None else of_number(number)
 
 
 def _number(value: Any) -> float | None:
     if value is None:
         return None
     try:
-        if isinstance(value, bool | list | dict):
+        if isinstance(value, bool | list | dict) or (
+            isinstance(value, str) and not _NUMBER.fullmatch(value.strip())
+        ):
             raise ValueError
         return float(value)
     except (ValueError, OverflowError):

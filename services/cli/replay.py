@@ -37,8 +37,15 @@ class Totals:
     duplicate: int = 0
     refused: int = 0
     bad_lines: int = 0
+    read_lines: int = 0
+    """good and bad, without blank ones and the heading"""
     last_line: int = 0
     """the last line of the last piece with an answer; answers are noted in the order of the file"""
+
+    @property
+    def bad_percent(self) -> float:
+        """The share of the lines that were bad."""
+        return 100.0 * self.bad_lines / self.read_lines if self.read_lines else 0.0
 
     def __str__(self) -> str:
         return (
@@ -82,6 +89,7 @@ class Replay:
 
     def _note_bad_lines(self, piece: Piece) -> None:
         self.totals.bad_lines += len(piece.bad_lines)
+        self.totals.read_lines += len(piece.bad_lines) + len(piece.events)
         for bad in piece.bad_lines:
             self._say(f"line {bad.line}: {bad.problem}")
         if piece.bad_lines and not self._skip_bad:
@@ -120,10 +128,13 @@ class Replay:
         self._report.console.print(f"tally: {message}", soft_wrap=True)
 
 
-def replay(file: str, address: str, *, skip_bad: bool, resume: str | None, patience_s: float) -> None:
+def replay(
+    file: str, address: str, *, skip_bad: bool, max_bad_percent: float, resume: str | None, patience_s: float
+) -> None:
     """Send the events of `file`, and print the totals. `resume`: the id of a replay that was cut off.
 
-    Raises Failure when not everything was counted.
+    Raises Failure when not everything was counted, but for bad lines that are left out and no more than
+    `max_bad_percent` of all.
     """
     replay_id = uuid.UUID(resume or RequestIds().make())
     call(address, lambda client: client.health())  # a service that is not there is told at once
@@ -148,6 +159,13 @@ def replay(file: str, address: str, *, skip_bad: bool, resume: str | None, patie
         raise Failure(f"{this.failure.message}. {how}", this.failure.exit_code)
     if this.totals.refused:
         raise Failure(f"{this.totals.refused} events were refused", REFUSED)
+    if this.totals.bad_percent > max_bad_percent:
+        raise Failure(
+            f"{this.totals.bad_lines:,} of {this.totals.read_lines:,} lines were bad "
+            f"({this.totals.bad_percent:.3g} %), and {max_bad_percent:g} % are tolerated (--max-bad). The others were "
+            "counted. Mend the bad ones in a file of their own, and replay that",
+            REFUSED,
+        )
 
 
 def _follow(all_totals: Iterator[Totals], progress: Progress, binary: BinaryIO) -> None:

@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 from services.cli.calling import call
 from services.cli.output import make_table, open_console
 from services.registry import BY_NAME, SERVICES
-from tally.client import Audit, Client, Log, ShardPartitions, TallyError
+from tally.client import Audit, Client, Cluster, Log, ShardPartitions, TallyError
 
 T = TypeVar("T")
 
 _SERVING = "SERVING"
 _UNREACHABLE = "UNREACHABLE"
+_WRONG_CLUSTER = "WRONG_CLUSTER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,9 @@ async def _read(client: Client) -> Status:
     problems = status.problems
     problems += [f"{name} is {health}" for name, health in status.services.items() if health != _SERVING]
     if partition_map := await _ask(client.partition_map(), problems, "the partition map"):
-        status.shards = [await _read_shard(shard) for shard in partition_map.shards]
+        status.shards = [
+            await _read_shard(shard, partition_map.cluster, problems) for shard in partition_map.shards
+        ]
     problems += [
         f"shard {each.address} is {each.health}" for each in status.shards if each.health != _SERVING
     ]
@@ -106,11 +109,14 @@ async def _ask(answer: Awaitable[T], problems: list[str], what: str) -> T | None
         return None
 
 
-async def _read_shard(shard: ShardPartitions) -> Shard:
+async def _read_shard(shard: ShardPartitions, cluster: Cluster | None, problems: list[str]) -> Shard:
     """Asks the shard itself, at the address that the partitioner uses."""
     try:
         async with Client(shard.address) as client:
             health = await client.health(BY_NAME["counting"].health)
+            if health == _SERVING and (found := await client.get_cluster()) != cluster:
+                health = _WRONG_CLUSTER
+                problems.append(f"shard {shard.address} belongs to {found}, and the partitioner to {cluster}")
     except TallyError:
         health = _UNREACHABLE
     return Shard(shard.address, health, shard.partitions)

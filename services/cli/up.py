@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import structlog
 import uvloop
@@ -13,6 +14,7 @@ from libs.runtime.background import LoopDied
 from libs.telemetry.logs import set_up_logs
 from services.cli.configuration import read_settings
 from services.cli.failure import OK, REFUSED, USAGE, Failure
+from services.cli.output import under_way
 from services.process import run_process
 from services.registry import ALL, check_names
 from services.settings import Settings
@@ -48,8 +50,9 @@ async def _run(names: Sequence[str], settings: Settings) -> None:
         await run_process(
             settings,
             names,
-            lambda what: _say(f"{what} …"),
+            lambda what: _say(under_way(what)),
             lambda server: _say(_banner(settings, server.address)),
+            give_up,
         )
     else:
         await run_process(
@@ -57,6 +60,7 @@ async def _run(names: Sequence[str], settings: Settings) -> None:
             names,
             _LOGGER.info,
             lambda server: _LOGGER.info("serving", services=list(names), address=server.address),
+            give_up,
         )
 
 
@@ -65,7 +69,7 @@ def _banner(settings: Settings, address: str) -> str:
     if settings.postgres.dsn is None:
         lines.append(f"  data   {settings.data_dir.absolute()}")
     tally = own_command()
-    where = "" if address == DEFAULT_ADDRESS else f" --address {address}"
+    where = say_where(address)
     lines += [
         "",
         "Count a view, and read it back:",
@@ -76,6 +80,20 @@ def _banner(settings: Settings, address: str) -> str:
         "Ctrl-C stops it.",
     ]
     return "\n".join(lines)
+
+
+def say_where(address: str) -> str:
+    """The option with which a command on this machine reaches a server that listens at `address`."""
+    host, _, port = address.rpartition(":")
+    # Where a server listens on every address, an HTTP proxy could be asked for that "address" (http_proxy).
+    near = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - nothing listens there
+    return "" if f"{near}:{port}" == DEFAULT_ADDRESS else f" --address {near}:{port}"
+
+
+def give_up(message: str) -> NoReturn:
+    """End the process at once. The kernel tells its children (`libs.embedded.launch`)."""
+    _fail(f"cannot go on: {message}", REFUSED)
+    os._exit(REFUSED)
 
 
 def own_command() -> str:

@@ -7,15 +7,21 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import structlog
+
+from libs.domain.errors import NotReady, Unavailable
+from libs.rpc.cluster_identity import ClusterCheck, identity_of
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.entries import OFFER
+from libs.runtime.presence import Presence
 from libs.runtime.service import Opened
-from libs.stores.postgres import PostgresSettings, open_pool, time_limits
+from libs.stores.postgres import PostgresSettings, open_pool, reaching_postgres, time_limits
 from services.counting.dead_letter_servicer import DeadLetterServicer
 from services.counting.dead_letter_watch import DeadLetterWatch
 from services.counting.decisions import Decisions
 from services.counting.drain import Drain
+from services.counting.floor_keeper import FloorKeeper
 from services.counting.log import check_durability
 from services.counting.partitions import keep_partitions
 from services.counting.servicer import CountingServicer
@@ -25,6 +31,8 @@ from services.counting.spool import open_spool
 from services.counting.wire import Wire
 from tally.counting.v1.counting_pb2_grpc import add_CountingServiceServicer_to_server
 from tally.counting.v1.dead_letters_pb2_grpc import add_DeadLetterServiceServicer_to_server
+
+_LOGGER = structlog.get_logger(__name__)
 
 _DRAIN_SECONDS, _CANCEL_SECONDS = 15.0, 5.0
 NAME = "tally.counting.v1.CountingService"
@@ -42,20 +50,36 @@ async def open_counting(context: Context, settings: CountingSettings) -> AsyncIt
             spool = await stack.enter_async_context(
                 open_spool(settings.spool, context.data_dir, settings.shard, context.cluster.cluster_id)
             )
+            context.background.start("spool", Presence([spool.path]).watch())
         pool = await stack.enter_async_context(
             open_upkeep_pool(context.dsn, postgres, settings.recovery, name)
         )
-        await check_durability(pool)
-        await keep_partitions(pool, settings.journal.partitions_ahead_hours)
-        shard = Shard(name, context.dsn, pool, context.clock, postgres, settings, context.telemetry, spool)
+        await _prepare_journal(pool, settings)
+        shard = Shard(
+            name,
+            context.dsn,
+            pool,
+            context.clock,
+            postgres,
+            settings,
+            context.telemetry,
+            spool,
+            context.cluster,
+        )
         start = context.background.start
         logs = start("logs", shard.run_logs())
         loops = {start("recovery", shard.run_recovery()), start("upkeep", shard.run_upkeep()), logs}
-        emptying = None if spool is None else Drain(spool, shard, pool)
+        loops.add(start("floor", FloorKeeper(pool, context.telemetry).run()))
+        emptying = (
+            None
+            if spool is None
+            else Drain(spool, shard, pool, settings.recovery.transaction_timeout_seconds)
+        )
         if emptying is not None:
             loops.add(start("drain", emptying.run()))
         wire = Wire(context.cluster.partition_count, context.clock)
-        servicer = CountingServicer(shard, wire)
+        cluster = ClusterCheck(identity_of(context.cluster))
+        servicer = CountingServicer(shard, wire, cluster)
 
         async def drain() -> None:
             if emptying is not None:
@@ -68,7 +92,7 @@ async def open_counting(context: Context, settings: CountingSettings) -> AsyncIt
             yield Opened(
                 [
                     Servable(NAME, lambda server: add_CountingServiceServicer_to_server(servicer, server)),
-                    _open_dead_letters(context, settings, postgres),
+                    _open_dead_letters(context, settings, postgres, cluster),
                 ],
                 is_ready=lambda: shard.is_ready,
                 drain=drain,
@@ -80,12 +104,31 @@ async def open_counting(context: Context, settings: CountingSettings) -> AsyncIt
             await asyncio.wait(loops, timeout=_CANCEL_SECONDS)
 
 
-def _open_dead_letters(context: Context, settings: CountingSettings, postgres: PostgresSettings) -> Servable:
+async def _prepare_journal(pool: Any, settings: CountingSettings) -> None:
+    """Make the journal ready for the first log, if Postgres is there; else opening the log and upkeep see to it.
+
+    Raises NotReady, and a PostgresError when Postgres refuses.
+    """
+    try:
+        with reaching_postgres():
+            await check_durability(pool)
+            await keep_partitions(pool, settings.journal.partitions_ahead_hours)
+    except NotReady:
+        raise
+    except Unavailable as error:
+        _LOGGER.warning(
+            "Postgres is away; entries go to the spool until it is back", error=str(error.__cause__)
+        )
+
+
+def _open_dead_letters(
+    context: Context, settings: CountingSettings, postgres: PostgresSettings, cluster: ClusterCheck
+) -> Servable:
     """The service, and the watch beside it for as long as the process lives."""
     watch = DeadLetterWatch(context.pool, context.telemetry)
     context.background.start("dead letters", watch.run())
     decisions = Decisions(context.dsn, postgres, settings.recovery, settings.flush)
-    servicer = DeadLetterServicer(context.pool, decisions)
+    servicer = DeadLetterServicer(context.pool, decisions, cluster)
     return Servable(
         _DEAD_LETTERS_NAME, lambda server: add_DeadLetterServiceServicer_to_server(servicer, server)
     )
@@ -105,4 +148,5 @@ def open_upkeep_pool(
         f"tally counting upkeep {shard}",
         statement_seconds=recovery.statement_timeout_seconds,
         server_settings=time_limits(recovery.transaction_timeout_seconds),
+        is_needed_at_start=False,
     )

@@ -8,7 +8,7 @@ from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
 from libs.stores.postgres import InDoubt, Refused
 from libs.telemetry.setup import Telemetry
-from services.counting.buffer import Buffer
+from services.counting.backlog import Backlog
 from services.counting.entry import NumberedEntry
 from services.counting.journal import Journal
 from services.counting.log import Log
@@ -24,20 +24,20 @@ class LogClosed(Exception):
 
 
 class Appender:
-    """Inserts groups for one log, and puts what was inserted into the buffer."""
+    """Inserts groups for one log, and puts what was inserted into the backlog."""
 
     def __init__(
         self,
         log: Log,
         journal: Journal,
-        buffer: Buffer,
+        backlog: Backlog,
         clock: Clock,
         telemetry: Telemetry,
         metrics: Metrics,
     ) -> None:
         self._log = log
         self._journal = journal
-        self.buffer = buffer
+        self.backlog = backlog
         self._clock = clock
         self._telemetry = telemetry
         self._metrics = metrics
@@ -77,7 +77,7 @@ class Appender:
             elif entry.seq in told.duplicates:
                 duplicates.append((entry, waiting))
             else:
-                self.buffer.add(entry)
+                self.backlog.add(entry)
                 answer(waiting, Outcome.JOURNALED)
         self._log.cut = numbered[-1].seq
         if duplicates:

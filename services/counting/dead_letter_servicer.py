@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from libs.domain.errors import InvalidRequest, Violation
+from libs.rpc.cluster_identity import ClusterCheck
 from libs.rpc.columns import parse
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
@@ -31,14 +32,16 @@ _EVENTS, _MOST_EVENTS = 100, 10_000
 class DeadLetterServicer(DeadLetterServiceServicer):
     """Serves the dead letters of the cluster."""
 
-    def __init__(self, pool: Any, decisions: Decisions) -> None:
+    def __init__(self, pool: Any, decisions: Decisions, cluster: ClusterCheck) -> None:
         """`pool`: for reads."""
         self._pool = pool
         self._decisions = decisions
+        self._cluster = cluster
 
     async def ListDeadLetters(
         self, request: pb.ListDeadLettersRequest, context: ServicerContext
     ) -> pb.ListDeadLettersResponse:
+        self._cluster.check(request.cluster)
         state = _read_state(request.state)
         size = _read_limit(request.page_size, "page_size", _PAGE, _LARGEST_PAGE)
         after = read_token(request.page_token, state)
@@ -51,6 +54,7 @@ class DeadLetterServicer(DeadLetterServiceServicer):
     async def GetDeadLetter(
         self, request: pb.GetDeadLetterRequest, context: ServicerContext
     ) -> pb.GetDeadLetterResponse:
+        self._cluster.check(request.cluster)
         key = read_key(request.id)
         limit = _read_limit(request.max_events, "max_events", _EVENTS, _MOST_EVENTS)
         with reaching_postgres():
@@ -64,6 +68,7 @@ class DeadLetterServicer(DeadLetterServiceServicer):
     async def ReplayDeadLetter(
         self, request: pb.ReplayDeadLetterRequest, context: ServicerContext
     ) -> pb.ReplayDeadLetterResponse:
+        self._cluster.check(request.cluster)
         decision = await self._decisions.replay(read_key(request.id))
         return pb.ReplayDeadLetterResponse(
             dead_letter=_message_of(decision.letter), was_decided=decision.was_decided
@@ -72,6 +77,7 @@ class DeadLetterServicer(DeadLetterServiceServicer):
     async def DropDeadLetter(
         self, request: pb.DropDeadLetterRequest, context: ServicerContext
     ) -> pb.DropDeadLetterResponse:
+        self._cluster.check(request.cluster)
         decision = await self._decisions.drop(read_key(request.id))
         return pb.DropDeadLetterResponse(
             dead_letter=_message_of(decision.letter), was_decided=decision.was_decided

@@ -19,7 +19,7 @@ on conflict (request_id, partition) do update set
     log_id = excluded.log_id, seq = excluded.seq, received_at = excluded.received_at, events = excluded.events,
     request_hash = excluded.request_hash, payload = excluded.payload, reason = excluded.reason,
     state = 'waiting', decided_at = null, note = ''
-where dead_letter.log_id is null and dead_letter.state <> 'replayed' and excluded.log_id is not null"""
+where dead_letter.log_id is null and dead_letter.replayed_events = 0 and excluded.log_id is not null"""
 
 _COLUMNS = """
 request_id, partition, log_id, seq, events, reason, state, note, received_at, created_at, decided_at,
@@ -30,7 +30,8 @@ order by created_at, request_id, partition limit $4"""
 _LIST = f"select {_COLUMNS} from dead_letter where true {_IN_ORDER}"
 _LIST_IN_STATE = f"select {_COLUMNS} from dead_letter where state = $5 {_IN_ORDER}"
 _READ = f"""
-select {_COLUMNS}, payload, request_hash, (extract(epoch from received_at) * 1000000)::bigint as received_at_us
+select {_COLUMNS}, payload, request_hash, replayed_events,
+    (extract(epoch from received_at) * 1000000)::bigint as received_at_us
 from dead_letter where request_id = $1 and partition = $2"""
 _LOCK = f"{_READ} for update"
 _COUNT_WAITING = "select count(*) from dead_letter where state = 'waiting'"

@@ -1,14 +1,17 @@
-"""Decisions about dead letters: each is replayed or dropped, once, in one transaction over a connection of its own.
+"""Decisions about dead letters: each is replayed or dropped, once, over a connection of its own.
 
-Why a replay never counts an entry twice: the row of its letter is locked and still waiting, and what makes it
-`replayed` is committed together with the rollups. An entry of the journal that is a dead letter is in no flush. An
-entry that was never in the journal must stay out of it for ever: so its id has to be below the floor of the cluster and
-of each open log, which no insert gets past, and only then is the journal asked whether it has the key after all. (While
-an insert may still take the key there is no replay. To journal the entry instead would be a second way to count a
-letter, in another transaction than that of its state; and the floor passes every id within a day.)
+Why a replay never counts an event twice: the row of its letter is locked and still waiting, and how many of its events
+are replayed is committed together with the rollups. (A large letter takes several transactions. One whose replay is cut
+off between two of them keeps waiting: it can be replayed to its end, and no longer be dropped.) An entry of the journal
+that is a dead letter is in no flush. An entry that was never in the journal must stay out of it for ever: so its id has
+to be below the floor of the cluster and of each open log, which no insert gets past, and only then is the journal asked
+whether it has the key after all. (While an insert may still take the key there is no replay. To journal the entry
+instead would be a second way to count a letter, in another transaction than that of its state; and the floor passes
+every id within a day.)
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -41,6 +44,7 @@ from services.counting.dead_letters import Key, State, lock_letter, not_found, r
 from services.counting.entry import NumberedEntry
 from services.counting.rollups import add_rows
 from services.counting.settings import FlushSettings, RecoverySettings
+from services.counting.stride import Stride
 
 # Sealing updates the row, and so waits for a replay under way; a replay that waited for sealing finds no row.
 _GENERATION = """
@@ -54,13 +58,21 @@ select exists (
     cross join lateral regexp_match(pg_get_expr(relpartbound, inhrelid), $$FROM \\('(.+)'\\) TO \\('(.+)'\\)$$) as bound
     where inhparent = 'journal'::regclass and not inhdetachpending
         and bound[1]::uuid <= $1 and $1 < bound[2]::uuid
-)"""
+) or exists (select from dropped_partition where first_id <= $1 and $1 < end_id) -- it was empty"""
 _REPLAYED = """
-update dead_letter set state = 'replayed', generation = $3, decided_at = clock_timestamp()
+update dead_letter set state = 'replayed', generation = $3, decided_at = clock_timestamp(), note = '',
+    replayed_events = events
 where request_id = $1 and partition = $2"""
+_REPLAYED_IN_PART = """
+update dead_letter set replayed_events = $3, note = $4 where request_id = $1 and partition = $2"""
+_NOTE_REPLAY = """
+insert into replay_log (request_id, partition, from_event, to_event, generation) values ($1, $2, $3, $4, $5)"""
 _DROPPED = """
 update dead_letter set state = 'dropped', decided_at = clock_timestamp(), note = $3
 where request_id = $1 and partition = $2"""
+
+# A commit that waits for a lost standby outlives the connection that was cut.
+_END_LAST = "select pg_terminate_backend(pid) from pg_stat_activity where pid = $1 and application_name = $2"
 
 JOURNALED = "it is in the journal already, and counted from there"
 _CONNECTION = "tally counting dead letters"
@@ -74,8 +86,8 @@ class Decision:
     was_decided: bool
 
 
-# Whatever it raises, it raises before it writes anything.
-Work = Callable[[Any], Awaitable[Decision]]
+# None: there is more to do, in another transaction. Whatever it raises, it raises before it writes anything.
+Work = Callable[[Any], Awaitable[Decision | None]]
 
 
 class Decisions:
@@ -88,10 +100,15 @@ class Decisions:
         self._postgres = postgres
         self._limit_seconds = recovery.transaction_timeout_seconds
         self._statement_cells = flush.statement_cells
+        self._stride = Stride(flush.statement_cells, self._limit_seconds)
         self._turn = asyncio.Lock()
+        self._last_pid: int | None = None
+        """of the server process of a decision in doubt, which may still be there"""
 
     async def replay(self, key: Key) -> Decision:
         """Add the events of a letter to the rollups. One whose entry is journaled already is dropped instead.
+
+        What was begun before goes on where it was cut off.
 
         A letter past the horizon needs a look-up of its key: in the journal, for as long as that has the partition of
         its day, and thereafter in the archive, whose question is `was_archived(key)`; before there is an archive, a
@@ -101,7 +118,7 @@ class Decisions:
         grief of still holds; Unavailable when Postgres is away or the outcome unknown: the letter's state tells.
         """
 
-        async def work(connection: Any) -> Decision:
+        async def work(connection: Any) -> Decision | None:
             letter = await lock_letter(connection, key)
             match letter and letter["state"]:
                 case None:
@@ -110,18 +127,27 @@ class Decisions:
                     return Decision(letter, was_decided=True)
                 case State.DROPPED:
                     raise _decided_otherwise(key, letter)
-            if letter["log_id"] is None and await _is_journaled(connection, key, letter):
+            begin = letter["replayed_events"]
+            if letter["log_id"] is None and not begin and await _is_journaled(connection, key, letter):
                 await connection.execute(_DROPPED, key.request_id, key.partition, JOURNALED)
                 return Decision(await read_letter(connection, key), was_decided=False)
-            rows = _rows_of(key, letter)
+            end = min(begin + self._stride.events, letter["events"])
+            rows = _rows_of(key, letter, begin, end)
             generation = await connection.fetchval(_GENERATION)
             if generation is None:
                 raise Unavailable("the generation is being sealed; ask again")
             await add_rows(connection, generation, rows, self._statement_cells)
+            await connection.execute(_NOTE_REPLAY, key.request_id, key.partition, begin, end, generation)
+            if end < letter["events"]:
+                note = f"{end:,} of {letter['events']:,} events are replayed; replay it again for the others"
+                await connection.execute(_REPLAYED_IN_PART, key.request_id, key.partition, end, note)
+                return None
             await connection.execute(_REPLAYED, key.request_id, key.partition, generation)
             return Decision(await read_letter(connection, key), was_decided=False)
 
-        return await self._decide(key, work)
+        while True:
+            if (decision := await self._decide(key, work)) is not None:
+                return decision
 
     async def drop(self, key: Key) -> Decision:
         """Keep the letter, and never count it. Raises NotFound, AlreadyDecided when it was replayed, Unavailable."""
@@ -135,13 +161,20 @@ class Decisions:
                     return Decision(letter, was_decided=True)
                 case State.REPLAYED:
                     raise _decided_otherwise(key, letter)
+            if letter["replayed_events"]:
+                raise AlreadyDecided(f"{key} is being replayed: {letter['note']}")
             await connection.execute(_DROPPED, key.request_id, key.partition, "")
             return Decision(await read_letter(connection, key), was_decided=False)
 
-        return await self._decide(key, work)
+        decision = await self._decide(key, work)
+        assert decision is not None  # noqa: S101 - it has no parts
+        return decision
 
-    async def _decide(self, key: Key, work: Work) -> Decision:
-        async def in_transaction(connection: Any) -> Decision | TallyError:
+    async def _decide(self, key: Key, work: Work) -> Decision | None:
+        async def in_transaction(connection: Any) -> Decision | TallyError | None:
+            if self._last_pid is not None:
+                await connection.execute(_END_LAST, self._last_pid, _CONNECTION)
+                self._last_pid = None
             await make_durable(connection, until_end_of_transaction=False)
             async with connection.transaction():
                 try:
@@ -157,6 +190,8 @@ class Decisions:
             except AWAY as error:
                 raise Unavailable("Postgres cannot be reached now; ask again") from error
             connection = WriteConnection(opened)
+            pid = connection.pid
+            began = time.monotonic()
             try:
                 decision = await connection.run(in_transaction, timeout_seconds=self._limit_seconds)
             except Refused as error:
@@ -164,11 +199,14 @@ class Decisions:
                     raise NotReplayable(f"the rollups refuse {key}: {error}") from error
                 raise Unavailable(f"Postgres would not do it now ({error}); ask again") from error
             except InDoubt as error:
+                self._last_pid = pid
+                self._stride.note_failure()  # perhaps it was too much for the time there is
                 raise Unavailable(
                     f"Postgres did not say what became of {key}; ask again: it is decided once"
                 ) from error
             finally:
                 connection.close()
+            self._stride.note_success(time.monotonic() - began)
         if isinstance(decision, TallyError):
             raise decision
         return decision
@@ -210,8 +248,11 @@ def _below_floor_at(key: Key) -> datetime:
     return datetime.fromtimestamp(passed_ms / 1000, tz=UTC) + late
 
 
-def _rows_of(key: Key, letter: Any) -> MinuteRows:
-    """What the letter's events amount to. Raises NotReplayable when they cannot be read."""
+def _rows_of(key: Key, letter: Any, begin: int, end: int) -> MinuteRows:
+    """What some of the letter's events amount to: those from place `begin` to before `end`.
+
+    Raises NotReplayable when they cannot be read.
+    """
     try:
         events = parse(letter["payload"], "payload")
         if len(events) != letter["events"]:
@@ -222,7 +263,7 @@ def _rows_of(key: Key, letter: Any) -> MinuteRows:
         raise NotReplayable(f"{key} cannot be read: {error.message}. Drop it") from error
     entry = Entry(key.request_id, key.partition, letter["request_hash"], letter["payload"], events)
     buffer = Buffer()
-    buffer.add(NumberedEntry(letter["seq"] or 0, letter["received_at_us"], entry))
+    buffer.add(NumberedEntry(letter["seq"] or 0, letter["received_at_us"], entry).part(begin, end))
     return buffer.rows()
 
 

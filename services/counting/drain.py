@@ -14,7 +14,7 @@ import structlog
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import InvalidRequest, Overloaded, Unavailable
 from libs.rpc.columns import parse
-from libs.stores.postgres import AWAY, make_durable
+from libs.stores.postgres import AWAY, InDoubt, Refused, borrow_for_writing, make_durable
 from services.counting.dead_letters import DeadLetter, set_aside
 from services.counting.shard import Shard
 from services.counting.spool import Spool
@@ -34,18 +34,22 @@ _REASONS = {
 }
 _UNREADABLE = "came out of a shard's spool, and cannot be read: {}"
 
-# One below the floor may have been counted by a retry elsewhere. Then it is a duplicate, and no dead letter.
-_IS_JOURNALED = """
-select exists (select from journal where request_id = $1 and partition = $2 and request_hash = $3)"""
+# One below the floor may have been counted by a retry elsewhere. Then it is a duplicate, and no dead letter. The lock
+# makes the transaction a write, whose commit waits for the standby: a row that can be seen may not be there yet, if the
+# wait of whoever inserted it was cancelled.
+_FIND_JOURNALED = """
+select true from journal where request_id = $1 and partition = $2 and request_hash = $3 for key share"""
 
 
 class Drain:
     """Empties one spool through the door of its shard, a share at a time, so that fresh entries are not held up."""
 
-    def __init__(self, spool: Spool, shard: Shard, pool: Any) -> None:
+    def __init__(self, spool: Spool, shard: Shard, pool: Any, timeout_seconds: float) -> None:
+        """`timeout_seconds`: how long the transaction of a dead letter may take."""
         self._spool = spool
         self._shard = shard
         self._pool = pool
+        self._timeout_seconds = timeout_seconds
 
     async def run(self) -> None:
         """Drain whenever there is something to drain and a log to drain into. For ever."""
@@ -56,7 +60,7 @@ class Drain:
                     await self._pass()
                 except (Overloaded, Unavailable):
                     pass
-                except AWAY as error:
+                except (*AWAY, Refused, InDoubt) as error:
                     self._warn(error)
                 except NoRoom as error:
                     self._warn(error)
@@ -118,16 +122,24 @@ class Drain:
             self._shard.metrics.drained.add(len(done))
 
     async def _set_aside(self, spooled: Spooled, reason: str) -> None:
-        async with self._pool.acquire() as connection, connection.transaction():
-            # The spool forgets the entry after this: what a server forgets when it crashes is not safe there yet.
-            await make_durable(connection, until_end_of_transaction=True)
-            key = (spooled.request_id, spooled.partition, spooled.request_hash)
-            if await connection.fetchval(_IS_JOURNALED, *key):
-                return
-            await set_aside(connection, _letter_of(spooled, reason))
-        _LOGGER.warning(
-            "spooled entry became a dead letter", request_id=str(spooled.request_id), reason=reason
-        )
+        """Have the entry among the dead letters, or find it in the journal, for certain. Raises InDoubt and Refused."""
+
+        async def work(connection: Any) -> bool:
+            async with connection.transaction():
+                # The spool forgets the entry after this: what a server forgets when it crashes is not safe there yet.
+                await make_durable(connection, until_end_of_transaction=True)
+                key = (spooled.request_id, spooled.partition, spooled.request_hash)
+                if await connection.fetchval(_FIND_JOURNALED, *key):
+                    return False
+                await set_aside(connection, _letter_of(spooled, reason))
+                return True
+
+        async with borrow_for_writing(self._pool) as connection:
+            is_dead = await connection.run(work, timeout_seconds=self._timeout_seconds)
+        if is_dead:
+            _LOGGER.warning(
+                "spooled entry became a dead letter", request_id=str(spooled.request_id), reason=reason
+            )
 
 
 def _read(spooled: Spooled) -> Entry:

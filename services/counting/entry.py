@@ -1,6 +1,6 @@
 """An entry in the log of a shard."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from libs.domain.entry import Entry
 
@@ -13,3 +13,7 @@ class NumberedEntry:
     received_at_us: int
     """microseconds since 1970-01-01 UTC by Postgres's clock, never ahead of it"""
     entry: Entry
+
+    def part(self, begin: int, end: int | None) -> "NumberedEntry":
+        """The same entry with its events from place `begin` to before `end` only."""
+        return replace(self, entry=replace(self.entry, events=self.entry.events.part(begin, end)))

@@ -1,4 +1,4 @@
-"""The flush: the buffer of one log becomes rows of the rollups, up to the cut."""
+"""The flush: the backlog of one log becomes rows of the rollups, up to the cut."""
 
 import asyncio
 from contextlib import suppress
@@ -12,13 +12,15 @@ from libs.domain.errors import Overloaded
 from libs.domain.minutes import minute_of
 from libs.stores.postgres import InDoubt, Refused
 from services.counting.appender import Appender, LogClosed
+from services.counting.backlog import Step
 from services.counting.buffer import Buffer, Mask, MinuteRows
 from services.counting.log import Log
 from services.counting.metrics import Metrics
 from services.counting.novelty import Novelty
 from services.counting.pace import Pace
+from services.counting.position import Position
 from services.counting.rollups import apply
-from services.counting.settings import FlushSettings
+from services.counting.settings import SERVER_ENDS_FIRST_S, FlushSettings
 
 _LOGGER = structlog.get_logger(__name__)
 
@@ -44,6 +46,7 @@ class Flusher:
         self._clock = clock
         self._wake = asyncio.Event()
         self._pace = pace
+        self._timeout_seconds = settings.timeout_seconds or pace.longest_seconds + SERVER_ENDS_FIRST_S
         self._novelty = Novelty(minute_of(clock.now_us()))
         self._stopping = False
         self.oldest_unapplied_at: float | None = None
@@ -60,12 +63,12 @@ class Flusher:
         """Wait as long as the pace says, but no longer once there is much, or once the load is over."""
         due_at = self._clock.monotonic() + self._pace.pause_seconds
         while (left := due_at - self._clock.monotonic()) > 0:
-            events = self._appender.buffer.event_count
+            events = self._appender.backlog.event_count
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left, self._settings.interval_seconds)):
                     await self._wake.wait()
                     return
-            if self._pace.is_quiet(self._appender.buffer.event_count - events):
+            if self._pace.is_quiet(self._appender.backlog.event_count - events):
                 return
 
     def stop(self) -> None:
@@ -74,12 +77,12 @@ class Flusher:
         self._wake.set()
 
     def admit(self, waiting: int, arriving: int) -> None:
-        """Raises Overloaded when the arriving events, each perhaps a cell, might be too many for the buffer.
+        """Raises Overloaded when the arriving events, each perhaps a cell, might be too many for the backlog.
 
         `waiting`: the events that will come into it before. Where there is nothing yet everything may go, or what is
         too large for a slow server would be refused for ever.
         """
-        before = self._appender.buffer.cell_count + waiting
+        before = self._appender.backlog.cell_count + waiting
         if before and before + arriving > self._pace.most_cells:
             self._wake.set()
             raise Overloaded(
@@ -91,22 +94,24 @@ class Flusher:
         """Something was journaled, and waits for a flush from now on; one is due at once when there is much."""
         if self.oldest_unapplied_at is None:
             self.oldest_unapplied_at = self._clock.monotonic()
-        if self._appender.buffer.cell_count >= self._pace.due_cells:
+        if self._appender.backlog.cell_count >= self._pace.due_cells:
             self._wake.set()
 
     async def flush(self) -> None:
-        """Move everything up to the cut, again until it gets in, and without the hint after the first refusal.
-
-        Raises InDoubt and LogClosed.
-        """
+        """Move everything up to the cut, nearly always in one step. Raises InDoubt and LogClosed."""
         log = self._log
-        if log.cut == log.applied_seq:
+        if log.applied == Position(log.cut):
             return
-        begun, to_seq = self._clock.monotonic(), log.cut
-        taken, self._appender.buffer = self._appender.buffer, Buffer()
-        rows, hint = await asyncio.to_thread(self._lay_out, taken)
+        begun, cut = self._clock.monotonic(), log.cut
+        for step in self._appender.backlog.take(cut):
+            await self._take_step(step)
+        self.oldest_unapplied_at = None if log.cut == cut else begun
+
+    async def _take_step(self, step: Step) -> None:
+        """Move one step, again until it gets in, and without the hint after the first refusal."""
+        rows, hint = await asyncio.to_thread(self._lay_out, step.buffer)
         tried = self._clock.monotonic()
-        while refused := await self._try(rows, hint, to_seq):
+        while refused := await self._try(rows, hint, step.end):
             if refused.is_unique_violation:
                 self._metrics.flush_conflicts.add(1)
                 self._novelty.note_conflict(minute_of(self._clock.now_us()))
@@ -114,28 +119,30 @@ class Flusher:
                 await asyncio.sleep(self._settings.interval_seconds)
             hint = None  # upserts in key order never deadlock with each other
             tried = self._clock.monotonic()
-        log.applied_seq = to_seq
+        self._log.applied = step.end
         new = 0 if hint is None else int(np.count_nonzero(hint))
         self._pace.note(len(rows), self._clock.monotonic() - tried, new=new)
         self._metrics.flush_duration.record(self._pace.took_seconds)
         self._metrics.flush_cells.add(len(rows))
-        self.oldest_unapplied_at = None if log.cut == to_seq else begun
 
     def _lay_out(self, taken: Buffer) -> tuple[MinuteRows, Mask | None]:
         """The rows, and which of them are new. In a thread of its own, beside the event loop."""
         rows = taken.rows()
         return rows, self._novelty.note(rows, minute_of(self._clock.now_us()))
 
-    async def _try(self, rows: MinuteRows, hint: Mask | None, to_seq: int) -> Refused | None:
+    async def _try(self, rows: MinuteRows, hint: Mask | None, end: Position) -> Refused | None:
         """One attempt: None when it got in, else what the server refused it with. Raises InDoubt and LogClosed."""
-        log, size = self._log, self._settings.statement_cells
+        log, size, begun = self._log, self._settings.statement_cells, self._clock.monotonic()
 
         async def move(connection: Any) -> bool:
-            return await apply(connection, log.log_id, log.applied_seq, to_seq, rows, size, hint)
+            return await apply(connection, log.log_id, log.applied, end, rows, size, hint)
 
         try:
-            if not await log.flushes.run(move, timeout_seconds=self._settings.timeout_seconds):
+            if not await log.flushes.run(move, timeout_seconds=self._timeout_seconds):
                 raise LogClosed
+        except InDoubt:
+            self._pace.note_in_doubt(len(rows), self._clock.monotonic() - begun)
+            raise
         except Refused as refused:
             if refused.is_unique_violation and hint is not None:
                 _LOGGER.info("rows taken for new were there, and the flush is made again", log_id=log.log_id)

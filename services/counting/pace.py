@@ -15,16 +15,18 @@ _TELLING_CELLS = 2_000
 _QUIET_EVENTS = 2_000
 _LATEST_SHARE = 0.5
 """What the latest flush counts beside all those before it."""
+_IN_DOUBT_FACTOR = 4 / 3
+"""With this the most cells are at most half of those that did not get through in the time there is."""
 _LOAD_FACTOR = 4
 """A flush that took t seconds is followed by so many t without one, that Postgres may keep to the inserts."""
 
 
 class Pace:
-    """The pace of one log's flushes; `longest_seconds` is how long a transaction of it may take."""
+    """The pace of one shard's flushes; `longest_seconds` is how long a transaction of it may take."""
 
     def __init__(self, settings: FlushSettings, longest_seconds: float) -> None:
         self._settings = settings
-        self._longest_seconds = longest_seconds
+        self.longest_seconds = longest_seconds
         self._seconds_per_cell = _SECONDS_PER_CELL
         self.took_seconds = 0.0
         """how long the latest flush took"""
@@ -36,6 +38,11 @@ class Pace:
         if cells >= min(_TELLING_CELLS, self.due_cells):
             seconds_per_upsert = seconds / (cells - new + _NEW_CELL * new)
             self._seconds_per_cell += _LATEST_SHARE * (seconds_per_upsert - self._seconds_per_cell)
+
+    def note_in_doubt(self, cells: int, seconds: float) -> None:
+        """A flush of so many cells was not over after so long. It may have been too large: the next has half of it."""
+        if cells >= min(_TELLING_CELLS, self.due_cells):
+            self._seconds_per_cell = max(self._seconds_per_cell, _IN_DOUBT_FACTOR * seconds / cells)
 
     @property
     def pause_seconds(self) -> float:
@@ -55,5 +62,5 @@ class Pace:
     @property
     def most_cells(self) -> int:
         """Beyond so many cells entries are refused: a flush of them takes two thirds of what it may."""
-        in_time = int(self._longest_seconds * 2 / 3 / self._seconds_per_cell)
+        in_time = int(self.longest_seconds * 2 / 3 / self._seconds_per_cell)
         return min(max(in_time, _TELLING_CELLS), self._settings.max_cells)

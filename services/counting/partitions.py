@@ -1,65 +1,42 @@
-"""The journal's partitions, one for each day of request ids, made ahead of time, and the floor below them."""
+"""The journal's partitions, one for each day of request ids, made ahead of time."""
 
 import datetime as dt
-import uuid
 from typing import Any
 
-import asyncpg
-import structlog
-
-from libs.domain.horizon import floor_at
+from libs.domain.horizon import floor_ms_at
 from libs.domain.request_id import first_id_of, time_ms_of
-
-_LOGGER = structlog.get_logger(__name__)
-
-LOCK_SECONDS = 2.0
-"""How long the floor of a log may wait for an insert under way; below the time that a statement of upkeep has."""
+from libs.stores.floor import LOCK_UPKEEP
+from libs.stores.server_clock import read_clocks
 
 _DAY_MS = 86_400_000
-# Any constant number will do; it keeps the upkeep of two shards apart.
-_LOCK = "select pg_advisory_xact_lock(7305802)"
-_NOW_MS = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
-_FLOOR = "select floor from cluster"
+_MOST_DAYS_BACK = 31
+_CLUSTER = "select floor, journal_from from cluster"
 _EXISTS = "select to_regclass($1) is not null"
 # Attached, not created in place: `create … partition of` locks the whole journal behind a long reader.
 _CREATE = "create table {name} (like journal including all)"
 _ATTACH = "alter table journal attach partition {name} for values from ('{first}') to ('{end}')"
-_RAISE = "update cluster set floor = $1 where floor < $1"
-_BEHIND = "select log_id from log where state = 'open' and floor < $1"
-# As closing does, and for the same reason: after a plain update, an insert under way would still go by the old floor,
-# and so would one that has taken its snapshot and not yet the row (tried).
-_WAIT = "set local lock_timeout = {milliseconds}"
-_LOCK_LOG = "select from log where log_id = $1 for update"
-_RAISE_LOG = "update log set floor = $2 where log_id = $1 and floor < $2"
 
 
 async def keep_partitions(pool: Any, ahead_hours: int) -> None:
-    """Make the partitions from the floor to `ahead_hours` ahead, and raise the floor. Harmless to repeat."""
-    async with pool.acquire() as connection:
-        now_ms = await connection.fetchval(_NOW_MS)
-        floor = await connection.fetchval(_FLOOR)
-        for day in range(time_ms_of(floor) // _DAY_MS, (now_ms + ahead_hours * 3_600_000) // _DAY_MS + 1):
-            async with connection.transaction():
-                await connection.execute(_LOCK)
-                await _make(connection, day)
-        await _raise_floor(connection, floor_at(now_ms))
+    """Make the partitions that ids may need now and until `ahead_hours` ahead. Harmless to repeat.
 
-
-async def _raise_floor(connection: Any, floor: uuid.UUID) -> None:
-    """Raise the cluster's floor, for logs to come, then that of each open log.
-
-    When an open log has a floor, no entry below it is on its way into the journal any more. One log at a time, so that
-    a frozen one holds up nobody else's inserts; its floor stays where it is until the next time, or until it is closed.
+    Ids come by Postgres's clock. While that may be wrong, only what it needs by itself is made, a few days; otherwise
+    everything from the floor on, which lags behind after a time without shards. Raises what is in AWAY.
     """
-    await connection.execute(_RAISE, floor)
-    for row in await connection.fetch(_BEHIND, floor):
-        try:
+    async with pool.acquire() as connection:
+        reading = await read_clocks(connection)
+        if reading is None:
+            raise TimeoutError("Postgres did not tell its time within a second")
+        row = await connection.fetchrow(_CLUSTER)
+        now_ms = reading.postgres_us // 1000
+        first_ms = floor_ms_at(now_ms)
+        if reading.agrees:
+            first_ms = min(first_ms, max(time_ms_of(row["floor"]), now_ms - _MOST_DAYS_BACK * _DAY_MS))
+        first_ms = max(first_ms, time_ms_of(row["journal_from"]))
+        for day in range(first_ms // _DAY_MS, (now_ms + ahead_hours * 3_600_000) // _DAY_MS + 1):
             async with connection.transaction():
-                await connection.execute(_WAIT.format(milliseconds=int(LOCK_SECONDS * 1000)))
-                await connection.execute(_LOCK_LOG, row["log_id"])
-                await connection.execute(_RAISE_LOG, row["log_id"], floor)
-        except asyncpg.LockNotAvailableError:
-            _LOGGER.warning("floor of a log not raised: an insert does not end", log_id=row["log_id"])
+                await connection.execute(LOCK_UPKEEP)
+                await _make(connection, day)
 
 
 async def _make(connection: Any, day: int) -> None:

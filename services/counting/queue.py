@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import Overloaded, TallyError
+from libs.rpc.tracebacks import drop_tracebacks
 from services.counting.settings import JournalSettings
 
 _RETRY_AFTER_S = 0.2
@@ -39,7 +40,7 @@ class Queue:
 
     def put(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
         """Add entries, all or none. Raises Overloaded when there is no room."""
-        arriving = sum(len(entry.payload) for entry in entries)
+        arriving = sum(entry.size_bytes for entry in entries)
         if (
             len(self._waiting) + len(entries) > self._settings.max_waiting_entries
             or self._bytes + arriving > self._settings.max_waiting_bytes
@@ -63,7 +64,7 @@ class Queue:
             await self._has_some.wait()
             size = 0
             while self._waiting and len(group) < most_entries:
-                size += len(self._waiting[0].entry.payload)
+                size += self._waiting[0].entry.size_bytes
                 if group and size > self._settings.max_group_bytes:
                     break
                 waiting = self._waiting.popleft()
@@ -91,7 +92,7 @@ class Queue:
 
     def _count(self, entries: Iterable[Entry], sign: int) -> None:
         for entry in entries:
-            self._bytes += sign * len(entry.payload)
+            self._bytes += sign * entry.size_bytes
             self.event_count += sign * len(entry.events)
 
 
@@ -102,5 +103,6 @@ def answer(waiting: Waiting, outcome: Outcome) -> None:
 
 def refuse(waiting: Waiting, error: TallyError) -> None:
     if not waiting.outcome.done():
+        drop_tracebacks(error)  # the future would keep its frames, and so the group that it was in
         waiting.outcome.set_exception(error)
         waiting.outcome.exception()  # a call that has failed already looks at no other

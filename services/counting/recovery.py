@@ -4,7 +4,10 @@ Any shard may do any step for any log at any time, twice at once, or be cut off 
 log's row, applying by the compare and set of its checkpoint.
 """
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -12,14 +15,16 @@ import structlog
 
 from libs.domain.entry import Entry
 from libs.domain.errors import InvalidRequest
-from libs.rpc.columns import parse
+from libs.rpc.columns import encode, parse
 from libs.stores.postgres import AWAY, is_of_the_data
 from services.counting.buffer import Buffer
 from services.counting.dead_letters import DeadLetter, set_aside
 from services.counting.entry import NumberedEntry
 from services.counting.log import ROLLUPS
+from services.counting.position import Position
 from services.counting.rollups import apply
 from services.counting.settings import FlushSettings, RecoverySettings
+from services.counting.stride import Stride
 
 _LOGGER = structlog.get_logger(__name__)
 
@@ -32,7 +37,10 @@ select pg_terminate_backend(pid) from log join pg_stat_activity on pid = any (pi
 where log_id = $1 and application_name like 'tally counting % ' || log_id"""
 _SETTLE = "update log set state = 'settled' where log_id = $1 and state = 'closed'"
 _STATE = "select state from log where log_id = $1"
-_APPLIED = "select applied_seq from checkpoint where log_id = $1 and consumer = $2"
+# Skipping one that is being moved: to wait for it would use up the time of a statement, and come to nothing.
+_APPLIED = """
+select applied_seq, applied_events from checkpoint where log_id = $1 and consumer = $2
+for no key update skip locked"""
 # By number, never by time; no entry is below the floor that its log was opened with, which leaves old partitions out.
 _UNAPPLIED = """
 select * from (
@@ -47,6 +55,59 @@ where events_so_far - events < $3
 order by seq"""
 
 
+DeadRow = tuple[Any, str]
+"""A row of the journal that cannot be applied, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one transaction applies: the events of a log between two positions, in its rows of the journal."""
+
+    start: Position
+    end: Position
+    rows: Sequence[Any]
+
+    @classmethod
+    def cut(cls, start: Position, rows: Sequence[Any], most_events: int) -> "Piece":
+        """The first entries that have at most so many events together, or a part of the first if that has more.
+
+        `rows`: at least one, from `start` on.
+        """
+        first = rows[0]
+        begin = start.events_before(first["seq"])
+        if first["events"] - begin > most_events:
+            return cls(start, Position(first["seq"] - 1, begin + most_events), rows[:1])
+        count, left = 0, most_events + begin
+        while count < len(rows) and rows[count]["events"] <= left:
+            left -= rows[count]["events"]
+            count += 1
+        return cls.of(start, rows[:count])
+
+    @classmethod
+    def of(cls, start: Position, rows: Sequence[Any]) -> "Piece":
+        """All that is in these rows from `start` on."""
+        return cls(start, Position(rows[-1]["seq"]), rows)
+
+    def read(self) -> tuple[Buffer, list[DeadRow]]:
+        """Its events added up; rows that cannot be read come back with the reason."""
+        buffer, dead = Buffer(), []
+        for row in self.rows:
+            try:
+                events = parse(row["payload"], "payload")
+            except InvalidRequest as error:
+                dead.append((row, str(error)))
+                continue
+            entry = Entry(row["request_id"], row["partition"], row["request_hash"], row["payload"], events)
+            numbered = NumberedEntry(row["seq"], row["received_at_us"], entry)
+            begin, end = self.start.events_before(row["seq"]), self.end.events_before(row["seq"])
+            buffer.add(numbered.part(begin, end or None) if begin or end else numbered)
+        return buffer, dead
+
+
+class Busy(Exception):
+    """Somebody else moves the checkpoint just now."""
+
+
 class Recovery:
     """Closes, applies and settles logs over a pool of connections."""
 
@@ -54,7 +115,8 @@ class Recovery:
         self._pool = pool
         self._settings = recovery
         self._flush = flush
-        self._piece_events = recovery.piece_events
+        longest_seconds = min(recovery.statement_timeout_seconds, recovery.transaction_timeout_seconds)
+        self._stride = Stride(recovery.piece_events, longest_seconds)
 
     async def take_over(self, log_id: int) -> bool:
         """Bring a log to its end, as far as it can be brought now; true when it is settled.
@@ -65,10 +127,11 @@ class Recovery:
             return False
         try:
             while await self._apply_piece(log_id):
-                self._piece_events = min(2 * self._piece_events, self._settings.piece_events)
+                pass
+        except Busy:
+            return False
         except AWAY:
-            # Perhaps it was too much for the time there is.
-            self._piece_events = max(1, self._piece_events // 2)
+            self._stride.note_failure()  # perhaps it was too much for the time there is
             raise
         await self._pool.execute(_SETTLE, log_id)
         _LOGGER.info("log settled", log_id=log_id)
@@ -85,72 +148,74 @@ class Recovery:
         return bool(await self._pool.fetchval(_STATE, log_id) != "open")
 
     async def _apply_piece(self, log_id: int) -> bool:
-        """Apply the next entries; false when there are none. The log must be closed."""
+        """Apply the next events; false when there are none. The log must be closed. Raises Busy."""
         async with self._pool.acquire() as connection:
-            applied_seq = await connection.fetchval(_APPLIED, log_id, ROLLUPS)
-            piece = await connection.fetch(_UNAPPLIED, log_id, applied_seq, self._piece_events)
-            if not piece:
+            applied = await connection.fetchrow(_APPLIED, log_id, ROLLUPS)
+            if applied is None:
+                raise Busy
+            start = Position(*applied)
+            rows = await connection.fetch(_UNAPPLIED, log_id, start.seq, self._stride.events)
+            if not rows:
                 return False
-            while refusal := await self._try(connection, log_id, applied_seq, piece):
-                if len(piece) == 1:
-                    dead = [(piece[0], str(refusal))]
-                    await self._apply(connection, log_id, applied_seq, piece, Buffer(), dead)
+            piece = Piece.cut(start, rows, self._stride.events)
+            began = time.monotonic()
+            while refusal := await self._try(connection, log_id, piece):
+                if len(piece.rows) == 1:
+                    await self._set_aside(connection, log_id, Piece.of(start, piece.rows), str(refusal))
                     break
-                piece = piece[: len(piece) // 2]  # until the entry to blame stands alone
+                piece = Piece.of(
+                    start, piece.rows[: len(piece.rows) // 2]
+                )  # until the entry to blame is alone
+            self._stride.note_success(time.monotonic() - began)
             return True  # or somebody else has applied this piece: look again
 
-    async def _try(
-        self, connection: Any, log_id: int, applied_seq: int, piece: Sequence[Any]
-    ) -> asyncpg.PostgresError | None:
+    async def _try(self, connection: Any, log_id: int, piece: Piece) -> asyncpg.PostgresError | None:
         """Apply a piece. The error with which Postgres refuses its data, if it does: then nothing was applied."""
+        buffer, dead = piece.read()
+        if dead and piece.end.events:  # what cannot be read has no parts
+            piece = Piece.of(piece.start, piece.rows)
         try:
-            await self._apply(connection, log_id, applied_seq, piece, *_read(piece))
+            await self._apply(connection, log_id, piece, buffer, dead)
         except asyncpg.PostgresError as error:
             if not is_of_the_data(error):
                 raise
             return error
         return None
 
+    async def _set_aside(self, connection: Any, log_id: int, entry: Piece, reason: str) -> None:
+        """Pass over an entry, or over the rest of it when the rollups have a part."""
+        await self._apply(connection, log_id, entry, Buffer(), [(entry.rows[0], reason)])
+
     async def _apply(
-        self,
-        connection: Any,
-        log_id: int,
-        applied_seq: int,
-        piece: Sequence[Any],
-        buffer: Buffer,
-        dead: Sequence[tuple[Any, str]],
+        self, connection: Any, log_id: int, piece: Piece, buffer: Buffer, dead: Sequence[DeadRow]
     ) -> None:
         """Apply a piece in one transaction: to the rollups what is in the buffer, the rest to the dead letters."""
-        rows, to_seq = buffer.rows(), piece[-1]["seq"]
+        rows, start, end = buffer.rows(), piece.start, piece.end
         async with connection.transaction():
-            if await apply(connection, log_id, applied_seq, to_seq, rows, self._flush.statement_cells):
+            if await apply(connection, log_id, start, end, rows, self._flush.statement_cells):
                 for row, reason in dead:
-                    await set_aside(connection, _letter_of(row, log_id, reason))
+                    await set_aside(
+                        connection, _letter_of(row, log_id, reason, start.events_before(row["seq"]))
+                    )
 
 
-def _letter_of(row: Any, log_id: int, reason: str) -> DeadLetter:
+def _letter_of(row: Any, log_id: int, reason: str, applied_events: int) -> DeadLetter:
+    """The letter of what the rollups do not have of an entry: all but its first events."""
+    payload = row["payload"]
+    if applied_events:
+        with suppress(InvalidRequest):  # one that cannot be read stays as it is
+            payload = encode(parse(payload, "payload").part(applied_events, None)).SerializeToString()
+        reason = (
+            f"{reason} (the first {applied_events} events of the entry are counted; these are the others)"
+        )
     return DeadLetter(
         request_id=row["request_id"],
         partition=row["partition"],
         log_id=log_id,
         seq=row["seq"],
         received_at_us=row["received_at_us"],
-        event_count=row["events"],
+        event_count=row["events"] - applied_events,
         request_hash=row["request_hash"],
-        payload=row["payload"],
+        payload=payload,
         reason=reason,
     )
-
-
-def _read(rows: Sequence[Any]) -> tuple[Buffer, list[tuple[Any, str]]]:
-    """Add the entries up; those that cannot be read come back with the reason."""
-    buffer, dead = Buffer(), []
-    for row in rows:
-        try:
-            events = parse(row["payload"], "payload")
-        except InvalidRequest as error:
-            dead.append((row, str(error)))
-            continue
-        entry = Entry(row["request_id"], row["partition"], row["request_hash"], row["payload"], events)
-        buffer.add(NumberedEntry(row["seq"], row["received_at_us"], entry))
-    return buffer, dead

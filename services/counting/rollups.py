@@ -12,10 +12,13 @@ import numpy as np
 
 from services.counting.buffer import Mask, MinuteRows, pieces
 from services.counting.log import ROLLUPS
+from services.counting.position import Position
 
 _ADVANCE = """
-update checkpoint set applied_seq = $3
-where log_id = $1 and consumer = $4 and applied_seq = $2
+update checkpoint set
+    applied_seq = $4::bigint, applied_events = $5::integer, split_seq = case when $5 > 0 then $4 + 1 end
+where log_id = $1 and consumer = $6 and applied_seq = $2
+    and applied_events = $3
 returning generation"""
 
 # A column comes as one string, because asyncpg looks at each element of an array several times (ADR 8).
@@ -55,7 +58,8 @@ _INSERT = (_INSERT_COUNTS, _INSERT_VALUES)
 _ADD = (_ADD_COUNTS, _ADD_VALUES)
 
 _NOTE = """
-insert into flush_log (log_id, from_seq, to_seq, generation, events, cells) values ($1, $2, $3, $4, $5, $6)"""
+insert into flush_log (log_id, from_seq, from_events, to_seq, to_events, generation, events, cells)
+values ($1, $2, $3, $4, $5, $6, $7, $8)"""
 
 
 _MIN_NEW_ROWS = 100
@@ -65,24 +69,24 @@ _MIN_NEW_ROWS = 100
 async def apply(
     connection: Any,
     log_id: int,
-    from_seq: int,
-    to_seq: int,
+    start: Position,
+    end: Position,
     rows: MinuteRows,
     statement_cells: int,
     is_new: Mask | None = None,
 ) -> bool:
-    """Add what the entries (from_seq, to_seq] of a log amount to, in one transaction on an asyncpg connection.
+    """Add what the events of a log between two positions amount to, in one transaction on an asyncpg connection.
 
-    False, and nothing was written, when the checkpoint is not at `from_seq`: somebody else has moved it.
+    False, and nothing was written, when the checkpoint is not at `start`: somebody else has moved it.
     `is_new`, (n,): the rows that are not there yet. Raises UniqueViolationError when one of them is.
     """
     async with connection.transaction():
-        generation = await connection.fetchval(_ADVANCE, log_id, from_seq, to_seq, ROLLUPS)
+        generation = await connection.fetchval(_ADVANCE, log_id, *start, *end, ROLLUPS)
         if generation is None:
             return False
         await add_rows(connection, generation, rows, statement_cells, is_new)
         await connection.execute(
-            _NOTE, log_id, from_seq, to_seq, generation, int(rows.cells.count.sum()), len(rows)
+            _NOTE, log_id, *start, *end, generation, int(rows.cells.count.sum()), len(rows)
         )
     return True
 

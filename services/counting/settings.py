@@ -5,6 +5,10 @@ from typing import Self
 
 from pydantic import BaseModel, Field, model_validator
 
+SERVER_ENDS_FIRST_S = 1.0
+"""A flush is given up so long after the server should have ended its transaction."""
+_RECOVERY = "TALLY_COUNTING__RECOVERY__"
+
 
 class JournalSettings(BaseModel, frozen=True, extra="forbid"):
     """The group commit."""
@@ -36,7 +40,20 @@ class FlushSettings(BaseModel, frozen=True, extra="forbid"):
         description="cells in the buffer beyond which entries are refused; fewer where flushes are slow",
     )
     statement_cells: int = Field(5_000, ge=1, description="cells in one statement of a flush")
-    timeout_seconds: float = Field(9.0, gt=0, description="how long a flush may take before it is in doubt")
+    timeout_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="how long a flush may take before it is in doubt; unset: a second more than a transaction may",
+    )
+
+    @model_validator(mode="after")
+    def _intervals_fit(self) -> Self:
+        if self.max_interval_seconds < self.interval_seconds:
+            raise ValueError(
+                f"TALLY_COUNTING__FLUSH__MAX_INTERVAL_SECONDS is {self.max_interval_seconds:g}, and must be at least "
+                f"TALLY_COUNTING__FLUSH__INTERVAL_SECONDS, which is {self.interval_seconds:g}"
+            )
+        return self
 
 
 class RecoverySettings(BaseModel, frozen=True, extra="forbid"):
@@ -48,16 +65,36 @@ class RecoverySettings(BaseModel, frozen=True, extra="forbid"):
     )
     piece_events: int = Field(100_000, ge=1, description="events that recovery applies in one transaction")
     statement_timeout_seconds: float = Field(
-        3.0, gt=0, description="longest wait for a statement of upkeep and recovery"
+        3.0,
+        gt=0,
+        description="longest wait for a statement of upkeep and recovery; at most what a transaction may take",
     )
     transaction_timeout_seconds: float = Field(
         8.0, gt=0, description="longest transaction of a shard; below the takeover time"
     )
 
     @model_validator(mode="after")
-    def _frozen_shards_let_go_in_time(self) -> Self:
-        if self.transaction_timeout_seconds >= self.takeover_seconds:
-            raise ValueError("transaction_timeout_seconds must be below takeover_seconds")
+    def _times_fit(self) -> Self:
+        """A frozen shard loses its locks before its log is taken over, and a shard that is alive keeps its log."""
+        statement, transaction = self.statement_timeout_seconds, self.transaction_timeout_seconds
+        if transaction >= self.takeover_seconds:
+            raise ValueError(
+                f"{_RECOVERY}TRANSACTION_TIMEOUT_SECONDS is {transaction:g}, and must be below "
+                f"{_RECOVERY}TAKEOVER_SECONDS, which is {self.takeover_seconds:g}: a frozen shard must have lost its "
+                "locks by then"
+            )
+        if statement > transaction:
+            raise ValueError(
+                f"{_RECOVERY}STATEMENT_TIMEOUT_SECONDS is {statement:g}, and must be at most "
+                f"{_RECOVERY}TRANSACTION_TIMEOUT_SECONDS, which is {transaction:g}"
+            )
+        if (longest := 2 * self.heartbeat_seconds + statement) > self.takeover_seconds:
+            raise ValueError(
+                f"twice {_RECOVERY}HEARTBEAT_SECONDS ({self.heartbeat_seconds:g}) and "
+                f"{_RECOVERY}STATEMENT_TIMEOUT_SECONDS ({statement:g}) are {longest:g} s, and must be at most "
+                f"{_RECOVERY}TAKEOVER_SECONDS, which is {self.takeover_seconds:g}: else other shards take the log of a "
+                "shard that is well"
+            )
         return self
 
 
@@ -98,3 +135,21 @@ class CountingSettings(BaseModel, frozen=True, extra="forbid"):
     flush: FlushSettings = FlushSettings()
     recovery: RecoverySettings = RecoverySettings()
     spool: SpoolSettings = SpoolSettings()
+
+    @property
+    def flush_timeout_seconds(self) -> float:
+        """How long a flush may take before it is in doubt."""
+        return self.flush.timeout_seconds or self.recovery.transaction_timeout_seconds + SERVER_ENDS_FIRST_S
+
+    @model_validator(mode="after")
+    def _server_ends_flushes_first(self) -> Self:
+        """A flush that is given up while the server works on goes on to hold its locks."""
+        timeout, recovery = self.flush.timeout_seconds, self.recovery
+        longest = recovery.transaction_timeout_seconds
+        if timeout is not None and not longest <= timeout <= recovery.takeover_seconds:
+            raise ValueError(
+                f"TALLY_COUNTING__FLUSH__TIMEOUT_SECONDS is {timeout:g}, and must be from "
+                f"{_RECOVERY}TRANSACTION_TIMEOUT_SECONDS ({longest:g}) to {_RECOVERY}TAKEOVER_SECONDS "
+                f"({recovery.takeover_seconds:g}), or unset"
+            )
+        return self

@@ -9,17 +9,20 @@ import structlog
 
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import Unavailable
+from libs.domain.errors import NotReady, Unavailable
 from libs.stores.postgres import AWAY, InDoubt, PostgresSettings, Refused
+from libs.stores.schema import Cluster
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
 from services.counting.appender import Appender, LogClosed
 from services.counting.attempts import Attempts
-from services.counting.buffer import Buffer
+from services.counting.backlog import Backlog
+from services.counting.empty_partitions import drop_empty_partitions
 from services.counting.flusher import Flusher
 from services.counting.journal import Journal
-from services.counting.log import Log, beat, open_log, read_beats
+from services.counting.log import Log, beat, make_log_id, open_log, read_beats
 from services.counting.metrics import Metrics
+from services.counting.opening_floors import raise_opening_floors
 from services.counting.pace import Pace
 from services.counting.partitions import keep_partitions
 from services.counting.queue import Queue
@@ -31,7 +34,7 @@ from services.counting.takeover import Takeover
 
 _LOGGER = structlog.get_logger(__name__)
 
-_REOPEN_SECONDS = 0.5
+_REOPEN_SECONDS, _MOST_REOPEN_SECONDS = 0.5, 8.0
 _SOON_SECONDS = 1.0
 """What waits is spooled when a new log takes longer than this."""
 _UPKEEP_SECONDS = 600.0
@@ -51,7 +54,9 @@ class Shard:
         settings: CountingSettings,
         telemetry: Telemetry,
         spool: Spool | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
+        """`cluster`: the one that it may write to; None: whichever Postgres has."""
         self.name = name
         self._dsn = dsn
         self._pool = pool
@@ -59,6 +64,7 @@ class Shard:
         self._postgres = postgres
         self._settings = settings
         self._telemetry = telemetry
+        self._cluster = cluster
         self.spool = spool
         """None: entries are refused while Postgres is away"""
         self.metrics = Metrics(telemetry)
@@ -68,6 +74,8 @@ class Shard:
         self._attempts = Attempts(settings.journal.max_group_entries)
         self._spooler = None if spool is None else Spooler(spool, self._queue, clock, self.metrics)
         self._log: Log | None = None
+        self._given_up: set[int] = set()
+        """logs whose server processes may still be there"""
         self._flusher: Flusher | None = None
         self._is_away = asyncio.Event()
         self._is_spooling = False
@@ -126,10 +134,15 @@ class Shard:
         return 0.0 if since is None else self._clock.monotonic() - since
 
     async def run_logs(self) -> None:
-        """Open a log and write to it until it is in doubt; then the next. Returns after `stop`."""
+        """Open a log and write to it until it is in doubt; then the next. Returns after `stop`.
+
+        Raises NotReady when Postgres is of another cluster, or loses what it commits.
+        """
         try:
             while not self._stopping.is_set():
                 log = await self._open_log()
+                if isinstance(log, NotReady):
+                    raise log
                 if log is None:
                     break
                 try:
@@ -138,6 +151,7 @@ class Shard:
                     if not self._stopping.is_set():
                         self.metrics.given_up.add(1)
                     log.abandon()
+                    self._given_up.add(log.log_id)
                     self._unsettled.add(log.log_id)
         finally:  # and nobody waits for what will not come
             self._log, self._is_spooling = None, False
@@ -159,10 +173,12 @@ class Shard:
             await self._recover(self._unsettled.union(silent) - {own})
 
     async def run_upkeep(self) -> None:
-        """Keep journal partitions ahead of time. For ever."""
+        """Keep journal partitions ahead of time, and drop old ones that are empty. For ever."""
         while True:
             try:
                 await keep_partitions(self._pool, self._settings.journal.partitions_ahead_hours)
+                await raise_opening_floors(self._pool)
+                await drop_empty_partitions(self._pool)
             except AWAY as error:
                 _LOGGER.warning("journal partitions not kept", error=str(error))
                 await asyncio.sleep(_UPKEEP_RETRY_SECONDS)
@@ -173,8 +189,11 @@ class Shard:
         """Let `run_logs` flush what it has, settle its log and return. Nothing must be appended any more."""
         self._stopping.set()
 
-    async def _open_log(self) -> Log | None:
-        """The next log, as soon as Postgres commits it; what waits meanwhile is spooled. None after `stop`."""
+    async def _open_log(self) -> Log | NotReady | None:
+        """The next log, as soon as Postgres commits it; what waits meanwhile is spooled. None after `stop`.
+
+        NotReady is returned, because the task group would put it into a group.
+        """
         self._is_away.clear()
         if self._attempts.is_away:
             self._note_away("inserts do not get through")
@@ -187,13 +206,33 @@ class Shard:
             spooling.cancel()
         return log
 
-    async def _try_to_open_log(self) -> Log | None:
+    async def _try_to_open_log(self) -> Log | NotReady | None:
+        """One attempt after the other, each with the server processes of those before ended."""
+        log_id, pause = make_log_id(), _REOPEN_SECONDS
         while not self._stopping.is_set():
             try:
-                return await open_log(self._dsn, self._postgres, self._settings.recovery, self.name)
-            except (*AWAY, InDoubt, Refused) as error:
+                log = await open_log(
+                    self._dsn,
+                    self._postgres,
+                    self._settings.recovery,
+                    self.name,
+                    log_id=log_id,
+                    given_up=self._given_up,
+                    cluster=self._cluster,
+                )
+            except NotReady as error:
+                return error
+            except InDoubt as error:
+                # It may be committed after all, and is then a log to recover: not too many of them.
                 self._note_away(str(error))
-                await asyncio.sleep(_REOPEN_SECONDS)
+                self._given_up.add(log_id)
+                log_id, pause = make_log_id(), min(2 * pause, _MOST_REOPEN_SECONDS)
+            except (*AWAY, Refused) as error:
+                self._note_away(str(error))
+                pause = _REOPEN_SECONDS
+            else:
+                return log
+            await asyncio.sleep(pause)
         return None
 
     def _note_away(self, why: str) -> None:
@@ -217,7 +256,8 @@ class Shard:
         """Write until somebody calls `stop`, or until the log is in doubt or closed."""
         _LOGGER.info("log opened", shard=self.name, log_id=log.log_id)
         journal = Journal(log.inserts, log.log_id, self._settings.journal.insert_timeout_seconds)
-        appender = Appender(log, journal, Buffer(), self._clock, self._telemetry, self.metrics)
+        backlog = Backlog(lambda: self._pace.most_cells)
+        appender = Appender(log, journal, backlog, self._clock, self._telemetry, self.metrics)
         flusher = Flusher(log, appender, self._settings.flush, self._pace, self._clock, self.metrics)
         self._log, self._flusher, self._is_spooling = log, flusher, False
         try:

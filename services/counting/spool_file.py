@@ -18,6 +18,7 @@ from typing import Any
 
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import NotReady
+from libs.embedded.files import append_to, refuse_link_of_another
 
 # Before anything else is asked.
 _LOCK = "pragma locking_mode = exclusive"
@@ -117,6 +118,7 @@ class SpoolFile:
         self.path = path
         with _as_not_ready(path):
             _make_folder(path.parent)
+            refuse_link_of_another(path)
             self._connection = sqlite3.connect(
                 path, timeout=lock_timeout_seconds, isolation_level=None, check_same_thread=False
             )
@@ -191,7 +193,7 @@ class SpoolFile:
 
     def _make_reserve(self) -> None:
         """Take the room from the disk, if it is there; a spool that is empty needs none to be emptied."""
-        with suppress(OSError), self._reserve.open("ab") as reserve:
+        with suppress(OSError), os.fdopen(append_to(self._reserve), "ab") as reserve:
             try:
                 os.posix_fallocate(reserve.fileno(), 0, self._reserve_bytes)
             except OSError:

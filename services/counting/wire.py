@@ -10,8 +10,8 @@ import numpy as np
 from libs.domain import rules
 from libs.domain.clock import Clock
 from libs.domain.column_rules import find_bad_times, find_bad_values
-from libs.domain.entry import Entry, signed
-from libs.domain.errors import InvalidRequest, PartitionCountMismatch, Violation
+from libs.domain.entry import MAX_TRACEPARENT_BYTES, Entry, signed
+from libs.domain.errors import InvalidRequest, Violation
 from libs.domain.events import Events
 from libs.domain.horizon import AHEAD_MS
 from libs.domain.partition import partitions_of
@@ -30,15 +30,10 @@ class Wire:
         self._clock = clock
 
     def read_entries(self, request: pb.AppendRequest) -> list[Entry]:
-        """The entries of a request. Raises PartitionCountMismatch and InvalidRequest."""
-        if request.partition_count != self._partition_count:
-            raise PartitionCountMismatch(
-                f"the entries are cut for {request.partition_count} partitions; this cluster has "
-                f"{self._partition_count}. Ask for the partition map again, or set TALLY_PARTITION_COUNT to the "
-                "cluster's"
-            )
+        """The entries of a request that is meant for this cluster. Raises InvalidRequest."""
         now_us = self._clock.now_us() + _CLOCK_SLACK_US
         sent = list(request.entries)
+        _check_sizes(sent)
         payloads = [entry.payload for entry in sent]
         batches = parse_all(payloads, lambda place: f"entries[{place}].payload")
         if not self._are_good(sent, batches, now_us):
@@ -51,7 +46,7 @@ class Wire:
                 signed(entry.request_hash),
                 payload,
                 events,
-                entry.traceparent,
+                entry.traceparent if len(entry.traceparent) <= MAX_TRACEPARENT_BYTES else "",
             )
             for entry, payload, events in zip(sent, payloads, batches, strict=True)
         ]
@@ -103,6 +98,20 @@ class Wire:
         ):
             return "must be that of every video in the payload"
         return None
+
+
+def _check_sizes(sent: Sequence[pb.Entry]) -> None:
+    """An entry is part of one request, which has no more. To be checked before anything is parsed."""
+    for place, entry in enumerate(sent):
+        if entry.event_count > rules.MAX_EVENTS:
+            raise InvalidRequest(
+                [
+                    Violation(
+                        f"entries[{place}].event_count",
+                        f"must be at most {rules.MAX_EVENTS:,}; cut the request",
+                    )
+                ]
+            )
 
 
 def _check_request_id(data: bytes, now_us: int) -> str | None:

@@ -3,22 +3,24 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from libs.domain.errors import DeadlineExpired, NotReady, Unavailable
+from libs.domain.errors import ClusterMismatch, NotReady, Overloaded, Rejected
+from libs.rpc.admission import Admission
 from libs.rpc.breaker import Breaker, reporter
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import open_channel
+from libs.rpc.cluster_identity import identity_of
 from libs.rpc.probe import Probe
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.entries import OFFER
 from libs.runtime.service import Opened
 from libs.telemetry import catalogue
-from services.partitioner.admission import Admission
 from services.partitioner.discovery import Discovery
 from services.partitioner.door import Door
 from services.partitioner.ingest import Ingest
 from services.partitioner.liveness import Liveness
 from services.partitioner.local import LocalWay
+from services.partitioner.membership import AskIdentity, Membership
 from services.partitioner.placement import Placement
 from services.partitioner.router import Router
 from services.partitioner.sender import Append, Sender
@@ -26,7 +28,13 @@ from services.partitioner.servicer import IngestServicer
 from services.partitioner.settings import PartitionerSettings
 from services.partitioner.shard import Shard
 from services.partitioner.shards import Shards
-from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse
+from tally.common.v1.common_pb2 import ClusterIdentity
+from tally.counting.v1.counting_pb2 import (
+    AppendRequest,
+    AppendResponse,
+    GetClusterRequest,
+    GetClusterResponse,
+)
 from tally.counting.v1.counting_pb2_grpc import CountingServiceStub
 from tally.ingest.v1.ingest_pb2_grpc import add_IngestServiceServicer_to_server
 
@@ -81,9 +89,10 @@ def _open(
         Ingest(router, context.clock, context.telemetry),
         router,
         settings.stream_batches_at_once,
+        identity_of(context.cluster),
     )
     return Opened(
-        [Servable(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server))],
+        [Servable(NAME, lambda server: add_IngestServiceServicer_to_server(servicer, server), admission)],
         is_ready=is_ready,
     )
 
@@ -94,30 +103,49 @@ def _connect(address: str, context: Context, settings: PartitionerSettings) -> S
     liveness = Liveness(
         context.clock, failures=settings.probe.failures, timeout_s=settings.probe.timeout_seconds
     )
-    call = UnaryCall(CountingServiceStub(channel).Append, f"/{_COUNTING}/Append", telemetry=context.telemetry)
+    stub = CountingServiceStub(channel)
+    call = UnaryCall(stub.Append, f"/{_COUNTING}/Append", telemetry=context.telemetry)
+    own = identity_of(context.cluster)
+    ask_identity = _identity_asker(UnaryCall(stub.GetCluster, f"/{_COUNTING}/GetCluster"))
+    membership = Membership(address, own, Probe(channel, _COUNTING).is_serving, ask_identity)
     breaker = Breaker(
         f"counting shard {address}",
         failures=settings.sender.breaker_failures,
         reset_after_s=settings.sender.breaker_reset_seconds,
-        is_failure=lambda error: isinstance(error, Unavailable | DeadlineExpired),
+        # What it refuses it has understood; any other answer is that of a shard that is away or broken.
+        is_failure=lambda error: not isinstance(error, Overloaded | Rejected | ClusterMismatch),
         clock=context.clock,
         on_change=reporter(context.telemetry),
     )
     sender = Sender(
         address,
-        context.cluster.partition_count,
-        _caller(call, liveness),
+        own,
+        _caller(call, liveness, membership),
         breaker,
         settings.sender,
         context.clock,
     )
-    probe = Probe(channel, _COUNTING)
-    return Shard(address, sender, liveness, probe.is_serving, settings.probe, context.clock, channel.close)
+    return Shard(
+        address, sender, liveness, membership.is_serving, settings.probe, context.clock, channel.close
+    )
 
 
-def _caller(call: UnaryCall[AppendRequest, AppendResponse], liveness: Liveness) -> Append:
+def _identity_asker(call: UnaryCall[GetClusterRequest, GetClusterResponse]) -> AskIdentity:
+    async def ask(timeout_s: float) -> ClusterIdentity:
+        return (await call(GetClusterRequest(), timeout_s=timeout_s)).cluster
+
+    return ask
+
+
+def _caller(
+    call: UnaryCall[AppendRequest, AppendResponse], liveness: Liveness, membership: Membership
+) -> Append:
     async def append(request: AppendRequest, timeout_s: float) -> AppendResponse:
-        response = await call(request, timeout_s=timeout_s)
+        try:
+            response = await call(request, timeout_s=timeout_s)
+        except ClusterMismatch:
+            membership.doubt()
+            raise
         liveness.note_sign()
         return response
 

@@ -9,8 +9,6 @@ from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import (
     DeadlineExpired,
     Overloaded,
-    PartitionCountMismatch,
-    Rejected,
     TallyError,
     Unavailable,
 )
@@ -131,10 +129,10 @@ def _too_late(reason: str) -> DeadlineExpired:
 async def _gather(sent: Sequence[Sent], outcomes: list[Outcome], tried: set[str]) -> str:
     """Wait for every answer and put it into its place; note the shards that could not take an entry, and say why.
 
-    Raises what no other shard could do better.
+    Raises Overloaded. Whatever else a shard answers speaks of that shard.
     """
     reason = ""
-    refusal: TallyError | None = None
+    refusal: Overloaded | None = None
     try:
         for place, address, future in sent:
             try:
@@ -142,14 +140,14 @@ async def _gather(sent: Sequence[Sent], outcomes: list[Outcome], tried: set[str]
             except (Unavailable, DeadlineExpired) as error:
                 tried.add(address)
                 reason = error.message
-            except (Rejected, PartitionCountMismatch) as error:
-                # The door has let this request in, and other shards may have journaled their part of it: to tell the
-                # caller that it was refused would be wrong. A shard of another version or setting says so, or another
-                # entry of the call was to blame.
-                tried.add(address)
-                reason = f"shard {address} refused it: {error.message}"
-            except TallyError as error:
+            except Overloaded as error:
                 refusal = error
+            except TallyError as error:
+                # The door has let this request in, and other shards may have journaled their part of it: to tell the
+                # caller that it was refused would be wrong. A shard that is broken, or of another version or setting,
+                # answers so, or another entry of the call was to blame.
+                tried.add(address)
+                reason = f"shard {address} failed with {error.reason}: {error.message}"
             else:
                 if outcomes[place] == Outcome.UNAVAILABLE:
                     tried.add(address)

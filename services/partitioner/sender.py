@@ -4,22 +4,28 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+
+import structlog
 
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
 from libs.rpc.breaker import Breaker
 from libs.rpc.stopping import Stopped, Stopping
+from libs.rpc.tracebacks import drop_tracebacks
 from services.partitioner.settings import SenderSettings
 from services.partitioner.wire import write_entry
+from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse
 
 Append = Callable[[AppendRequest, float], Awaitable[AppendResponse]]
 """Calls the shard with a request and a time-out in seconds. Raises TallyError."""
 
+_LOGGER = structlog.get_logger(__name__)
+
 _RETRY_AFTER_S = 0.2
 _IDLE_SECONDS = 0.02
+_KNOWN = {outcome.value: outcome for outcome in Outcome}
 
 
 @dataclass(slots=True, eq=False)
@@ -38,14 +44,14 @@ class Sender:
     def __init__(
         self,
         address: str,
-        partition_count: int,
+        cluster: ClusterIdentity,
         append: Append,
         breaker: Breaker,
         settings: SenderSettings,
         clock: Clock,
     ) -> None:
         self.address = address
-        self._partition_count = partition_count
+        self._cluster = cluster
         self._append = append
         self._breaker = breaker
         self._settings = settings
@@ -66,7 +72,7 @@ class Sender:
 
         Raises Overloaded when there is no room.
         """
-        arriving = sum(len(entry.payload) for entry in entries)
+        arriving = sum(entry.size_bytes for entry in entries)
         if self._waiting_bytes + arriving > self._settings.max_waiting_bytes:
             raise Overloaded(
                 "too many events wait for their shard; send the same request again later",
@@ -107,12 +113,12 @@ class Sender:
         taken: list[Waiting] = []
         size = events = 0
         while self._waiting and len(taken) < self._settings.max_call_entries:
-            size += len(self._waiting[0].entry.payload)
+            size += self._waiting[0].entry.size_bytes
             events += len(self._waiting[0].entry.events)
             if taken and (size > self._settings.max_call_bytes or events > self._settings.max_call_events):
                 break
             waiting = self._waiting.popleft()
-            self._waiting_bytes -= len(waiting.entry.payload)
+            self._waiting_bytes -= waiting.entry.size_bytes
             if not waiting.outcome.done():
                 taken.append(waiting)
         if not self._waiting:
@@ -120,19 +126,15 @@ class Sender:
         return taken
 
     async def _call(self, taken: Sequence[Waiting]) -> None:
-        request = AppendRequest(
-            partition_count=self._partition_count, entries=[write_entry(each.entry) for each in taken]
-        )
+        request = AppendRequest(cluster=self._cluster, entries=[write_entry(each.entry) for each in taken])
         left_s = max(each.deadline for each in taken) - self._clock.monotonic()
         timeout_s = max(0.001, min(self._settings.attempt_timeout_seconds, left_s))
         # A caller in a hurry must not close the way to the shard for everybody.
         silent = (DeadlineExpired,) if timeout_s < self._settings.attempt_timeout_seconds else ()
         try:
-            response = await self._giving_up.unless_stopped(
-                self._breaker.call(lambda: self._append(request, timeout_s), silent=silent)
+            outcomes = await self._giving_up.unless_stopped(
+                self._breaker.call(lambda: self._ask(request, timeout_s), silent=silent)
             )
-            if len(response.outcomes) != len(taken):
-                raise Unavailable(f"shard {self.address} answered for another number of entries")
         except TallyError as error:
             _fail(taken, error)
             return
@@ -141,13 +143,41 @@ class Sender:
             return
         except asyncio.CancelledError:  # the way to this shard is closed; there may be others
             _fail(taken, Unavailable(f"the way to shard {self.address} was closed"))
-            raise
-        for each, outcome in zip(taken, response.outcomes, strict=True):
+            if _is_cancelled():
+                raise
+            return
+        except Exception as error:  # noqa: BLE001 - whatever a shard may answer, the loop and the other shards go on
+            _LOGGER.warning("shard answered what cannot be read", shard=self.address, error=repr(error))
+            _fail(taken, Unavailable(f"the answer of shard {self.address} cannot be read ({error!r})"))
+            return
+        for each, outcome in zip(taken, outcomes, strict=True):
             if not each.outcome.done():
-                each.outcome.set_result(cast("Outcome", outcome))  # the same numbers
+                each.outcome.set_result(outcome)
+
+    async def _ask(self, request: AppendRequest, timeout_s: float) -> list[Outcome]:
+        """The outcome of each entry. Raises Unavailable for an answer that tells no outcome of some."""
+        response = await self._append(request, timeout_s)
+        if len(response.outcomes) != len(request.entries):
+            raise Unavailable(
+                f"shard {self.address} answered for {len(response.outcomes)} entries, and was sent "
+                f"{len(request.entries)}"
+            )
+        try:
+            return [_KNOWN[outcome] for outcome in response.outcomes]
+        except KeyError as error:
+            raise Unavailable(f"shard {self.address} answered with the unknown outcome {error}") from error
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody ends this task, and not only a call within it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _fail(waiting: Iterable[Waiting], error: TallyError) -> None:
+    drop_tracebacks(
+        error
+    )  # each future would keep the frames of the call, and so its request and all of `waiting`
     for each in waiting:
         if not each.outcome.done():
             each.outcome.set_exception(error)

@@ -2,35 +2,56 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import xxhash
 from google.protobuf.message import Message
 
-from libs.domain.errors import InvalidRequest, Violation
-from libs.domain.events import VIEW
+from libs.domain.events import VIEW, Events
 from libs.domain.rules import MAX_REQUEST_BYTES
+from libs.rpc.admission import Admission
+from libs.rpc.look import too_large
 from libs.rpc.types import ServicerContext
-from services.partitioner.admission import Admission
 from services.partitioner.door import Door
 from services.partitioner.ingest import Counted, Ingest
 from services.partitioner.router import Router
 from services.partitioner.stream import answer_stream
-from tally.common.v1.common_pb2 import DURABILITY_JOURNALED, DURABILITY_SPOOLED
+from tally.common.v1.common_pb2 import DURABILITY_JOURNALED, DURABILITY_SPOOLED, ClusterIdentity
 from tally.ingest.v1 import ingest_pb2 as pb
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceServicer
 
 
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """What is kept of a request while it is made durable: not its message, which takes several times its bytes."""
+
+    request_id: uuid.UUID
+    events: Events
+    request_hash: int
+
+
 class IngestServicer(IngestServiceServicer):
-    """Serves one partitioner."""
+    """Serves one partitioner.
+
+    The layer around it has admitted a single request before it was parsed; batches of a stream are admitted here. No
+    method holds its request while it waits.
+    """
 
     def __init__(
-        self, admission: Admission, door: Door, ingest: Ingest, router: Router, batches_at_once: int
+        self,
+        admission: Admission,
+        door: Door,
+        ingest: Ingest,
+        router: Router,
+        batches_at_once: int,
+        cluster: ClusterIdentity,
     ) -> None:
         self._admission = admission
         self._door = door
         self._ingest = ingest
         self._router = router
         self._batches_at_once = batches_at_once
+        self._cluster = cluster
 
     async def CountViewEvent(
         self, request: pb.CountViewEventRequest, context: ServicerContext
@@ -38,7 +59,7 @@ class IngestServicer(IngestServiceServicer):
         event = pb.Event(video_id=request.video_id, event_type=VIEW, actor_id=request.actor_id)
         if request.HasField("event_time"):
             event.event_time.CopyFrom(request.event_time)
-        return pb.CountViewEventResponse(receipt=await self._process_one(request, event, ""))
+        return pb.CountViewEventResponse(receipt=await self._count(self._read_one(request, event, "")))
 
     async def CountEvent(
         self, request: pb.CountEventRequest, context: ServicerContext
@@ -46,17 +67,20 @@ class IngestServicer(IngestServiceServicer):
         event = pb.Event(video_id=request.video_id, event_type=request.event_type, actor_id=request.actor_id)
         if request.HasField("event_time"):
             event.event_time.CopyFrom(request.event_time)
-        return pb.CountEventResponse(receipt=await self._process_one(request, event, ""))
+        return pb.CountEventResponse(receipt=await self._count(self._read_one(request, event, "")))
 
     async def ProcessEvent(
         self, request: pb.ProcessEventRequest, context: ServicerContext
     ) -> pb.ProcessEventResponse:
-        return pb.ProcessEventResponse(receipt=await self._process_one(request, request.event, "event."))
+        admitted = self._read_one(request, request.event, "event.")
+        return pb.ProcessEventResponse(receipt=await self._count(admitted))
 
     async def ProcessEvents(
         self, request: pb.ProcessEventsRequest, context: ServicerContext
     ) -> pb.ProcessEventsResponse:
-        return pb.ProcessEventsResponse(receipt=await self._process_batch(request))
+        admitted = self._read_batch(request)
+        del request
+        return pb.ProcessEventsResponse(receipt=await self._count(admitted))
 
     async def StreamEvents(  # type: ignore[override]  # the types know generators alone; this one writes
         self, request_iterator: AsyncIterator[pb.StreamEventsRequest], context: ServicerContext
@@ -74,39 +98,38 @@ class IngestServicer(IngestServiceServicer):
                 pb.ShardPartitions(address=address, partitions=placement.led_by(address))
                 for address in placement.ways
             ],
+            cluster=self._cluster,
         )
 
-    async def _process_one(
+    def _read_one(
         self,
         request: pb.CountViewEventRequest | pb.CountEventRequest | pb.ProcessEventRequest,
         event: pb.Event,
         path: str,
-    ) -> pb.Receipt:
+    ) -> _Admitted:
         data = _write(request)
-        with self._admission.admit(len(data)):
-            request_id, events = self._door.admit_event(request.request_id, event, path)
-            counted = await self._ingest.append(request_id, _hash(data), events)
-        return _receipt(request_id, counted)
+        return _Admitted(*self._door.admit_event(request.request_id, event, path), _hash(data))
+
+    def _read_batch(self, request: pb.ProcessEventsRequest) -> _Admitted:
+        data = _write(request)
+        return _Admitted(*self._door.admit_batch(request), _hash(data))
 
     async def _process_batch(self, request: pb.ProcessEventsRequest) -> pb.Receipt:
-        data = _write(request)
-        with self._admission.admit(len(data)):
-            request_id, events = self._door.admit_batch(request)
-            counted = await self._ingest.append(request_id, _hash(data), events)
-        return _receipt(request_id, counted)
+        with self._admission.admit(request.ByteSize()):
+            admitted = self._read_batch(request)
+            del request
+            return await self._count(admitted)
+
+    async def _count(self, admitted: _Admitted) -> pb.Receipt:
+        counted = await self._ingest.append(admitted.request_id, admitted.request_hash, admitted.events)
+        return _receipt(admitted.request_id, counted)
 
 
 def _write(request: Message) -> bytes:
     """The bytes of a request, the same whenever it is the same. Raises InvalidRequest when there are too many."""
     data = request.SerializeToString(deterministic=True)
     if len(data) > MAX_REQUEST_BYTES:
-        raise InvalidRequest(
-            [
-                Violation(
-                    "request", f"must be at most {MAX_REQUEST_BYTES:,} bytes, and has {len(data):,}; cut it"
-                )
-            ]
-        )
+        raise too_large(len(data))
     return data
 
 

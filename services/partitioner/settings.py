@@ -4,6 +4,7 @@ import re
 
 from pydantic import BaseModel, Field, field_validator
 
+from libs.rpc import ports
 from libs.rpc.channel import ChannelSettings
 
 _SHARD = re.compile(r"unix:.+|dns:(///)?[^/\s]+:\d{1,5}|[^/\s]+:\d{1,5}")
@@ -99,4 +100,6 @@ class PartitionerSettings(BaseModel, frozen=True, extra="forbid"):
         for shard in shards:
             if not _SHARD.fullmatch(shard):
                 raise ValueError(f"{shard!r} must be host:port, unix:path or dns:///name:port")
+            if not shard.startswith("unix:") and not ports.has_port(shard):
+                raise ValueError(f"{shard!r} has no such port; the largest is {ports.LARGEST_PORT}")
         return shards

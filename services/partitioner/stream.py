@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from libs.domain.errors import InvalidRequest, OutOfRange, Overloaded, TallyError, Violation
 from libs.rpc.status import code_of
+from libs.rpc.tracebacks import drop_tracebacks
 from tally.ingest.v1 import ingest_pb2 as pb
 
 Process = Callable[[pb.ProcessEventsRequest], Awaitable[pb.Receipt]]
@@ -24,7 +25,9 @@ async def answer_stream(
 
     async def answer(batch: pb.ProcessEventsRequest) -> None:
         try:
-            response = await _answer(batch, process)
+            answering = _answer(batch, process)
+            del batch  # it takes several times its bytes, and only what is made of it has to wait
+            response = await answering
             async with writing:
                 await write(response)
         finally:
@@ -35,6 +38,7 @@ async def answer_stream(
             async for request in requests:
                 await places.acquire()
                 tasks.create_task(answer(request.batch))
+                del request
         except InvalidRequest as error:
             malformed = error
     if malformed:
@@ -42,12 +46,17 @@ async def answer_stream(
 
 
 async def _answer(batch: pb.ProcessEventsRequest, process: Process) -> pb.StreamEventsResponse:
+    request_id = batch.request_id
     try:
-        if not batch.request_id:
+        if not request_id:
             raise InvalidRequest([Violation("request_id", "must be given, to tell the answers apart")])
-        return pb.StreamEventsResponse(receipt=await process(batch))
+        processing = process(batch)
+        del batch
+        return pb.StreamEventsResponse(receipt=await processing)
     except TallyError as error:
-        return pb.StreamEventsResponse(refusal=_refusal(batch.request_id, error))
+        refusal = _refusal(request_id, error)
+        drop_tracebacks(error)
+        return pb.StreamEventsResponse(refusal=refusal)
 
 
 def _refusal(request_id: str, error: TallyError) -> pb.Refusal:

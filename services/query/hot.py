@@ -1,9 +1,12 @@
 """Totals in Valkey: absolute values, set only if newer, gone soon after they stop being refreshed.
 
-A lost fill, a late one or a wipe costs latency and nothing else.
+A lost fill, a late one or a wipe costs latency and nothing else. No single clock can keep a total alive: it expires at
+a time of Valkey's clock that was fixed when the look-up began, so that a fill which is executed late sets nothing; and
+a reader compares its `as_of` with Postgres's clock.
 """
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio as valkey
@@ -23,11 +26,28 @@ from services.query.warm import Reading
 _SET_IF_NEWER = """
 local held = redis.call('GET', KEYS[1])
 if held and string.sub(held, 1, 40) > string.sub(ARGV[1], 1, 40) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('SET', KEYS[1], ARGV[1], 'PXAT', ARGV[2])
 return 1"""
+_GET = """
+local time = redis.call('TIME')
+return {redis.call('GET', KEYS[1]), time[1] * 1000 + math.floor(time[2] / 1000)}"""
 _VERSION_DIGITS = 20
 
+_MOST_AHEAD_SECONDS = 1.0
+"""`as_of` may be so much ahead of a service's reading of Postgres's clock, which is never ahead itself."""
+
 AWAY = (RedisError, OSError, TimeoutError, Unavailable)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What Valkey answered to a look-up."""
+
+    reading: Reading | None = None
+    asked_at_ms: int | None = None
+    """by Valkey's clock; None: Valkey is away"""
+    asked_at_us: int = 0
+    """by Postgres's clock"""
 
 
 class Hot:
@@ -42,35 +62,43 @@ class Hot:
         self._settings = settings
         self._clock = clock
         self._set_if_newer = client.register_script(_SET_IF_NEWER)
+        self._get = client.register_script(_GET)
 
-    async def get(self, video_id: str, event_type: str) -> Reading | None:
-        """The total that is held, or None."""
-        key = self._key(video_id, event_type)
+    async def get(self, video_id: str, event_type: str) -> Held:
+        """The total that is held, unless its age is beyond what may be held. Ask before looking it up."""
+        key, asked_at_us = self._key(video_id, event_type), self._clock.now_us()
 
         async def ask() -> Any:
-            return await self._client.get(key)
+            return await self._get(keys=[key])
 
         try:
-            held = await self._breaker.call(ask)
+            value, now_ms = await self._breaker.call(ask)
         except AWAY:
-            return None
-        return None if held is None else _read(held)
+            return Held()
+        reading = None if value is None else _read(value)
+        if reading is not None and not self._is_fresh(reading):
+            reading = None
+        return Held(reading, now_ms, asked_at_us)
 
-    async def put(self, video_id: str, event_type: str, reading: Reading) -> None:
-        """Offer a total, which is taken unless a newer one is held."""
-        age_seconds = (self._clock.now_us() - reading.as_of_us) / 1_000_000
-        left_ms = int((self._settings.max_age_seconds - age_seconds) * 1000)
-        if left_ms <= 0:
+    async def put(self, video_id: str, event_type: str, reading: Reading, held: Held) -> None:
+        """Offer a total, which is taken unless a newer one is held. `held`: from the `get` before it was looked up."""
+        if held.asked_at_ms is None or not self._is_fresh(reading):
             return
+        age_ms = max(0, held.asked_at_us - reading.as_of_us) // 1000
+        expires_at_ms = held.asked_at_ms + int(self._settings.max_age_seconds * 1000) - age_ms
         key, value = self._key(video_id, event_type), _write(reading)
 
         async def offer() -> Any:
-            return await self._set_if_newer(keys=[key], args=[value, left_ms])
+            return await self._set_if_newer(keys=[key], args=[value, expires_at_ms])
 
         try:
             await self._breaker.call(offer)
         except AWAY:
             return
+
+    def _is_fresh(self, reading: Reading) -> bool:
+        age_seconds = (self._clock.now_us() - reading.as_of_us) / 1_000_000
+        return -_MOST_AHEAD_SECONDS <= age_seconds < self._settings.max_age_seconds
 
     def _key(self, video_id: str, event_type: str) -> str:
         return f"{self._prefix}:{event_type}:{video_id}"

@@ -2,32 +2,54 @@
 
 from typing import Any
 
-from libs.domain.minutes import MinuteRange
 from libs.domain.partition import partition_of
 from libs.stores.postgres import reaching_postgres
 from services.query.hot import Hot
 from services.query.pending import read_everything
+from services.query.question import Question, Size
+from services.query.server import Server
 from services.query.warm import Reading, read_rollups
 
 
 class Reader:
-    """Reads for one cluster."""
+    """Reads for one cluster. `primary` answers strong reads, where `local` may be a standby."""
 
-    def __init__(self, pool: Any, hot: Hot, partition_count: int) -> None:
-        self._pool = pool
+    def __init__(self, local: Server, primary: Server, hot: Hot, partition_count: int) -> None:
+        self._local = local
+        self._primary = primary
         self._hot = hot
         self._partition_count = partition_count
 
-    async def read(self, video_id: str, event_type: str, minutes: MinuteRange, *, is_strong: bool) -> Reading:
-        """The aggregate of one video and event type over a range. Raises Unavailable when Postgres is away."""
+    async def read(self, question: Question, caller: str, *, is_strong: bool) -> Reading:
+        """The answer to `caller`, an address.
+
+        Raises Unavailable when Postgres is away, Overloaded and ReadTooLarge when it would be too much work, and
+        NotPrimary for a strong read when only a standby is there.
+        """
         with reaching_postgres():
             if is_strong:
-                partition = partition_of(video_id, self._partition_count)
-                return await read_everything(self._pool, video_id, event_type, minutes, partition)
-            if not minutes.is_unbounded:
-                return await read_rollups(self._pool, video_id, event_type, minutes)
-            reading = await self._hot.get(video_id, event_type)
-            if reading is None:
-                reading = await read_rollups(self._pool, video_id, event_type, minutes)
-                await self._hot.put(video_id, event_type, reading)
+                return await self._read_everything(question, caller)
+            if not question.minutes.is_unbounded:
+                return await self._read_rollups(question, caller)
+            held = await self._hot.get(question.video_id, question.event_type)
+            if held.reading is not None:
+                return held.reading
+            reading = await self._read_rollups(question, caller)
+            await self._hot.put(question.video_id, question.event_type, reading, held)
             return reading
+
+    async def _read_rollups(self, question: Question, caller: str) -> Reading:
+        server = self._local
+
+        async def read(connection: Any, size: Size) -> Reading:
+            return await read_rollups(connection, server.unsettled, question, size)
+
+        return await server.read(question, caller, read, is_strong=False)
+
+    async def _read_everything(self, question: Question, caller: str) -> Reading:
+        server, partition = self._primary, partition_of(question.video_id, self._partition_count)
+
+        async def read(connection: Any, size: Size) -> Reading:
+            return await read_everything(connection, server.unsettled, question, size, partition)
+
+        return await server.read(question, caller, read, is_strong=True)

@@ -1,7 +1,5 @@
 """QueryService: protobuf ↔ readings."""
 
-from typing import Any
-
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -12,8 +10,11 @@ from libs.domain.events import VIEW
 from libs.domain.function import Function
 from libs.domain.minutes import MinuteRange, range_of
 from libs.rpc.types import ServicerContext
+from services.query.lane import Lane, caller_of
 from services.query.proof import audit, list_logs
+from services.query.question import Question
 from services.query.reader import Reader
+from services.query.server import Server
 from services.query.warm import Reading
 from tally.common.v1.common_pb2 import CONSISTENCY_STRONG, Consistency
 from tally.query.v1 import query_pb2 as pb
@@ -23,22 +24,23 @@ from tally.query.v1.query_pb2_grpc import QueryServiceServicer
 class QueryServicer(QueryServiceServicer):
     """Serves reads."""
 
-    def __init__(self, reader: Reader, pool: Any) -> None:
+    def __init__(self, reader: Reader, server: Server, audits: Lane) -> None:
         self._reader = reader
-        self._pool = pool
+        self._server = server
+        self._audits = audits
 
     async def GetViewsCount(
         self, request: pb.GetViewsCountRequest, context: ServicerContext
     ) -> pb.GetViewsCountResponse:
-        reading = await self._read(request, VIEW)
+        reading = await self._read(request, VIEW, context)
         return pb.GetViewsCountResponse(count=reading.cell.count, as_of=_timestamp(reading.as_of_us))
 
     async def GetCount(self, request: pb.GetCountRequest, context: ServicerContext) -> pb.GetCountResponse:
-        reading = await self._read(request, request.event_type)
+        reading = await self._read(request, request.event_type, context)
         return pb.GetCountResponse(count=reading.cell.count, as_of=_timestamp(reading.as_of_us))
 
     async def GetStats(self, request: pb.GetStatsRequest, context: ServicerContext) -> pb.GetStatsResponse:
-        reading = await self._read(request, request.event_type)
+        reading = await self._read(request, request.event_type, context)
         function = Function(request.function) or Function.COUNT
         return pb.GetStatsResponse(
             value=reading.cell.evaluate(function),
@@ -57,23 +59,28 @@ class QueryServicer(QueryServiceServicer):
                 last_seq=row["last_seq"],
                 lag_seconds=row["lag_seconds"],
             )
-            for row in await list_logs(self._pool)
+            for row in await list_logs(self._server.pool, self._server.unsettled)
         ]
         return pb.ListLogsResponse(logs=logs)
 
     async def Audit(self, request: pb.AuditRequest, context: ServicerContext) -> pb.AuditResponse:
-        found = await audit(self._pool)
+        async with self._audits.connection_for(caller_of(context.peer())) as connection:
+            found = await audit(connection)
         expected = found["journaled_events"] - found["dead_events"] + found["replayed_events"]
         return pb.AuditResponse(**found, discrepancy_events=found["counted_events"] - expected)
 
     async def _read(
-        self, request: pb.GetViewsCountRequest | pb.GetCountRequest | pb.GetStatsRequest, event_type: str
+        self,
+        request: pb.GetViewsCountRequest | pb.GetCountRequest | pb.GetStatsRequest,
+        event_type: str,
+        context: ServicerContext,
     ) -> Reading:
         minutes = _checked_range(request, event_type)
         if isinstance(request, pb.GetStatsRequest):
             check_told_by_cells(Function(request.function))
         is_strong = request.consistency == CONSISTENCY_STRONG
-        return await self._reader.read(request.video_id, event_type, minutes, is_strong=is_strong)
+        question = Question(request.video_id, event_type, minutes)
+        return await self._reader.read(question, caller_of(context.peer()), is_strong=is_strong)
 
 
 def _checked_range(

@@ -20,7 +20,40 @@ class HotSettings(BaseModel, frozen=True, extra="forbid"):
     )
 
 
+class HeavySettings(BaseModel, frozen=True, extra="forbid"):
+    """Reads that find too much for the pool that most reads share; they have connections of their own."""
+
+    min_cells: int = Field(50_000, ge=1, description="minute rows beyond which a read is heavy")
+    min_pending_events: int = Field(
+        100_000, ge=1, description="events not in the rollups yet beyond which a strong read is heavy"
+    )
+    max_pending_events: int = Field(
+        5_000_000, ge=1, description="events not in the rollups yet beyond which a strong read is refused"
+    )
+    connections: int = Field(2, ge=1, le=100, description="heavy reads at once, in one query service")
+    max_waiting: int = Field(16, ge=0, description="heavy reads that may wait before more are refused")
+    max_per_caller: int = Field(
+        4, ge=1, description="heavy reads of one address, waiting or under way, before more are refused"
+    )
+    timeout_seconds: float = Field(
+        10.0, gt=0, description="how long a heavy read may take, and how long wait"
+    )
+
+
+class AuditSettings(BaseModel, frozen=True, extra="forbid"):
+    """Audits, which read every rollup; one at a time in each query service."""
+
+    max_waiting: int = Field(4, ge=0, description="audits that may wait before more are refused")
+    timeout_seconds: float = Field(60.0, gt=0, description="how long an audit may take, and how long wait")
+
+
 class QuerySettings(BaseModel, frozen=True, extra="forbid"):
     """The query service."""
 
+    primary_dsn: str | None = Field(
+        None,
+        description="postgresql://… of the primary, for strong reads, where TALLY_POSTGRES__DSN leads to a standby",
+    )
     hot: HotSettings = HotSettings()
+    heavy: HeavySettings = HeavySettings()
+    audit: AuditSettings = AuditSettings()

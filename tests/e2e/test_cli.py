@@ -85,6 +85,8 @@ async def test_what_the_service_refuses_is_told_in_its_words(stack: Stack) -> No
             "'localhost' should be host:port, for example 127.0.0.1:50051",
         ),
         (("count", "v", "--address", "http://localhost:50051"), "should be host:port"),
+        (("count", "v", "--address", "127.0.0.1:70000"), "'127.0.0.1:70000' should be host:port"),
+        (("cluster", "--address", "127.0.0.1:70000"), "'127.0.0.1:70000' should be host:port"),
         (
             ("get", "v", "--from", "2027-01-01", "--to", "2026-01-01"),
             "tally: --from must not be after --to: 2027-01-01 is after 2026-01-01",

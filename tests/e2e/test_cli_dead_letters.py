@@ -169,7 +169,7 @@ async def test_the_letters_are_found_through_a_shard_and_through_a_partitioner(
             await eventually(lists_it)
         lost = await run("dead-letters", "list", address=apart["query"])
         assert lost.exit_code == REFUSED
-        assert "Name a shard, a partitioner or a balancer before them with --address" in lost.err
+        assert "Name a shard, a partitioner or a balancer before partitioners with --address" in lost.err
         done = await run("dead-letters", "replay", str(key), "--yes", address=apart["partitioner"])
         assert done.exit_code == OK
         assert await waiting(connection) == []

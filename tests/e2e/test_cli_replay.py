@@ -129,10 +129,24 @@ async def test_a_bad_line_stops_before_anything_of_its_piece_is_sent(stack: Stac
 
 async def test_bad_lines_are_left_out_on_request(stack: Stack) -> None:
     lines = HEADING + rows(3) + "v1,view,never,\n\udcff,view,,\n" + rows(2, 3)
-    done = await run("replay", "-", "--skip-bad", address=stack.address, stdin=lines)
+    done = await run("replay", "-", "--skip-bad", "--max-bad", "28.6", address=stack.address, stdin=lines)
     assert (done.exit_code, done.out) == (OK, "counted 5, duplicate 0, refused 0, bad lines 2\n")
     assert "tally: line 5: 'never' is no time" in done.err
     assert "tally: line 6: video_id is not UTF-8" in done.err
+
+
+async def test_a_quote_that_is_never_closed_costs_its_own_line_alone(stack: Stack) -> None:
+    lines = HEADING + rows(3) + '"abc,view,,\n' + rows(5_000, 3)
+    done = await run("replay", "-", "--skip-bad", address=stack.address, stdin=lines)
+    assert (done.exit_code, done.out) == (OK, "counted 5003, duplicate 0, refused 0, bad lines 1\n")
+    assert "tally: line 5: has a quote that is not closed on its line" in done.err
+
+
+async def test_more_bad_lines_than_are_tolerated_are_told_and_the_others_are_counted(stack: Stack) -> None:
+    lines = HEADING + rows(7) + "v1,view,1,\n" + "\n" + "v1,view,,1_000\n" + rows(1, 7)
+    done = await run("replay", "-", "--skip-bad", address=stack.address, stdin=lines)
+    assert (done.exit_code, done.out) == (REFUSED, "counted 8, duplicate 0, refused 0, bad lines 2\n")
+    assert "tally: 2 of 10 lines were bad (20 %), and 10 % are tolerated (--max-bad)." in done.err
 
 
 async def test_what_the_service_refuses_is_named_by_its_line(stack: Stack) -> None:

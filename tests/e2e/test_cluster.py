@@ -20,6 +20,7 @@ import pytest_asyncio
 from libs.rpc import ports
 from services.cluster import Cluster, open_cluster
 from services.registry import SERVICES
+from tally.counting.v1 import counting_pb2, dead_letters_pb2
 from tally.ingest.v1.ingest_pb2 import CountEventRequest
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 from tests.support.entries import new_id
@@ -27,6 +28,8 @@ from tests.support.eventually import eventually
 from tests.support.processes import FAST
 from tests.support.proof import assert_exact
 from tests.support.terminal import finish, run, start
+
+ONE_OF_EACH = [f"--replicas={service.name}=1" for service in SERVICES]
 
 pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
@@ -96,8 +99,7 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
     tmp_path: Path,
 ) -> None:
     address = f"127.0.0.1:{ports.find_free(1)[0]}"
-    one_of_each = [f"--replicas={service.name}=1" for service in SERVICES]
-    command: tuple[str | Path, ...] = ("cluster", *one_of_each, "--data-dir", tmp_path)
+    command: tuple[str | Path, ...] = ("cluster", *ONE_OF_EACH, "--data-dir", tmp_path)
 
     cluster = await start(*command, address=address, **FAST)
     table = await read_until(cluster, "Ready.")
@@ -108,6 +110,9 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
     assert (await run("count", "video", address=address)).out == "counted 1 view of video\n"
     status = await run("status", "--json", address=address)
     assert (status.exit_code, json.loads(status.out)["problems"]) == (0, [])
+    at_shard = re.search(r"dead-letters list --address (\S+)", await read_until(cluster, "What dies"))
+    assert at_shard is not None
+    assert (await run("dead-letters", "list", address=at_shard[1])).out == "no dead letters\n"
     psutil.Process(pids[2]).suspend()  # who is frozen goes too
     cluster.kill()
     await cluster.communicate()
@@ -121,6 +126,40 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
     assert (ended.exit_code, ended.err) == (0, "")
     assert re.findall("Stopping (.*) …", ended.out) == STAGES
     assert not any(child.is_running() for child in children)
+
+
+async def test_a_removed_socket_is_made_again_and_removed_data_end_the_whole_cluster(tmp_path: Path) -> None:
+    address, folder = f"127.0.0.1:{ports.find_free(1)[0]}", tmp_path / "data"
+    command: tuple[str | Path, ...] = ("cluster", *ONE_OF_EACH, "--data-dir", folder)
+    cluster = await start(*command, address=address, **FAST)
+    try:
+        await read_until(cluster, "Ready.")
+        for name, socket in {
+            "Postgres": "postgres/sockets-*/.s.PGSQL.5432",
+            "envoy": "cluster/sockets-*/envoy.sock",
+        }.items():
+            (path,) = folder.glob(socket)
+            path.unlink()
+            told = await read_until(cluster, f"{name.lower()} is back, pid ")
+            assert (
+                f"{name} cannot be used any more: the socket {path} was removed while it was in use" in told
+            )
+        await eventually(lambda: counts(address), 30.0)
+        children = psutil.Process(cluster.pid).children(recursive=True)
+        removing = await asyncio.create_subprocess_exec("rm", "-rf", folder)
+        ended = await asyncio.wait_for(finish(cluster), 5)
+        await removing.wait()
+    finally:
+        if cluster.returncode is None:
+            cluster.kill()
+            await cluster.communicate()
+    assert ended.exit_code == 1
+    assert "was removed or replaced while it was in use" in ended.err
+    await until(lambda: not any(child.is_running() for child in children))
+
+
+async def counts(address: str) -> bool:
+    return (await run("count", "video", address=address)).exit_code == 0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -147,6 +186,24 @@ async def test_a_rolling_restart_under_steady_calls_fails_none_of_them(
     acknowledged += caller.acknowledged
     assert caller.failures == []
     assert {each.restarts for each in cluster.processes.values()} == {0}  # nothing of it had died
+
+
+async def test_the_front_door_leads_to_no_call_for_operators_nor_between_processes(cluster: Cluster) -> None:
+    internal = [
+        f"/{service.full_name}/{method.name}"
+        for file in (counting_pb2, dead_letters_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    ]
+    assert "/tally.counting.v1.DeadLetterService/DropDeadLetter" in internal
+    async with grpc.aio.insecure_channel(cluster.address) as channel:
+        for path in internal:
+            call: Any = channel.unary_unary(path)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call(b"", timeout=5)
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED, path
+    # The command finds a shard behind the front door by itself, where the shards can be reached.
+    assert (await run("dead-letters", "list", address=cluster.address)).out == "no dead letters\n"
 
 
 @pytest.mark.exact

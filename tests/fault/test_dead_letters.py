@@ -4,19 +4,18 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-import asyncpg
 import pytest
 
 from libs.domain.errors import AlreadyDecided, NotFound, NotReplayable, Unavailable
+from libs.domain.horizon import floor_at
 from libs.domain.request_id import first_id_of, make_request_id, time_ms_of
+from libs.stores import floor
 from libs.stores.postgres import PostgresSettings, WriteConnection
-from services.counting import partitions
 from services.counting.dead_letters import Key
 from services.counting.decisions import JOURNALED
 from services.counting.entry import NumberedEntry
 from services.counting.journal import Journal
 from services.counting.log import open_log
-from services.counting.partitions import keep_partitions
 from services.query.proof import audit
 from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually
@@ -64,8 +63,10 @@ async def assert_counted(connection: Any, counts: dict[tuple[str, str], int]) ->
 
 async def raise_floor(dsn: str) -> None:
     """As upkeep does."""
-    async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
-        await keep_partitions(pool, ahead_hours=24)
+    async with open_proof(dsn) as connection:
+        now_ms = await connection.fetchval("select (extract(epoch from clock_timestamp()) * 1000)::bigint")
+        await floor.raise_floor(connection, floor_at(now_ms))
+        await floor.align_logs(connection)
 
 
 async def until_locked(connection: Any, sessions: int = 1) -> None:
@@ -283,7 +284,7 @@ async def test_a_letter_whose_entry_is_on_its_way_into_the_journal_is_not_counte
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The insert began when the id was above the floor; the floor is raised behind it."""
-    monkeypatch.setattr(partitions, "LOCK_SECONDS", 30.0)
+    monkeypatch.setattr(floor, "LOCK_SECONDS", 30.0)
     async with open_proof(dsn) as connection, open_proof(dsn) as inserting:
         log = await open_log(dsn, PostgresSettings(), FAST, "shard")
         request_id = make_request_id(time_ms_of(await connection.fetchval("select floor from cluster")) + 1)

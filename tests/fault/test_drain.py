@@ -23,6 +23,15 @@ from tests.support.spooling import COUNTS, ONE, assert_drained, read_letters, sp
 
 pytestmark = pytest.mark.exact
 
+_WARN_ONCE = """
+create sequence warned;
+create function warn_once() returns trigger language plpgsql as $$
+begin
+    if nextval('warned') = 1 then raise warning 'not on the standby' using errcode = 'query_canceled'; end if;
+    return null;
+end $$;
+create trigger warn_once after insert on dead_letter for each statement execute function warn_once()"""
+
 
 async def test_an_insert_in_doubt_that_was_committed_is_spooled_and_counts_once(
     dsn: str, tmp_path: Path
@@ -176,6 +185,27 @@ async def test_an_entry_that_the_floor_has_passed_becomes_a_dead_letter_with_its
     assert letter["payload"] == as_entry(cut_request(ONE, old)[0]).payload
     assert letter["events"] == 1
     assert "older than the floor" in letter["reason"]
+
+
+async def test_a_dead_letter_that_is_committed_with_a_warning_stays_in_the_spool_until_it_is_durable(
+    dsn: str, tmp_path: Path
+) -> None:
+    old = make_request_id(time_ms_of(new_id()) - 23 * 3_600_000)
+    async with (
+        open_proof(dsn) as connection,
+        open_proxy(dsn) as proxy,
+        open_shard(proxy.dsn, spool_folder=tmp_path) as shard,
+    ):
+        proxy.shut()
+        assert await send(shard, ONE, old) == {Outcome.SPOOLED}
+        await connection.execute("update cluster set floor = $1", make_request_id(time_ms_of(old) + 60_000))
+        await connection.execute(_WARN_ONCE)
+        proxy.reopen()
+        await assert_drained(dsn, shard, {})
+        # The second attempt found the letter there, and its commit came without a warning.
+        assert await connection.fetchval("select last_value from warned") == 2
+    [letter] = await read_letters(dsn)
+    assert letter["request_id"] == old
 
 
 async def test_an_entry_that_the_floor_has_passed_and_that_was_counted_elsewhere_is_no_dead_letter(

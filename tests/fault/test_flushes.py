@@ -12,6 +12,7 @@ from libs.telemetry.setup import OFF
 from services.counting.flusher import Flusher
 from services.counting.metrics import Metrics
 from services.counting.pace import Pace
+from services.counting.position import Position
 from services.counting.settings import CountingSettings, FlushSettings, RecoverySettings
 from tests.support.clock import Clock
 from tests.support.entries import Counts, as_entry, cut_request
@@ -174,7 +175,7 @@ def many(first: int, end: int) -> Counts:
 
 async def assert_exact_in_the_end(dsn: str, lives: Iterable[Life], counts: Counts) -> None:
     for life in lives:
-        assert life.log.applied_seq == life.log.cut
+        assert life.log.applied == Position(life.log.cut)
         life.log.abandon()
         await take_over(dsn, life.log.log_id)
     await assert_exact(dsn, counts)

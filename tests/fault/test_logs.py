@@ -5,6 +5,7 @@ import datetime as dt
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from libs.domain.entry import Outcome
 from libs.domain.horizon import AHEAD_MS, HORIZON_MS
@@ -12,7 +13,6 @@ from libs.domain.request_id import make_request_id, time_ms_of
 from libs.stores.postgres import PostgresSettings
 from libs.telemetry.setup import OFF
 from services.counting.appender import Appender, LogClosed
-from services.counting.buffer import Buffer
 from services.counting.journal import Journal
 from services.counting.log import open_log
 from services.counting.metrics import Metrics
@@ -21,6 +21,7 @@ from services.counting.settings import JournalSettings
 from tests.support.clock import Clock
 from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually
+from tests.support.life import backlog
 from tests.support.proof import assert_exact, open_proof, rolled_up, states
 from tests.support.shards import FAST, NEVER, open_shard, quick, send
 
@@ -32,10 +33,18 @@ _WARN_ONCE = """
 create sequence warned;
 create function warn_once() returns trigger language plpgsql as $$
 begin
-    if nextval('warned') = 1 then raise warning 'something is odd'; end if;
+    if nextval('warned') = 1 then raise warning 'something is odd' using errcode = 'query_canceled'; end if;
     return null;
 end $$;
 create trigger warn_once after insert on journal for each statement execute function warn_once()"""
+_WARN_EACH_TIME = """
+create sequence warned;
+create function warn() returns trigger language plpgsql as $$
+begin
+    raise warning 'vacuumed within % transactions', nextval('warned');
+    return null;
+end $$;
+create trigger warn after insert on journal for each statement execute function warn()"""
 
 
 async def test_a_group_answered_by_a_closed_log_is_not_acknowledged(dsn: str) -> None:
@@ -44,13 +53,13 @@ async def test_a_group_answered_by_a_closed_log_is_not_acknowledged(dsn: str) ->
         await connection.execute("update log set state = 'closed'")
         queue = Queue(JournalSettings())
         outcomes = queue.put([as_entry(entry) for entry in cut_request(COUNTS)])
-        appender = Appender(log, Journal(log.inserts, log.log_id, 5.0), Buffer(), Clock(), OFF, Metrics(OFF))
+        appender = Appender(log, Journal(log.inserts, log.log_id, 5.0), backlog(), Clock(), OFF, Metrics(OFF))
         group = await queue.take_group()
         with pytest.raises(LogClosed):
             await appender.append(group)
         log.abandon()
         assert not any(outcome.done() for outcome in outcomes)
-        assert appender.buffer.event_count == 0
+        assert appender.backlog.event_count == 0
         assert await connection.fetchval("select count(*) from journal") == 0
 
 
@@ -72,7 +81,21 @@ async def test_an_idle_shard_notices_that_its_log_was_closed(dsn: str) -> None:
         await eventually(has_reopened)
 
 
-async def test_a_success_with_a_warning_is_in_doubt(dsn: str) -> None:
+async def test_a_success_with_a_warning_of_something_else_is_a_success_and_logged_once(dsn: str) -> None:
+    """Such as that transaction ids run out, which each insert may say for weeks, each time with another number."""
+    async with open_proof(dsn) as connection:
+        await connection.execute(_WARN_EACH_TIME)
+        async with open_shard(dsn) as shard:
+            with capture_logs() as logs:
+                for _ in range(3):
+                    assert await send(shard, COUNTS) == {Outcome.JOURNALED}
+            await assert_exact(dsn, {key: 3 * n for key, n in COUNTS.items()})
+        assert await connection.fetchval("select count(*) from log") == 1
+    warned = [log["warning"] for log in logs if "warning" in log]
+    assert warned == ["vacuumed within 1 transactions"]
+
+
+async def test_a_success_with_a_warning_of_a_cancelled_wait_is_in_doubt(dsn: str) -> None:
     async with open_proof(dsn) as connection:
         await connection.execute(_WARN_ONCE)
         async with open_shard(dsn) as shard:

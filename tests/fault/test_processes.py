@@ -3,13 +3,11 @@
 import asyncio
 from pathlib import Path
 
-import grpc
 import pytest
 import redis
 
 from tally.client import Client, Event, Unavailable
-from tally.counting.v1.counting_pb2 import OUTCOME_DUPLICATE, OUTCOME_JOURNALED, AppendRequest
-from tally.counting.v1.counting_pb2_grpc import CountingServiceStub
+from tally.counting.v1.counting_pb2 import OUTCOME_DUPLICATE, OUTCOME_JOURNALED
 from tests.support.entries import append, cut_request, new_id
 from tests.support.eventually import eventually
 from tests.support.processes import FAST, NO_FLUSH, run_service, stop
@@ -233,21 +231,6 @@ async def test_a_strong_read_sees_what_was_just_acknowledged(
             await stack.client.count("video")
             assert (await stack.client.get_count("video", strong=True)).count == n
         await assert_exact(dsn, {("video", "view"): 59})
-
-
-async def test_an_append_for_another_partition_count_is_refused(
-    dsn: str, valkey_url: str, tmp_path: Path
-) -> None:
-    async with (
-        open_stack(dsn, valkey_url, tmp_path) as stack,
-        grpc.aio.insecure_channel(stack.address) as channel,
-    ):
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await CountingServiceStub(channel).Append(
-                AppendRequest(partition_count=64, entries=cut_request(COUNTS)), timeout=10
-            )
-        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-        await assert_exact(dsn, {})
 
 
 async def test_reads_say_so_while_postgres_is_away_and_answer_when_it_is_back(

@@ -17,7 +17,6 @@ from libs.stores.postgres import InDoubt, PostgresSettings, Refused, WriteConnec
 from services.counting import journal, rollups
 from services.counting import shard as shards
 from services.counting.appender import Appender, LogClosed
-from services.counting.buffer import Buffer
 from services.counting.entry import NumberedEntry
 from services.counting.flusher import Flusher
 from services.counting.journal import Answer, Journal
@@ -28,7 +27,7 @@ from services.counting.shard import Shard
 from tests.support.entries import cut_request, new_id
 from tests.support.eventually import eventually
 from tests.support.letters import refuse, refuse_no_more
-from tests.support.life import open_life, take_over
+from tests.support.life import backlog, open_life, take_over
 from tests.support.proof import open_proof
 from tests.support.proxy import Cut, open_proxy
 from tests.support.rules import WITH_AND_WITHOUT, X_EVENTS, X, Y, judge, without
@@ -202,16 +201,18 @@ async def test_whoever_is_in_doubt_writes_no_more_to_the_same_log(
 def go_on_with_the_first_log() -> Callable[..., Awaitable[Log]]:
     logs: list[Log] = []
 
-    async def open_again(dsn: str, postgres: PostgresSettings, settings: RecoverySettings, name: str) -> Log:
+    async def open_again(
+        dsn: str, postgres: PostgresSettings, settings: RecoverySettings, name: str, **options: Any
+    ) -> Log:
         if not logs:
-            logs.append(await open_log(dsn, postgres, settings, name))
+            logs.append(await open_log(dsn, postgres, settings, name, **options))
             return logs[0]
         before = logs[-1]
         inserts, flushes = [
             WriteConnection(await connect(dsn, postgres, "another connection")) for _ in range(2)
         ]
         log = Log(before.log_id, inserts, flushes)
-        log.last_seq, log.cut, log.applied_seq = before.last_seq, before.cut, before.applied_seq
+        log.last_seq, log.cut, log.applied = before.last_seq, before.cut, before.applied
         logs.append(log)
         return log
 
@@ -221,9 +222,9 @@ def go_on_with_the_first_log() -> Callable[..., Awaitable[Log]]:
 async def test_whoever_gives_a_log_up_drops_its_buffer(
     dsn: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = Buffer()
+    kept = backlog()
     if not is_on:
-        monkeypatch.setattr(shards, "Buffer", lambda: kept)
+        monkeypatch.setattr(shards, "Backlog", lambda _most_cells: kept)
     async with open_shard(dsn, quick(NEVER)) as shard, open_proof(dsn) as connection:
         assert await send(shard, X) == {Outcome.JOURNALED}
         assert await take_over(dsn, await connection.fetchval("select log_id from log"))

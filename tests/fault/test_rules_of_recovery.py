@@ -106,5 +106,5 @@ async def test_a_log_is_settled_when_nothing_is_left_of_it(
     async with open_life(dsn) as life:
         for counts in (X, Y):
             assert await life.send(counts) == {Outcome.JOURNALED}
-        assert await take_over(dsn, life.log.log_id, FAST.model_copy(update={"piece_events": 1}))
+        assert await take_over(dsn, life.log.log_id, FAST.model_copy(update={"piece_events": Y_EVENTS}))
     await judge(dsn, {**X, **Y}, 0 if is_on else -Y_EVENTS)

@@ -105,7 +105,7 @@ def test_a_pod_has_the_time_that_its_end_takes(ours: list[Workload], settings_of
             settings = settings_of(workload)
             needed = settings.server.drain_delay_seconds + settings.server.grace_seconds + CLOSING_SECONDS
             if workload.name == "counting":
-                needed += settings.of(CountingSettings).flush.timeout_seconds
+                needed += settings.of(CountingSettings).flush_timeout_seconds
                 needed += settings.of(CountingSettings).recovery.transaction_timeout_seconds
                 needed += settings.of(CountingSettings).spool.drain_seconds
             assert workload.pod["terminationGracePeriodSeconds"] >= needed, workload

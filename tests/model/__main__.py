@@ -20,11 +20,14 @@ def main() -> None:
     parser.add_argument("--logs", type=int, default=default.logs, help="that are opened in all")
     parser.add_argument("--recoveries", type=int, default=default.recoveries, help="that go on at once")
     parser.add_argument("--faults", type=int, default=default.faults)
+    parser.add_argument("--parts", type=int, default=default.parts, help="of each entry")
     parser.add_argument(
         "--only", choices=["none", *(rule.name for rule in Rule)], help="switch off only this"
     )
     chosen = parser.parse_args()
-    bounds = Bounds(tuple(chosen.sends), chosen.shards, chosen.logs, chosen.recoveries, chosen.faults)
+    bounds = Bounds(
+        tuple(chosen.sends), chosen.shards, chosen.logs, chosen.recoveries, chosen.faults, chosen.parts
+    )
     tell(f"{bounds}\n")
     for rule in Rule:
         if chosen.only in (None, rule.name):

@@ -41,11 +41,11 @@ def explore(bounds: Bounds, off: Rule | None = None) -> Exploration:
             if after in came_from:
                 continue
             came_from[after] = state
-            if violation := find_violation(after):
+            if violation := find_violation(after, bounds):
                 return Exploration(len(came_from), ends, violation, _way_to(after, came_from, bounds, off))
             waiting.append(after)
         ends += is_end
-        if is_end and (violation := find_violation_at_the_end(state)):
+        if is_end and (violation := find_violation_at_the_end(state, bounds)):
             return Exploration(len(came_from), ends, violation, _way_to(state, came_from, bounds, off))
     return Exploration(len(came_from), ends, None, ())
 

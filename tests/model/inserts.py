@@ -15,6 +15,7 @@ from tests.model.state import (
     State,
     Steps,
     name_of,
+    parts_of,
     requests_of,
     with_shard,
     without,
@@ -29,7 +30,7 @@ def insert_steps(state: State, bounds: Bounds, off: Rule | None, place: int) -> 
             if shard.queue or arrival.requests:
                 yield _begin(state, bounds, off, place, arrival)
     for number, insert in enumerate(shard.inserts):
-        yield _end(state, off, place, number, insert)
+        yield _end(state, bounds, off, place, number, insert)
 
 
 def _begin(state: State, bounds: Bounds, off: Rule | None, place: int, arrival: Arrival) -> tuple[str, State]:
@@ -50,17 +51,19 @@ def _begin(state: State, bounds: Bounds, off: Rule | None, place: int, arrival: 
     if off is Rule.ONE_ROW_ANSWER:
         return (
             f"{does}; nothing is inserted, and all of it acknowledged as duplicate",
-            _take_answer(after, off, place, 0, insert, ()),
+            _take_answer(after, bounds, off, place, 0, insert, ()),
         )
     waiting = with_shard(state, place, queue=tuple(requests))
     return f"{does}; is told that it was closed, and gives it up", give_up(waiting, bounds, off, place)
 
 
-def _end(state: State, off: Rule | None, place: int, number: int, insert: Insert) -> tuple[str, State]:
+def _end(
+    state: State, bounds: Bounds, off: Rule | None, place: int, number: int, insert: Insert
+) -> tuple[str, State]:
     inserted, after = commit_insert(state, insert, off)
     does = f"{name_of(place)}'s insert of {requests_of(insert.group)} is committed, and acknowledged"
     found = f"{requests_of(inserted) or 'nothing'} is new"
-    return f"{does}: {found}", _take_answer(after, off, place, number, insert, inserted)
+    return f"{does}: {found}", _take_answer(after, bounds, off, place, number, insert, inserted)
 
 
 def commit_insert(state: State, insert: Insert, off: Rule | None) -> tuple[tuple[Entry, ...], State]:
@@ -79,7 +82,13 @@ def commit_insert(state: State, insert: Insert, off: Rule | None) -> tuple[tuple
 
 
 def _take_answer(
-    state: State, off: Rule | None, place: int, number: int, insert: Insert, inserted: tuple[Entry, ...]
+    state: State,
+    bounds: Bounds,
+    off: Rule | None,
+    place: int,
+    number: int,
+    insert: Insert,
+    inserted: tuple[Entry, ...],
 ) -> State:
     shard = state.shards[place]
     new = insert.group if off is Rule.NEW_ENTRIES_ONLY else inserted
@@ -87,7 +96,7 @@ def _take_answer(
         state,
         place,
         inserts=without(shard.inserts, number),
-        buffer=tuple(sorted((*shard.buffer, *new))),
+        buffer=tuple(sorted((*shard.buffer, *parts_of(new, bounds)))),
         cut=insert.group[-1].seq,
     )
     return _acknowledge(after, insert.group)

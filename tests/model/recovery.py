@@ -5,7 +5,19 @@ One that is frozen, or whose statement is late, is one that goes on later; one t
 
 from tests.model.flushes import commit_flush, words_of
 from tests.model.rules import Rule
-from tests.model.state import CLOSED, OPEN, SETTLED, Bounds, Flush, State, Steps, put, without
+from tests.model.state import (
+    CLOSED,
+    OPEN,
+    SETTLED,
+    Bounds,
+    Flush,
+    Position,
+    State,
+    Steps,
+    parts_of,
+    put,
+    without,
+)
 
 PIECE = 1
 """entries that are applied in one transaction"""
@@ -16,16 +28,16 @@ def recovery_steps(state: State, bounds: Bounds, off: Rule | None) -> Steps:
     for log_id in range(1, len(state.logs) + 1):
         yield from _close(state, off, log_id)
         if len(state.recoveries) < bounds.recoveries:
-            yield from _read(state, off, log_id)
+            yield from _read(state, bounds, off, log_id)
     for number, piece in enumerate(state.recoveries):
         rest = state._replace(recoveries=without(state.recoveries, number))
         yield f"a recovery of log {piece.log} is cut off", rest
         is_open = state.logs[piece.log - 1].state == OPEN
         if is_open and off is not Rule.CLOSING:
             continue
-        if piece.entries:
+        if piece.parts:
             yield f"recovery commits {words_of(piece)}", commit_flush(rest, piece, off)
-        if not piece.entries or off is Rule.ALL_PIECES:
+        if not piece.parts or off is Rule.ALL_PIECES:
             yield f"log {piece.log} is settled", _settled(rest, piece.log)
 
 
@@ -49,28 +61,32 @@ def _close(state: State, off: Rule | None, log_id: int) -> Steps:
         yield f"log {log_id} is closed", closed
 
 
-def _read(state: State, off: Rule | None, log_id: int) -> Steps:
-    """Where the checkpoint is, and the next entries above it.
+def _read(state: State, bounds: Bounds, off: Rule | None, log_id: int) -> Steps:
+    """Where the checkpoint is, and the next entries above it, or a part of the next.
 
     If these were two statements, and it moved between them, the compare and set would tell.
     """
     log = state.logs[log_id - 1]
     if log.state == SETTLED or (log.state == OPEN and off not in (Rule.CLOSE_BEFORE_READ, Rule.CLOSING)):
         return
-    above = [entry for entry in state.journal if entry.log == log_id and entry.seq > log.applied_seq]
+    above = [entry for entry in state.journal if entry.log == log_id and entry.seq > log.applied.seq]
     if above:
-        entries = tuple(sorted(above, key=lambda entry: entry.seq)[:PIECE])
-        piece = Flush(log_id, log.applied_seq, entries[-1].seq, entries)
-        yield f"recovery reads {words_of(piece)}", _with_recovery(state, piece)
+        entries = sorted(above, key=lambda entry: entry.seq)[:PIECE]
+        left = parts_of(entries, bounds)
+        if off is not Rule.ONLY_THE_REST:
+            left = tuple(part for part in left if not log.applied.has(part))
+        yield _with_recovery(state, Flush(log_id, log.applied, Position(entries[-1].seq), left))
+        if len(left) > 1 and left[1].entry == left[0].entry:
+            yield _with_recovery(state, Flush(log_id, log.applied, left[0].end, left[:1]))
     elif log.state == CLOSED:
         yield f"recovery finds nothing left of log {log_id}, and settles it", _settled(state, log_id)
     else:
-        nothing = Flush(log_id, log.applied_seq, log.applied_seq, ())
-        yield f"recovery finds nothing left of log {log_id}", _with_recovery(state, nothing)
+        yield _with_recovery(state, Flush(log_id, log.applied, log.applied, ()))
 
 
-def _with_recovery(state: State, piece: Flush) -> State:
-    return state._replace(recoveries=tuple(sorted((*state.recoveries, piece))))
+def _with_recovery(state: State, piece: Flush) -> tuple[str, State]:
+    finds = f"finds nothing left of log {piece.log}" if not piece.parts else f"reads {words_of(piece)}"
+    return f"recovery {finds}", state._replace(recoveries=tuple(sorted((*state.recoveries, piece))))
 
 
 def _settled(state: State, log_id: int) -> State:

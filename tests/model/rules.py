@@ -16,6 +16,8 @@ class Rule(Enum):
     KEY_SHARE = "an insert holds its log's row `for key share` until it has ended"
     FENCE = "an insert writes only while its log is open"
     COMPARE_AND_SET = "a flush moves the checkpoint only from where it believes it to be"
+    COMPARE_PARTS = "it compares how much of an entry is applied, too"
+    ONLY_THE_REST = "whoever goes on with an entry that is applied in part adds only the rest of it"
     ONE_TRANSACTION = "the transaction that moves the checkpoint adds the entries to the rollups"
     ALL_PIECES = "a log is settled only when nothing is left above its checkpoint"
     ACKNOWLEDGE_AFTER_COMMIT = "nothing is acknowledged before its insert is committed"

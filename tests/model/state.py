@@ -24,11 +24,34 @@ class Entry(NamedTuple):
     seq: int
 
 
+class Part(NamedTuple):
+    """A part of an entry, which a transaction may apply by itself; they count from 0."""
+
+    entry: Entry
+    number: int
+
+    @property
+    def end(self) -> "Position":
+        """The position after it, when others of the entry follow."""
+        return Position(self.entry.seq - 1, self.number + 1)
+
+
+class Position(NamedTuple):
+    """Before it are the entries up to `seq`, and the first `parts` parts of the next one."""
+
+    seq: int = 0
+    parts: int = 0
+
+    def has(self, part: Part) -> bool:
+        """Whether a part is before it."""
+        return part.entry.seq <= self.seq or (part.entry.seq == self.seq + 1 and part.number < self.parts)
+
+
 class Log(NamedTuple):
     """A log's row, and its checkpoint."""
 
     state: str = OPEN
-    applied_seq: int = 0
+    applied: Position = Position()
 
 
 class Insert(NamedTuple):
@@ -39,12 +62,12 @@ class Insert(NamedTuple):
 
 
 class Flush(NamedTuple):
-    """A transaction under way, that moves the checkpoint and adds entries to the rollups."""
+    """A transaction under way, that moves the checkpoint and adds parts of entries to the rollups."""
 
     log: int
-    from_seq: int
-    to_seq: int
-    entries: tuple[Entry, ...]
+    start: Position
+    end: Position
+    parts: tuple[Part, ...]
 
 
 class Shard(NamedTuple):
@@ -56,9 +79,9 @@ class Shard(NamedTuple):
     """requests that wait, sorted"""
     last_seq: int = 0
     inserts: tuple[Insert, ...] = ()
-    buffer: tuple[Entry, ...] = ()
+    buffer: tuple[Part, ...] = ()
     cut: int = 0
-    applied_seq: int = 0
+    applied: Position = Position()
     flushes: tuple[Flush, ...] = ()
     """at most one"""
 
@@ -70,7 +93,7 @@ class State(NamedTuple):
     journal: tuple[Entry, ...]
     logs: tuple[Log, ...]
     """log n is at n - 1"""
-    rollups: tuple[Entry, ...]
+    rollups: tuple[Part, ...]
     """a multiset: what was added twice is there twice"""
     lost_inserts: tuple[Insert, ...]
     """under way, and nobody waits for the answer any more"""
@@ -97,6 +120,8 @@ class Bounds(NamedTuple):
     """that go on at once"""
     faults: int = 1
     """of any kind: a kill, a lost connection, the takeover of a shard that is alive"""
+    parts: int = 1
+    """of each entry"""
 
 
 def first(bounds: Bounds) -> State:
@@ -132,6 +157,11 @@ def put(items: tuple[T, ...], place: int, item: T) -> tuple[T, ...]:
 def without(items: tuple[T, ...], place: int) -> tuple[T, ...]:
     """The item at one place is gone."""
     return (*items[:place], *items[place + 1 :])
+
+
+def parts_of(entries: Iterable[Entry], bounds: Bounds) -> tuple[Part, ...]:
+    """All parts of these entries, in their order."""
+    return tuple(Part(entry, number) for entry in entries for number in range(bounds.parts))
 
 
 def requests_of(entries: Iterable[Entry]) -> str:

@@ -11,9 +11,12 @@ import xxhash
 
 from libs.domain.entry import Entry, signed
 from libs.domain.events import Events
-from libs.domain.partition import cut
+from libs.domain.minutes import MINUTE_US
+from libs.domain.partition import cut, partition_of
 from libs.domain.request_id import make_request_id
+from libs.domain.rules import EARLIEST_EVENT_US
 from libs.rpc.columns import decode, encode
+from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.counting.v1 import counting_pb2 as pb
 from tally.counting.v1.counting_pb2_grpc import CountingServiceStub
 from tally.ingest.v1.ingest_pb2 import EventColumns
@@ -79,6 +82,31 @@ def as_entry(sent: pb.Entry) -> Entry:
 async def append(address: str, entries: list[pb.Entry], timeout_seconds: float = 15.0) -> list[int]:
     """Send entries to a shard; the outcome of each. Raises grpc.aio.AioRpcError."""
     async with grpc.aio.insecure_channel(address) as channel:
-        request = pb.AppendRequest(partition_count=PARTITION_COUNT, entries=entries)
+        request = pb.AppendRequest(cluster=await ask_identity(channel), entries=entries)
         response = await CountingServiceStub(channel).Append(request, timeout=timeout_seconds)
         return list(response.outcomes)
+
+
+async def ask_identity(channel: grpc.aio.Channel) -> ClusterIdentity:
+    """The identity that calls to this shard must carry. Raises grpc.aio.AioRpcError."""
+    response = await CountingServiceStub(channel).GetCluster(pb.GetClusterRequest(), timeout=10)
+    return response.cluster
+
+
+def spread_over_minutes(video_id: str, minutes: int) -> Entry:
+    """One entry of one video, with a view in each of so many minutes: as many cells as events."""
+    return as_entry(spread_on_the_wire(video_id, minutes))
+
+
+def spread_on_the_wire(video_id: str, minutes: int) -> pb.Entry:
+    """The same, as it is sent."""
+    none = np.zeros(minutes, np.uint16)
+    times = (np.arange(minutes, dtype=np.int64) + EARLIEST_EVENT_US // MINUTE_US) * MINUTE_US
+    request_id = new_id()
+    return pb.Entry(
+        request_id=request_id.bytes,
+        partition=partition_of(video_id, PARTITION_COUNT),
+        request_hash=xxhash.xxh3_64_intdigest(request_id.bytes),
+        event_count=minutes,
+        payload=encode(Events([video_id], ["view"], [], none, none, None, times)).SerializeToString(),
+    )

@@ -13,10 +13,11 @@ from libs.stores.postgres import PostgresSettings, WriteConnection, connect
 from libs.telemetry.setup import OFF
 from services.counting import rollups
 from services.counting.appender import Appender
-from services.counting.buffer import Buffer
+from services.counting.backlog import Backlog, Step
 from services.counting.journal import Journal
 from services.counting.log import Log, open_log
 from services.counting.metrics import Metrics
+from services.counting.position import Position
 from services.counting.queue import Queue
 from services.counting.recovery import Recovery
 from services.counting.settings import FlushSettings, JournalSettings, RecoverySettings
@@ -31,11 +32,10 @@ NOW_S = 1_700_000_000.0
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """What a flush has taken out of the buffer, and where it begins and ends."""
+    """What a flush has taken out of the backlog, and where it begins."""
 
-    from_seq: int
-    to_seq: int
-    buffer: Buffer
+    start: Position
+    step: Step
 
 
 class Life:
@@ -46,7 +46,7 @@ class Life:
         self.connection = connection
         """asyncpg's, for inserts and flushes"""
         self.appender = Appender(
-            log, Journal(log.inserts, log.log_id, _TIMEOUT_S), Buffer(), Clock(NOW_S), OFF, Metrics(OFF)
+            log, Journal(log.inserts, log.log_id, _TIMEOUT_S), backlog(), Clock(NOW_S), OFF, Metrics(OFF)
         )
 
     async def send(self, counts: Counts, request_id: UUID | None = None) -> set[Outcome]:
@@ -62,19 +62,24 @@ class Life:
 
     def take(self) -> Flush:
         """Begin a flush."""
-        taken, self.appender.buffer = self.appender.buffer, Buffer()
-        return Flush(self.log.applied_seq, self.log.cut, taken)
+        [step] = self.appender.backlog.take(self.log.cut)
+        return Flush(self.log.applied, step)
 
     async def commit(self, flush: Flush) -> bool:
         """End it; false when the checkpoint was elsewhere. Raises InDoubt and Refused."""
 
         async def move(connection: Any) -> bool:
-            rows = flush.buffer.rows()
+            rows = flush.step.buffer.rows()
             return await rollups.apply(
-                connection, self.log.log_id, flush.from_seq, flush.to_seq, rows, _STATEMENT_CELLS
+                connection, self.log.log_id, flush.start, flush.step.end, rows, _STATEMENT_CELLS
             )
 
         return await self.log.flushes.run(move, timeout_seconds=_TIMEOUT_S)
+
+
+def backlog(most_cells: int = 1_000_000) -> Backlog:
+    """Of steps that have no more cells than that."""
+    return Backlog(lambda: most_cells)
 
 
 @asynccontextmanager

@@ -22,27 +22,36 @@ select video_id, event_type, sum(count)::bigint as count from rollup_minute grou
 _SETTLED_TOO_EARLY = """
 select journal.log_id, seq from journal join checkpoint using (log_id) join log using (log_id)
 where state = 'settled' and seq > applied_seq"""
-# Each flush against the journal's entries of its span, less those that became dead letters, whatever became of these;
-# and each log's flushes in one unbroken chain.
+# Each flush against the journal's events of its span, less those that became dead letters, whatever became of these;
+# and each log's flushes in one unbroken chain. A span is between two positions: (seq, events of the next entry).
 _FLUSHES = """
 with span as (
-    select flush_log.log_id, from_seq, to_seq, flush_log.events,
-        lag(to_seq, 1, 0::bigint) over (partition by flush_log.log_id order by to_seq) as previous
-    from flush_log
+    select flush_log.log_id, from_seq, from_events, to_seq, to_events, flush_log.events,
+        lag(to_seq, 1, 0::bigint) over w as previous, lag(to_events, 1, 0) over w as previous_events
+    from flush_log window w as (partition by flush_log.log_id order by to_seq, to_events)
 )
-select span.*, coalesce(sum(journal.events) filter (where dead_letter.request_id is null), 0)::bigint as journaled
+select span.*, coalesce(sum(journal.events - coalesce(dead_letter.events, 0)), 0)::bigint - from_events + to_events
+    as journaled
 from span left join journal on journal.log_id = span.log_id and seq > from_seq and seq <= to_seq
     left join dead_letter on dead_letter.log_id = journal.log_id and dead_letter.seq = journal.seq
-group by span.log_id, from_seq, to_seq, span.events, previous"""
+group by span.log_id, from_seq, from_events, to_seq, to_events, span.events, previous, previous_events"""
 _BEYOND_FLUSHES = """
-select log_id, applied_seq, coalesce(max(to_seq), 0) as flushed from checkpoint left join flush_log using (log_id)
-group by log_id, applied_seq having applied_seq <> coalesce(max(to_seq), 0)"""
+select log_id, applied_seq, applied_events, coalesce(last.to_seq, 0) as flushed
+from checkpoint left join lateral (
+    select to_seq, to_events from flush_log where flush_log.log_id = checkpoint.log_id
+    order by to_seq desc, to_events desc limit 1
+) as last on true
+where (applied_seq, applied_events) <> (coalesce(last.to_seq, 0), coalesce(last.to_events, 0))"""
+_SPLIT = """
+select log_id, split_seq from checkpoint
+where applied_events > 0 and not exists (
+    select from journal where journal.log_id = checkpoint.log_id and seq = split_seq and events > applied_events)"""
 # Each generation against its flushes and the replays that went into it.
 _GENERATIONS = """
 select generation, coalesce(sum(counted), 0)::bigint as counted, coalesce(sum(flushed), 0)::bigint as flushed from (
     select generation, count as counted, null as flushed from rollup_minute
     union all select generation, null, events from flush_log
-    union all select generation, null, events from dead_letter where state = 'replayed'
+    union all select generation, null, to_event - from_event from replay_log
 ) as part
 group by generation having coalesce(sum(counted), 0) <> coalesce(sum(flushed), 0)"""
 _JOURNALED = "select coalesce(sum(events), 0)::bigint from journal"
@@ -50,8 +59,9 @@ _JOURNALED = "select coalesce(sum(events), 0)::bigint from journal"
 _DISCREPANCY = """
 select (select coalesce(sum(count), 0) from rollup_minute)
     - (select coalesce(sum(events), 0) from journal join checkpoint using (log_id) where seq <= applied_seq)
-    + (select coalesce(sum(events), 0) from dead_letter where log_id is not null and state <> 'replayed')
-    - (select coalesce(sum(events), 0) from dead_letter where log_id is null and state = 'replayed')"""
+    - (select coalesce(sum(applied_events), 0) from checkpoint)
+    + (select coalesce(sum(events - replayed_events), 0) from dead_letter where log_id is not null)
+    - (select coalesce(sum(replayed_events), 0) from dead_letter where log_id is null)"""
 
 
 @asynccontextmanager
@@ -95,9 +105,10 @@ async def assert_proven(connection: Any) -> None:
 async def find_wrong(connection: Any) -> list[str]:
     """A sentence for each thing by which the database disproves itself, once all logs are applied.
 
-    No settled log has entries above its applied_seq. Discrepancy 0 by the flush log: its rows follow each other without
-    a gap up to applied_seq, each has the events of the journal in its span less dead letters, and each generation's
-    minutes sum to its rows and its replays. Discrepancy 0 by journal and dead letters alone.
+    No settled log has entries above its applied_seq, and no checkpoint lies within an entry that is not there.
+    Discrepancy 0 by the flush log: its rows follow each other without a gap up to the checkpoint, each has the events
+    of the journal in its span less dead letters, and each generation's minutes sum to its rows and its replays.
+    Discrepancy 0 by journal and dead letters alone.
     """
     wrong = shorten(
         f"log {row['log_id']} is settled without its entry {row['seq']}"
@@ -107,7 +118,12 @@ async def find_wrong(connection: Any) -> list[str]:
         f"the flush ({row['from_seq']}, {row['to_seq']}] of log {row['log_id']} has {row['events']} events and "
         f"follows {row['previous']}; the journal has {row['journaled']} there"
         for row in await connection.fetch(_FLUSHES)
-        if row["from_seq"] != row["previous"] or row["events"] != row["journaled"]
+        if (row["from_seq"], row["from_events"]) != (row["previous"], row["previous_events"])
+        or row["events"] != row["journaled"]
+    )
+    wrong += shorten(
+        f"log {row['log_id']} is applied up to within its entry {row['split_seq']}, which has no such events"
+        for row in await connection.fetch(_SPLIT)
     )
     wrong += shorten(
         f"log {row['log_id']} is applied up to {row['applied_seq']} and its flushes end at {row['flushed']}"

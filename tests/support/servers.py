@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from libs.embedded.postgres import EmbeddedPostgresSettings, open_postgres
+from libs.embedded.sockets import open_socket_folder
 from libs.embedded.valkey import open_valkey
 
 
@@ -98,9 +99,13 @@ async def breakable_postgres(settings: EmbeddedPostgresSettings | None = None) -
     """Started, and alone on its data. A frozen postmaster takes no connections; those that are open go on."""
     with tempfile.TemporaryDirectory(prefix="tally-tests-") as folder:
         data = Path(folder)
-        server = Breakable(lambda: open_postgres(data, settings=settings), data / "pgdata" / "postmaster.pid")
-        async with _started(server) as it:
-            yield it
+        with open_socket_folder(data) as sockets:
+            server = Breakable(
+                lambda: open_postgres(data, settings=settings, sockets=sockets),
+                data / "pgdata" / "postmaster.pid",
+            )
+            async with _started(server) as it:
+                yield it
 
 
 @asynccontextmanager
@@ -108,8 +113,10 @@ async def breakable_valkey() -> AsyncIterator[Breakable]:
     """Started, and empty after each start."""
     with tempfile.TemporaryDirectory(prefix="tally-tests-") as folder:
         data = Path(folder)
-        async with _started(Breakable(lambda: open_valkey(data), data / "valkey.pid")) as it:
-            yield it
+        with open_socket_folder(data) as sockets:
+            server = Breakable(lambda: open_valkey(data, sockets=sockets), data / "valkey.pid")
+            async with _started(server) as it:
+                yield it
 
 
 @asynccontextmanager

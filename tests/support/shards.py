@@ -22,7 +22,12 @@ from tests.support.eventually import eventually
 NEVER = 30.0
 """A flush interval, in seconds, that no test lives to see."""
 
-FAST = RecoverySettings(heartbeat_seconds=0.2, takeover_seconds=2.0, transaction_timeout_seconds=1.5)
+FAST = RecoverySettings(
+    heartbeat_seconds=0.2,
+    takeover_seconds=2.0,
+    statement_timeout_seconds=1.5,
+    transaction_timeout_seconds=1.5,
+)
 
 
 def quick(flush_seconds: float = 0.05, recovery: RecoverySettings = FAST) -> CountingSettings:
@@ -60,7 +65,11 @@ async def open_shard(
             stack.push_async_callback(background.stop)
         shard = Shard(name, dsn, pool, clock, postgres, settings, OFF, spool)
         logs = background.start("logs", shard.run_logs())
-        drain = None if spool is None else Drain(spool, shard, pool)
+        drain = (
+            None
+            if spool is None
+            else Drain(spool, shard, pool, settings.recovery.transaction_timeout_seconds)
+        )
         if drain is not None:
             background.start("drain", drain.run())
         background.start("recovery", shard.run_recovery())

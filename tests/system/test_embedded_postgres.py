@@ -147,3 +147,14 @@ def test_an_ordinary_user_runs_it_with_a_name_or_without(clone: Path, uid: int) 
         with hold(clone, uid=uid) as postmaster:
             assert postmaster.uids().real == uid
     assert find_owner(clone) == uid
+
+
+def test_who_may_not_use_what_root_made_learns_of_chown(clone: Path) -> None:
+    with hold(clone):
+        pass
+    data = clone / "home" / "data"
+    with start(clone, RUN, NOBODY) as parent:
+        output, errors = parent.communicate()
+    assert (parent.returncode, output) == (1, "")
+    assert errors.startswith(f"not ready: {data} belongs to root, and this process runs as nobody")
+    assert f"chown -R nobody {data}" in errors

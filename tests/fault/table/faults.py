@@ -6,7 +6,9 @@ from tests.fault.table.strikes import (
     clocks,
     cuts,
     disks,
+    entries,
     freezes,
+    garbage,
     kills,
     readers,
     restarts,
@@ -94,6 +96,7 @@ FAULTS = (
         may_fail_reads=False,
     ),
     Fault("a shard's clock 25 h ahead", clocks.run_ahead, _POSTGRES, may_fail=False, may_fail_reads=False),
+    Fault("a Postgres clock that jumps and comes back", clocks.jump, _POSTGRES | _SERVICES),
     Fault(
         "a long reader while partitions come and go",
         readers.hold_snapshot,
@@ -101,7 +104,27 @@ FAULTS = (
         may_fail=False,
         may_fail_reads=False,
     ),
+    Fault(
+        "an entry that takes longer than a transaction may",
+        entries.send_large_entry,
+        _POSTGRES,
+        may_fail=False,
+        may_fail_reads=False,
+    ),
+    Fault(
+        "a shard that answers garbage",
+        garbage.answer_with_garbage,
+        _SHARDS,
+        served_within_seconds=SERVED_SECONDS,
+        may_fail=False,
+        may_fail_reads=False,
+    ),
     Fault("rolling restart of every service", restarts.restart_all, _SERVICES | _POSTGRES, may_fail=False),
+    Fault(
+        "a restart of every service while Postgres is away",
+        restarts.restart_without_postgres,
+        _POSTGRES | _SERVICES,
+    ),
     Fault(
         "the client killed and started again",
         clients.kill_client,
@@ -113,6 +136,7 @@ FAULTS = (
 
 PAIR_FAULTS = (
     Fault("a wait for the standby cancelled", standby.cancel_waits, _POSTGRES),
+    Fault("a standby lost for three minutes", standby.lose_standby, _POSTGRES),
     Fault("the standby stopped, the primary killed, the standby promoted", standby.lose_primary, _POSTGRES),
 )
 """For a deployment on a primary and its standby, which ends with the last of them."""

@@ -42,7 +42,8 @@ where state = 'waiting'"""
 # One statement is one snapshot: what a strong read adds up, against the journal.
 _SNAPSHOT = """
 select (select coalesce(sum(count), 0) from rollup_minute)::bigint as rolled_up,
-    (select coalesce(sum(events), 0) from log join checkpoint using (log_id) join journal using (log_id)
+    (select coalesce(sum(events - case when seq = split_seq then applied_events else 0 end), 0)
+        from log join checkpoint using (log_id) join journal using (log_id)
         where state <> 'settled' and seq > applied_seq and request_id >= opening_floor)::bigint as pending,
     (select coalesce(sum(events), 0) from dead_letter where log_id is not null)::bigint as dead,
     (select coalesce(sum(events), 0) from journal)::bigint as journaled"""

@@ -179,5 +179,5 @@ async def open_pair(settings: EmbeddedPostgresSettings) -> AsyncIterator[Pair]:
 
 
 def _folder_of(dsn: str) -> str:
-    """The folder of the unix socket in a DSN."""
-    return parse_qs(urlsplit(dsn).query)["host"][0]
+    """The folder of the unix socket in a DSN: the real one, for a process of another user namespace."""
+    return str(Path(parse_qs(urlsplit(dsn).query)["host"][0]).resolve())

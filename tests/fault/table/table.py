@@ -44,7 +44,7 @@ class Table:
     async def run_combinations(self, minutes: float) -> None:
         """Random combinations until the time is over; what has begun is ended."""
         end = time.monotonic() + minutes * 60
-        [cancelled_waits, lost_primary] = PAIR_FAULTS
+        cancelled_waits, *_, lost_primary = PAIR_FAULTS
         others = [fault for fault in FAULTS if not fault.needs_proxy and "postgres" not in fault.breaks]
         while time.monotonic() < end:
             async with self._deployed() as deployment:

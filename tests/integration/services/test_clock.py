@@ -9,6 +9,8 @@ from structlog.testing import capture_logs
 from libs.stores.server_clock import ServerClock
 from services import process
 from tests.support.eventually import eventually
+from tests.support.glitch import install_glitch, set_clock
+from tests.support.proof import assert_exact, open_proof
 from tests.support.stack import open_stack
 
 _SERVICES = (
@@ -46,3 +48,32 @@ async def test_nothing_is_ready_while_the_machines_clock_is_off(
     told = [log for log in logs if "clock" in log["event"]]
     assert [log["log_level"] for log in told] == ["error", "info"]
     assert told[0]["offset_seconds"] == pytest.approx(3.0, abs=1.0)
+
+
+@pytest.mark.parametrize("ahead_s", [40 * 86_400.0, -40 * 86_400.0])
+async def test_while_postgres_clock_alone_is_wrong_nothing_is_ready_and_no_sound_request_is_refused(
+    dsn: str, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: float
+) -> None:
+    monkeypatch.setattr(process, "_CLOCK_SECONDS", 0.05)
+    async with open_proof(dsn) as connection:
+        await install_glitch(connection)
+        async with open_stack(dsn, valkey_url, tmp_path) as stack:
+
+            async def health() -> str:
+                return await stack.client.health(_SERVICES[0])
+
+            async def is_unready() -> bool:
+                return await health() == "NOT_SERVING"
+
+            async def serves() -> bool:
+                return await health() == "SERVING"
+
+            await set_clock(connection, ahead_s)
+            await eventually(is_unready)
+            assert (await stack.client.count("video")).accepted_count == 1
+            await set_clock(connection, 0.0)
+            await eventually(serves)
+            await stack.client.count("video")
+            await assert_exact(dsn, {("video", "view"): 2})
+            minutes = await connection.fetchrow("select min(minute), max(minute) from rollup_minute")
+            assert minutes["max"] - minutes["min"] <= 1

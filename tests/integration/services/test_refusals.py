@@ -14,9 +14,11 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.domain.partition import partition_of
+from libs.rpc.status import DETAILS_KEY
 from tally.ingest.v1 import ingest_pb2 as pb
 from tally.query.v1 import query_pb2
 from tests.integration.services.api import TIMEOUT_S, Api, new_id, refused
+from tests.support import wire
 from tests.support.database import PARTITION_COUNT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -329,14 +331,59 @@ async def test_a_request_has_at_most_8_mib(api: Api) -> None:
     assert await api.journaled() == before
 
 
+@pytest.mark.parametrize("mib", [9.5, 15.9])
+async def test_above_8_mib_the_answer_has_details_and_is_not_worth_a_retry(api: Api, mib: float) -> None:
+    before = await api.journaled()
+    refusal = await refused(api.raw("ProcessEvents", wire.field(1, bytes(int(mib * 1024 * 1024)))))
+    assert (refusal.code, refusal.reason, refusal.fields) == (*INVALID, ["request"])
+    assert "at most 8,388,608 bytes" in refusal.message
+    assert await api.journaled() == before
+
+
 async def test_beyond_the_transports_limit_grpc_itself_answers(api: Api) -> None:
     before = await api.journaled()
-    request = pb.ProcessEventsRequest(events=[view(actor_id="x" * 5_000)] * 2_000)
-    assert request.ByteSize() > 9 * 1024 * 1024
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await api.ingest.ProcessEvents(request, timeout=TIMEOUT_S)
+        await api.raw("ProcessEvents", wire.field(1, bytes(16 * 1024 * 1024)))
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in str(caught.value.details())  # as docs/operations.md has it
+    assert DETAILS_KEY not in dict(caught.value.trailing_metadata() or ())
     assert await api.journaled() == before
+
+
+BOMBS = {
+    "events": b"\x12\x00" * 1_000_000,
+    "names": wire.field(3, b"\x0a\x00" * 1_000_000),
+    "events in a part that is joined": wire.field(3, b"\x0a\x01a") * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+async def test_a_request_that_would_become_a_hundred_times_its_size_is_refused(api: Api, bomb: str) -> None:
+    refusal = await refused(api.raw("ProcessEvents", BOMBS[bomb]))
+    assert (refusal.code, refusal.reason) == INVALID
+    assert "must be at most 50,000" in refusal.message
+
+
+async def test_such_a_batch_ends_its_stream_after_the_answers_to_those_before(api: Api) -> None:
+    stream: Any = api.channel.stream_stream("/tally.ingest.v1.IngestService/StreamEvents")(timeout=TIMEOUT_S)
+    good = rows(view(), request_id=new_id())
+    await stream.write(pb.StreamEventsRequest(batch=good).SerializeToString())
+    await stream.write(wire.field(1, BOMBS["events"]))
+    answer = pb.StreamEventsResponse.FromString(await stream.read())
+    assert answer.receipt.request_id == good.request_id
+    refusal = await refused(stream.read())
+    assert (refusal.code, refusal.reason, refusal.fields) == (*INVALID, ["events"])
+
+
+async def test_a_batch_above_8_mib_is_refused_by_itself(api: Api) -> None:
+    batch = largest()
+    batch.events[-1].actor_id += "x" * 100
+    stream = api.ingest.StreamEvents(timeout=TIMEOUT_S)
+    await stream.write(pb.StreamEventsRequest(batch=batch))
+    answer = await stream.read()
+    assert (answer.refusal.request_id, answer.refusal.reason) == (batch.request_id, "INVALID_REQUEST")
+    assert "at most 8,388,608 bytes" in answer.refusal.message
+    stream.cancel()
 
 
 async def test_what_nobody_expected_is_told_without_its_text(api: Api) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 import pytest
+from google.protobuf.wrappers_pb2 import BytesValue
 
 from tally.client import (
     Client,
@@ -22,6 +23,7 @@ from tally.client import (
     blocking,
 )
 from tally.client.request_id import RequestIds
+from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.counting.v1 import counting_pb2 as pb
 from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse
 from tally.ingest.v1.ingest_pb2 import GetPartitionMapResponse, ShardPartitions
@@ -37,6 +39,7 @@ from tests.integration.tally.peer import (
 )
 from tests.support.eventually import eventually
 
+IDENTITY = ClusterIdentity(cluster_id="a cluster", epoch=2, partition_count=4)
 EVENTS = [Event(f"video {n}") for n in range(100)]
 
 
@@ -53,6 +56,7 @@ class Cluster:
             partition_count=4,
             version=version,
             shards=[ShardPartitions(address=address, partitions=led) for address, led in leading],
+            cluster=IDENTITY,
         )
 
     @property
@@ -93,8 +97,27 @@ async def test_a_batch_goes_to_its_shards_and_not_to_the_partitioner(
     assert [received.rpc for received in cluster.partitioner.received] == ["GetPartitionMap"]
     sent = [AppendRequest.FromString(shard.received[0].payload) for shard in cluster.shards]
     assert [{entry.partition for entry in request.entries} for request in sent] == [{0, 1}, {2, 3}]
-    assert [request.partition_count for request in sent] == [4, 4]
+    assert [request.cluster for request in sent] == [IDENTITY, IDENTITY]
     assert sum(len(shard.received) for shard in cluster.shards) == 3
+
+
+async def test_what_a_shard_of_another_cluster_refuses_the_partitioner_gets(
+    client: Client, cluster: Cluster
+) -> None:
+    other = refuse(grpc.StatusCode.FAILED_PRECONDITION, "another cluster", error_info("CLUSTER_MISMATCH"))
+    cluster.shards[1].turns.append(other)
+    receipt = await client.process_many(EVENTS)
+    assert receipt.accepted_count + receipt.duplicate_count == 100
+    assert cluster.calls == (1, 1, 1)
+
+
+async def test_a_map_without_an_identity_is_none(client: Client, cluster: Cluster) -> None:
+    """That of an older partitioner: its shards would take what another cluster's would take as well."""
+    cluster.tell("1", (cluster.shards[0].address, [0, 1, 2, 3]))
+    answer = cluster.partitioner.answers["GetPartitionMap"]
+    answer.ClearField("cluster")
+    await client.process_many(EVENTS)
+    assert cluster.calls == (1, 0, 0)
 
 
 async def test_a_receipt_counts_as_that_of_the_partitioner_does(client: Client, cluster: Cluster) -> None:
@@ -107,6 +130,18 @@ async def test_a_receipt_counts_as_that_of_the_partitioner_does(client: Client, 
     assert receipt.accepted_count == 100 - first.event_count
     assert receipt.durability is Durability.SPOOLED
     assert cluster.calls == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "garbage", [BytesValue(value=b"\x80"), BytesValue()], ids=["does not parse", "of nothing"]
+)
+async def test_after_an_answer_that_cannot_be_read_the_batch_goes_to_the_partitioner(
+    client: Client, cluster: Cluster, garbage: BytesValue
+) -> None:
+    cluster.shards[1].answers["Append"] = garbage
+    receipt = await client.process_many(EVENTS)
+    assert receipt.accepted_count == 100
+    assert cluster.calls == (1, 1, 1)
 
 
 @pytest.mark.exact

@@ -49,14 +49,14 @@ def test_the_variables_are_settings_that_there_are(monkeypatch: pytest.MonkeyPat
                 assert settings.of(CountingSettings).shard == place.name
 
 
-def test_each_prefix_leads_to_the_processes_that_serve_it() -> None:
+def test_the_front_proxy_leads_to_the_services_for_clients_and_to_no_shard() -> None:
     topology = make_topology({}, None)
-    led = {prefix: pool.addresses for pool in topology.pools for prefix in pool.prefixes}
+    led = {service: pool.addresses for pool in topology.pools for service in pool.services}
     assert led == {
-        "/tally.ingest.v1.IngestService/": [place.address for place in topology.of("partitioner")],
-        "/tally.query.v1.QueryService/": [place.address for place in topology.of("query")],
-        "/tally.counting.v1.DeadLetterService/": [place.address for place in topology.of("counting")],
+        "tally.ingest.v1.IngestService": [place.address for place in topology.of("partitioner")],
+        "tally.query.v1.QueryService": [place.address for place in topology.of("query")],
     }
+    assert {place.service.name for place in topology.places if not place.is_public} == {"counting"}
 
 
 def test_a_server_that_leaves_says_so_for_longer_than_its_balancer_takes_to_notice() -> None:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from libs.domain import entry
 from libs.domain.errors import TallyError
 from libs.domain.request_id import make_request_id
+from libs.rpc.admission import Admission
 from libs.rpc.columns import decode, encode
 from libs.telemetry.setup import OFF
 from services.counting.wire import Wire
-from services.partitioner.admission import Admission
 from services.partitioner.door import Door
 from services.partitioner.ingest import Ingest
 from services.partitioner.servicer import IngestServicer
@@ -21,6 +21,7 @@ from services.partitioner.wire import write_entry
 from tally.client.columns import Batch, Columns
 from tally.client.entries import cut
 from tally.client.rules import EARLIEST_EVENT_US
+from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.counting.v1.counting_pb2 import AppendRequest, Entry
 from tally.ingest.v1.ingest_pb2 import EventColumns, ProcessEventsRequest
 from tests.support.clock import Clock
@@ -57,7 +58,9 @@ def partitioners_entries(payload: bytes, partition_count: int) -> list[Entry]:
     router, clock = Router(partition_count), Clock()
     clock.seconds = NOW_US // 1_000_000
     shards: Any = router
-    servicer = IngestServicer(Admission(1 << 30), Door(clock), Ingest(shards, clock, OFF), shards, 1)
+    servicer = IngestServicer(
+        Admission(1 << 30), Door(clock), Ingest(shards, clock, OFF), shards, 1, ClusterIdentity()
+    )
     context: Any = None
     with suppress(StopIteration):  # it waits for nothing, so it needs no loop
         servicer.ProcessEvents(ProcessEventsRequest.FromString(payload), context).send(None)
@@ -110,7 +113,7 @@ def test_a_shard_takes_the_entries() -> None:
     batch = Batch(str(ID), columns_of([Row(f"video {n}", value=1.0, event_type="like") for n in range(99)]))
     entries = cut(batch, 16)
     clock = Clock(NOW_US // 1_000_000)
-    read = Wire(16, clock).read_entries(AppendRequest(partition_count=16, entries=entries))
+    read = Wire(16, clock).read_entries(AppendRequest(entries=entries))
     assert sum(len(entry.events) for entry in read) == 99
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from tally.client import OutcomeUnknown, TallyError
+from tally.client import Cluster, OutcomeUnknown, TallyError
 from tally.client.shards import Shard, Shards
 from tally.counting.v1 import counting_pb2 as pb
 from tally.ingest.v1.ingest_pb2 import GetPartitionMapResponse, ShardPartitions
 from tests.support.virtual_time import in_virtual_time
 from tests.unit.tally.transport import unanswered
 
+CLUSTER = Cluster("a cluster", 1, 4)
 ENTRY = pb.Entry(partition=1, event_count=1)
 JOURNALED = pb.AppendResponse(outcomes=[pb.OUTCOME_JOURNALED])
 
@@ -52,7 +53,7 @@ def make_shard(*turns: Any) -> Shard:
 
 
 async def call(shard: Shard, timeout_s: float = 5.0) -> None:
-    await shard.append(4, [ENTRY], timeout_s, "an id")
+    await shard.append(CLUSTER, [ENTRY], timeout_s, "an id")
 
 
 async def fail(shard: Shard) -> None:
@@ -113,7 +114,9 @@ async def test_a_shard_that_cannot_journal_or_answers_for_others_rests_too() -> 
 
 def map_of(version: str, *addresses: str) -> GetPartitionMapResponse:
     shards = [ShardPartitions(address=address, partitions=[at]) for at, address in enumerate(addresses)]
-    return GetPartitionMapResponse(partition_count=4, version=version, shards=shards)
+    return GetPartitionMapResponse(
+        partition_count=4, version=version, shards=shards, cluster=CLUSTER.to_message()
+    )
 
 
 @in_virtual_time

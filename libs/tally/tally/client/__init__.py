@@ -5,6 +5,7 @@
 
 from tally.client.answers import (
     Audit,
+    Cluster,
     Count,
     Durability,
     Log,
@@ -29,6 +30,7 @@ from tally.client.errors import (
     AlreadyDecided,
     BufferFull,
     ClientUnusable,
+    ClusterMismatch,
     DeadlineExceeded,
     InvalidRequest,
     NotFound,
@@ -55,6 +57,8 @@ __all__ = [
     "BufferFull",
     "Client",
     "ClientUnusable",
+    "Cluster",
+    "ClusterMismatch",
     "Columns",
     "Count",
     "DeadLetter",

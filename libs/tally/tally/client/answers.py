@@ -125,6 +125,28 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
+class Cluster:
+    """Which cluster a service belongs to. `epoch`: raised when the cluster is restored from a backup."""
+
+    cluster_id: str
+    epoch: int
+    partition_count: int
+
+    @classmethod
+    def from_message(cls, message: common_pb2.ClusterIdentity) -> "Cluster":
+        return cls(message.cluster_id, message.epoch, message.partition_count)
+
+    def to_message(self) -> common_pb2.ClusterIdentity:
+        """As calls to a shard carry it."""
+        return common_pb2.ClusterIdentity(
+            cluster_id=self.cluster_id, epoch=self.epoch, partition_count=self.partition_count
+        )
+
+    def __str__(self) -> str:
+        return f"cluster {self.cluster_id} (epoch {self.epoch}, {self.partition_count} partitions)"
+
+
+@dataclass(frozen=True, slots=True)
 class ShardPartitions:
     """One shard, where it is reached (host:port or unix:path), and the partitions that it leads, ascending."""
 
@@ -134,16 +156,21 @@ class ShardPartitions:
 
 @dataclass(frozen=True, slots=True)
 class PartitionMap:
-    """Which shard leads which partitions, as the partitioner that was asked sees it."""
+    """Which shard leads which partitions, as the partitioner that was asked sees it.
+
+    `cluster`: the partitioner's; None from a service that is older than this client.
+    """
 
     partition_count: int
     version: str
     shards: tuple[ShardPartitions, ...]
+    cluster: Cluster | None = None
 
     @classmethod
     def from_message(cls, message: ingest_pb2.GetPartitionMapResponse) -> "PartitionMap":
         shards = tuple(ShardPartitions(shard.address, tuple(shard.partitions)) for shard in message.shards)
-        return cls(message.partition_count, message.version, shards)
+        cluster = Cluster.from_message(message.cluster) if message.HasField("cluster") else None
+        return cls(message.partition_count, message.version, shards, cluster)
 
 
 @dataclass(frozen=True, slots=True)

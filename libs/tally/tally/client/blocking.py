@@ -106,6 +106,7 @@ class Client:
     get_count = _blocking(client.Client.get_count)
     get_stats = _blocking(client.Client.get_stats)
     partition_map = _blocking(client.Client.partition_map)
+    get_cluster = _blocking(client.Client.get_cluster)
     list_logs = _blocking(client.Client.list_logs)
     audit = _blocking(client.Client.audit)
     list_dead_letters = _blocking(client.Client.list_dead_letters)

@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeVar
 
+from tally.client.answers import Cluster
 from tally.client.connection import Connection
-from tally.client.errors import InvalidRequest
+from tally.client.errors import ClusterMismatch, InvalidRequest
 from tally.client.events import Event
-from tally.client.methods import Method
+from tally.client.methods import Answer, Method
 from tally.client.times import from_timestamp
 from tally.counting.v1 import dead_letters_pb2 as pb
 from tally.ingest.v1 import ingest_pb2
@@ -25,6 +27,15 @@ REPLAY = Method(
     f"{_SERVICE}/ReplayDeadLetter", pb.ReplayDeadLetterRequest, pb.ReplayDeadLetterResponse.FromString
 )
 DROP = Method(f"{_SERVICE}/DropDeadLetter", pb.DropDeadLetterRequest, pb.DropDeadLetterResponse.FromString)
+
+
+_LetterRequest = TypeVar(
+    "_LetterRequest",
+    pb.ListDeadLettersRequest,
+    pb.GetDeadLetterRequest,
+    pb.ReplayDeadLetterRequest,
+    pb.DropDeadLetterRequest,
+)
 
 
 class DeadLetterState(StrEnum):
@@ -108,7 +119,13 @@ class Decision:
 
 
 class DeadLetterMethods(ABC):
-    """The part of tally.client.Client that speaks of dead letters."""
+    """The part of tally.client.Client that speaks of dead letters. A shard answers these calls, at its own address.
+
+    Each call carries the identity of the cluster. The client asks the shard for it once, so that a service of another
+    cluster, which is reached at this address later on, refuses: ClusterMismatch.
+    """
+
+    _letters_of: Cluster | None = None
 
     async def list_dead_letters(
         self,
@@ -120,7 +137,7 @@ class DeadLetterMethods(ABC):
     ) -> DeadLetterPage:
         """A page of letters, oldest first: those in a state, or all. `page_size`: 0 is 50; 1,000 at most."""
         request = pb.ListDeadLettersRequest(page_size=page_size, page_token=page_token, state=_number(state))
-        answer = await self._open.call(LIST, request, timeout)
+        answer = await self._call_shard(LIST, request, timeout)
         return DeadLetterPage(
             tuple(map(DeadLetter.from_message, answer.dead_letters)), answer.next_page_token
         )
@@ -129,9 +146,8 @@ class DeadLetterMethods(ABC):
         self, letter_id: str, *, max_events: int = 0, timeout: float | None = None
     ) -> DeadLetterContent:
         """A letter and its first events. `max_events`: 0 is 100; 10,000 at most. Raises NotFound."""
-        answer = await self._open.call(
-            GET, pb.GetDeadLetterRequest(id=letter_id, max_events=max_events), timeout
-        )
+        request = pb.GetDeadLetterRequest(id=letter_id, max_events=max_events)
+        answer = await self._call_shard(GET, request, timeout)
         return DeadLetterContent(
             DeadLetter.from_message(answer.dead_letter), tuple(map(_event, answer.events)), answer.problem
         )
@@ -142,13 +158,29 @@ class DeadLetterMethods(ABC):
         The letter comes back dropped when its entry turns out to be counted already; its note says so. Raises NotFound,
         AlreadyDecided when it was dropped before, and NotReplayable when it cannot be counted: it then stays as it is.
         """
-        answer = await self._open.call(REPLAY, pb.ReplayDeadLetterRequest(id=letter_id), timeout)
+        answer = await self._call_shard(REPLAY, pb.ReplayDeadLetterRequest(id=letter_id), timeout)
         return Decision(DeadLetter.from_message(answer.dead_letter), answer.was_decided)
 
     async def drop_dead_letter(self, letter_id: str, *, timeout: float = DECISION_TIMEOUT_S) -> Decision:
         """Decide that a letter is not to be counted; it is kept. Raises NotFound, and AlreadyDecided."""
-        answer = await self._open.call(DROP, pb.DropDeadLetterRequest(id=letter_id), timeout)
+        answer = await self._call_shard(DROP, pb.DropDeadLetterRequest(id=letter_id), timeout)
         return Decision(DeadLetter.from_message(answer.dead_letter), answer.was_decided)
+
+    async def _call_shard(
+        self, method: Method[_LetterRequest, Answer], request: _LetterRequest, timeout: float | None
+    ) -> Answer:
+        if self._letters_of is None:
+            self._letters_of = await self.get_cluster(timeout=timeout)
+        request.cluster.CopyFrom(self._letters_of.to_message())
+        try:
+            return await self._open.call(method, request, timeout)
+        except ClusterMismatch:
+            self._letters_of = None  # who calls again accepts the cluster that is there now
+            raise
+
+    @abstractmethod
+    async def get_cluster(self, *, timeout: float | None = None) -> Cluster:
+        """The cluster of the shard that answers."""
 
     @property
     @abstractmethod

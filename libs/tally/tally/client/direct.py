@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tally.client.answers import Durability, Receipt
+from tally.client.answers import Cluster, Durability, Receipt
 from tally.client.columns import Batch
 from tally.client.connection import Connection
 from tally.client.doubt import may_have_counted
@@ -111,7 +111,7 @@ class DirectTransport:
         if leaders is None:
             return []
         try:
-            entries = cut(batch, leaders.partition_count)
+            entries = cut(batch, leaders.cluster.partition_count)
         except ValueError:
             return []
         by_shard: dict[Shard, list[Entry]] = {}
@@ -123,7 +123,7 @@ class DirectTransport:
         timeout_s = min(_PATIENCE_S, (deadline - now()) * _SHARDS_SHARE)
         async with asyncio.TaskGroup() as group:
             calls = [
-                group.create_task(_append(shard, leaders.partition_count, part, timeout_s, batch.request_id))
+                group.create_task(_append(shard, leaders.cluster, part, timeout_s, batch.request_id))
                 for shard, part in by_shard.items()
             ]
             # A late shard may be one that the map has lost; then its connection is closed, and that ends the call.
@@ -134,10 +134,10 @@ class DirectTransport:
 
 
 async def _append(
-    shard: Shard, partition_count: int, entries: Sequence[Entry], timeout_s: float, request_id: str
+    shard: Shard, cluster: Cluster, entries: Sequence[Entry], timeout_s: float, request_id: str
 ) -> _Part:
     try:
-        outcomes = await shard.append(partition_count, entries, timeout_s, request_id)
+        outcomes = await shard.append(cluster, entries, timeout_s, request_id)
     except TallyError as error:
         return _Part(entries, (), error)
     return _Part(entries, outcomes)

@@ -179,6 +179,10 @@ class AlreadyDecided(TallyError):
     """A dead letter was decided before, in the other way."""
 
 
+class ClusterMismatch(TallyError):
+    """The call was meant for another cluster than that of the service; the message names both. Nothing was done."""
+
+
 class NotReplayable(TallyError):
     """A dead letter cannot be replayed, for the reason that the message says. It stays as it is."""
 

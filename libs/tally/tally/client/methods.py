@@ -52,6 +52,12 @@ APPEND = Method(
     counting_pb2.AppendResponse.FromString,
 )
 
+GET_CLUSTER = Method(
+    "/tally.counting.v1.CountingService/GetCluster",
+    counting_pb2.GetClusterRequest,
+    counting_pb2.GetClusterResponse.FromString,
+)
+
 _QUERY = "/tally.query.v1.QueryService"
 GET_VIEWS_COUNT = Method(
     f"{_QUERY}/GetViewsCount", query_pb2.GetViewsCountRequest, query_pb2.GetViewsCountResponse.FromString

@@ -8,12 +8,13 @@ from datetime import datetime
 from google.protobuf.wrappers_pb2 import StringValue
 
 from tally.client import methods
-from tally.client.answers import Audit, Count, Log, PartitionMap, Stats
+from tally.client.answers import Audit, Cluster, Count, Log, PartitionMap, Stats
 from tally.client.connection import Connection
 from tally.client.errors import NotFound
 from tally.client.events import VIEW, Function
 from tally.client.times import to_timestamp
 from tally.common.v1 import common_pb2
+from tally.counting.v1 import counting_pb2
 from tally.ingest.v1 import ingest_pb2
 from tally.query.v1 import query_pb2
 
@@ -114,6 +115,11 @@ class Reading(ABC):
             timeout,
         )
         return PartitionMap.from_message(answer)
+
+    async def get_cluster(self, *, timeout: float | None = None) -> Cluster:
+        """The cluster of the shard that answers. A partitioner tells its own in its partition map."""
+        answer = await self._open.call(methods.GET_CLUSTER, counting_pb2.GetClusterRequest(), timeout)
+        return Cluster.from_message(answer.cluster)
 
     async def list_logs(self, *, timeout: float | None = None) -> tuple[Log, ...]:
         """The logs that are not settled, oldest first."""

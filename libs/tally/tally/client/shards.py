@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tally.client import methods
-from tally.client.answers import PartitionMap
+from tally.client.answers import Cluster, PartitionMap
 from tally.client.connection import Connection
 from tally.client.errors import InvalidRequest, OutcomeUnknown, Overloaded, TallyError
 from tally.counting.v1.counting_pb2 import OUTCOME_UNAVAILABLE, AppendRequest, Entry, Outcome
@@ -45,13 +45,13 @@ class Shard:
         return self.is_doubted and self._now() < self._rests_until
 
     async def append(
-        self, partition_count: int, entries: Sequence[Entry], timeout_s: float, request_id: str
+        self, cluster: Cluster, entries: Sequence[Entry], timeout_s: float, request_id: str
     ) -> Sequence[Outcome]:
         """Send entries of one request; the outcome of each, in order.
 
         Raises TallyError; what Transport.send says of OutcomeUnknown and Overloaded holds for these entries.
         """
-        request = AppendRequest(partition_count=partition_count, entries=entries).SerializeToString()
+        request = AppendRequest(cluster=cluster.to_message(), entries=entries).SerializeToString()
         began = self._now()
         # If it is doubted, the other batches go elsewhere until this one has found out.
         self._rests_until = began + timeout_s
@@ -66,17 +66,20 @@ class Shard:
             if error.reason != "DEADLINE_EXCEEDED" or timeout_s >= _FAIR_S:
                 self._fail(began)
             raise
-        if len(response.outcomes) != len(entries):
+        outcomes = (
+            response.outcomes if response else ()
+        )  # grpc.aio returns None for an answer that does not parse
+        if len(outcomes) != len(entries):
             self._fail(began)
             raise OutcomeUnknown(
-                f"{self.connection.address} answered for {len(response.outcomes)} entries of {len(entries)}",
+                f"{self.connection.address} answered for {len(outcomes)} entries of {len(entries)}",
                 request_ids=(request_id,),
             )
-        if OUTCOME_UNAVAILABLE in response.outcomes:
+        if OUTCOME_UNAVAILABLE in outcomes:
             self._fail(began)
         else:
             self.recover()
-        return response.outcomes
+        return outcomes
 
     def recover(self) -> None:
         """Think well of it again."""
@@ -95,7 +98,7 @@ class Shard:
 class Leaders:
     """Which shard leads which partition, as of one map."""
 
-    partition_count: int
+    cluster: Cluster
     version: str
     by_partition: Mapping[int, Shard]
 
@@ -151,8 +154,9 @@ class Shards:
             self._asking = None
 
     def _take(self, partition_map: PartitionMap) -> None:
-        if partition_map.partition_count < 1:
-            return
+        cluster = partition_map.cluster
+        if cluster is None or cluster.partition_count < 1:
+            return  # of an older service: its shards would be told no cluster; everything goes to the partitioner
         addresses = {shard.address for shard in partition_map.shards if shard.partitions}
         for address in self._known.keys() - addresses:
             self._forget(self._known.pop(address))
@@ -166,7 +170,7 @@ class Shards:
             for shard in partition_map.shards
             for partition in shard.partitions
         }
-        self._leaders = Leaders(partition_map.partition_count, partition_map.version, by_partition)
+        self._leaders = Leaders(cluster, partition_map.version, by_partition)
 
     def _forget(self, shard: Shard) -> None:
         leaving = asyncio.get_running_loop().create_task(shard.connection.close(_LEAVE_S))

@@ -24,6 +24,7 @@ _REASONS: dict[str, type[errors.TallyError]] = {
     "REQUEST_ID_REUSED": errors.RequestIdReused,
     "ALREADY_DECIDED": errors.AlreadyDecided,
     "NOT_REPLAYABLE": errors.NotReplayable,
+    "CLUSTER_MISMATCH": errors.ClusterMismatch,
 }
 
 # With these the service has looked at the write and says what became of it. After any other status an

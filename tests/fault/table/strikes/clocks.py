@@ -1,4 +1,4 @@
-"""A shard whose machine has the wrong time."""
+"""A shard whose machine has the wrong time, and a Postgres that has."""
 
 import asyncio
 import os
@@ -12,14 +12,18 @@ from libs.domain.horizon import HORIZON_MS
 from libs.domain.request_id import time_ms_of
 from libs.rpc.probe import is_serving
 from tally.counting.v1 import counting_pb2 as pb
+from tests.fault.table.deployment import PARTITIONERS, SHARDS
 from tests.fault.table.requests import draw_request
 from tests.fault.table.scene import Scene
 from tests.fault.table.strikes.rivals import acknowledge, append, entries_of
 from tests.fault.table.ways import variables_of
 from tests.support.eventually import eventually
+from tests.support.glitch import install_glitch, remove_glitch, set_clock
 from tests.support.processes import free_port
 
 _AHEAD_SECONDS = 25 * 3600
+_JUMP_SECONDS = 40 * 86_400.0
+_MOST_RAISED_MS = 3_600_000
 _REQUESTS = 60
 _SERVICE = "tally.counting.v1.CountingService"
 
@@ -41,7 +45,7 @@ async def run_ahead(scene: Scene) -> None:
                 request = draw_request(scene.chance, scene.prefix)
                 scene.load.ledger.send(request)
                 entries = entries_of(request, scene.deployment.doors.partition_count)
-                outcomes = await append(channel, entries, scene.deployment.doors.partition_count)
+                outcomes = await append(channel, entries)
                 acknowledge(scene, [request], entries, [[outcome] for outcome in outcomes])
                 scene.expect_alone(bool(request.durability), "it did not take a sound request")
                 await scene.pause(0, 0.2)
@@ -52,6 +56,30 @@ async def run_ahead(scene: Scene) -> None:
         process.kill()
         process.wait()
     await _look_at_times(scene)
+
+
+async def jump(scene: Scene) -> None:
+    """Postgres's clock is 40 days ahead for some seconds, and a shard is started just then."""
+    connection = await asyncpg.connect(scene.deployment.dsn)
+    cluster = scene.deployment.cluster
+    try:
+        await install_glitch(connection)
+        for name in (*SHARDS, *PARTITIONERS):  # their connections are to have the clock that can be set
+            scene.deployment.kill(name)
+        await cluster.until_serving()
+        before = time_ms_of(await connection.fetchval(_FLOOR))
+        scene.strike()
+        await set_clock(connection, _JUMP_SECONDS)
+        scene.deployment.kill(scene.chance.choice(SHARDS))
+        await scene.pause(7, 10)
+        await set_clock(connection, 0.0)
+        await cluster.until_serving()
+        raised_ms = time_ms_of(await connection.fetchval(_FLOOR)) - before
+        scene.expect(raised_ms <= _MOST_RAISED_MS, f"the floor rose by {raised_ms} ms")
+    finally:
+        await set_clock(connection, 0.0)
+        await remove_glitch(connection)
+        await connection.close()
 
 
 async def _look_at_times(scene: Scene) -> None:
@@ -96,7 +124,7 @@ async def _until_taking(scene: Scene, channel: grpc.aio.Channel) -> None:
     entries = entries_of(request, scene.deployment.doors.partition_count)
 
     async def is_taking() -> bool:
-        outcomes = await append(channel, entries, scene.deployment.doors.partition_count)
+        outcomes = await append(channel, entries)
         return pb.OUTCOME_UNAVAILABLE not in outcomes
 
     await eventually(is_taking, 60.0)

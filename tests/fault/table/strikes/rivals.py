@@ -15,6 +15,7 @@ from tally.counting.v1.counting_pb2_grpc import CountingServiceStub
 from tests.fault.table.ledger import Key, Request
 from tests.fault.table.requests import columns_of, draw_request
 from tests.fault.table.scene import Scene
+from tests.support.entries import ask_identity
 
 _ROUNDS = 40
 _REQUESTS = 8
@@ -37,10 +38,7 @@ async def feed_two_shards(scene: Scene) -> None:
                 for request in requests
                 for entry in entries_of(request, scene.deployment.doors.partition_count)
             ]
-            forth, back = await asyncio.gather(
-                append(one, entries, scene.deployment.doors.partition_count),
-                append(other, entries[::-1], scene.deployment.doors.partition_count),
-            )
+            forth, back = await asyncio.gather(append(one, entries), append(other, entries[::-1]))
             outcomes = list(zip(forth, back[::-1], strict=True))
             twice = sum(pair == (pb.OUTCOME_JOURNALED, pb.OUTCOME_JOURNALED) for pair in outcomes)
             scene.expect(not twice, f"{twice} entries were journaled by both shards")
@@ -87,12 +85,10 @@ def entries_of(request: Request, partition_count: int) -> list[pb.Entry]:
     ]
 
 
-async def append(
-    channel: grpc.aio.Channel, entries: Sequence[pb.Entry], partition_count: int
-) -> Sequence[int]:
+async def append(channel: grpc.aio.Channel, entries: Sequence[pb.Entry]) -> Sequence[int]:
     """Send entries to a shard; the outcome of each, UNAVAILABLE where the call failed."""
-    request = pb.AppendRequest(partition_count=partition_count, entries=entries)
     try:
+        request = pb.AppendRequest(cluster=await ask_identity(channel), entries=entries)
         response = await CountingServiceStub(channel).Append(request, timeout=10)
     except grpc.aio.AioRpcError:
         return [pb.OUTCOME_UNAVAILABLE] * len(entries)

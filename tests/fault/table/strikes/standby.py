@@ -1,9 +1,21 @@
 """A primary whose commits wait for a standby that does not answer."""
 
+import asyncio
+
+import asyncpg
+
+from tests.fault.table.deployment import SHARDS
 from tests.fault.table.pair import Pair
 from tests.fault.table.scene import Scene
 
 _CANCELS = 12
+_LOST_SECONDS = 180.0
+_LOOK_SECONDS = 0.5
+_MOST_OF_A_SHARD = 4
+"""server processes: two of an attempt to open a log, and the two of the log or the attempt before, while they end"""
+_OF_LOGS = """
+select count(*) from pg_stat_activity
+where application_name like 'tally counting inserts %' or application_name like 'tally counting flushes %'"""
 
 
 async def cancel_waits(scene: Scene) -> None:
@@ -13,6 +25,26 @@ async def cancel_waits(scene: Scene) -> None:
     await pair.standby.stop()
     await _cancel_waits(scene, pair)
     await pair.standby.start()
+
+
+async def lose_standby(scene: Scene) -> None:
+    """For three minutes, in which the server must not fill up with processes that wait for it."""
+    pair = _pair_of(scene)
+    connection = await asyncpg.connect(pair.primary.url)
+    try:
+        scene.strike()
+        await pair.standby.stop()
+        most, end = 0, asyncio.get_running_loop().time() + _LOST_SECONDS
+        while asyncio.get_running_loop().time() < end:
+            most = max(most, await connection.fetchval(_OF_LOGS))
+            await asyncio.sleep(_LOOK_SECONDS)
+    finally:
+        await connection.close()
+        await pair.standby.start()
+    scene.note(f"at most {most} server processes of logs")
+    scene.expect(most <= _MOST_OF_A_SHARD * len(SHARDS), f"{most} server processes of logs")
+    scene.expect_spooled()
+    await scene.deployment.cluster.until_serving()
 
 
 async def lose_primary(scene: Scene) -> None:

@@ -1,13 +1,18 @@
-"""What a process is to find when it starts: a clock that is off, or a small disk. Python imports it by itself.
+"""What a process is to find when it starts: a clock that is off, a small disk, or garbage for its answers.
+
+Python imports it by itself.
 
 FAULT_CLOCK_AHEAD_SECONDS: how far the wall clock of the process is ahead. FAULT_DISK, FAULT_DISK_BYTES: a folder, and
-the size of the disk that the process alone sees there, empty at its start and gone with it.
+the size of the disk that the process alone sees there, empty at its start and gone with it. FAULT_GARBAGE: whether it
+answers each Append with garbage, of one kind after the other.
 """
 
 import ctypes
+import itertools
 import os
 import sys
 import time
+from typing import Any
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
@@ -43,6 +48,27 @@ def mount_disk(folder: str, size: int) -> None:
     _call("mount", b"tmpfs", folder.encode(), b"tmpfs", 0, f"size={size}".encode())
 
 
+def answer_with_garbage() -> None:
+    """In the place of the method Append, of whatever server of this process has one."""
+    import grpc
+
+    make = grpc.unary_unary_rpc_method_handler
+
+    def make_garbage(behavior: Any, request_deserializer: Any = None, response_serializer: Any = None) -> Any:
+        if getattr(behavior, "__name__", "") != "Append":
+            return make(behavior, request_deserializer, response_serializer)
+        from tests.support.garbage import ANSWERS
+
+        turns = itertools.cycle(ANSWERS)
+
+        async def answer(request: Any, context: Any) -> bytes:
+            return await next(turns)(request, context)
+
+        return make(answer, request_deserializer, None)
+
+    grpc.unary_unary_rpc_method_handler = make_garbage
+
+
 def _call(name: str, *arguments: object) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc[name](*(ctypes.c_ulong(each) if isinstance(each, int) else each for each in arguments)) != 0:
@@ -57,5 +83,7 @@ def _write(path: str, text: str) -> None:
 
 if "FAULT_CLOCK_AHEAD_SECONDS" in os.environ:
     shift_clock(float(os.environ["FAULT_CLOCK_AHEAD_SECONDS"]))
+if "FAULT_GARBAGE" in os.environ:
+    answer_with_garbage()
 if "FAULT_DISK" in os.environ:
     mount_disk(os.environ["FAULT_DISK"], int(os.environ["FAULT_DISK_BYTES"]))

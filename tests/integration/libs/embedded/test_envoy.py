@@ -99,8 +99,8 @@ async def open_front(folder: Path) -> AsyncIterator[Front]:
         two = await stack.enter_async_context(open_peer("two", INGEST, "CountEvent"))
         query = await stack.enter_async_context(open_peer("query", QUERY, "GetCount"))
         pools = [
-            Pool("partitioner", [address_of(one), address_of(two)], INGEST, [f"/{INGEST}/"]),
-            Pool("query", [address_of(query)], QUERY, [f"/{QUERY}/"]),
+            Pool("partitioner", [address_of(one), address_of(two)], INGEST, [INGEST]),
+            Pool("query", [address_of(query)], QUERY, [QUERY]),
         ]
         address = f"localhost:{ports.find_free(1)[0]}"
         envoy = await stack.enter_async_context(open_envoy(folder, address, pools))
@@ -164,7 +164,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 async def test_envoy_takes_the_configuration(tmp_path: Path) -> None:
-    pools = [Pool("partitioner", ["127.0.0.1:1", "[::1]:2"], INGEST, [f"/{INGEST}/"])]
+    pools = [Pool("partitioner", ["127.0.0.1:1", "[::1]:2"], INGEST, [INGEST])]
     config = tmp_path / "envoy.json"
     config.write_text(json.dumps(make_config("[::]:50051", pools, str(tmp_path / "admin.sock"))))
     validation = Process.start(
@@ -185,7 +185,8 @@ async def test_calls_find_their_service_and_health_is_that_of_the_service_asked_
         assert await front.call(f"/{QUERY}/GetCount") == "query got 0"
         answers = {await front.call() for _ in range(20)}
         assert answers == {"one got 0", "two got 0"}
-        assert await status_of(front.call("/tally.other.v1.Service/Call")) is grpc.StatusCode.UNIMPLEMENTED
+        for path in ("/tally.other.v1.Service/Call", "/tally.query.v1.AdminService/Call"):
+            assert await status_of(front.call(path)) is grpc.StatusCode.UNIMPLEMENTED
         assert await is_serving(front.address, INGEST, 5.0)
         assert await is_serving(front.address, QUERY, 5.0)
         assert await is_serving(front.address, "", 5.0)

@@ -2,20 +2,44 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import stat
 from asyncio.subprocess import DEVNULL
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import psutil
 import pytest
 
 from libs.domain.errors import NotReady
-from libs.embedded.postgres import EmbeddedPostgresSettings, open_postgres, read_pid
+from libs.embedded.postgres import (
+    SOCKET,
+    EmbeddedPostgresSettings,
+    choose_wal_size_mb,
+    open_postgres,
+    read_pid,
+)
+from libs.embedded.sockets import open_socket_folder
 from tests.integration.libs.embedded.holding import eventually, has, hold, is_alive, is_deserted, read_address
 
 BUSY = "do $$ begin while clock_timestamp() < now() + interval '100 s' loop end loop; end $$"
+
+HOSTILE = {
+    "PGSSLMODE": "verify-full", "PGSSLNEGOTIATION": "direct", "PGTARGETSESSIONATTRS": "standby",
+    "PGHOST": "10.255.255.1", "PGPORT": "1", "PGUSER": "nobody", "PGDATABASE": "none", "PGPASSWORD": "wrong",
+    "PGPASSFILE": "/dev/null", "PGSERVICE": "none", "PGSERVICEFILE": "/none", "PGSSLROOTCERT": "/none",
+    "PGGSSLIB": "none", "PGOPTIONS": "--none", "PGDATA": "/none",
+}  # fmt: skip
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as opened:
+        yield opened
 
 
 async def write(dsn: str, *values: int) -> None:
@@ -40,12 +64,14 @@ def find_pid(folder: Path) -> int:
 
 
 async def test_a_restart_keeps_the_data_and_the_address(tmp_path: Path) -> None:
-    async with open_postgres(tmp_path / "data") as first:
-        await write(first, 1, 2, 3)
-    assert is_deserted(tmp_path / "data" / "pgdata", "postgres")
-    async with open_postgres(tmp_path / "data") as second:
-        assert second == first
-        assert await read(second) == [1, 2, 3]
+    with open_socket_folder(tmp_path / "data") as sockets:
+        async with open_postgres(tmp_path / "data", sockets=sockets) as first:
+            await write(first, 1, 2, 3)
+        assert is_deserted(tmp_path / "data" / "pgdata", "postgres")
+        shutil.rmtree(sockets.path)
+        async with open_postgres(tmp_path / "data", sockets=sockets) as second:
+            assert second == first
+            assert await read(second) == [1, 2, 3]
 
 
 async def test_it_is_durable_private_and_set_as_asked(tmp_path: Path) -> None:
@@ -139,17 +165,20 @@ async def test_a_second_opener_learns_who_has_the_folder(tmp_path: Path) -> None
         assert await read(dsn) == [1]
 
 
-async def test_pid_files_that_name_a_stranger_are_ignored_and_the_stranger_is_spared(tmp_path: Path) -> None:
-    async with open_postgres(tmp_path) as dsn:
+async def test_pid_files_that_name_a_stranger_are_ignored_and_the_stranger_is_spared(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    sockets = stack.enter_context(open_socket_folder(tmp_path))
+    async with open_postgres(tmp_path, sockets=sockets) as dsn:
         await write(dsn, 1)
         pid_file = (tmp_path / "pgdata" / "postmaster.pid").read_text()
-        lock_file = (tmp_path / ".s.PGSQL.5432.lock").read_text()
+        lock_file = (sockets.path / ".s.PGSQL.5432.lock").read_text()
         own = str(find_pid(tmp_path))
     stranger = await asyncio.create_subprocess_exec("sleep", "600", stdout=DEVNULL)
     try:
         (tmp_path / "pgdata" / "postmaster.pid").write_text(pid_file.replace(own, str(stranger.pid)))
-        (tmp_path / ".s.PGSQL.5432.lock").write_text(lock_file.replace(own, str(stranger.pid)))
-        async with open_postgres(tmp_path) as dsn:
+        (sockets.path / ".s.PGSQL.5432.lock").write_text(lock_file.replace(own, str(stranger.pid)))
+        async with open_postgres(tmp_path, sockets=sockets) as dsn:
             assert await read(dsn) == [1]
         assert stranger.returncode is None
     finally:
@@ -157,7 +186,7 @@ async def test_pid_files_that_name_a_stranger_are_ignored_and_the_stranger_is_sp
         await stranger.wait()
 
 
-@pytest.mark.parametrize("name", ["d" * 200, 'it\'s 50% "ünïcödé", with commas?&#'])
+@pytest.mark.parametrize("name", ["d" * 200, os.fsdecode(b"caf\xe9"), 'it\'s 50% "ünïcödé", with commas?&#'])
 async def test_any_path_will_do(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name / "postgres"
     async with open_postgres(folder) as dsn:
@@ -166,19 +195,68 @@ async def test_any_path_will_do(tmp_path: Path, name: str) -> None:
         assert await read(dsn) == [1]
 
 
-async def test_a_socket_folder_left_by_a_kill_is_removed_by_the_next_start(tmp_path: Path) -> None:
-    folder = tmp_path / ("d" * 120)
-    async with hold("postgres", folder) as parent:
-        await read_address(parent)
-        left = (folder / "sockets").readlink()
-        parent.kill()
-        await parent.wait()
-    assert left.exists()
-    async with open_postgres(folder):
-        assert not left.exists()
-        now = (folder / "sockets").readlink()
-        assert stat.S_IMODE(now.stat().st_mode) == 0o700
-    assert not now.exists()
+async def test_no_variable_of_the_environment_changes_how_our_own_server_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in HOSTILE.items():
+        monkeypatch.setenv(name, value)
+    async with open_postgres(tmp_path) as dsn, asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
+        assert await pool.fetchval("select current_user") == "tally"
+
+
+async def test_a_dsn_of_the_users_own_keeps_its_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_postgres(tmp_path) as dsn:
+        sockets = parse_qs(urlsplit(dsn).query)["host"][0]
+        monkeypatch.setenv("PGHOST", sockets)
+        monkeypatch.setenv("PGUSER", "tally")
+        connection = await asyncpg.connect("postgresql:///tally")
+        assert await connection.fetchval("select current_user") == "tally"
+        await connection.close()
+
+
+async def test_a_socket_that_is_removed_is_told(tmp_path: Path) -> None:
+    faults: list[str] = []
+    with open_socket_folder(tmp_path) as sockets:
+        async with open_postgres(tmp_path, sockets=sockets, on_death=faults.append) as dsn:
+            await write(dsn, 1)
+            (sockets.path / SOCKET).unlink()
+            await eventually(lambda: bool(faults))
+    assert len(faults) == 1
+    assert f"Postgres cannot be used any more: the socket {sockets.path / SOCKET} was removed" in faults[0]
+
+
+async def test_a_copy_of_a_folder_in_use_starts_and_leaves_the_original_alone(tmp_path: Path) -> None:
+    original, copy = (
+        tmp_path / ("original" * 12),
+        tmp_path / ("copy" * 25),
+    )  # longer than a socket's path may be
+    async with hold("postgres", original) as parent:
+        dsn = await read_address(parent)
+        await write(dsn, 1)
+        connection = await asyncpg.connect(dsn)
+        await connection.execute("checkpoint")
+        await connection.close()
+        copying = await asyncio.create_subprocess_exec("cp", "-a", original, copy)
+        assert await copying.wait() == 0
+        async with open_postgres(copy) as other:
+            await write(other, 2)
+            await write(dsn, 3)
+            assert (await read(dsn), await read(other)) == ([1, 3], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("disk_gib", "free_gib", "wanted_mb"),
+    [(1_000, 500, 8192), (20, 15, 2048), (20, 1, 512), (0.25, 0.2, 64), (100, 0.0, 64)],
+)
+def test_the_write_ahead_log_is_in_proportion_to_the_disk(
+    disk_gib: float, free_gib: float, wanted_mb: int
+) -> None:
+    disk_bytes, free_bytes = int(disk_gib * 1024**3), int(free_gib * 1024**3)
+    assert choose_wal_size_mb(EmbeddedPostgresSettings(), disk_bytes, free_bytes) == wanted_mb
+    chosen = EmbeddedPostgresSettings(max_wal_size_mb=300)
+    assert choose_wal_size_mb(chosen, disk_bytes, free_bytes) == 300
 
 
 async def test_a_failed_start_shows_the_end_of_the_log(tmp_path: Path) -> None:

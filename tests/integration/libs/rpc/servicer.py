@@ -39,6 +39,9 @@ class Counting(counting_pb2_grpc.CountingServiceServicer):
         await self.behave()
         return counting_pb2.AppendResponse()
 
+    async def GetCluster(self, request: Any, context: Any) -> counting_pb2.GetClusterResponse:  # noqa: ARG002, N802 - the proto's
+        return counting_pb2.GetClusterResponse()
+
 
 class Ingest(ingest_pb2_grpc.IngestServiceServicer):
     """StreamEvents answers each batch with a receipt of its id, after `behave`; the others are left out."""

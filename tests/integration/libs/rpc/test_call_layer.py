@@ -1,10 +1,12 @@
 """What the layer around every method does with good calls and bad ones."""
 
 import asyncio
+import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
@@ -42,7 +44,10 @@ from tests.integration.libs.rpc.servicer import (
     counting,
     ingest,
 )
+from tests.support.eventually import eventually
+from tests.support.half_sent import half_sender
 
+MIB = 1024 * 1024
 SHORT = ANY_PORT.model_copy(update={"default_deadline_seconds": 0.2, "default_stream_deadline_seconds": 0.3})
 
 
@@ -330,3 +335,149 @@ async def test_the_server_itself_ends_a_call_whose_caller_is_frozen() -> None:
         finally:
             caller.kill()
             await caller.wait()
+
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Garbage that only a collection would find stays."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class Held:
+    """In a frame of a handler, as its request is."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Overloaded("too much", retry_after_s=1), LookupError("a fault")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_refused_call_keeps_nothing_of_what_its_handler_held(error: Exception) -> None:
+    held: list[weakref.ref[Held]] = []
+
+    async def behave() -> None:
+        in_frame = Held()
+        held.append(weakref.ref(in_frame))
+        try:
+            raise TypeError("the cause")
+        except TypeError as cause:
+            raise error from cause
+
+    async with channel_to(counting(Counting(behave)), ingest(Ingest(behave))) as channel:
+        with capture_logs() as logs, no_collections():
+            for _ in range(3):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await append(channel)
+                stream = IngestStub(channel).StreamEvents(timeout=10)
+                await stream.write(ingest_pb2.StreamEventsRequest())
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await stream.read()
+            logs.clear()
+
+            async def is_gone() -> bool:
+                return [each() for each in held] == [None] * 6
+
+            await eventually(is_gone)
+
+
+async def test_a_call_without_a_request_is_an_invalid_argument() -> None:
+    async with channel_to(counting(Counting())) as channel:
+        call: Any = channel.stream_unary(APPEND)(timeout=10)
+        await call.done_writing()
+        assert type(await refusal(call)) is InvalidRequest
+
+
+async def test_bytes_under_way_are_bounded_before_they_are_parsed() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def behave() -> None:
+        begun.set()
+        await go_on.wait()
+
+    body = counting_pb2.AppendRequest(entries=[counting_pb2.Entry(payload=bytes(600))]).SerializeToString()
+    settings = ANY_PORT.model_copy(update={"max_bytes_under_way": 1000})
+    async with channel_to(counting(Counting(behave)), settings=settings) as channel:
+        first = asyncio.ensure_future(raw_call(channel, APPEND)(body, timeout=10))
+        await begun.wait()
+        error = await refusal(raw_call(channel, APPEND)(body, timeout=10))
+        assert isinstance(error, Overloaded)
+        assert error.retry_after_s > 0
+        await refusal(raw_call(channel, APPEND)(b"\xff" * 600, timeout=10))  # refused without a look at it
+        go_on.set()
+        await first
+        await raw_call(channel, APPEND)(body, timeout=10)
+
+
+async def test_streams_of_requests_beyond_their_limit_are_refused_and_single_requests_are_not() -> None:
+    settings = ANY_PORT.model_copy(update={"max_request_streams": 1})
+    async with channel_to(ingest(Ingest()), counting(Counting()), settings=settings) as channel:
+        first = IngestStub(channel).StreamEvents(timeout=10)
+        await first.write(ingest_pb2.StreamEventsRequest())
+        await first.read()
+        second = IngestStub(channel).StreamEvents(timeout=10)
+        assert type(await refusal(second.read())) is Overloaded
+        await append(channel)
+        await first.done_writing()
+
+
+async def test_connections_beyond_their_limit_are_closed() -> None:
+    settings = ANY_PORT.model_copy(update={"max_connections": 1})
+    async with (
+        open_server(settings, [counting(Counting())]) as server,
+        open_channel(server.address, ChannelSettings(max_attempts=1)) as first,
+    ):
+        await append(first)
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(server.address, options=options) as second:
+            assert type(await refusal(append(second, timeout_s=1))) in (Unavailable, DeadlineExpired)
+        await append(first)
+
+
+async def test_half_sent_requests_take_no_more_than_their_slots_and_windows() -> None:
+    """Without the slots the server would take all of each: 40 times 8 MiB."""
+    settings = ANY_PORT.model_copy(update={"max_receiving_rpcs": 2, "receive_timeout_seconds": 1.0})
+    async with open_server(settings, [counting(Counting())]) as server, half_sender(server.address) as sender:
+        sender.begin(APPEND, 8 * MIB, 40)
+
+        async def has_sent_two() -> bool:
+            return sender.sent_bytes > 17 * MIB
+
+        async def are_all_ended() -> bool:
+            return len(sender.ended) == 40
+
+        await eventually(has_sent_two)
+        await eventually(are_all_ended)  # each when it had its time, or had waited for a slot too long
+        async with open_channel(server.address, ChannelSettings()) as channel:
+            await append(channel)
+        assert sender.sent_bytes < 2 * 8 * MIB * 4 + 40 * 70_000
+
+
+async def test_a_gzip_bomb_is_inflated_no_further_than_the_largest_message() -> None:
+    servicer = Counting()
+    async with open_server(ANY_PORT, [counting(servicer)]) as server:
+        options = [("grpc.max_send_message_length", -1)]
+        async with grpc.aio.insecure_channel(
+            server.address, compression=grpc.Compression.Gzip, options=options
+        ) as channel:
+            await append(channel)
+            bomb = counting_pb2.Entry(payload=bytes(64 * MIB))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await CountingStub(channel).Append(counting_pb2.AppendRequest(entries=[bomb]), timeout=30)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in str(caught.value.details())
+    assert servicer.calls == 1
+
+
+@pytest.mark.parametrize("field", [b"\x12\x00", b"\x92\x00\x00"], ids=["usual tag", "long tag"])
+async def test_an_append_of_millions_of_empty_entries_is_refused_before_it_is_parsed(field: bytes) -> None:
+    servicer = Counting()
+    async with channel_to(counting(servicer)) as channel:
+        error = await refusal(raw_call(channel, APPEND)(field * 1_000_000, timeout=10))
+    assert isinstance(error, InvalidRequest)
+    assert error.violations == (Violation("entries", "must be at most 20,000; cut the request"),)
+    assert servicer.calls == 0

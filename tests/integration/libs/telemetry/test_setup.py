@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from libs.domain.errors import Overloaded, Unavailable
+from libs.domain.errors import NotReady, Overloaded, Unavailable
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import ChannelSettings, open_channel
 from libs.rpc.server import open_server
 from libs.telemetry import catalogue
-from libs.telemetry.setup import Telemetry, open_telemetry
+from libs.telemetry.setup import OFF, Telemetry, open_telemetry
 from tally.counting.v1 import counting_pb2
 from tests.integration.libs.rpc.servicer import ANY_PORT, APPEND, Counting, CountingStub, counting
 from tests.support.otlp import Collector, open_collector
@@ -178,6 +178,52 @@ def test_disabled_by_the_standard_variable_it_is_off(
     with open_telemetry("tally-test") as telemetry, telemetry.tracer.start_as_current_span("request"):
         assert not telemetry.enabled
     assert collector.spans == []
+
+
+@pytest.mark.parametrize("signal", ["TRACES", "METRICS"])
+def test_a_signal_whose_exporter_is_none_is_off(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, signal: str
+) -> None:
+    monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
+    with open_telemetry("tally-test") as telemetry:
+        assert telemetry.enabled
+        with telemetry.tracer.start_as_current_span("request") as span:
+            assert span.is_recording() is (signal != "TRACES")
+        telemetry.meter.create_counter("tally.test").add(1)
+    assert bool(collector.spans) is (signal != "TRACES")
+    assert bool(collector.metrics) is (signal != "METRICS")
+
+
+def test_with_both_exporters_none_it_is_off(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "nobody reads it")
+    with open_telemetry("tally-test") as telemetry:
+        assert telemetry == OFF
+    assert collector.spans == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "-1"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "nan"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", ""),
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_METRICS_EXPORTER", "prometheus"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "best"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "-5"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(NotReady, match=name), open_telemetry("tally-test"):
+        pass
 
 
 def test_a_collector_that_is_away_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:

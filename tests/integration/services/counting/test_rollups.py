@@ -15,6 +15,7 @@ from libs.domain.cells import Cell
 from libs.domain.entry import Entry
 from services.counting.buffer import Buffer, MinuteRows
 from services.counting.entry import NumberedEntry
+from services.counting.position import Position
 from services.counting.rollups import apply
 from tests.unit.libs.domain.batches import Row, batch_of
 from tests.unit.libs.domain.oracle import Truth
@@ -84,9 +85,8 @@ async def test_batches_split_anywhere_add_up_to_what_their_events_amount_to(data
     for start, end in zip([0, *cuts], [*cuts, 400], strict=True):
         log_id = chance.choice([LOG, OTHER_LOG])
         to_seq = applied[log_id] + end - start
-        await apply(
-            database, log_id, applied[log_id], to_seq, rows_of(events[start:end]), chance.randint(1, 20)
-        )
+        rows, size = rows_of(events[start:end]), chance.randint(1, 20)
+        await apply(database, log_id, Position(applied[log_id]), Position(to_seq), rows, size)
         applied[log_id] = to_seq
 
     expected: dict[tuple[str, str, int], list[float | None]] = defaultdict(list)
@@ -107,7 +107,7 @@ async def test_values_far_from_zero_keep_their_variance_flush_by_flush(database:
     values = [1e9 + tiny for tiny in (0.1, 0.5, 0.9, 0.3, 0.7)] * 2
     for seq, value in enumerate(values):
         event = Row("a", "watched", time_us=START_US, value=value)
-        await apply(database, LOG, seq, seq + 1, rows_of([event]), 1_000)
+        await apply(database, LOG, Position(seq), Position(seq + 1), rows_of([event]), 1_000)
     (cell,) = (await rollups(database)).values()
     Truth(values).assert_is(cell)
     assert cell.m2 / cell.value_count == pytest.approx(0.08, rel=1e-6)
@@ -116,22 +116,22 @@ async def test_values_far_from_zero_keep_their_variance_flush_by_flush(database:
 async def test_events_without_values_and_with_them_share_a_row_in_any_order(database: Any) -> None:
     bare, valued = Row("a", "view", time_us=START_US), Row("a", "view", time_us=START_US, value=3.0)
     for seq, event in enumerate([bare, valued, bare, valued]):
-        await apply(database, LOG, seq, seq + 1, rows_of([event]), 1_000)
+        await apply(database, LOG, Position(seq), Position(seq + 1), rows_of([event]), 1_000)
     assert list((await rollups(database)).values()) == [Cell(4, 2, 6.0, 3.0, 3.0, 0.0)]
 
 
 async def test_a_checkpoint_that_somebody_else_has_moved_is_left_alone(database: Any) -> None:
     rows = rows_of([Row("a", "view", time_us=START_US)])
-    assert await apply(database, LOG, 0, 5, rows, 1_000)
+    assert await apply(database, LOG, Position(0), Position(5), rows, 1_000)
     for from_seq in (0, 4, 6):
-        assert not await apply(database, LOG, from_seq, 9, rows, 1_000)
+        assert not await apply(database, LOG, Position(from_seq), Position(9), rows, 1_000)
     assert list((await rollups(database)).values()) == [Cell(1)]
     assert await database.fetchval("select applied_seq from checkpoint where log_id = $1", LOG) == 5
     assert await database.fetchval("select count(*) from flush_log") == 1
 
 
 async def test_a_span_without_events_moves_the_checkpoint_all_the_same(database: Any) -> None:
-    await apply(database, LOG, 0, 3, rows_of([]), 1_000)  # all of them were duplicates
+    await apply(database, LOG, Position(0), Position(3), rows_of([]), 1_000)  # all of them were duplicates
     assert await rollups(database) == {}
     note = await database.fetchrow("select from_seq, to_seq, events, cells from flush_log")
     assert tuple(note) == (0, 3, 0, 0)
@@ -142,7 +142,7 @@ async def test_a_flush_that_fails_half_way_leaves_nothing(database: Any) -> None
     rows = rows_of(events)
     rows.cells.minute[-1] = 2**40  # does not fit the column: the last statement fails
     with pytest.raises(asyncpg.DataError):
-        await apply(database, LOG, 0, 30, rows, 10)
+        await apply(database, LOG, Position(0), Position(30), rows, 10)
     assert await rollups(database) == {}
     assert await database.fetchval("select applied_seq from checkpoint where log_id = $1", LOG) == 0
 
@@ -150,11 +150,11 @@ async def test_a_flush_that_fails_half_way_leaves_nothing(database: Any) -> None
 async def test_rows_that_are_new_and_rows_that_are_not_come_to_the_same(database: Any) -> None:
     old = [random_event(random.Random(n)) for n in range(50)]
     new = [Row(f"video {n}", "view", time_us=START_US, value=None if n < 200 else n / 7) for n in range(400)]
-    await apply(database, LOG, 0, 1, rows_of(old), 1_000)
+    await apply(database, LOG, Position(0), Position(1), rows_of(old), 1_000)
     rows = rows_of(old + new)
     is_new = np.array([video_id.startswith("video") for video_id in rows.video_id])
-    assert await apply(database, LOG, 1, 2, rows, 150, is_new)
-    assert await apply(database, LOG, 2, 3, rows, 150)
+    assert await apply(database, LOG, Position(1), Position(2), rows, 150, is_new)
+    assert await apply(database, LOG, Position(2), Position(3), rows, 150)
     found = await rollups(database)
     for event in new:
         values = [event.value] * 2
@@ -164,22 +164,22 @@ async def test_rows_that_are_new_and_rows_that_are_not_come_to_the_same(database
 
 async def test_a_row_that_was_there_after_all_fails_the_flush_as_a_whole(database: Any) -> None:
     events = [Row(f"video {n:03}", "view", time_us=START_US) for n in range(300)]
-    await apply(database, OTHER_LOG, 0, 1, rows_of(events[250:251]), 1_000)
+    await apply(database, OTHER_LOG, Position(0), Position(1), rows_of(events[250:251]), 1_000)
     rows = rows_of(events)
     with pytest.raises(asyncpg.UniqueViolationError):
-        await apply(database, LOG, 0, 300, rows, 100, np.ones(300, np.bool_))
+        await apply(database, LOG, Position(0), Position(300), rows, 100, np.ones(300, np.bool_))
     assert len(await rollups(database)) == 1
     assert await database.fetchval("select applied_seq from checkpoint where log_id = $1", LOG) == 0
-    assert await apply(database, LOG, 0, 300, rows, 100)
+    assert await apply(database, LOG, Position(0), Position(300), rows, 100)
     assert sum(cell.count for cell in (await rollups(database)).values()) == 301
 
 
 async def test_a_row_is_of_the_generation_of_its_checkpoint(database: Any) -> None:
     await database.execute("insert into generation values (7)")
     await database.execute("create table rollup_minute_7 partition of rollup_minute for values in (7)")
-    await apply(database, LOG, 0, 1, rows_of([Row("a", "view", time_us=START_US)]), 1_000)
+    await apply(database, LOG, Position(0), Position(1), rows_of([Row("a", "view", time_us=START_US)]), 1_000)
     await database.execute("update checkpoint set generation = 7 where log_id = $1", LOG)
-    await apply(database, LOG, 1, 2, rows_of([Row("a", "view", time_us=START_US)]), 1_000)
+    await apply(database, LOG, Position(1), Position(2), rows_of([Row("a", "view", time_us=START_US)]), 1_000)
     found = await database.fetch("select generation, count from rollup_minute order by generation")
     assert [tuple(row) for row in found] == [(1, 1), (7, 1)]
     notes = await database.fetch("select generation from flush_log order by to_seq")

@@ -10,6 +10,8 @@ from libs.domain.entry import Outcome
 from libs.domain.minutes import MinuteRange
 from services.counting.shard import Shard
 from services.query.proof import list_logs
+from services.query.question import Question, Size
+from services.query.unsettled import Unsettled
 from services.query.warm import Reading, read_rollups
 from tests.support.entries import as_entry, cut_request
 from tests.support.eventually import eventually
@@ -43,10 +45,12 @@ async def drain_old_entry(shard: Shard) -> None:
 
 
 async def read(dsn: str) -> Reading:
-    async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
-        [log] = await list_logs(pool)
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool, pool.acquire() as connection:
+        unsettled = Unsettled()
+        [log] = await list_logs(connection, unsettled)
         assert log["lag_seconds"] < HOURS_US / 2_000_000
-        return await read_rollups(pool, "spooled", "view", MinuteRange(None, None))
+        question = Question("spooled", "view", MinuteRange(None, None))
+        return await read_rollups(connection, unsettled, question, Size(None, 0))
 
 
 async def test_an_answer_that_lacks_a_drained_entry_is_as_of_before_it_and_not_of_long_ago(

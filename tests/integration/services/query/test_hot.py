@@ -18,6 +18,7 @@ from libs.domain.errors import NotReady
 from libs.rpc.breaker import Breaker
 from libs.stores.schema import Cluster, migrate, read_cluster
 from services.counting.settings import CountingSettings, FlushSettings
+from services.migrations import list_migrations
 from services.query.hot import AWAY, Hot, open_client
 from services.query.settings import HotSettings
 from services.query.warm import Reading
@@ -95,16 +96,29 @@ async def test_a_total_that_was_read_is_held_for_2_seconds_and_equals_postgres(
 
 async def test_a_total_that_is_held_is_the_answer(api: Api, store: "valkey.Redis") -> None:
     await count_views(api, "answer", 1)
-    await store.set(await key_of(api, "answer"), value_of(NOW_US, 77))  # nobody but Valkey says so
+    now_us = time.time_ns() // 1000
+    await store.set(await key_of(api, "answer"), value_of(now_us, 77))  # nobody but Valkey says so
     answer = await api.query.GetViewsCount(
         query_pb2.GetViewsCountRequest(video_id="answer"), timeout=TIMEOUT_S
     )
-    assert (answer.count, answer.as_of.seconds) == (77, NOW_US // 1_000_000)
+    assert (answer.count, answer.as_of.ToMicroseconds()) == (77, now_us)
+
+
+@pytest.mark.parametrize("ahead_seconds", [3600, 2, -3], ids="{:+} s".format)
+async def test_a_total_is_not_the_answer_when_its_as_of_is_too_old_or_ahead(
+    api: Api, store: "valkey.Redis", ahead_seconds: int
+) -> None:
+    video_id = f"implausible {ahead_seconds}"
+    await count_views(api, video_id, 1)
+    await store.set(
+        await key_of(api, video_id), value_of(time.time_ns() // 1000 + ahead_seconds * 1_000_000, 77)
+    )
+    assert await cached_count(api, video_id) == 1
 
 
 async def test_ranges_and_strong_reads_do_not_ask_valkey(api: Api, store: "valkey.Redis") -> None:
     await count_views(api, "not asked", 1)
-    await store.set(await key_of(api, "not asked"), value_of(NOW_US, 77))
+    await store.set(await key_of(api, "not asked"), value_of(time.time_ns() // 1000, 77))
     assert await api.count("not asked") == 1
     request = query_pb2.GetViewsCountRequest(video_id="not asked")
     request.start_time.seconds = 946_684_800
@@ -126,13 +140,19 @@ async def test_of_one_video_and_type_only_its_own_total_is_held(api: Api, store:
 
 
 @asynccontextmanager
-async def open_hot(url: str, *, cluster_id: int = 1, epoch: int = 1) -> AsyncIterator[Hot]:
+async def open_hot(
+    url: str, *, cluster_id: int = 1, epoch: int = 1, settings: HotSettings | None = None
+) -> AsyncIterator[Hot]:
+    """With a Postgres whose clock has stopped."""
+
     class Clock:
         def monotonic(self) -> float:
             return time.monotonic()
 
         def now_us(self) -> int:
             return NOW_US
+
+    settings = settings or HotSettings()
 
     breaker = Breaker(
         "Valkey",
@@ -142,9 +162,18 @@ async def open_hot(url: str, *, cluster_id: int = 1, epoch: int = 1) -> AsyncIte
         clock=Clock(),
         on_change=lambda *_: None,
     )
-    async with valkey.from_url(url) as client:
+    async with open_client(url, settings) as client:
         cluster = Cluster(uuid.UUID(int=cluster_id), 4, epoch)
-        yield Hot(client, breaker, cluster, HotSettings(), Clock())
+        yield Hot(client, breaker, cluster, settings, Clock())
+
+
+async def put(hot: Hot, video_id: str, reading: Reading) -> None:
+    """Offer a total as a reader does that has just looked it up."""
+    await hot.put(video_id, "view", reading, await hot.get(video_id, "view"))
+
+
+async def get(hot: Hot, video_id: str) -> Reading | None:
+    return (await hot.get(video_id, "view")).reading
 
 
 def reading(count: int, as_of_us: int = NOW_US) -> Reading:
@@ -155,8 +184,8 @@ async def test_what_was_put_is_what_is_got_to_the_last_digit(servers: Servers) -
     async with open_hot(servers.valkey_url) as hot:
         for kept in (reading(7), Reading(Cell(9), NOW_US)):
             video_id = f"digits {kept.cell.count}"
-            await hot.put(video_id, "view", kept)
-            assert await hot.get(video_id, "view") == kept
+            await put(hot, video_id, kept)
+            assert await get(hot, video_id) == kept
 
 
 async def test_an_older_total_never_takes_the_place_of_a_newer_one(servers: Servers) -> None:
@@ -168,25 +197,53 @@ async def test_an_older_total_never_takes_the_place_of_a_newer_one(servers: Serv
             (NOW_US, 12, True),
             (NOW_US + 1, 8, True),
         ):
-            await hot.put("newer", "view", reading(count, as_of_us))
-            assert (await hot.get("newer", "view") == reading(count, as_of_us)) is wins
+            await put(hot, "newer", reading(count, as_of_us))
+            assert (await get(hot, "newer") == reading(count, as_of_us)) is wins
 
 
 async def test_a_total_that_is_too_old_already_is_not_held(servers: Servers) -> None:
     async with open_hot(servers.valkey_url) as hot:
-        await hot.put("too old", "view", reading(1, NOW_US - 2_000_000))
-        assert await hot.get("too old", "view") is None
-        await hot.put("too old", "view", reading(1, NOW_US - 1_000_000))
-        assert await hot.get("too old", "view") is not None
+        await put(hot, "too old", reading(1, NOW_US - 2_000_000))
+        assert await get(hot, "too old") is None
+        await put(hot, "too old", reading(1, NOW_US - 1_000_000))
+        assert await get(hot, "too old") is not None
+
+
+async def test_a_total_expires_2_seconds_after_its_look_up_however_far_ahead_its_as_of_is(
+    servers: Servers, store: "valkey.Redis"
+) -> None:
+    async with open_hot(servers.valkey_url) as hot:
+        for ahead_us, most_ms in ((0, 2000), (900_000, 2000), (-1_500_000, 500)):
+            await put(hot, f"ahead {ahead_us}", reading(1, NOW_US + ahead_us))
+            key = f"tally:{uuid.UUID(int=1)}:1:total:view:ahead {ahead_us}"
+            assert most_ms - 400 < await store.pttl(key) <= most_ms
+        await put(hot, "an hour ahead", reading(1, NOW_US + 3_600_000_000))
+        assert await get(hot, "an hour ahead") is None
+
+
+async def test_a_fill_that_is_executed_after_its_expiry_sets_nothing(
+    store: "valkey.Redis", servers: Servers
+) -> None:
+    async with open_hot(servers.valkey_url, settings=HotSettings(max_age_seconds=0.05)) as hot:
+        held = await hot.get("late", "view")
+        seconds, micros = await store.time()
+
+        async def is_later() -> bool:
+            now = await store.time()
+            return bool((now[0] - seconds) * 1_000_000 + now[1] - micros > 100_000)
+
+        await eventually(is_later)  # a frozen Valkey executes what it was sent when it goes on
+        await hot.put("late", "view", reading(7), held)
+        assert await get(hot, "late") is None
 
 
 @pytest.mark.parametrize("changed", [{"epoch": 2}, {"cluster_id": 2}], ids=str)
 async def test_another_epoch_or_cluster_holds_other_totals(
-    servers: Servers, changed: Mapping[str, int]
+    servers: Servers, changed: Mapping[str, Any]
 ) -> None:
     async with open_hot(servers.valkey_url) as one, open_hot(servers.valkey_url, **changed) as other:
-        await one.put("apart", "view", reading(5))
-        assert await other.get("apart", "view") is None
+        await put(one, "apart", reading(5))
+        assert await get(other, "apart") is None
 
 
 async def test_two_clusters_on_one_valkey_have_names_of_their_own(servers: Servers) -> None:
@@ -194,8 +251,8 @@ async def test_two_clusters_on_one_valkey_have_names_of_their_own(servers: Serve
     for _ in range(2):
         async with fresh_database(servers.postgres_dsn) as dsn, asyncpg.create_pool(dsn, min_size=1) as pool:
             async with pool.acquire() as connection:
-                created = await migrate(connection, 4)
-            assert await read_cluster(pool, 4) == created
+                created = await migrate(connection, 4, list_migrations())
+            assert await read_cluster(pool, 4, list_migrations()) == created
             found.append(created.cluster_id)
     assert found[0] != found[1]
 

@@ -8,6 +8,7 @@ import asyncpg
 from libs.domain.entry import Outcome
 from services.counting.settings import CountingSettings, FlushSettings, RecoverySettings
 from services.query.proof import list_logs
+from services.query.unsettled import Unsettled
 from tests.support.proof import assert_exact, open_proof
 from tests.support.shards import open_shard, send
 
@@ -16,7 +17,7 @@ ONE = {("v", "view"): 1}
 
 async def logs(dsn: str) -> list[Any]:
     async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool:
-        return await list_logs(pool)
+        return await list_logs(pool, Unsettled())
 
 
 async def test_the_lag_is_the_age_of_what_is_unapplied_and_0_when_nothing_is(dsn: str) -> None:

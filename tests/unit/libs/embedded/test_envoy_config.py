@@ -12,9 +12,9 @@ PARTITIONERS = Pool(
     "partitioner",
     ["127.0.0.1:1", "127.0.0.1:2"],
     "tally.ingest.v1.IngestService",
-    ["/tally.ingest.v1.IngestService/"],
+    ["tally.ingest.v1.IngestService"],
 )
-QUERIES = Pool("query", ["[::1]:3"], "tally.query.v1.QueryService", ["/tally.query.v1.QueryService/"])
+QUERIES = Pool("query", ["[::1]:3"], "tally.query.v1.QueryService", ["tally.query.v1.QueryService"])
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """The circuit breaker, under time that the test turns and callers that come at once."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
@@ -234,3 +237,21 @@ async def test_each_change_is_told_in_order(
         (BreakerState.OPEN, BreakerState.HALF_OPEN),
         (BreakerState.HALF_OPEN, BreakerState.CLOSED),
     ]
+
+
+async def test_an_error_that_went_through_is_not_kept_with_its_frames(breaker: Breaker) -> None:
+    held: list[weakref.ref[Target]] = []
+
+    async def fail() -> None:
+        in_frame = Target()
+        held.append(weakref.ref(in_frame))
+        raise ConnectionError("away")
+
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(ConnectionError):
+            await breaker.call(fail)
+        assert [each() for each in held] == [None]
+    finally:
+        gc.enable()

@@ -165,3 +165,58 @@ async def test_the_difference_is_that_of_the_last_reading(machine: Machine) -> N
     await clock.read(machine)
     assert clock.offset_seconds == pytest.approx(0.0)
     assert clock.agrees
+
+
+@pytest.mark.parametrize("jump_s", [-40 * 86_400, -3, 3, 40 * 86_400])
+async def test_a_jump_of_postgres_that_the_machines_clock_does_not_share_is_not_followed(
+    machine: Machine, jump_s: int
+) -> None:
+    wall = Wall(machine, 0.2)
+    clock = ServerClock(wall)
+    await clock.read(machine)
+    true_ahead_us = machine.postgres_ahead_us
+    machine.postgres_ahead_us += jump_s * 1_000_000
+    wall.ahead = 0.2 - jump_s
+    for _ in range(3):
+        machine.seconds += 5
+        await clock.read(machine)
+        assert clock.now_us() == true_ahead_us + round(machine.seconds * 1_000_000)
+        assert not clock.agrees
+    machine.postgres_ahead_us, wall.ahead = true_ahead_us, 0.2
+    machine.seconds += 5
+    await clock.read(machine)
+    assert clock.agrees
+    assert clock.now_us() == machine.postgres_us
+
+
+async def test_a_jump_of_both_clocks_is_followed(machine: Machine) -> None:
+    clock = ServerClock(Wall(machine, 0.2))
+    await clock.read(machine)
+    machine.postgres_ahead_us += 3_600_000_000
+    machine.seconds += 5
+    await clock.read(machine)
+    assert clock.agrees
+    assert clock.now_us() == machine.postgres_us
+
+
+async def test_a_clock_of_postgres_that_drifts_away_is_followed(machine: Machine) -> None:
+    wall = Wall(machine, 0.0)
+    clock = ServerClock(wall)
+    for _ in range(30):
+        machine.seconds += 5
+        machine.postgres_ahead_us -= 100_000
+        wall.ahead += 0.1
+        await clock.read(machine)
+        assert clock.now_us() == machine.postgres_us
+    assert not clock.agrees
+
+
+async def test_before_the_first_reading_it_goes_by_the_machines_clock(machine: Machine) -> None:
+    clock = ServerClock(Wall(machine, 7.0))
+    machine.seconds += 2
+    assert clock.now_us() == pytest.approx(machine.postgres_us + 7_000_000, abs=2)
+    assert clock.agrees
+    assert not clock.is_read
+    await clock.read(machine)
+    assert clock.now_us() == machine.postgres_us
+    assert not clock.agrees

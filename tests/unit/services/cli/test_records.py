@@ -44,11 +44,51 @@ def test_columns_may_come_in_any_order() -> None:
 
 
 def test_a_line_number_is_that_of_the_file() -> None:
-    text = "\n\n" + 'video_id,actor_id\na,x\n\nb,"two\nlines"\nc,x,1\nd,\n'
+    text = "\n\n" + 'video_id,actor_id\na,x\n\nb,"x"\n  \nc,x,1\nd,\n'
     found = read(text)
     assert [record.line for record in found] == [4, 6, 8, 9]
     assert isinstance(found[2], BadLine)
     assert [each.line for each in read('\n{"video_id":"a"}\n\n{}\n{"video_id":"b"}\n')] == [2, 4, 5]
+
+
+def test_a_line_of_csv_is_a_record_so_that_a_quote_never_swallows_the_lines_behind_it() -> None:
+    text = "video_id,actor_id\n" + 'a,"x\nb,y\n"c,y"\nd"\n"e","1, ""2"""\nf,x\n' + '"g,x'
+    found = read(text)
+    assert [(each.line, type(each)) for each in found] == [
+        *((2, BadLine), (3, Record), (4, BadLine), (5, BadLine), (6, Record), (7, Record), (8, BadLine))
+    ]
+    assert found[4] == Record(6, Event("e", actor_id='1, "2"'))
+    for bad in (found[0], found[6]):
+        assert isinstance(bad, BadLine)
+        assert bad.problem.startswith("has a quote that is not closed on its line")
+
+
+def test_a_heading_with_an_open_quote_is_none() -> None:
+    with pytest.raises(NoHeading, match=r"^line 1: .*, and it has a quote that is not closed on its line"):
+        read('"video_id,event_type\nv,view\n')
+
+
+@pytest.mark.parametrize("text", ["1_000", "\u0661\u0662", "\uff11", "0x10", "1e", ".", "infinity", "1 000"])
+def test_only_ascii_digits_make_a_number(text: str) -> None:
+    assert f"{text!r} is no number" in problem_of(f"video_id,value\nv,{text}\n")
+    assert f"{text!r} is no number" in problem_of(json.dumps({"video_id": "v", "value": text}))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1", 1.0), (" -2.5 ", -2.5), (".5", 0.5), ("3.", 3.0), ("1e3", 1000.0)]
+)
+def test_a_number_is_written_as_usual(text: str, value: float) -> None:
+    assert read(f"video_id,value\nv,{text}\n") == [Record(2, Event("v", value=value))]
+
+
+def test_a_time_of_a_file_is_read_as_that_of_an_option() -> None:
+    noon = [Record(2, Event("v", event_time=NOON))]
+    for text in ("1507550400", "1507550400000", "1507550400s", "20171009T1200Z"):
+        assert read(f"video_id,event_time\nv,{text}\n") == noon
+    for number in ("1507550400", "1507550400.0", "1507550400000", '"1507550400000ms"'):
+        assert read(f'{{"video_id": "v", "event_time": {number}}}') == [
+            Record(1, Event("v", event_time=NOON))
+        ]
 
 
 def test_an_empty_file_has_no_events() -> None:
@@ -76,7 +116,7 @@ def test_a_csv_file_without_a_heading_is_not_read(heading: str, problem: str) ->
         ("v,,tomorrow,,,", "'tomorrow' is no time"),
         ("v,,1999-12-31,,,", "event_time must be from the year 2000"),
         ("v,,,much,,", "'much' is no number"),
-        ("v,,,nan,,", "value must be a finite number"),
+        ("v,,,nan,,", "'nan' is no number"),
         ("v,,,1e300,,", "value must be a finite number"),
         (f"v,,,,{'x' * 129},", "actor_id must be at most 128 bytes"),
         ("v,,,,,median", "function: 'median' is none of count, sum"),
@@ -101,7 +141,9 @@ def test_a_bad_row_says_what_is_wrong(row: str, problem: str) -> None:
         ('{"video_id": "v", "value": []}', "[] is no number"),
         ('{"video_id": "v", "value": NaN}', "value must be a finite number"),
         (f'{{"video_id": "v", "value": 1{"0" * 400}}}', "is no number that fits"),
-        ('{"video_id": "v", "event_time": 1507550400000}', "are they milliseconds"),
+        ('{"video_id": "v", "event_time": 15075504000}', "is no time between 2000 and 2100"),
+        ('{"video_id": "v", "event_time": 20171009}', "is no time between 2000 and 2100"),
+        ('{"video_id": "v", "event_time": NaN}', "is no time between 2000 and 2100"),
         ('{"video_id": "v", "event_time": {}}', "{} is no number"),
         ('{"video_id": "\\ud800"}', "video_id is not UTF-8"),
         ('{"video_id": "v", "value": ' + "[" * 100_000, "recursion"),
@@ -118,8 +160,8 @@ def test_a_json_line_that_is_no_object_is_bad() -> None:
 
 
 def test_a_time_ahead_is_left_to_the_clock_of_the_service() -> None:
-    assert read('{"video_id": "v", "event_time": 4102444800}') == [
-        Record(1, Event("v", event_time=datetime(2100, 1, 1, tzinfo=UTC)))
+    assert read('{"video_id": "v", "event_time": 4102444740}') == [
+        Record(1, Event("v", event_time=datetime(2099, 12, 31, 23, 59, tzinfo=UTC)))
     ]
 
 

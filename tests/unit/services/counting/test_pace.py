@@ -71,3 +71,21 @@ def test_the_slowest_server_still_gets_a_flush(pace: Pace) -> None:
 def test_an_interval_that_brought_little_is_quiet(pace: Pace) -> None:
     assert pace.is_quiet(0)
     assert not pace.is_quiet(pace.due_cells)
+
+
+def test_a_flush_that_did_not_get_through_in_time_is_followed_by_one_of_half_its_cells_at_most(
+    pace: Pace,
+) -> None:
+    pace.note_in_doubt(50_000, 8.0)
+    assert pace.most_cells <= 25_000
+
+
+@pytest.mark.parametrize(
+    ("cells", "seconds"), [(3, 8.0), (50_000, 0.01)], ids=["few cells", "cut off at once"]
+)
+def test_a_flush_in_doubt_for_another_reason_says_nothing_of_the_time_of_a_cell(
+    pace: Pace, cells: int, seconds: float
+) -> None:
+    before = pace.most_cells
+    pace.note_in_doubt(cells, seconds)
+    assert pace.most_cells == before

@@ -4,23 +4,23 @@ from typing import Any
 
 import pytest
 
-from libs.domain.errors import InvalidRequest, PartitionCountMismatch
+from libs.domain.errors import InvalidRequest
 from libs.domain.request_id import first_id_of, make_request_id
+from libs.domain.rules import MAX_EVENTS
 from services.counting.wire import Wire
 from tally.counting.v1 import counting_pb2 as pb
 from tally.ingest.v1.ingest_pb2 import EventColumns
 from tests.support.clock import Clock
 from tests.support.database import PARTITION_COUNT
-from tests.support.entries import as_entry, cut_request
+from tests.support.entries import as_entry, cut_request, spread_on_the_wire
 
 NOW_S = 1_700_000_000
 ID = make_request_id(NOW_S * 1000)
 COUNTS = {(f"video {n}", "view"): n + 1 for n in range(20)}
 
 
-def read(*entries: pb.Entry, partition_count: int = PARTITION_COUNT) -> list[Any]:
-    request = pb.AppendRequest(partition_count=partition_count, entries=entries)
-    return Wire(PARTITION_COUNT, Clock(NOW_S)).read_entries(request)
+def read(*entries: pb.Entry) -> list[Any]:
+    return Wire(PARTITION_COUNT, Clock(NOW_S)).read_entries(pb.AppendRequest(entries=entries))
 
 
 def changed(entry: pb.Entry, **fields: Any) -> pb.Entry:
@@ -52,6 +52,26 @@ def test_the_entries_of_a_request_are_read_as_they_were_cut() -> None:
         assert entry.events.video_index.tolist() == expected.events.video_index.tolist()
 
 
+def test_a_trace_context_has_its_length_and_counts_as_bytes_of_the_entry() -> None:
+    context = f"00-{'a' * 32}-{'b' * 16}-01"
+    good, long = read(changed(ONE, traceparent=context)) + read(changed(ONE, traceparent=context + "-more"))
+    assert good.traceparent == context
+    assert good.size_bytes == len(good.payload) + len(context)
+    assert long.traceparent == ""
+    assert long.size_bytes == len(long.payload)
+
+
+def test_an_entry_has_no_more_events_than_a_request_may_and_a_larger_one_is_not_even_parsed() -> None:
+    read(changed(spread_on_the_wire("video", MAX_EVENTS), request_id=ID.bytes))
+    for too_many in (
+        spread_on_the_wire("video", MAX_EVENTS + 1),
+        changed(ONE, event_count=MAX_EVENTS + 1, payload=b"\xff"),
+    ):
+        with pytest.raises(InvalidRequest, match="at most 50,000") as caught:
+            read(ONE, too_many)
+        assert caught.value.violations[0].field == "entries[1].event_count"
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
@@ -75,11 +95,6 @@ def test_an_entry_that_could_not_be_applied_is_refused_by_name(fields: dict[str,
     with pytest.raises(InvalidRequest) as caught:
         read(ONE, changed(ONE, **fields))
     assert caught.value.violations[0].field == f"entries[1].{field}"
-
-
-def test_entries_cut_for_another_number_of_partitions_are_refused() -> None:
-    with pytest.raises(PartitionCountMismatch, match="TALLY_PARTITION_COUNT"):
-        read(ONE, partition_count=2 * PARTITION_COUNT)
 
 
 def test_a_key_may_come_twice_but_not_with_other_events() -> None:

@@ -1,8 +1,11 @@
 """How entries of many requests share calls to one shard."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,7 @@ from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavaila
 from libs.rpc.breaker import Breaker
 from services.partitioner.sender import Sender
 from services.partitioner.settings import SenderSettings
+from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.counting.v1.counting_pb2 import (
     OUTCOME_DUPLICATE,
     OUTCOME_JOURNALED,
@@ -23,6 +27,7 @@ from tests.unit.services.partitioner.shards import entry
 SETTINGS = SenderSettings(
     max_call_entries=3, max_call_bytes=100, max_call_events=3, max_waiting_bytes=1000, breaker_failures=2
 )
+IDENTITY = ClusterIdentity(cluster_id="a cluster", epoch=2, partition_count=8)
 SOON = 1010.0
 
 
@@ -59,7 +64,7 @@ async def sending(shard: Shard, at_once: int = 1) -> AsyncIterator[Sender]:
         is_failure=lambda error: isinstance(error, Unavailable | DeadlineExpired),
         clock=clock,
     )
-    sender = Sender("shard", 8, shard.append, breaker, SETTINGS, clock)
+    sender = Sender("shard", IDENTITY, shard.append, breaker, SETTINGS, clock)
     loops = [asyncio.create_task(sender.run()) for _ in range(at_once)]
     try:
         yield sender
@@ -87,7 +92,7 @@ async def test_an_entry_that_finds_no_call_under_way_leaves_at_once_and_others_s
         shard.free.set()
         assert await asyncio.gather(*outcomes) == [Outcome.JOURNALED] * 5
     assert shard.partitions == [[0], [1, 2, 3], [4]]
-    assert {request.partition_count for request, _ in shard.calls} == {8}
+    assert all(request.cluster == IDENTITY for request, _ in shard.calls)
 
 
 async def test_a_call_is_bounded_in_bytes_and_a_large_entry_goes_alone() -> None:
@@ -190,6 +195,33 @@ async def test_an_answer_for_another_number_of_entries_acknowledges_none(count: 
     assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
 
 
+@pytest.mark.parametrize("outcome", [0, 99])
+async def test_an_answer_with_an_outcome_that_nobody_knows_acknowledges_none(outcome: Any) -> None:
+    shard = Shard()
+    shard.free.set()
+    shard.answer = lambda _: AppendResponse(outcomes=[OUTCOME_JOURNALED, outcome])
+    async with sending(shard) as sender:
+        outcomes = await asyncio.gather(*sender.send([entry(0), entry(1)], SOON), return_exceptions=True)
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+
+
+@pytest.mark.parametrize("error", [AttributeError("outcomes"), asyncio.CancelledError()], ids=repr)
+async def test_whatever_a_call_raises_the_next_is_made_all_the_same(error: BaseException) -> None:
+    """What does not parse is an AttributeError somewhere; and gRPC may cancel a call by itself."""
+    shard = Shard()
+    shard.free.set()
+
+    def fail(_: AppendRequest) -> AppendResponse:
+        raise error
+
+    well, shard.answer = shard.answer, fail
+    async with sending(shard) as sender:
+        (outcome,) = await asyncio.gather(*sender.send([entry(0)], SOON), return_exceptions=True)
+        assert isinstance(outcome, Unavailable)
+        shard.answer = well
+        assert await asyncio.gather(*sender.send([entry(1)], SOON)) == [Outcome.JOURNALED]
+
+
 async def test_a_call_has_as_long_as_somebody_waits_for_it_but_no_longer_than_an_attempt() -> None:
     shard = Shard()
     shard.free.set()
@@ -250,3 +282,28 @@ async def test_a_sender_is_idle_when_nobody_waits_any_more() -> None:
         await asyncio.gather(*outcomes)
         async with asyncio.timeout(10):
             await idle
+
+
+class InFrame:
+    """In a frame of a call, as its request is."""
+
+
+async def test_a_failed_call_is_not_kept_by_its_outcomes() -> None:
+    shard, held = Shard(), []
+
+    async def fail(request: AppendRequest, timeout_s: float) -> AppendResponse:  # noqa: ARG001 - Append's
+        in_frame = InFrame()
+        held.append(weakref.ref(in_frame))
+        raise Unavailable("away")
+
+    shard.append = fail  # type: ignore[method-assign]  # instead of its own
+    async with sending(shard) as sender:
+        gc.collect()
+        gc.disable()
+        try:
+            outcomes = sender.send([entry(1), entry(2)], SOON)
+            await asyncio.wait(outcomes)
+            assert held
+            assert [each() for each in held] == [None] * len(held)
+        finally:
+            gc.enable()

@@ -18,6 +18,7 @@ from services.partitioner.sender import Sender
 from services.partitioner.settings import ProbeSettings, SenderSettings
 from services.partitioner.shard import Shard
 from services.partitioner.shards import Shards
+from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.counting.v1.counting_pb2 import OUTCOME_JOURNALED, AppendRequest, AppendResponse
 from tests.support.clock import Clock
 from tests.support.eventually import eventually
@@ -81,7 +82,7 @@ class Cluster:
             is_failure=lambda error: isinstance(error, Unavailable),
             clock=clock,
         )
-        sender = Sender(address, PARTITIONS, peer.append, breaker, SenderSettings(), clock)
+        sender = Sender(address, ClusterIdentity(), peer.append, breaker, SenderSettings(), clock)
         liveness = Liveness(clock, failures=PROBE.failures, timeout_s=PROBE.timeout_seconds)
         shard = Shard(address, sender, liveness, peer.is_serving, PROBE, clock, peer.close)
         self.opened[address] = shard

@@ -8,6 +8,7 @@ from libs.domain.cells import Cell
 from libs.domain.minutes import MinuteRange
 from libs.rpc.columns import encode
 from services.query.pending import _cell_in, _decoded
+from services.query.question import Question
 from tests.unit.libs.domain.batches import MODEST, ROWS, Row, batch_of
 from tests.unit.libs.domain.oracle import Truth
 
@@ -36,17 +37,17 @@ def test_it_is_the_events_of_the_video_the_type_and_the_range(rows: list[Row], m
             <= (NOW_US if row.time_us is None else row.time_us) // 60_000_000
             < (minutes.end or 2**31)
         ]
-        Truth(expected).assert_is(_cell_in(batch_of(rows), NOW_US, video_id, event_type, minutes))
+        Truth(expected).assert_is(_cell_in(batch_of(rows), NOW_US, Question(video_id, event_type, minutes)))
 
 
 def test_a_name_that_a_dictionary_holds_twice_is_found_at_both_places() -> None:
     events = batch_of([Row("a", "view"), Row("a", "view")], spare=("a", "view"))
     events.video_index[0] = 0
     events.event_type_index[1] = 1
-    assert _cell_in(events, NOW_US, "a", "view", MinuteRange()) == Cell(2)
+    assert _cell_in(events, NOW_US, Question("a", "view", MinuteRange())) == Cell(2)
 
 
 @pytest.mark.parametrize("payload", [b"\xff", b"\x22\x02\x09\x00"], ids=["no message", "an index outside"])
 def test_an_entry_that_cannot_be_read_hides_no_other(payload: bytes) -> None:
     good = encode(batch_of([Row("a", "view")])).SerializeToString()
-    assert [len(events) for events, _ in _decoded([(payload, NOW_US), (good, NOW_US)])] == [1]
+    assert [len(events) for events, _ in _decoded([(payload, NOW_US, 0), (good, NOW_US, 0)])] == [1]

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from libs.domain.errors import Overloaded
-from services.partitioner.admission import Admission
+from libs.rpc.admission import Admission
 
 
 def test_beyond_what_may_be_under_way_requests_are_refused_until_others_have_ended() -> None:

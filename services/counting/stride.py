@@ -1,0 +1,25 @@
+"""Pure: how many events to apply in one transaction, where nothing is known of their cost before."""
+
+_FEWER, _MORE = 4, 2
+_QUICK_SHARE = 0.25
+"""A transaction within this share of its time leaves room for one that is `_MORE` times as large."""
+
+
+class Stride:
+    """A fourth after a transaction that failed, for it may have been too large; doubled while they are quick."""
+
+    def __init__(self, most_events: int, longest_seconds: float) -> None:
+        """`longest_seconds`: how long a transaction, or a statement of it, may take."""
+        self._most_events = most_events
+        self._quick_seconds = _QUICK_SHARE * longest_seconds
+        self.events = most_events
+        """so many the next transaction may have"""
+
+    def note_success(self, seconds: float) -> None:
+        """A transaction was committed within so many seconds."""
+        if seconds < self._quick_seconds:
+            self.events = min(_MORE * self.events, self._most_events)
+
+    def note_failure(self) -> None:
+        """A transaction failed, for another reason than its data."""
+        self.events = max(1, self.events // _FEWER)

@@ -1,0 +1,41 @@
+"""What a read asks for, and how much it may find."""
+
+from dataclasses import dataclass
+
+from libs.domain.minutes import LAST_MINUTE, MinuteRange
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The aggregate of one video and event type over a range."""
+
+    video_id: str
+    event_type: str
+    minutes: MinuteRange
+
+    def arguments(self) -> tuple[str, str, int, int]:
+        """Video, event type, and the range as two minutes that the column can hold."""
+        return (
+            self.video_id,
+            self.event_type,
+            self.minutes.start or 0,
+            LAST_MINUTE if self.minutes.end is None else self.minutes.end,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much a read may find before it has to go to the lane for heavy reads."""
+
+    cells: int | None
+    """rows of the rollups; None: no bound"""
+    pending_events: int
+    """events of the journal that the rollups lack, in the partition of the video"""
+
+
+class TooHeavy(Exception):
+    """The read found more than its size; `pending_events` is what it found of them."""
+
+    def __init__(self, pending_events: int = 0) -> None:
+        super().__init__(f"{pending_events} events pending")
+        self.pending_events = pending_events
