@@ -9,6 +9,10 @@ from typing import Any
 from libs.domain.errors import NotReady, PartitionCountMismatch
 from libs.domain.horizon import floor_at
 
+# The packages with a folder `migrations`, in the order in which they are applied, and what their names begin with in
+# the table. They are named, not imported: nothing here depends on a service.
+_FOLDERS = (("libs.stores", ""), ("services.scheduler", "scheduler/"))
+
 # Any constant number will do; it keeps two migrations apart.
 _LOCK = "select pg_advisory_xact_lock(7305801)"
 _CREATE_TABLE = """
@@ -81,7 +85,11 @@ async def read_cluster(connection: Any, partition_count: int) -> Cluster:
 
 
 def _migrations() -> list[tuple[str, str]]:
-    folder = resources.files("libs.stores") / "migrations"
+    return [(f"{prefix}{name}", sql) for package, prefix in _FOLDERS for name, sql in _migrations_of(package)]
+
+
+def _migrations_of(package: str) -> list[tuple[str, str]]:
+    folder = resources.files(package) / "migrations"
     files = sorted(
         (file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name
     )
