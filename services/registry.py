@@ -10,6 +10,7 @@ from libs.runtime.service import Opened
 from services.counting.app import open_counting
 from services.partitioner.app import open_partitioner
 from services.query.app import open_query
+from services.scheduler.app import open_scheduler
 from services.settings import Settings
 
 Open = Callable[[Context, Settings], AbstractAsyncContextManager[Opened]]
@@ -42,6 +43,11 @@ SERVICES: Sequence[Service] = (
         "query",
         "answers counts and statistics",
         lambda context, settings: open_query(context, settings.query),
+    ),
+    Service(
+        "scheduler",
+        "plans background work and leases it to workers",
+        lambda context, settings: open_scheduler(context, settings.scheduler, settings.postgres),
     ),
 )
 ALL = "all"

@@ -16,6 +16,7 @@ from libs.telemetry.logs import LogSettings
 from services.counting.settings import CountingSettings
 from services.partitioner.settings import PartitionerSettings
 from services.query.settings import QuerySettings
+from services.scheduler.settings import SchedulerSettings
 
 
 class ValkeySettings(BaseModel, frozen=True, extra="forbid"):
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     partitioner: PartitionerSettings = PartitionerSettings()
     counting: CountingSettings = CountingSettings()
     query: QuerySettings = QuerySettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
 
     @field_validator("partition_count")
     @classmethod

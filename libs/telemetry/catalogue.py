@@ -153,7 +153,10 @@ SYNC_SLOTS = Metric(
 )
 SYNC_ITEMS = Metric("tally.sync.items", Kind.COUNTER, "{item}", "Recorded outcomes, by job and outcome.")
 QUOTA_CLOSINGS = Metric(
-    "tally.quota.closings", Kind.COUNTER, "{closing}", "Times that the other side refused for a quota, by reason."
+    "tally.quota.closings",
+    Kind.COUNTER,
+    "{closing}",
+    "Times that the other side refused for a quota, by reason.",
 )
 
 ALL: tuple[Metric, ...] = (

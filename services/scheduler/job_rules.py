@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 
 from libs.domain import cadence as cadences
@@ -28,13 +27,6 @@ Tell = Callable[[str, str], None]
 """is told a field and what is wrong with it"""
 
 
-@dataclass(frozen=True, slots=True)
-class QuotaLimit:
-    """What a batch may cost at most, of a quota: the limit less the protected share."""
-
-    most_units: int
-
-
 def check_name(name: str) -> str | None:
     """Names of jobs, quotas and handlers."""
     return None if _NAME.fullmatch(name) else NAME
@@ -56,8 +48,8 @@ def read_cadence(cadence: pb.Cadence, tell: Tell, field: str = "cadence") -> Cad
             return None
 
 
-def read_definition(job: pb.Job, quotas: Mapping[str, QuotaLimit], bin_space: int) -> Definition:
-    """The definition that a request holds, defaults filled in. `quotas`: those that there are.
+def read_definition(job: pb.Job, quotas: Mapping[str, int], bin_space: int) -> Definition:
+    """The definition that a request holds, defaults filled in. `quotas`: how much of each a batch may cost at most.
 
     Raises InvalidRequest for everything that is wrong with it.
     """
@@ -67,6 +59,8 @@ def read_definition(job: pb.Job, quotas: Mapping[str, QuotaLimit], bin_space: in
         violations.append(Violation(f"job.{field}", problem))
 
     _check_words(job, tell)
+    _check_targets(job, tell)
+    _check_modes(job, tell)
     cadence = read_cadence(job.cadence, tell)
     if cadence is not None:
         _check_bins(cadence, job.allow_skew, bin_space, tell)
@@ -129,6 +123,13 @@ def _check_words(job: pb.Job, tell: Tell) -> None:
         tell("rationale", "must say why the job is there and why this often")
     if not 1 <= job.sla_hours <= _MOST_HOURS:
         tell("sla_hours", f"must be from 1 to {_MOST_HOURS}")
+    if not 0 <= job.batch_seconds <= _MOST_BATCH_SECONDS:
+        tell("batch_seconds", f"must be from 1 to {_MOST_BATCH_SECONDS}, or 0 for {_BATCH_SECONDS}")
+    if not 0 <= job.catchup_hours <= _MOST_HOURS:
+        tell("catchup_hours", f"must be from 1 to {_MOST_HOURS}, or 0 for {_CATCHUP_HOURS}")
+
+
+def _check_targets(job: pb.Job, tell: Tell) -> None:
     population = POPULATIONS.get(job.population)
     if population is None:
         tell("population", f"must be one of {', '.join(POPULATIONS)}")
@@ -139,10 +140,9 @@ def _check_words(job: pb.Job, tell: Tell) -> None:
         tell("handler", f"must be one of {', '.join(HANDLERS)}")
     elif population is not None and job.population not in handler.populations:
         tell("handler", f"{job.handler} works on {', '.join(sorted(handler.populations))}")
-    if not 0 <= job.batch_seconds <= _MOST_BATCH_SECONDS:
-        tell("batch_seconds", f"must be from 1 to {_MOST_BATCH_SECONDS}, or 0 for {_BATCH_SECONDS}")
-    if not 0 <= job.catchup_hours <= _MOST_HOURS:
-        tell("catchup_hours", f"must be from 1 to {_MOST_HOURS}, or 0 for {_CATCHUP_HOURS}")
+
+
+def _check_modes(job: pb.Job, tell: Tell) -> None:
     if job.rollout_percent not in (0, 100):
         tell("rollout_percent", "must be 100 or left out: other shares are not there yet")
     if job.overlap not in (pb.OVERLAP_UNSPECIFIED, pb.OVERLAP_QUEUE):
@@ -186,14 +186,14 @@ def _read_sizes(job: pb.Job, tell: Tell) -> tuple[int, int]:
     return batch, slot_size
 
 
-def _check_costs(costs: Mapping[str, int], quotas: Mapping[str, QuotaLimit], tell: Tell) -> None:
+def _check_costs(costs: Mapping[str, int], quotas: Mapping[str, int], tell: Tell) -> None:
     for name, units in sorted(costs.items()):
         if name not in quotas:
             tell("quotas", f"there is no quota {name!r}; put it first")
-        elif not 1 <= units <= quotas[name].most_units:
+        elif not 1 <= units <= quotas[name]:
             tell(
                 "quotas",
-                f"a batch may cost 1 to {quotas[name].most_units} of {name}, "
+                f"a batch may cost 1 to {quotas[name]} of {name}, "
                 f"its limit less the protected share, and not {units}",
             )
 

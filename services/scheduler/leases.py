@@ -156,7 +156,7 @@ class Leases:
         return sorted(affordable, key=lambda job_id: self._last_turn.get(job_id, -1))
 
     async def _lease(self, connection: Any, slot: Slot, ask: Ask, now: datetime) -> Lease | _Settled:
-        """Read the slot, pay its first batch, and lease it; or settle that there is nothing to pay for, or no way to."""
+        """Read the slot, pay its first batch, and lease it. An empty slot is done; one that cannot be paid waits."""
         batches, ends = await self._read(connection, slot, ask)
         if not batches:
             await slots.end_lease(connection, slot, State.DONE, now, now)

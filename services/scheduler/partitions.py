@@ -8,7 +8,9 @@ _LOCK = "select pg_advisory_xact_lock(7305803)"
 _EXISTS = "select to_regclass($1) is not null"
 # Attached, not created in place: `create … partition of` locks the whole table behind a long reader.
 _CREATE = "create table {name} (like scheduler.sync_attempt including all)"
-_ATTACH = "alter table scheduler.sync_attempt attach partition {name} for values from ('{first}') to ('{end}')"
+_ATTACH = (
+    "alter table scheduler.sync_attempt attach partition {name} for values from ('{first}') to ('{end}')"
+)
 
 
 class Partitions:

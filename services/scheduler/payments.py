@@ -161,9 +161,7 @@ async def read_budget(connection: Any, now: datetime) -> Budget:
     # Whatever the zones: a day of any of them that a call now is charged to is near that of UTC.
     around = timedelta(days=1) + RESET_MARGIN
     rows = await connection.fetch(_USES, (now - around).date(), (now + around).date())
-    return Budget(
-        limits, {(row["quota"], row["day"]): Use(row["used"], row["forced"]) for row in rows}, now
-    )
+    return Budget(limits, {(row["quota"], row["day"]): Use(row["used"], row["forced"]) for row in rows}, now)
 
 
 async def _read_limits(connection: Any, names: Sequence[str] | None) -> list[Limit]:

@@ -165,9 +165,7 @@ class Planner:
         if run_id is None:
             return None
         window = order.opens_at, order.closes_at
-        size = await cut(
-            connection, run_id, order.job_id, order.definition, bins, self._bin_space, window
-        )
+        size = await cut(connection, run_id, order.job_id, order.definition, bins, self._bin_space, window)
         await connection.execute(_SIZE, run_id, size.slots, size.members)
         await notify(connection)
         self._metrics.planning.record(self._timekeeper.monotonic() - began, {"job": order.definition.name})

@@ -22,7 +22,9 @@ update scheduler.quota set limit_units = $2, protected_percent = $3, protected_u
 where name = $1"""
 _LIST = """
 select * from scheduler.quota where name > $1 and ($3::text is null or name = $3) order by name limit $2"""
-_USES = "select quota, day, used, forced from scheduler.quota_use where quota = any($1) and day between $2 and $3"
+_USES = (
+    "select quota, day, used, forced from scheduler.quota_use where quota = any($1) and day between $2 and $3"
+)
 _LIMITS = "select name, limit_units - protected_units as most_units from scheduler.quota"
 
 

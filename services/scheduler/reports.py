@@ -10,7 +10,7 @@ from libs.domain.errors import InvalidRequest, Violation
 from libs.stores.postgres import reaching_postgres
 from services.scheduler import slots
 from services.scheduler.leases import Permit
-from services.scheduler.members import Key, digest_of
+from services.scheduler.members import digest_of
 from services.scheduler.metrics import Metrics
 from services.scheduler.outcomes import ItemOutcome, Outcome, Place, record
 from services.scheduler.payments import Payments
@@ -136,18 +136,22 @@ def _check(report: Report, slot: Slot) -> None:
     """Raises InvalidRequest unless the report is of the slot's next batch, and of each of its items once."""
     if report.begin_key != str(slot.next):
         raise InvalidRequest(
-            [Violation("begin_key", "must be the begin_key of the slot's next batch: batches are reported in order")]
+            [
+                Violation(
+                    "begin_key",
+                    "must be the begin_key of the slot's next batch: batches are reported in order",
+                )
+            ]
         )
     ids = [item.id for item in report.items]
     if len(set(ids)) < len(ids):
         raise InvalidRequest([Violation("items", "must not name an item twice")])
     if digest_of(ids) != slot.ends.digests[0]:
         raise InvalidRequest(
-            [Violation("items", "must name each item of the batch once, and no others; give the slot back instead")]
+            [
+                Violation(
+                    "items",
+                    "must name each item of the batch once, and no others; give the slot back instead",
+                )
+            ]
         )
-
-
-def begin_keys(slot: Slot) -> list[str]:
-    """Where each batch of a lease begins: at the slot's next key, and then where the one before ends."""
-    ends = [str(Key(*end)) for end in zip(slot.ends.bins, slot.ends.ids, strict=True)]
-    return [str(slot.next), *ends[:-1]]

@@ -121,7 +121,9 @@ class Returns:
         costs = slot.definition.quotas
         names = [returned.quota] if returned.quota else sorted(costs)
         if returned.quota and returned.quota not in costs:
-            raise InvalidRequest([Violation("quota", f"must be one of the job's: {', '.join(sorted(costs))}")])
+            raise InvalidRequest(
+                [Violation("quota", f"must be one of the job's: {', '.join(sorted(costs))}")]
+            )
         match returned.reason:
             case Reason.NOT_SENT:
                 if slot.paid_at is not None:

@@ -15,13 +15,19 @@ class SchedulerSettings(BaseModel, frozen=True, extra="forbid"):
         description="values that bins are drawn from; must be what the schema was made with",
     )
     poll_seconds: float = Field(
-        1.0, gt=0, le=60, description="longest sleep of the loop that looks for what is due, if no wake-up comes"
+        1.0,
+        gt=0,
+        le=60,
+        description="longest sleep of the loop that looks for what is due, if no wake-up comes",
     )
     lease_seconds: float = Field(
         30.0, ge=1, le=600, description="time after which a slot of a silent worker may be leased again"
     )
     send_within_seconds: float = Field(
-        10.0, ge=1, le=60, description="how long a batch may be sent after it was leased, if its job has no quota"
+        10.0,
+        ge=1,
+        le=60,
+        description="how long a batch may be sent after it was leased, if its job has no quota",
     )
     clock_uncertainty_seconds: float = Field(
         0.05, gt=0, le=1, description="uncertainty of Postgres's clock beyond which nothing is leased or paid"

@@ -1,5 +1,6 @@
 """The rows of slots: how a slot is found, read under its lock, and written."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,7 @@ from libs.domain.errors import InvalidRequest, LeaseLost, Violation
 from services.scheduler.definition import Definition
 from services.scheduler.members import Key
 
+_ID = re.compile(r"\d{1,18}/\d{1,9}", re.ASCII)
 _COLUMNS = """
     slot.run_id, slot.number, slot.job_id, slot.state, slot.due_at, slot.planned_at, slot.upper_bin, slot.upper_id,
     slot.next_bin, slot.next_id, slot.token, slot.leased_at, slot.paid_at, slot.batch_bins, slot.batch_ids,
@@ -114,13 +116,15 @@ class Slot:
 
 def read_id(slot: str) -> tuple[int, int]:
     """Run and number of a slot's name. Raises InvalidRequest."""
-    run_id, _, number = slot.partition("/")
-    if not (run_id.isdecimal() and number.isdecimal() and slot.isascii()) or len(slot) > 25:
+    if not _ID.fullmatch(slot):
         raise InvalidRequest([Violation("slot", "must be the `slot` of a lease")])
+    run_id, _, number = slot.partition("/")
     return int(run_id), int(number)
 
 
-async def take(connection: Any, job_id: int, lane: int, now: datetime, handlers: Sequence[str]) -> Slot | None:
+async def take(
+    connection: Any, job_id: int, lane: int, now: datetime, handlers: Sequence[str]
+) -> Slot | None:
     """The first slot of a job that is due and that nobody else is taking, locked."""
     return _slot_of(await connection.fetchrow(_TAKE, job_id, lane, now, list(handlers)))
 

@@ -71,9 +71,15 @@ class Ticker:
     """Plans, ends runs, and tells who waits for slots, for as long as the process lives."""
 
     def __init__(
-        self, pool: Any, timekeeper: Timekeeper, planner: Planner, settings: SchedulerSettings, heard: Bell, due: Bell
+        self,
+        pool: Any,
+        timekeeper: Timekeeper,
+        planner: Planner,
+        settings: SchedulerSettings,
+        heard: Bell,
+        due: Bell,
     ) -> None:
-        """`heard` rings when another scheduler, or this one, has changed something; `due` is rung for waiting workers."""
+        """`heard` rings when any scheduler has changed something; `due` is rung for waiting workers."""
         self._pool = pool
         self._timekeeper = timekeeper
         self._planner = planner

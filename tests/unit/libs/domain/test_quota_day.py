@@ -73,7 +73,9 @@ def test_a_call_is_charged_to_two_days_within_a_minute_of_a_reset_and_else_to_on
         assert charged_days(reset - MINUTE - timedelta(microseconds=1), zone) == [before]
 
 
-@pytest.mark.parametrize("name", ["", "Pacific", "America", "../etc", "/etc/localtime", "America/Nowhere", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["", "Pacific", "America", "../etc", "/etc/localtime", "America/Nowhere", "a\0b"]
+)
 def test_what_is_no_zone_is_not_found(name: str) -> None:
     assert find_zone(name) is None
 
