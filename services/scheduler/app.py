@@ -13,6 +13,7 @@ from libs.stores.postgres import PostgresSettings, open_pool, reaching_postgres,
 from libs.telemetry.setup import Telemetry
 from services.scheduler.job_servicer import JobServicer
 from services.scheduler.leases import Leases
+from services.scheduler.members import PLANNER_SETTINGS
 from services.scheduler.metrics import Metrics
 from services.scheduler.payments import Payments
 from services.scheduler.planner import Planner
@@ -78,7 +79,11 @@ async def open_scheduler(
                 context.dsn,
                 postgres,
                 "tally scheduler",
-                server_settings={**durable, **time_limits(settings.transaction_timeout_seconds)},
+                server_settings={
+                    **durable,
+                    **PLANNER_SETTINGS,
+                    **time_limits(settings.transaction_timeout_seconds),
+                },
             )
         )
         planning_pool = await stack.enter_async_context(

@@ -34,6 +34,9 @@ class Member:
     columns: Mapping[str, str]
 
 
+PLANNER_SETTINGS = {"enable_bitmapscan": "off"}
+"""For connections that read slots: Postgres would rather collect the rows by a bitmap and sort them."""
+
 # The values between the ends alone: with all values of the bins a read would go through the whole index.
 _BINS = "sync_bin = any($5::integer[]) and "
 _READ = """

@@ -27,8 +27,9 @@ create table scheduler.youtube_video (
     etag                  text
 ) with (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.02,
         autovacuum_analyze_scale_factor = 0.02);
-create index ix_youtube_video_sync_bin on scheduler.youtube_video (sync_bin, youtube_id);
-create index ix_youtube_video_sync_bin_oon on scheduler.youtube_video (sync_bin, youtube_id) where is_oon;
+-- Of members that are there alone: a slot is read from the index without a look at its rows.
+create index ix_youtube_video_sync_bin on scheduler.youtube_video (sync_bin, youtube_id) where not gone;
+create index ix_youtube_video_sync_bin_oon on scheduler.youtube_video (sync_bin, youtube_id) where is_oon and not gone;
 
 create table scheduler.youtube_channel (
     youtube_id            text collate "C" primary key,
@@ -42,8 +43,8 @@ create table scheduler.youtube_channel (
     etag                  text
 ) with (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.02,
         autovacuum_analyze_scale_factor = 0.02);
-create index ix_youtube_channel_sync_bin on scheduler.youtube_channel (sync_bin, youtube_id);
-create index ix_youtube_channel_sync_bin_oon on scheduler.youtube_channel (sync_bin, youtube_id) where is_oon;
+create index ix_youtube_channel_sync_bin on scheduler.youtube_channel (sync_bin, youtube_id) where not gone;
+create index ix_youtube_channel_sync_bin_oon on scheduler.youtube_channel (sync_bin, youtube_id) where is_oon and not gone;
 
 create table scheduler.sync_job (
     job_id          integer generated always as identity primary key,

@@ -14,7 +14,7 @@ from services.scheduler.app import Parts, build
 from services.scheduler.definition import Definition
 from services.scheduler.jobs import put_job
 from services.scheduler.leases import Ask, Lease
-from services.scheduler.members import Member
+from services.scheduler.members import PLANNER_SETTINGS, Member
 from services.scheduler.membership import VIDEOS, put_members
 from services.scheduler.outcomes import ItemOutcome, Outcome
 from services.scheduler.quotas import QuotaDefinition, put_quota
@@ -196,7 +196,11 @@ async def open_scene(dsn: str, schedulers: int = 1, **settings: Any) -> AsyncIte
     clock = TurnedClock()
     async with AsyncExitStack() as stack:
         pools = [
-            await stack.enter_async_context(open_pool(dsn, PostgresSettings(), f"test scheduler {number}"))
+            await stack.enter_async_context(
+                open_pool(
+                    dsn, PostgresSettings(), f"test scheduler {number}", server_settings=PLANNER_SETTINGS
+                )
+            )
             for number in range(schedulers)
         ]
         parts = [

@@ -239,7 +239,7 @@ async def test_a_quota_keeps_its_zone_and_counts_on_when_its_limit_changes(scene
     await scene.work_off()
     await scene.put_quota(5)
     await scene.work_off()
-    assert await scene.used() == {"2026-03-02": 2}  # what was given back waits for the next day
+    assert await scene.used() == {"2026-03-02": 4}
     await scene.pool.execute("update scheduler.quota set zone = 'UTC'")
     with pytest.raises(InvalidRequest, match="zone"):
         await scene.put_quota(5)
