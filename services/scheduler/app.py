@@ -30,9 +30,9 @@ from tally.scheduler.v1.job_pb2_grpc import add_JobServiceServicer_to_server
 from tally.scheduler.v1.population_pb2_grpc import add_PopulationServiceServicer_to_server
 from tally.scheduler.v1.work_pb2_grpc import add_WorkServiceServicer_to_server
 
-POPULATIONS, JOBS, WORK = (
-    f"tally.scheduler.v1.{name}" for name in ("PopulationService", "JobService", "WorkService")
-)
+NAME = "tally.scheduler.v1.WorkService"
+_POPULATIONS_NAME = "tally.scheduler.v1.PopulationService"
+_JOBS_NAME = "tally.scheduler.v1.JobService"
 _BIN_SPACE = "select scheduler.bin_space()"
 
 
@@ -108,11 +108,11 @@ async def open_scheduler(
             yield Opened(
                 [
                     Servable(
-                        POPULATIONS,
+                        _POPULATIONS_NAME,
                         lambda server: add_PopulationServiceServicer_to_server(populations, server),
                     ),
-                    Servable(JOBS, lambda server: add_JobServiceServicer_to_server(jobs, server)),
-                    Servable(WORK, lambda server: add_WorkServiceServicer_to_server(work, server)),
+                    Servable(_JOBS_NAME, lambda server: add_JobServiceServicer_to_server(jobs, server)),
+                    Servable(NAME, lambda server: add_WorkServiceServicer_to_server(work, server)),
                 ],
                 is_ready=lambda: parts.ticker.is_up,
             )

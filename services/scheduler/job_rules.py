@@ -176,7 +176,9 @@ def _read_window(job: pb.Job, cadence: Cadence, tell: Tell) -> tuple[int, int]:
 
 def _read_sizes(job: pb.Job, tell: Tell) -> tuple[int, int]:
     handler = HANDLERS.get(job.handler)
-    most = handler.max_batch if handler is not None else _MOST_SLOT_SIZE
+    if handler is None:
+        return 0, 0  # nobody knows what fits
+    most = handler.max_batch
     batch = job.batch or most
     slot_size = job.slot_size or 2 * batch
     if not 1 <= batch <= most:

@@ -3,6 +3,7 @@
 It sleeps until the next due moment that it knows of, until a wake-up, or for a poll. One statement tells all of it.
 """
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,27 +93,30 @@ class Ticker:
         """whether the last look succeeded"""
 
     async def run(self) -> None:
-        """Look again and again."""
+        """Look again and again, over one connection: to hand it back to the pool would be a statement, too."""
         while True:
-            rung = self._heard.count
             try:
-                seconds = await self.tick()
-                self.is_up = True
+                async with self._pool.acquire() as connection:
+                    while True:
+                        rung = self._heard.count
+                        seconds = await self.tick(connection)
+                        self.is_up = True
+                        await self._heard.wait(rung, seconds)
             except (*AWAY, TallyError) as error:
                 _LOGGER.warning("scheduler cannot look for what is due; will retry", error=str(error))
-                self.is_up, seconds = False, self._settings.poll_seconds
-            await self._heard.wait(rung, seconds)
+                self.is_up = False
+            await asyncio.sleep(self._settings.poll_seconds)
 
-    async def tick(self) -> float:
-        """Do what is due; the seconds until the next look."""
+    async def tick(self, connection: Any) -> float:
+        """Do what is due, and look for it over this connection or pool; the seconds until the next look."""
         now = self._timekeeper.now()
         poll_at = now + timedelta(seconds=self._settings.poll_seconds)
-        agenda = read_agenda(await self._pool.fetch(_AGENDA, SCHEDULED), now, poll_at)
+        agenda = read_agenda(await connection.fetch(_AGENDA, SCHEDULED), now, poll_at)
         planned = [await self._plan(job_id, name, now) for job_id, name in agenda.to_plan]
         if agenda.has_ended_run:
-            await self._end_runs(now)
+            await self._end_runs(connection, now)
         if agenda.to_lease:
-            budget = await read_budget(self._pool, now)
+            budget = await read_budget(connection, now)
             if any(budget.affords(json.loads(row["quotas"])) for row in agenda.to_lease):
                 self._due.ring()
         if any(planned):
@@ -137,6 +141,6 @@ class Ticker:
             )
             return False
 
-    async def _end_runs(self, now: datetime) -> None:
-        for run_id in await end_runs(self._pool, now):
+    async def _end_runs(self, connection: Any, now: datetime) -> None:
+        for run_id in await end_runs(connection, now):
             _LOGGER.info("run ended", run_id=run_id)

@@ -30,7 +30,7 @@ async def test_a_slot_is_worked_off_batch_by_batch_and_its_run_ends_by_a_tick(sc
         assert (second.state, second.recorded, second.permit) == (State.DONE, 5, None)
     assert await scene.lease() is None
     assert await scene.run_state(run_id) == "running"
-    await scene.one.ticker.tick()
+    await scene.one.ticker.tick(scene.pool)
     assert await scene.run_state(run_id) == "done"
     assert await scene.attempts(run_id) == ids
     (slot, _) = await scene.slots(run_id)
@@ -268,7 +268,7 @@ async def test_last_reports_at_once_leave_the_end_of_the_run_to_a_tick(pair: Sce
     one, other = await pair.must_lease("one"), await pair.must_lease("other")
     answers = await asyncio.gather(pair.report(one), pair.report(other, scheduler=1))
     assert [answer.state for answer in answers] == [State.DONE, State.DONE]
-    await asyncio.gather(*(parts.ticker.tick() for parts in pair.schedulers))
+    await asyncio.gather(*(parts.ticker.tick(pair.pool) for parts in pair.schedulers))
     assert await pair.run_state(run_id) == "done"
 
 
@@ -400,7 +400,7 @@ async def test_a_worker_that_waits_is_woken_when_a_run_is_planned(scene: Scene) 
     waiting = asyncio.create_task(scene.one.leases.lease(Ask("w", 1, {"metadata": ()}), 10 * 86_400))
     await asyncio.sleep(0)
     scene.clock.at = await scene.pool.fetchval("select next_plan_at from scheduler.sync_job")
-    await scene.one.ticker.tick()
+    await scene.one.ticker.tick(scene.pool)
     lease = await asyncio.wait_for(waiting, 10)
     assert lease is not None
     assert lease.slot.job_id == job_id
