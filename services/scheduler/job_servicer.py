@@ -8,6 +8,7 @@ from libs.domain.cadence import get_current_bin_numbers, period_start
 from libs.domain.errors import InvalidRequest, NotFound, Violation
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
+from services.scheduler.job_rows import count_members, list_jobs, list_workers, put_job, read_job
 from services.scheduler.job_rules import FEW_MEMBERS, read_cadence, read_definition
 from services.scheduler.job_wire import (
     job_status_of,
@@ -20,10 +21,9 @@ from services.scheduler.job_wire import (
     run_of,
     worker_of,
 )
-from services.scheduler.jobs import count_members, list_jobs, list_workers, put_job, read_job
 from services.scheduler.paging import read_size, read_token, write_token
 from services.scheduler.planner import Planner
-from services.scheduler.quotas import list_quotas, most_units, put_quota
+from services.scheduler.quota_rows import list_quotas, most_units, put_quota
 from services.scheduler.runs import list_runs, read_run
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.work_wire import timestamp

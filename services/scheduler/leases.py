@@ -194,7 +194,7 @@ class Leases:
             slot.next,
             slot.upper,
         )
-        columns = ask.handlers[definition.handler]
+        columns = ask.handlers.get(definition.handler, ())
         found = await read_members(connection, members, columns, definition.slot_size + 1)
         kept = found[: definition.slot_size]
         size = definition.batch

@@ -107,7 +107,6 @@ async def record(
 
     The caller holds the slot's row, and those of its quotas if it pays. Returns how many of each were recorded.
     """
-    items = sorted(items, key=lambda item: item.id)
     ids = [item.id for item in items]
     rows = await connection.fetch(
         _RECORD,

@@ -12,12 +12,12 @@ from libs.stores.postgres import PostgresSettings, open_pool
 from libs.telemetry.setup import OFF
 from services.scheduler.app import Parts, build
 from services.scheduler.definition import Definition
-from services.scheduler.jobs import put_job
+from services.scheduler.job_rows import put_job
 from services.scheduler.leases import Ask, Lease
 from services.scheduler.members import PLANNER_SETTINGS, Member
 from services.scheduler.membership import VIDEOS, put_members
 from services.scheduler.outcomes import ItemOutcome, Outcome
-from services.scheduler.quotas import QuotaDefinition, put_quota
+from services.scheduler.quota_rows import QuotaDefinition, put_quota
 from services.scheduler.reports import Answer, Report
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.timekeeper import Timekeeper

@@ -147,6 +147,10 @@ async def test_a_worker_that_waits_gets_the_slots_of_a_run_as_soon_as_it_is_plan
     run = await calls.run("waited_for")
     lease = (await waiting).lease
     assert lease.run_id == run.id
+    again = (await calls.lease(100, worker="waiting")).lease
+    # R000-08: a permit counts from when the worker first asked, plus this wait; nobody knows it any more.
+    assert lease.permit.wait_seconds > 0 == again.permit.wait_seconds
+    assert (again.slot, again.token, again.repeated_answer) == (lease.slot, lease.token, True)
     back = work.CompleteSlotRequest(slot=lease.slot, token=lease.token, reason=work.GIVE_BACK_REASON_NOT_SENT)
     assert not (await calls.work.CompleteSlot(back, timeout=TIMEOUT_S)).repeated_answer
     assert (await calls.work.CompleteSlot(back, timeout=TIMEOUT_S)).repeated_answer

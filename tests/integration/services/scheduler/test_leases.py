@@ -5,12 +5,13 @@ import asyncio
 import pytest
 
 from libs.domain.errors import InvalidRequest, LeaseLost
-from services.scheduler.leases import Ask
+from services.scheduler.leases import Ask, Lease
 from services.scheduler.outcomes import ItemOutcome, Outcome
 from services.scheduler.reports import Report
 from services.scheduler.returns import Reason, Return
 from services.scheduler.slots import State
 from tests.integration.services.scheduler.scheduling import JOB, Scene, begin_key, ids_of
+from tests.support.eventually import eventually
 
 QUOTAS = {"youtube_units": 1}
 LEASE_SECONDS = 30
@@ -270,6 +271,49 @@ async def test_last_reports_at_once_leave_the_end_of_the_run_to_a_tick(pair: Sce
     assert [answer.state for answer in answers] == [State.DONE, State.DONE]
     await asyncio.gather(*(parts.ticker.tick(pair.pool) for parts in pair.schedulers))
     assert await pair.run_state(run_id) == "done"
+
+
+async def test_two_leases_with_the_same_members_in_opposite_order_do_not_deadlock(pair: Scene) -> None:
+    """R000-04, R000-06: members that are met in two slots at once, while both reports wait for a third transaction"""
+    await pair.put_videos(100)
+    run_id = await pair.plan(batch=50, slot_size=50)
+    pair.to_the_end_of_the_window()
+    one = await pair.must_lease("one")
+    ids = sorted(ids_of(one.batches))
+    await pair.pool.execute(
+        "update scheduler.youtube_video set sync_bin = 50399 where youtube_id = any($1)", ids
+    )
+    own = await pair.must_lease("other")
+    assert (await pair.report(own)).state is State.QUEUED
+    other = await pair.must_lease("other")
+    assert sorted(ids_of(other.batches)) == ids
+
+    async def report(lease: Lease, order: list[str], scheduler: int) -> int:
+        items = [ItemOutcome(item, Outcome.SYNCED) for item in order]
+        told = Report(lease.slot.id, lease.token, begin_key(lease, 0), items)
+        return (await pair.schedulers[scheduler].reports.report(told)).recorded
+
+    async def both_wait() -> bool:
+        waiting = (
+            "select count(*) from pg_stat_activity "
+            "where wait_event_type = 'Lock' and datname = current_database()"
+        )
+        return bool(await pair.pool.fetchval(waiting) == 2)
+
+    async with pair.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(
+            "insert into scheduler.sync_attempt (run_id, item_id, try, run_day, job_id, outcome, attempted_at) "
+            "select run_id, $2, 0, run_day, job_id, 1, planned_at from scheduler.sync_run where run_id = $1",
+            run_id,
+            ids[25],
+        )
+        reports = asyncio.gather(report(one, ids, 0), report(other, ids[::-1], 1))
+        await eventually(both_wait)
+        await transaction.rollback()
+    assert sorted(await reports) == [0, 50]
+    assert len(await pair.attempts(run_id)) == 100
 
 
 async def test_reports_of_the_same_members_in_opposite_order_do_not_deadlock(pair: Scene) -> None:

@@ -5,6 +5,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from libs.domain.errors import InvalidRequest
 from services.scheduler.outcomes import Outcome
@@ -209,3 +210,19 @@ async def test_a_job_that_is_changed_keeps_its_next_period_unless_its_rhythm_cha
     )
     with pytest.raises(InvalidRequest, match="population"):
         await scene.put_job(population="youtube_channel")
+
+
+async def test_a_run_is_told_with_its_bins(scene: Scene) -> None:
+    """000-31, 000-65"""
+    await scene.put_videos(70)
+    with capture_logs() as logs:
+        run_id = await scene.plan(preset="twice_weekly", bin_max=7, offsets=(0, 4), sla_hours=120)
+    (told,) = (line for line in logs if line["event"] == "run planned")
+    run = await scene.pool.fetchrow("select * from scheduler.sync_run where run_id = $1", run_id)
+    assert (told["job"], told["run_id"], told["bin_numbers"], told["bin_max"]) == (
+        JOB.name,
+        run_id,
+        [0, 4],
+        7,
+    )
+    assert (told["bin_videos"], told["num_chunks"]) == (run["members"], run["slots"])
