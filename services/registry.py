@@ -116,14 +116,14 @@ SERVICES: Sequence[Service] = (
     ),
     Service(
         name="scheduler",
-        purpose="plans jobs and hands out their work",
-        serves=_services_of(population_pb2.DESCRIPTOR, job_pb2.DESCRIPTOR, work_pb2.DESCRIPTOR),
+        purpose="plans background work and leases it to workers",
+        serves=_services_of(work_pb2.DESCRIPTOR, job_pb2.DESCRIPTOR, population_pb2.DESCRIPTOR),
         routed=_services_of(population_pb2.DESCRIPTOR, job_pb2.DESCRIPTOR),
         needs=frozenset({Need.POSTGRES}),
     ),
     Service(
         name="worker",
-        purpose="calls other people's apis for the scheduler",
+        purpose="does the work that the scheduler leases",
         calls={"scheduler": "scheduler"},
     ),
     Service(

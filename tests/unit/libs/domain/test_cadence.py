@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -63,7 +64,7 @@ def test_four_times_a_week_means_gaps_of_one_and_two_days() -> None:
     """000-26"""
     cadence = PRESETS["four_times_weekly"]
     days = [day for day in range(14) if 3 in get_current_bin_numbers(cadence, ANCHOR + timedelta(days=day))]
-    assert Counter(later - earlier for earlier, later in zip(days, days[1:], strict=False)) == {1: 2, 2: 5}
+    assert Counter(later - earlier for earlier, later in pairwise(days)) == {1: 2, 2: 5}
 
 
 def test_a_day_of_a_week_in_seven_bins_is_its_weekday() -> None:
@@ -94,7 +95,7 @@ def test_the_largest_gap_is_the_one_that_is_met(cadence: Cadence, at: datetime) 
         for number in range(2 * cadence.bin_max + 1)
         if 0 in get_current_bin_numbers(cadence, start + number * cadence.period)
     ]
-    assert max(later - earlier for earlier, later in zip(met, met[1:], strict=False)) == largest_gap(cadence)
+    assert max(later - earlier for earlier, later in pairwise(met)) == largest_gap(cadence)
 
 
 @MODEST
