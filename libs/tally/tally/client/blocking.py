@@ -24,6 +24,7 @@ from tally.client.ends import Progress
 from tally.client.errors import BufferFull, ClientUnusable, TallyError
 from tally.client.events import VIEW, Event, check_function
 from tally.client.loop_thread import LoopThread
+from tally.client.namespace import Blocking
 from tally.client.request_id import RequestIds
 from tally.client.rules import check_value, read_event_time
 from tally.client.sending import still_sending
@@ -151,6 +152,11 @@ class Client:
     def address(self) -> str:
         """Where the service is: host:port."""
         return self._client.address
+
+    @property
+    def scheduler(self) -> Blocking:
+        """The methods of tally.client.scheduler.Scheduler, each of which waits for its result."""
+        return Blocking(self._client.scheduler, self._thread.run)
 
     def count(
         self,
