@@ -47,6 +47,8 @@ class Simulator:
     """what becomes of the next calls, in this order"""
     delay_seconds: float = 0.0
     calls: int = 0
+    in_flight: int = 0
+    """calls that wait for their answer"""
     asked: Counter[str] = field(default_factory=Counter)
     """how often each id was in a call that was answered"""
     url: str = ""
@@ -54,6 +56,13 @@ class Simulator:
     async def list_videos(self, request: web.Request) -> web.StreamResponse:
         """GET videos.list, or POST with X-HTTP-Method-Override when the URL would be too long."""
         self.calls += 1
+        self.in_flight += 1
+        try:
+            return await self._answer_call(request)
+        finally:
+            self.in_flight -= 1
+
+    async def _answer_call(self, request: web.Request) -> web.StreamResponse:
         query: MultiMapping[str] = request.query
         if request.method == "POST":
             if request.headers.get("X-HTTP-Method-Override") != "GET":
