@@ -60,12 +60,6 @@ BREAKER_TRANSITIONS = Metric(
     "{transition}",
     "Changes of a circuit breaker, by its name and the state that it went to.",
 )
-WORKER_THREADS_ABANDONED = Metric(
-    "tally.worker.threads.abandoned",
-    Kind.GAUGE,
-    "{thread}",
-    "Threads of a worker whose handler exceeded its time limit and has not returned.",
-)
 LOOP_TURNS = Metric(
     "tally.loop.turns",
     Kind.COUNTER,
@@ -176,6 +170,12 @@ QUOTA_CLOSINGS = Metric(
     "{closing}",
     "Times that the other side refused for a quota, by reason.",
 )
+WORKER_THREADS_ABANDONED = Metric(
+    "tally.worker.threads.abandoned",
+    Kind.GAUGE,
+    "{thread}",
+    "Threads of a worker whose handler exceeded its time limit and has not returned.",
+)
 
 ALL: tuple[Metric, ...] = (
     RPC_SERVER_DURATION,
@@ -210,6 +210,7 @@ ALL: tuple[Metric, ...] = (
     SYNC_SLOTS,
     SYNC_ITEMS,
     QUOTA_CLOSINGS,
+    WORKER_THREADS_ABANDONED,
 )
 
 

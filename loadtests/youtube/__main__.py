@@ -2,7 +2,11 @@
 
 import argparse
 import asyncio
+import csv
+import sys
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import TextIO
 
 from loadtests.demo.__main__ import FILE
 from loadtests.demo.dataset import read_dataset
@@ -30,6 +34,13 @@ def read_videos() -> list[Video]:
     ]
 
 
+def write_videos(videos: Iterable[Video], file: TextIO) -> None:
+    """The ids, as CSV for `tally videos import`; the rest is for a sync to find out."""
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(["youtube_id"])
+    rows.writerows([video.id] for video in videos)
+
+
 async def serve(port: int, units_per_day: int) -> None:
     """Serve until cancelled."""
     simulator = Simulator(Catalog(read_videos()), Meter(units_per_day))
@@ -44,6 +55,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8090, help="where to listen on 127.0.0.1 (default: 8090)")
     parser.add_argument("--units", type=int, default=10_000, help="units a Pacific day (default: 10000)")
+    parser.add_argument("--list", action="store_true", help="print the ids of its videos as CSV, and end")
     options = parser.parse_args()
-    with suppress(KeyboardInterrupt):
-        asyncio.run(serve(options.port, options.units))
+    if options.list:
+        write_videos(read_videos(), sys.stdout)
+    else:
+        with suppress(KeyboardInterrupt):
+            asyncio.run(serve(options.port, options.units))

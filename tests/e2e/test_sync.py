@@ -1,7 +1,6 @@
 """A population kept in sync with another company's api, end to end: commands, schedulers, workers, and the api."""
 
 import asyncio
-import csv
 import json
 import math
 from collections.abc import AsyncIterator
@@ -12,7 +11,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from loadtests.youtube.__main__ import read_videos
+from loadtests.youtube.__main__ import read_videos, write_videos
 from loadtests.youtube.meter import Meter
 from loadtests.youtube.simulator import Simulator, open_simulator
 from loadtests.youtube.videos import Catalog, Video
@@ -53,9 +52,7 @@ async def start_run(address: str, videos: list[Video], folder: Path) -> int:
     """Import the videos and ask for a run of all of them, by the commands; the run's id."""
     members, job = folder / "videos.csv", folder / "job.toml"
     with members.open("w", newline="") as text:
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["youtube_id", "title"])
-        rows.writerows([video.id, "not known yet"] for video in videos)
+        write_videos(videos, text)
     job.write_text(JOB)
     imported = await run("videos", "import", members, "--json", address=address)
     assert (imported.exit_code, imported.err) == (OK, "")

@@ -10,7 +10,8 @@ from tally.scheduler.v1 import population_pb2 as pb
 
 MOST_ROWS = 5_000
 """in one message"""
-_MOST_BYTES = 4 * 1024 * 1024
+MOST_BYTES = 4 * 1024 * 1024
+"""in one message, unless a single row is larger"""
 _ROW = re.compile(r"(\w+)\[(\d+)\](.*)", re.ASCII | re.DOTALL)
 
 Message = TypeVar("Message", pb.Video, pb.Channel)
@@ -80,13 +81,15 @@ class Put:
         return cls(message.inserted_count, message.updated_count, message.unchanged_count)
 
 
-def cut(messages: Iterable[Message]) -> Iterator[list[Message]]:
-    """Batches of at most 5,000 rows that fit into a request; never an empty one."""
+def cut(
+    messages: Iterable[Message], most_rows: int = MOST_ROWS, most_bytes: int = MOST_BYTES
+) -> Iterator[list[Message]]:
+    """Batches of rows, in their order, that fit into a request; never an empty one."""
     batch: list[Message] = []
     size = 0
     for message in messages:
         length = message.ByteSize()
-        if batch and (len(batch) == MOST_ROWS or size + length > _MOST_BYTES):
+        if batch and (len(batch) == most_rows or size + length > most_bytes):
             yield batch
             batch, size = [], 0
         batch.append(message)
