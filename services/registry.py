@@ -18,6 +18,7 @@ from libs.domain.errors import NotReady
 from tally.counting.v1 import counting_pb2, dead_letters_pb2
 from tally.ingest.v1 import ingest_pb2
 from tally.query.v1 import query_pb2
+from tally.scheduler.v1 import job_pb2, population_pb2, work_pb2
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -112,6 +113,18 @@ SERVICES: Sequence[Service] = (
         routed=_services_of(query_pb2.DESCRIPTOR),
         needs=frozenset({Need.POSTGRES, Need.VALKEY}),
         reads=frozenset({"counting"}),
+    ),
+    Service(
+        name="scheduler",
+        purpose="plans background work and leases it to workers",
+        serves=_services_of(work_pb2.DESCRIPTOR, job_pb2.DESCRIPTOR, population_pb2.DESCRIPTOR),
+        routed=_services_of(population_pb2.DESCRIPTOR, job_pb2.DESCRIPTOR),
+        needs=frozenset({Need.POSTGRES}),
+    ),
+    Service(
+        name="worker",
+        purpose="does the work that the scheduler leases",
+        calls={"scheduler": "scheduler"},
     ),
     Service(
         name="partitioner",

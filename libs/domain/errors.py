@@ -151,6 +151,12 @@ class NotReplayable(TallyError):
     reason = "NOT_REPLAYABLE"
 
 
+class LeaseLost(TallyError):
+    """The lease of a slot is not in force any more; nothing was recorded by this call."""
+
+    reason = "LEASE_LOST"
+
+
 class NotReady(Unavailable):
     """A service cannot start, or go on, with what it found; the message says what to change."""
 

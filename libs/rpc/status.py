@@ -42,6 +42,7 @@ CODES: Mapping[type[TallyError], grpc.StatusCode] = {
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyDecided: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotReplayable: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.LeaseLost: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotPrimary: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,

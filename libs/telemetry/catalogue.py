@@ -148,6 +148,35 @@ DEAD_LETTERS_WAITING = Metric(
     "Dead letters of the cluster that nobody has decided; every shard reports the same.",
 )
 
+SYNC_TRIGGERS = Metric("tally.sync.triggers", Kind.COUNTER, "{run}", "Runs that were planned, by job.")
+SYNC_PLANNING_DURATION = Metric(
+    "tally.sync.planning.duration", Kind.HISTOGRAM, "s", "Time to plan a run and cut its slots.", SECONDS
+)
+SYNC_LEASES = Metric("tally.sync.leases", Kind.COUNTER, "{lease}", "Slots that were leased, by job.")
+SYNC_LATENESS = Metric(
+    "tally.sync.lateness",
+    Kind.HISTOGRAM,
+    "s",
+    "How long after it was due a slot was leased for the first time, by job.",
+    (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 24 * 3600.0),
+)
+SYNC_SLOTS = Metric(
+    "tally.sync.slots", Kind.COUNTER, "{slot}", "Leases that ended, by job and what became of the slot."
+)
+SYNC_ITEMS = Metric("tally.sync.items", Kind.COUNTER, "{item}", "Recorded outcomes, by job and outcome.")
+QUOTA_CLOSINGS = Metric(
+    "tally.quota.closings",
+    Kind.COUNTER,
+    "{closing}",
+    "Times that the other side refused for a quota, by reason.",
+)
+WORKER_THREADS_ABANDONED = Metric(
+    "tally.worker.threads.abandoned",
+    Kind.GAUGE,
+    "{thread}",
+    "Threads of a worker whose handler exceeded its time limit and has not returned.",
+)
+
 ALL: tuple[Metric, ...] = (
     RPC_SERVER_DURATION,
     RPC_SERVER_IN_FLIGHT,
@@ -174,6 +203,14 @@ ALL: tuple[Metric, ...] = (
     CLOCK_OFFSET,
     FLOOR_AGE,
     DEAD_LETTERS_WAITING,
+    SYNC_TRIGGERS,
+    SYNC_PLANNING_DURATION,
+    SYNC_LEASES,
+    SYNC_LATENESS,
+    SYNC_SLOTS,
+    SYNC_ITEMS,
+    QUOTA_CLOSINGS,
+    WORKER_THREADS_ABANDONED,
 )
 
 

@@ -17,7 +17,10 @@ from libs.domain.rules import MAX_EVENTS
 from services.cli.dead_letter_commands import make_dead_letters
 from services.cli.failure import OK, USAGE, Failure
 from services.cli.floor_commands import make_floor
+from services.cli.job_commands import make_jobs
+from services.cli.member_commands import make_channels, make_videos
 from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
+from services.cli.quota_commands import make_quota
 from services.cli.video_command import VideoCommand
 from services.registry import BY_NAME, SERVICES
 from services.startup import end_on_signals, prepare_streams
@@ -95,6 +98,10 @@ def make_app() -> typer.Typer:
         app.command(cls=VideoCommand if command in (count, get) else None)(command)
     app.add_typer(make_dead_letters(), name="dead-letters")
     app.add_typer(make_floor(), name="floor")
+    app.add_typer(make_videos(), name="videos")
+    app.add_typer(make_channels(), name="channels")
+    app.add_typer(make_quota(), name="quota")
+    app.add_typer(make_jobs(), name="jobs")
     return app
 
 

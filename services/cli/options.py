@@ -32,3 +32,4 @@ Address = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Limit = Annotated[int, typer.Option(metavar="N", min=1, help="Print at most so many.")]

@@ -1,6 +1,10 @@
 """What commands print: colour and lines on a terminal, plain text in a pipe."""
 
+import json
 import sys
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -32,3 +36,20 @@ def make_table(console: Console, title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column.removeprefix("#"), justify="right" if column.startswith("#") else "left")
     return table
+
+
+def write_json(value: Any) -> str:
+    """A dataclass, or a list of them, for programs. Times are ISO 8601."""
+    plain = [asdict(each) for each in value] if isinstance(value, list | tuple) else asdict(value)
+    return json.dumps(plain, indent=2, ensure_ascii=False, default=_write_time)
+
+
+def write_moment(time: datetime | None) -> str:
+    """A time for people, to the second; nothing for None."""
+    return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _write_time(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no place in JSON")

@@ -3,13 +3,10 @@
 import os
 import re
 import stat
-import sys
 import uuid
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
-from io import TextIOWrapper
-from pathlib import Path
 from typing import BinaryIO
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,11 +17,11 @@ from services.cli.output import open_console
 from services.cli.pieces import Piece, ReplayIds, cut
 from services.cli.records import NoHeading, read_records
 from services.cli.sending import Answer, Sender, send_all
+from services.cli.source import open_source, read_lines
 from tally.client import TallyError
 from tally.client.blocking import Client
 from tally.client.request_id import RequestIds
 
-STDIN = "-"
 _EVENT = re.compile(r"columns\.\w+_(?:us|index)\[(\d+)\]")
 """The place of an event in a path of the service's."""
 
@@ -138,11 +135,11 @@ def replay(
     """
     replay_id = uuid.UUID(resume or RequestIds().make())
     call(address, lambda client: client.health())  # a service that is not there is told at once
-    with _open(file) as binary, _open_progress() as progress:
+    with open_source(file) as binary, _open_progress() as progress:
         progress.console.print(
             f"tally: if this is cut off, run it again with --resume {replay_id}", soft_wrap=True
         )
-        text = TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        text = read_lines(binary)
         this = Replay(address, progress, skip_bad=skip_bad)
         try:
             with Client(address) as client:
@@ -187,19 +184,6 @@ def _follow(all_totals: Iterator[Totals], progress: Progress, binary: BinaryIO) 
 def _size_of(binary: BinaryIO) -> int | None:
     status = os.fstat(binary.fileno())
     return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-@contextmanager
-def _open(file: str) -> Iterator[BinaryIO]:
-    if file == STDIN:
-        yield sys.stdin.buffer
-        return
-    try:
-        binary = Path(file).open("rb")  # noqa: SIM115 - it is closed below
-    except OSError as error:
-        raise Failure(f"{file} cannot be read: {error.strerror}") from error
-    with binary:
-        yield binary
 
 
 def _open_progress() -> Progress:

@@ -1,17 +1,20 @@
 """`tally status`: whether all is well, and where to look if it is not."""
 
-import json
 from collections.abc import Awaitable
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from services.cli.calling import call
-from services.cli.output import make_table, open_console
+from services.cli.lists import read_all
+from services.cli.output import make_table, open_console, write_json
+from services.cli.workers import show_workers
 from services.registry import BY_NAME, SERVICES
 from tally.client import Audit, Client, Cluster, Log, ShardPartitions, TallyError
+from tally.client.scheduler import JobStatus, Worker
 
 T = TypeVar("T")
 
+_JOB_SERVICE = "tally.scheduler.v1.JobService"
 _SERVING = "SERVING"
 _UNREACHABLE = "UNREACHABLE"
 _WRONG_CLUSTER = "WRONG_CLUSTER"
@@ -35,6 +38,9 @@ class Status:
     shards: list[Shard] = field(default_factory=list)
     logs: tuple[Log, ...] = ()
     audit: Audit | None = None
+    workers: list[Worker] = field(default_factory=list)
+    """those that ask the scheduler for work; they serve nothing, and are known by that"""
+    jobs: list[JobStatus] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """what is not well, in words"""
 
@@ -46,10 +52,7 @@ def read_status(address: str) -> Status:
 
 def to_json(status: Status) -> str:
     """The status for programs; `problems` is empty when all is well."""
-    fields: dict[str, Any] = asdict(status)
-    for log in fields["logs"]:
-        log["open_time"] = log["open_time"].isoformat()
-    return json.dumps(fields, indent=2)
+    return write_json(status)
 
 
 def show(status: Status) -> None:
@@ -70,6 +73,9 @@ def show(status: Status) -> None:
         sequence = (str(log.applied_seq), str(log.last_seq))
         table.add_row(str(log.log_id), log.shard, log.state, *sequence, f"{log.lag_s:.1f} s")
     console.print(table)
+
+    if status.jobs:
+        show_workers(status.workers)
 
     if status.audit:
         headings = ("#journaled, as far as applied", "#in the rollups", "#dead", "#replayed", "#discrepancy")
@@ -98,7 +104,35 @@ async def _read(client: Client) -> Status:
     status.audit = await _ask(client.audit(), problems, "the audit")
     if status.audit and status.audit.discrepancy_events:
         problems.append(f"the discrepancy is {status.audit.discrepancy_events} events and must be 0")
+    if status.services.get(_JOB_SERVICE) == _SERVING:
+        await _read_work(client, status)
     return status
+
+
+async def _read_work(client: Client, status: Status) -> None:
+    scheduler, problems = client.scheduler, status.problems
+    status.jobs = (
+        await _ask(
+            read_all(lambda size, token: scheduler.list_jobs(page_size=size, page_token=token)),
+            problems,
+            "the jobs",
+        )
+        or []
+    )
+    status.workers = (
+        await _ask(
+            read_all(lambda size, token: scheduler.list_workers(page_size=size, page_token=token)),
+            problems,
+            "the workers",
+        )
+        or []
+    )
+    offered = {handler for worker in status.workers for handler in worker.handlers}
+    problems += [
+        f"no worker has the handler {each.job.handler}, which job {each.job.name} needs"
+        for each in status.jobs
+        if each.job.handler not in offered
+    ]
 
 
 async def _ask(answer: Awaitable[T], problems: list[str], what: str) -> T | None:

@@ -37,7 +37,7 @@ PAUSE_SECONDS = 0.02
 """between two calls, so that the machine has time for what restarts"""
 
 
-STAGES = ["envoy", "partitioner-0, query-0", "counting-0", "postgres, valkey"]
+STAGES = ["envoy", "partitioner-0, worker-0, query-0", "scheduler-0, counting-0", "postgres, valkey"]
 """the order of a stop"""
 
 
@@ -105,7 +105,7 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
     table = await read_until(cluster, "Ready.")
     row = re.compile(r"^\s*(?:envoy|postgres|valkey|\w+-0)\s.*\s(\d+)\s*$", re.MULTILINE)
     pids = [int(pid) for pid in row.findall(table)]
-    assert len(pids) == 6
+    assert len(pids) == len(ONE_OF_EACH) + len(("envoy", "postgres", "valkey"))
     assert f"Ready. The front door is at {address}" in table
     assert (await run("count", "video", address=address)).out == "counted 1 view of video\n"
     status = await run("status", "--json", address=address)

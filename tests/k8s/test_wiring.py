@@ -1,6 +1,6 @@
 """Names that must agree: selectors, ports, gRPC services, Secrets, commands."""
 
-import importlib
+import json
 import subprocess
 import sysconfig
 from collections.abc import Sequence
@@ -8,10 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from services.registry import BY_NAME, SERVICES
 from tests.k8s.render import Choice, Manifest
-from tests.k8s.workloads import Workload, find, is_held, list_references, list_workloads
+from tests.k8s.workloads import (
+    Workload,
+    find,
+    is_held,
+    list_references,
+    list_workloads,
+    read_environment,
+)
 
 BROUGHT_BY_OTHERS = {("Secret", "postgres"), ("Secret", "valkey")}
+BROUGHT_IN_VARIABLES = ("TALLY_POSTGRES__DSN", "TALLY_VALKEY__URL")
 
 
 @pytest.fixture
@@ -41,8 +50,44 @@ def test_a_service_leads_to_one_workload_and_a_port_that_it_has(
         assert port["port"] == workload.ports[port["targetPort"]], name
 
 
-def test_whoever_serves_has_a_service(objects: Sequence[Manifest], workloads: list[Workload]) -> None:
-    assert {each.name for each in workloads if each.serves} == find(objects, "Service").keys()
+def test_every_workload_that_is_called_has_a_service(
+    objects: Sequence[Manifest], workloads: list[Workload]
+) -> None:
+    called = {
+        each.name for each in workloads if each.serves and (not each.is_ours or BY_NAME[each.name].serves)
+    }
+    assert called == find(objects, "Service").keys()
+
+
+def test_a_network_policy_lets_in_the_services_that_call_and_nobody_else(objects: Sequence[Manifest]) -> None:
+    policies = find(objects, "NetworkPolicy")
+    assert policies.keys() == BY_NAME.keys()
+    for name, service in BY_NAME.items():
+        spec = policies[name]["spec"]
+        assert spec["podSelector"]["matchLabels"].items() >= {"app.kubernetes.io/name": name}.items()
+        callers = {caller.name for caller in SERVICES if name in caller.calls}
+        rules = spec["ingress"]
+        assert all([port["port"] for port in rule["ports"]] == ["grpc"] for rule in rules), name
+        assert bool(rules) is bool(service.serves), name
+        allowed = [peer["podSelector"]["matchLabels"] for rule in rules for peer in rule.get("from", ())]
+        is_public = any("from" not in rule for rule in rules)
+        assert is_public is bool(service.routed), name
+        if not is_public:
+            assert {each.get("app.kubernetes.io/name") for each in allowed} - {None} == callers, name
+
+
+def test_a_service_knows_those_that_it_calls(objects: Sequence[Manifest], workloads: list[Workload]) -> None:
+    services = find(objects, "Service")
+    for workload in workloads:
+        if not (workload.is_ours and workload.serves):
+            continue
+        own = BY_NAME[workload.name]
+        environment = read_environment(workload, objects, dict.fromkeys(BROUGHT_IN_VARIABLES, "elsewhere"))
+        for called, field in own.calls.items():
+            for address in json.loads(environment[own.variable_of(field)]):
+                host, _, port = address.removeprefix("dns:///").rpartition(":")
+                assert host.split(".")[-1] == called, workload
+                assert int(port) == services[called]["spec"]["ports"][0]["port"], workload
 
 
 def test_a_shard_is_found_before_it_is_ready(objects: Sequence[Manifest]) -> None:
@@ -52,9 +97,9 @@ def test_a_shard_is_found_before_it_is_ready(objects: Sequence[Manifest]) -> Non
 def test_readiness_asks_for_the_service_that_is_there(workloads: list[Workload]) -> None:
     for workload in workloads:
         if workload.is_ours and workload.serves:
-            app = importlib.import_module(f"services.{workload.name}.app")
             probe = workload.container["readinessProbe"]["grpc"]
-            assert probe == {"port": workload.ports["grpc"], "service": app.NAME}
+            assert probe.get("service", "") == BY_NAME[workload.name].health
+            assert probe["port"] == workload.ports["grpc"]
 
 
 def test_a_probe_names_a_port_that_is_there(workloads: list[Workload]) -> None:

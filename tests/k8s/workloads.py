@@ -78,7 +78,8 @@ def read_environment(
             environment |= _read(objects, _KIND_OF[kind], ref["name"])
     for variable in workload.container.get("env", ()):
         name = variable["name"]
-        environment[name] = elsewhere.get(name) or _value(variable, objects, workload)
+        if not _is_left_out(variable, objects):
+            environment[name] = elsewhere.get(name) or _value(variable, objects, workload)
     return environment
 
 
@@ -90,7 +91,7 @@ def list_references(workload: Workload) -> set[tuple[str, str, str | None]]:
             references.add((_KIND_OF[kind], ref["name"], None))
     for variable in workload.container.get("env", ()):
         for kind, ref in variable.get("valueFrom", {}).items():
-            if kind in _KIND_OF:
+            if kind in _KIND_OF and not ref.get("optional"):
                 references.add((_KIND_OF[kind], ref["name"], ref["key"]))
     return references
 
@@ -100,6 +101,12 @@ def is_held(objects: Sequence[Manifest], reference: tuple[str, str, str | None])
     kind, name, key = reference
     held = find(objects, kind).get(name)
     return held is not None and (key is None or key in held["data"])
+
+
+def _is_left_out(variable: Manifest, objects: Sequence[Manifest]) -> bool:
+    """Whether it comes from something optional that is not there."""
+    ref = variable.get("valueFrom", {}).get("secretKeyRef", {})
+    return bool(ref.get("optional")) and ref["name"] not in find(objects, "Secret")
 
 
 def _value(variable: Manifest, objects: Sequence[Manifest], workload: Workload) -> str:

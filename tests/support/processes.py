@@ -12,15 +12,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.registry import BY_NAME
 from tally.client import Client, TallyError
 from tests.support.database import PARTITION_COUNT
 from tests.support.eventually import eventually
-
-_SERVICE = {
-    "counting": "tally.counting.v1.CountingService",
-    "partitioner": "tally.ingest.v1.IngestService",
-    "query": "tally.query.v1.QueryService",
-}
 
 FAST = {
     "TALLY_COUNTING__RECOVERY__HEARTBEAT_SECONDS": "0.2",
@@ -97,7 +92,7 @@ async def until_serving(process: "subprocess.Popen[bytes]", address: str, name: 
         assert process.poll() is None, f"{name} ended: {log.read_text()}"
         try:
             async with Client(address, timeout=1.0) as client:
-                return await client.health(_SERVICE[name]) == "SERVING"
+                return await client.health(BY_NAME[name].health) == "SERVING"
         except TallyError:
             return False
 

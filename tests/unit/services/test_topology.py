@@ -19,11 +19,14 @@ def environment(topology: Topology, name: str) -> dict[str, str]:
 
 
 def test_every_process_has_a_name_and_an_address_of_its_own() -> None:
-    topology = make_topology({"partitioner": 2, "counting": 3, "query": 1}, None)
+    topology = make_topology({"partitioner": 2, "counting": 3, "query": 1, "worker": 1, "scheduler": 2}, None)
     names = [place.name for place in topology.places]
-    assert names == ["partitioner-0", "partitioner-1", "query-0", "counting-0", "counting-1", "counting-2"]
+    assert names == [
+        *("partitioner-0", "partitioner-1", "worker-0", "scheduler-0", "scheduler-1"),
+        *("query-0", "counting-0", "counting-1", "counting-2"),
+    ]
     addresses = {topology.address, *(place.address for place in topology.places)}
-    assert len(addresses) == 7
+    assert len(addresses) == 10
 
 
 def test_a_shard_has_a_stable_name_and_a_partitioner_knows_all_shards() -> None:
@@ -55,8 +58,17 @@ def test_the_front_proxy_leads_to_the_services_for_clients_and_to_no_shard() -> 
     assert led == {
         "tally.ingest.v1.IngestService": [place.address for place in topology.of("partitioner")],
         "tally.query.v1.QueryService": [place.address for place in topology.of("query")],
+        "tally.scheduler.v1.JobService": [place.address for place in topology.of("scheduler")],
+        "tally.scheduler.v1.PopulationService": [place.address for place in topology.of("scheduler")],
     }
-    assert {place.service.name for place in topology.places if not place.is_public} == {"counting"}
+    assert {place.service.name for place in topology.places if not place.is_public} == {"counting", "worker"}
+
+
+def test_a_worker_knows_all_schedulers() -> None:
+    topology = make_topology({}, None)
+    schedulers = [place.address for place in topology.of("scheduler")]
+    assert len(schedulers) == len(topology.of("worker")) == 2
+    assert json.loads(environment(topology, "worker-1")["TALLY_WORKER__SCHEDULER"]) == schedulers
 
 
 def test_a_server_that_leaves_says_so_for_longer_than_its_balancer_takes_to_notice() -> None:

@@ -24,9 +24,11 @@ from tally.client.ends import NO_PROGRESS, Progress
 from tally.client.errors import BufferFull, ClientUnusable, TallyError
 from tally.client.events import VIEW, Event, check_function
 from tally.client.loop_thread import LoopThread
+from tally.client.namespace import Blocking
 from tally.client.process import FORK_GUARD
 from tally.client.request_id import RequestIds
 from tally.client.rules import check_value, read_event_time
+from tally.client.scheduler import Scheduler
 from tally.client.sending import still_sending
 from tally.client.transport import TransportName, check_transport
 
@@ -165,6 +167,15 @@ class Client:
     def address(self) -> str:
         """Where the service is: host:port."""
         return self._unopened.address
+
+    @property
+    def scheduler(self) -> Blocking:
+        """The methods of tally.client.scheduler.Scheduler, each of which waits for its result."""
+
+        def run(call: Coroutine[Any, Any, Any]) -> Any:
+            return self._run.thread.run(call)
+
+        return Blocking(Scheduler, lambda: self._run.client.scheduler, run)
 
     def count(
         self,

@@ -26,6 +26,7 @@ from tally.client.methods import Answer, Method, Request
 from tally.client.reading import Reading
 from tally.client.request_id import RequestIds
 from tally.client.rules import check_actor_id, check_event_type, check_value, check_video_id, read_event_time
+from tally.client.scheduler import Scheduler
 from tally.client.sending import Delivery, Limits, Sender, still_sending
 from tally.client.times import to_timestamp
 from tally.client.transport import TransportName, open_transport
@@ -279,6 +280,11 @@ class Client(Reading, DeadLetterMethods):
                 )
                 pending.pop(outcome.request_id, None)
                 yield outcome
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Members of populations, jobs and their runs, quotas and workers."""
+        return Scheduler(lambda: self._open)
 
     @property
     def _open(self) -> Connection:

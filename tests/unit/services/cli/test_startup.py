@@ -22,11 +22,18 @@ def test_help_loads_no_grpc() -> None:
         "asyncpg",
         "uvloop",
         "numpy",
+        "pydantic",
         "services.process",
     }
 
 
-@pytest.mark.parametrize("command", ["count", "get", "replay", "status", "dead_letters", "deciding"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("count", "get", "replay", "status", "dead_letters", "deciding"),
+        *("importing", "quotas", "jobs", "runs", "workers", "bins"),
+    ],
+)
 def test_a_command_that_calls_loads_no_server(command: str) -> None:
     loaded = loaded_by(f"services.cli.{command}")
     assert "grpc" in loaded

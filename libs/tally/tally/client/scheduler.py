@@ -1,0 +1,256 @@
+"""The scheduler: members of populations, jobs and their runs, quotas, workers."""
+
+# ruff: noqa: ASYNC109 - the service is told the deadline of a call, and asyncio.timeout would keep it here
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Generic, TypeVar
+
+from tally.client.connection import Connection
+from tally.client.errors import InvalidRequest
+from tally.client.jobs import BinNumbers, Job, JobStatus, Period, Window, cadence_message
+from tally.client.members import MOST_ROWS, Channel, Put, Video, cut, shift_rows
+from tally.client.methods import Answer, Method, Request
+from tally.client.quotas import Quota, QuotaStatus
+from tally.client.runs import OutcomeCounts, Run, RunState, Worker, state_number
+from tally.client.times import from_timestamp, to_timestamp
+from tally.scheduler.v1 import job_pb2 as jobs
+from tally.scheduler.v1 import population_pb2 as populations
+
+__all__ = [
+    "BinNumbers",
+    "Channel",
+    "Job",
+    "JobStatus",
+    "OutcomeCounts",
+    "Page",
+    "Period",
+    "Put",
+    "Quota",
+    "QuotaStatus",
+    "Run",
+    "RunState",
+    "Scheduler",
+    "Video",
+    "Window",
+    "Worker",
+]
+
+T = TypeVar("T")
+
+PUT_TIMEOUT_S = 60.0
+PLAN_TIMEOUT_S = 120.0
+"""A run of millions of members is cut into slots before the answer."""
+
+_POPULATIONS = "/tally.scheduler.v1.PopulationService"
+# Streams of requests; one message and the end of the stream are the same bytes as a single request.
+_PUT_VIDEOS = Method(
+    f"{_POPULATIONS}/PutVideos", populations.PutVideosRequest, populations.PutVideosResponse.FromString
+)
+_PUT_CHANNELS = Method(
+    f"{_POPULATIONS}/PutChannels", populations.PutChannelsRequest, populations.PutChannelsResponse.FromString
+)
+_GET_BINS = Method(
+    f"{_POPULATIONS}/GetBinDistribution",
+    populations.GetBinDistributionRequest,
+    populations.GetBinDistributionResponse.FromString,
+)
+_JOBS = "/tally.scheduler.v1.JobService"
+_PUT_JOB = Method(f"{_JOBS}/PutJob", jobs.PutJobRequest, jobs.PutJobResponse.FromString)
+_GET_JOB = Method(f"{_JOBS}/GetJob", jobs.GetJobRequest, jobs.GetJobResponse.FromString)
+_LIST_JOBS = Method(f"{_JOBS}/ListJobs", jobs.ListJobsRequest, jobs.ListJobsResponse.FromString)
+_RUN_JOB = Method(f"{_JOBS}/RunJob", jobs.RunJobRequest, jobs.RunJobResponse.FromString)
+_LIST_RUNS = Method(f"{_JOBS}/ListRuns", jobs.ListRunsRequest, jobs.ListRunsResponse.FromString)
+_LIST_WORKERS = Method(f"{_JOBS}/ListWorkers", jobs.ListWorkersRequest, jobs.ListWorkersResponse.FromString)
+_GET_BIN_NUMBERS = Method(
+    f"{_JOBS}/GetCurrentBinNumbers",
+    jobs.GetCurrentBinNumbersRequest,
+    jobs.GetCurrentBinNumbersResponse.FromString,
+)
+_PUT_QUOTA = Method(f"{_JOBS}/PutQuota", jobs.PutQuotaRequest, jobs.PutQuotaResponse.FromString)
+_LIST_QUOTAS = Method(f"{_JOBS}/ListQuotas", jobs.ListQuotasRequest, jobs.ListQuotasResponse.FromString)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list, and what asks for the part after it: empty when there is none."""
+
+    items: tuple[T, ...]
+    next_page_token: str
+
+
+class Scheduler:
+    """The part of tally.client.Client that speaks to the scheduler: `client.scheduler`.
+
+    Each method may be called again after a call without an answer. In lists, a `page_size` of 0 is 50, and 1,000 is
+    the most. A `timeout` is in seconds. Every method raises TallyError.
+    """
+
+    def __init__(self, find_connection: Callable[[], Connection]) -> None:
+        """`find_connection`: raises ClientUnusable when there is none."""
+        self._find_connection = find_connection
+
+    # Members
+
+    async def put_videos(
+        self, videos: Iterable[Video] | AsyncIterable[Video], *, timeout: float = PUT_TIMEOUT_S
+    ) -> Put:
+        """Insert videos that are new, and update those that differ, in batches of 5,000 that are committed in order.
+
+        `timeout`: of each batch. An iterable that is no sequence is read in a thread. After an error some batches may
+        have been put; put all of them again. InvalidRequest names rows by their place among `videos`.
+        """
+        put, first = Put(), 0
+        async for some in _pieces(videos):
+            for batch in cut(video.to_message() for video in some):
+                request = populations.PutVideosRequest(videos=batch)
+                answer = await self._put(_PUT_VIDEOS, request, first, timeout)
+                put += Put.from_message(answer)
+                first += len(batch)
+        return put
+
+    async def put_channels(
+        self, channels: Iterable[Channel] | AsyncIterable[Channel], *, timeout: float = PUT_TIMEOUT_S
+    ) -> Put:
+        """The same for channels."""
+        put, first = Put(), 0
+        async for some in _pieces(channels):
+            for batch in cut(channel.to_message() for channel in some):
+                request = populations.PutChannelsRequest(channels=batch)
+                answer = await self._put(_PUT_CHANNELS, request, first, timeout)
+                put += Put.from_message(answer)
+                first += len(batch)
+        return put
+
+    async def get_bin_distribution(
+        self, population: str, bin_max: int, *, timeout: float | None = None
+    ) -> tuple[int, ...]:
+        """How many members each of the bins 0 to `bin_max` - 1 has."""
+        request = populations.GetBinDistributionRequest(population=population, bin_max=bin_max)
+        return tuple((await self._call(_GET_BINS, request, timeout)).member_counts)
+
+    # Jobs and runs
+
+    async def put_job(self, job: Job, *, timeout: float | None = None) -> JobStatus:
+        """Define a job, or change its definition from the next run on. InvalidRequest names every wrong field."""
+        answer = await self._call(_PUT_JOB, jobs.PutJobRequest(job=job.to_message()), timeout)
+        return JobStatus.from_message(answer.status)
+
+    async def get_job(self, name: str, *, timeout: float | None = None) -> JobStatus:
+        """One job. Raises NotFound."""
+        return JobStatus.from_message(
+            (await self._call(_GET_JOB, jobs.GetJobRequest(name=name), timeout)).status
+        )
+
+    async def list_jobs(
+        self, *, page_size: int = 0, page_token: str = "", timeout: float | None = None
+    ) -> Page[JobStatus]:
+        """Jobs, by name."""
+        request = jobs.ListJobsRequest(page_size=page_size, page_token=page_token)
+        answer = await self._call(_LIST_JOBS, request, timeout)
+        return Page(tuple(map(JobStatus.from_message, answer.jobs)), answer.next_page_token)
+
+    async def run_job(
+        self,
+        name: str,
+        *,
+        within_seconds: int = 0,
+        request_id: str | None = None,
+        timeout: float = PLAN_TIMEOUT_S,
+    ) -> Run:
+        """Plan a run now, beside those of the cadence. Raises NotFound.
+
+        `within_seconds`: its slots become due over this time; 0: at once. `request_id`: a UUID; the same one plans one
+        run, however often it is sent.
+        """
+        request = jobs.RunJobRequest(
+            name=name, within_seconds=within_seconds, request_id=request_id or str(uuid.uuid4())
+        )
+        return Run.from_message((await self._call(_RUN_JOB, request, timeout)).run)
+
+    async def list_runs(
+        self,
+        job: str = "",
+        *,
+        state: RunState | str | None = None,
+        page_size: int = 0,
+        page_token: str = "",
+        timeout: float | None = None,
+    ) -> Page[Run]:
+        """Runs of a job, or of all of them, newest first; those in a state, or all."""
+        request = jobs.ListRunsRequest(
+            job=job, state=state_number(state), page_size=page_size, page_token=page_token
+        )
+        answer = await self._call(_LIST_RUNS, request, timeout)
+        return Page(tuple(map(Run.from_message, answer.runs)), answer.next_page_token)
+
+    async def list_workers(
+        self, *, page_size: int = 0, page_token: str = "", timeout: float | None = None
+    ) -> Page[Worker]:
+        """The workers that asked for work within the last minute, or hold a lease; by name."""
+        request = jobs.ListWorkersRequest(page_size=page_size, page_token=page_token)
+        answer = await self._call(_LIST_WORKERS, request, timeout)
+        return Page(tuple(map(Worker.from_message, answer.workers)), answer.next_page_token)
+
+    async def get_current_bin_numbers(
+        self,
+        cadence: str | Period,
+        *,
+        phase: int = 0,
+        at_time: datetime | None = None,
+        timeout: float | None = None,
+    ) -> BinNumbers:
+        """The bins that a cadence selects at a time; None is now."""
+        request = jobs.GetCurrentBinNumbersRequest(
+            cadence=cadence_message(cadence, phase), at_time=to_timestamp(at_time, "at_time")
+        )
+        answer = await self._call(_GET_BIN_NUMBERS, request, timeout)
+        return BinNumbers(tuple(answer.bin_numbers), answer.bin_max, from_timestamp(answer.logical_time))
+
+    # Quotas
+
+    async def put_quota(self, quota: Quota, *, timeout: float | None = None) -> QuotaStatus:
+        """Define a quota, or change its limit, protected share or send_within."""
+        answer = await self._call(_PUT_QUOTA, jobs.PutQuotaRequest(quota=quota.to_message()), timeout)
+        return QuotaStatus.from_message(answer.status)
+
+    async def list_quotas(
+        self, *, page_size: int = 0, page_token: str = "", timeout: float | None = None
+    ) -> Page[QuotaStatus]:
+        """Quotas, by name, with what is used of each."""
+        request = jobs.ListQuotasRequest(page_size=page_size, page_token=page_token)
+        answer = await self._call(_LIST_QUOTAS, request, timeout)
+        return Page(tuple(map(QuotaStatus.from_message, answer.quotas)), answer.next_page_token)
+
+    async def _call(self, method: Method[Request, Answer], request: Request, timeout: float | None) -> Answer:
+        return await self._find_connection().call(method, request, timeout)
+
+    async def _put(
+        self, method: Method[Request, Answer], request: Request, first: int, timeout: float
+    ) -> Answer:
+        try:
+            return await self._call(method, request, timeout)
+        except InvalidRequest as error:
+            raise shift_rows(error, first) from None
+
+
+async def _pieces(rows: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[Sequence[T]]:
+    """The rows, some at a time. What may block is read in a thread, and the event loop goes on."""
+    if isinstance(rows, Sequence):
+        yield rows
+    elif isinstance(rows, AsyncIterable):
+        piece: list[T] = []
+        async for row in rows:
+            piece.append(row)
+            if len(piece) == MOST_ROWS:
+                yield piece
+                piece = []
+        yield piece
+    else:
+        iterator: Iterator[T] = iter(rows)
+        while some := await asyncio.to_thread(lambda: list(islice(iterator, MOST_ROWS))):
+            yield some

@@ -1,0 +1,93 @@
+"""The cut: the members of a run, in the order of (sync_bin, youtube_id), become slots of exactly `slot_size`.
+
+It is made in SQL, by key: no process holds the list of members. A slot is due at the fraction of the window that equals
+the fraction of members before it.
+"""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from libs.domain.bins import selects_all, values_between
+from services.scheduler.definition import Definition
+from services.scheduler.members import FIRST, LAST
+from services.scheduler.populations import POPULATIONS
+
+_BINS = "sync_bin = any($7::integer[]) and "
+_CUT = """
+with numbered as (
+    select sync_bin, youtube_id, row_number() over keys as n, lead(sync_bin) over keys is null as is_last
+    from {table} where {bins}{condition}
+    window keys as (order by sync_bin, youtube_id)
+), cuts as materialized (
+    select sync_bin, youtube_id, n, is_last from numbered where n % $5 = 0 or is_last
+), slots as (
+    select row_number() over cut as number, n - lag(n, 1, 0::bigint) over cut as members,
+        $3::timestamptz + $4::interval * (lag(n, 1, 0::bigint) over cut / max(n) over ()::float8) as due_at,
+        lag(sync_bin, 1, {first_bin}) over cut as lower_bin, lag(youtube_id, 1, '') over cut as lower_id,
+        case when is_last then {last_bin} else sync_bin end as upper_bin,
+        case when is_last then '' else youtube_id end as upper_id
+    from cuts window cut as (order by n)
+), written as (
+    insert into scheduler.sync_slot (run_id, number, job_id, lane, due_at, planned_at, members,
+        lower_bin, lower_id, upper_bin, upper_id, next_bin, next_id)
+    select $1, number, $2, $6, due_at, due_at, members,
+        lower_bin, lower_id, upper_bin, upper_id, lower_bin, lower_id
+    from slots
+    returning members
+)
+select count(*) as slots, coalesce(sum(members), 0)::bigint as members from written"""
+# Nobody is a member yet: who is put before this slot is leased is worked on with it.
+_EMPTY = f"""
+insert into scheduler.sync_slot (run_id, number, job_id, lane, due_at, planned_at, members,
+    lower_bin, lower_id, upper_bin, upper_id, next_bin, next_id)
+values ($1, 1, $2, $4, $3, $3, 0, {FIRST.sync_bin}, '', {LAST.sync_bin}, '', {FIRST.sync_bin}, '')"""
+
+SCHEDULED = 1
+"""The lane of slots that the cadence gives."""
+
+
+class Cut(NamedTuple):
+    """What came of it."""
+
+    slots: int
+    members: int
+
+
+async def cut(
+    connection: Any,
+    run_id: int,
+    job_id: int,
+    definition: Definition,
+    bins: tuple[list[int], int],
+    bin_space: int,
+    window: tuple[datetime, datetime],
+) -> Cut:
+    """Write the slots of a run. `bins` are the selected ones and bin_max."""
+    statement, selected = cut_query(definition, bins, bin_space)
+    opens_at, closes_at = window
+    row = await connection.fetchrow(
+        statement, run_id, job_id, opens_at, closes_at - opens_at, definition.slot_size, SCHEDULED, *selected
+    )
+    if row["slots"]:
+        return Cut(row["slots"], row["members"])
+    await connection.execute(_EMPTY, run_id, job_id, opens_at, SCHEDULED)
+    return Cut(1, 0)
+
+
+def cut_query(
+    definition: Definition, bins: tuple[list[int], int], bin_space: int
+) -> tuple[str, list[list[int]]]:
+    """The statement, and the parameters behind the six that every cut has."""
+    population = POPULATIONS[definition.population]
+    bin_numbers, bin_max = bins
+    selected = []
+    if not selects_all(bin_numbers, bin_max):
+        selected.append(values_between(bin_numbers, bin_max, 0, bin_space - 1))
+    statement = _CUT.format(
+        table=population.table,
+        bins=_BINS if selected else "",
+        condition=population.condition(definition.where),
+        first_bin=FIRST.sync_bin,
+        last_bin=LAST.sync_bin,
+    )
+    return statement, selected

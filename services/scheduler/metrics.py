@@ -1,0 +1,40 @@
+"""What a scheduler reports of itself."""
+
+from libs.telemetry import catalogue
+from libs.telemetry.setup import Telemetry
+
+
+class Metrics:
+    """The instruments of one scheduler."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        meter = telemetry.meter
+        self._triggers = catalogue.counter(meter, catalogue.SYNC_TRIGGERS)
+        self._leases = catalogue.counter(meter, catalogue.SYNC_LEASES)
+        self._lateness = catalogue.histogram(meter, catalogue.SYNC_LATENESS)
+        self._slots = catalogue.counter(meter, catalogue.SYNC_SLOTS)
+        self._items = catalogue.counter(meter, catalogue.SYNC_ITEMS)
+        self._closings = catalogue.counter(meter, catalogue.QUOTA_CLOSINGS)
+        self.planning = catalogue.histogram(meter, catalogue.SYNC_PLANNING_DURATION)
+
+    def new_bg_job_triggered_metric(self, job: str) -> None:
+        """A run of a job was planned."""
+        self._triggers.add(1, {"job": job})
+
+    def leased(self, job: str, late_seconds: float | None) -> None:
+        """A slot was leased; `late_seconds` after it was due, if for the first time."""
+        self._leases.add(1, {"job": job})
+        if late_seconds is not None:
+            self._lateness.record(late_seconds, {"job": job})
+
+    def lease_ended(self, job: str, became: str) -> None:
+        """A lease ended with its slot done, or given back."""
+        self._slots.add(1, {"job": job, "became": became})
+
+    def recorded(self, job: str, outcome: str, count: int) -> None:
+        """So many outcomes were recorded."""
+        self._items.add(count, {"job": job, "outcome": outcome})
+
+    def refused(self, reason: str) -> None:
+        """The other side refused a call for a quota."""
+        self._closings.add(1, {"reason": reason})

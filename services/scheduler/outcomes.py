@@ -1,0 +1,165 @@
+"""Outcomes: each is recorded once per run, item and try, and what was found is stored with it (R000-04)."""
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import IntEnum
+from typing import Any
+
+from services.scheduler.populations import POPULATIONS
+
+
+class Outcome(IntEnum):
+    """What became of an item; numbered as in the api and in the table."""
+
+    SYNCED = 1
+    UNCHANGED = 2
+    GONE = 3
+    RETRY = 4
+    FAILED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ItemOutcome:
+    """An item and what became of it."""
+
+    id: str
+    outcome: Outcome
+    detail: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """columns of the population that were found"""
+    retry_after_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whose outcomes they are."""
+
+    run_id: int
+    run_day: date
+    job_id: int
+    population: str
+    try_number: int = 0
+
+
+# In the order of ids, here as below: two reports of the same items in opposite order would wait for each other.
+_RECORD = """
+insert into scheduler.sync_attempt (run_id, item_id, try, run_day, job_id, outcome, attempted_at, detail)
+select $1, id, $2, $3, $4, outcome, $5, detail
+from unnest($6::text[], $7::smallint[], $8::text[]) as item (id, outcome, detail) order by id
+on conflict do nothing
+returning item_id"""
+_STATE = """
+insert into scheduler.sync_state as state
+    (job_id, item_id, last_success_at, last_attempt_at, last_outcome, failures, next_try_at)
+select $1, id, case when outcome <= 2 then $2::timestamptz end, $2, outcome, (outcome >= 4)::integer, next_try_at
+from unnest($3::text[], $4::smallint[], $5::timestamptz[]) as item (id, outcome, next_try_at) order by id
+on conflict (job_id, item_id) do update set
+    last_success_at = coalesce(excluded.last_success_at, state.last_success_at),
+    last_attempt_at = excluded.last_attempt_at, last_outcome = excluded.last_outcome,
+    failures = case when excluded.failures = 0 then 0 else state.failures + 1 end,
+    next_try_at = excluded.next_try_at"""
+_LOCK = "select from {table} where youtube_id = any($1) order by youtube_id for no key update"
+_SUCCESS = "update {table} set video_synced_at = $2 where youtube_id = any($1)"
+_GONE = "update {table} set gone = true, member_since = $2 where youtube_id = any($1) and not gone"
+_FOUND = """
+update scheduler.youtube_video as video set
+    title = coalesce(item.title, video.title), channel_id = coalesce(item.channel_id, video.channel_id),
+    published_at = coalesce(item.published_at, video.published_at),
+    duration_seconds = coalesce(item.duration_seconds, video.duration_seconds),
+    view_count = coalesce(item.view_count, video.view_count),
+    like_count = coalesce(item.like_count, video.like_count),
+    comment_count = coalesce(item.comment_count, video.comment_count), etag = coalesce(item.etag, video.etag),
+    video_synced_at = $1
+from unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bigint[], $7::bigint[], $8::bigint[],
+    $9::bigint[], $10::text[]) as item (id, title, channel_id, published_at, duration_seconds, view_count,
+    like_count, comment_count, etag)
+where video.youtube_id = item.id"""
+_FOUND_COLUMNS = (
+    "title",
+    "channel_id",
+    "published_at",
+    "duration_seconds",
+    "view_count",
+    "like_count",
+    "comment_count",
+    "etag",
+)
+
+_LONGEST_BACKOFF_SECONDS = 300.0
+_FIRST_BACKOFF_SECONDS = 75.0
+
+
+def backoff_seconds(try_number: int, share: float) -> float:
+    """How long an item waits for its next try: exponential with full jitter, `share` is from 0 to 1.
+
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    return share * min(_LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(try_number, 10))
+
+
+async def record(
+    connection: Any, place: Place, items: Sequence[ItemOutcome], now: datetime
+) -> Counter[Outcome]:
+    """Record outcomes, and go on with those that were not there: the item's state, and the member itself.
+
+    The caller holds the slot's row, and those of its quotas if it pays. Returns how many of each were recorded.
+    """
+    ids = [item.id for item in items]
+    rows = await connection.fetch(
+        _RECORD,
+        place.run_id,
+        place.try_number,
+        place.run_day,
+        place.job_id,
+        now,
+        ids,
+        [item.outcome for item in items],
+        [item.detail for item in items],
+    )
+    recorded = {row["item_id"] for row in rows}
+    fresh = [item for item in items if item.id in recorded]
+    if fresh:
+        await _keep_state(connection, place, fresh, now)
+        await _change_members(connection, place, fresh, now)
+    return Counter(item.outcome for item in fresh)
+
+
+async def _keep_state(connection: Any, place: Place, items: Sequence[ItemOutcome], now: datetime) -> None:
+    await connection.execute(
+        _STATE,
+        place.job_id,
+        now,
+        [item.id for item in items],
+        [item.outcome for item in items],
+        [_next_try_at(item, place.try_number, now) for item in items],
+    )
+
+
+def _next_try_at(item: ItemOutcome, try_number: int, now: datetime) -> datetime | None:
+    if item.outcome is not Outcome.RETRY:
+        return None
+    backoff = backoff_seconds(try_number, random.random())  # noqa: S311 - it is no secret
+    return now + timedelta(seconds=max(backoff, item.retry_after_seconds))
+
+
+async def _change_members(connection: Any, place: Place, items: Sequence[ItemOutcome], now: datetime) -> None:
+    table = POPULATIONS[place.population].table
+    found = [item for item in items if item.data]
+    succeeded = [
+        item.id for item in items if item.outcome in (Outcome.SYNCED, Outcome.UNCHANGED) and not item.data
+    ]
+    gone = [item.id for item in items if item.outcome is Outcome.GONE]
+    changed = sorted([*(item.id for item in found), *succeeded, *gone])
+    if not changed:
+        return
+    await connection.execute(_LOCK.format(table=table), changed)
+    if succeeded:
+        await connection.execute(_SUCCESS.format(table=table), succeeded, now)
+    if gone:
+        await connection.execute(_GONE.format(table=table), gone, now)
+    if found:
+        columns = [[item.data.get(column) for item in found] for column in _FOUND_COLUMNS]
+        await connection.execute(_FOUND, now, [item.id for item in found], *columns)

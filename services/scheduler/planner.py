@@ -1,0 +1,230 @@
+"""Planning: a job that is due becomes a run with its slots, in one transaction that holds the job's row.
+
+Any scheduler may plan any job at any time. Two that try at once only lose time: the row is locked, and a run is unique
+by (job, logical time, repeat) (R000-01).
+"""
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from libs.domain.cadence import get_current_bin_numbers, period_start
+from libs.domain.errors import InvalidRequest, NotFound, Unavailable, Violation
+from services.scheduler.cut import Cut, cut
+from services.scheduler.definition import Definition
+from services.scheduler.metrics import Metrics
+from services.scheduler.partitions import Partitions
+from services.scheduler.populations import POPULATIONS
+from services.scheduler.timekeeper import Timekeeper
+from services.scheduler.transactions import transaction
+from services.scheduler.wakeups import notify
+
+_LOGGER = structlog.get_logger(__name__)
+
+_LOCK_DUE = """
+select job_id, definition, next_logical_at from scheduler.sync_job
+where job_id = $2 and state = 'active' and next_plan_at <= $1 for update skip locked"""
+_LOCK = "select job_id, definition from scheduler.sync_job where name = $1 for update"
+_ADVANCE = "update scheduler.sync_job set next_logical_at = $2, next_plan_at = $3 where job_id = $1"
+_INSERT = """
+insert into scheduler.sync_run (job_id, logical_at, repeat, request_id, state, definition, handler,
+    bin_numbers, bin_max, run_day, opens_at, closes_at, planned_at)
+values ($1, $2, $3, $4, 'planned', $5, $6, $7, $8, $9, $10, $11, $12)
+on conflict (job_id, logical_at, repeat) do nothing
+returning run_id"""
+_SIZE = "update scheduler.sync_run set slots = $2, members = $3 where run_id = $1"
+_SKIP = """
+insert into scheduler.sync_run (job_id, logical_at, repeat, state, reason, definition, handler, bin_numbers, bin_max,
+    run_day, opens_at, closes_at, planned_at, ended_at, skipped_until, skipped)
+values ($1, $2, 0, 'skipped', $3, $4, $5, '{}', $6, $7, $8, $9, $10, $10, $11, $12)
+on conflict (job_id, logical_at, repeat) do nothing"""
+_REQUESTED = "select run_id from scheduler.sync_run where request_id = $1"
+_NEXT_REPEAT = """
+select coalesce(max(repeat), 0) + 1 from scheduler.sync_run where job_id = $1 and logical_at = $2"""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A run to plan."""
+
+    job_id: int
+    definition: Definition
+    logical_at: datetime
+    repeat: int
+    opens_at: datetime
+    closes_at: datetime
+    request_id: uuid.UUID | None = None
+
+    @property
+    def bins(self) -> tuple[list[int], int]:
+        """The bins of its logical time, however late it is (T000-13), and bin_max."""
+        cadence = self.definition.cadence
+        return get_current_bin_numbers(cadence, self.logical_at), cadence.bin_max
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A run that was written."""
+
+    run_id: int
+    order: Order
+    size: Cut
+
+
+def first_to_plan(definition: Definition, next_logical_at: datetime, now: datetime) -> datetime:
+    """The first logical time that is not to be skipped, because its window opened too long ago."""
+    oldest = definition.first_period(now - timedelta(hours=definition.catchup_hours))
+    return max(next_logical_at, oldest)
+
+
+class Planner:
+    """Plans runs."""
+
+    def __init__(
+        self, pool: Any, other_pool: Any, timekeeper: Timekeeper, bin_space: int, metrics: Metrics
+    ) -> None:
+        """`pool`: of connections whose transactions may take as long as planning does; `other_pool` has short ones."""
+        self._pool = pool
+        self._other_pool = other_pool
+        self._timekeeper = timekeeper
+        self._bin_space = bin_space
+        self._metrics = metrics
+        self._partitions = Partitions()
+
+    async def plan(self, job_id: int) -> bool:
+        """Plan the next run of a job, if it is due, or skip what is too old. False if another is at it."""
+        now = self._timekeeper.now()
+        planned: Planned | None = None
+        async with transaction(self._pool) as connection:
+            row = await connection.fetchrow(_LOCK_DUE, now, job_id)
+            if row is None:
+                return False
+            definition = Definition.model_validate_json(row["definition"])
+            logical_at = first_to_plan(definition, row["next_logical_at"], now)
+            if logical_at > row["next_logical_at"]:
+                await _skip(connection, job_id, definition, (row["next_logical_at"], logical_at), now)
+            opens_at = definition.opens_at(logical_at)
+            if opens_at <= now:
+                closes_at = opens_at + definition.length
+                planned = await self._write(
+                    connection, Order(job_id, definition, logical_at, 0, opens_at, closes_at), now
+                )
+                logical_at += definition.cadence.period
+            await connection.execute(_ADVANCE, job_id, logical_at, definition.opens_at(logical_at))
+        if planned is not None:
+            self._tell(planned)
+        return True
+
+    async def plan_repeat(self, name: str, request_id: uuid.UUID, within: timedelta) -> int:
+        """Plan a run beside those of the cadence, once for a request; its id.
+
+        Raises NotFound, and InvalidRequest when the slots would become due over more than the job's window.
+        """
+        now = self._timekeeper.now()
+        async with transaction(self._pool) as connection:
+            row = await connection.fetchrow(_LOCK, name)
+            if row is None:
+                raise NotFound(f"there is no job {name!r}; `tally jobs list` shows those that there are")
+            run_id: int | None = await connection.fetchval(_REQUESTED, request_id)
+            if run_id is not None:
+                return run_id
+            definition = Definition.model_validate_json(row["definition"])
+            _check_within(definition, within)
+            logical_at = period_start(definition.cadence, now)
+            repeat = await connection.fetchval(_NEXT_REPEAT, row["job_id"], logical_at)
+            order = Order(row["job_id"], definition, logical_at, repeat, now, now + within, request_id)
+            planned = await self._write(connection, order, now)
+        if planned is None:
+            raise Unavailable("another run of this job was planned at the same time; ask again")
+        self._tell(planned)
+        return planned.run_id
+
+    async def _write(self, connection: Any, order: Order, now: datetime) -> Planned | None:
+        """The run and its slots; None if there is one of this key already."""
+        began = self._timekeeper.monotonic()
+        bins = order.bins
+        day = order.logical_at.astimezone(UTC).date()
+        await self._partitions.attach(self._other_pool, day)
+        run_id = await connection.fetchval(
+            _INSERT,
+            order.job_id,
+            order.logical_at,
+            order.repeat,
+            order.request_id,
+            order.definition.model_dump_json(),
+            order.definition.handler,
+            *bins,
+            day,
+            order.opens_at,
+            order.closes_at,
+            now,
+        )
+        if run_id is None:
+            return None
+        window = order.opens_at, order.closes_at
+        size = await cut(connection, run_id, order.job_id, order.definition, bins, self._bin_space, window)
+        await connection.execute(_SIZE, run_id, size.slots, size.members)
+        await notify(connection)
+        self._metrics.planning.record(self._timekeeper.monotonic() - began, {"job": order.definition.name})
+        return Planned(run_id, order, size)
+
+    def _tell(self, planned: Planned) -> None:
+        """The binning decision (000-30, 000-31)."""
+        order, (bin_numbers, bin_max) = planned.order, planned.order.bins
+        self._metrics.new_bg_job_triggered_metric(order.definition.name)
+        _LOGGER.info(
+            "run planned",
+            job=order.definition.name,
+            run_id=planned.run_id,
+            logical_time=order.logical_at.isoformat(),
+            repeat=order.repeat,
+            bin_numbers=bin_numbers,
+            bin_max=bin_max,
+            num_chunks=planned.size.slots,
+            **{f"bin_{POPULATIONS[order.definition.population].noun}": planned.size.members},
+        )
+
+
+def _check_within(definition: Definition, within: timedelta) -> None:
+    if within > definition.length:
+        most = definition.length // timedelta(seconds=1)
+        raise InvalidRequest(
+            [Violation("within_seconds", f"must be from 0 to {most}, the length of the job's window")]
+        )
+
+
+async def _skip(
+    connection: Any, job_id: int, definition: Definition, span: tuple[datetime, datetime], now: datetime
+) -> None:
+    """One row for the logical times from the first of the span up to, and without, the second."""
+    first, end = span
+    period = definition.cadence.period
+    count, last = (end - first) // period, end - period
+    reason = f"the window opened more than {definition.catchup_hours} h before a scheduler could plan it"
+    opens_at = definition.opens_at(first)
+    await connection.execute(
+        _SKIP,
+        job_id,
+        first,
+        reason,
+        definition.model_dump_json(),
+        definition.handler,
+        definition.bin_max,
+        first.astimezone(UTC).date(),
+        opens_at,
+        opens_at + definition.length,
+        now,
+        last,
+        count,
+    )
+    _LOGGER.warning(
+        "runs skipped",
+        job=definition.name,
+        first=first.isoformat(),
+        last=last.isoformat(),
+        count=count,
+        reason=reason,
+    )

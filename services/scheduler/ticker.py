@@ -1,0 +1,146 @@
+"""The loop that looks for what is due: jobs to plan, runs that have ended, slots that workers wait for.
+
+It sleeps until the next due moment that it knows of, until a wake-up, or for a poll. One statement tells all of it.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from libs.domain.errors import TallyError
+from libs.stores.postgres import AWAY
+from services.scheduler.cut import SCHEDULED
+from services.scheduler.payments import read_budget
+from services.scheduler.planner import Planner
+from services.scheduler.runs import end_runs
+from services.scheduler.settings import SchedulerSettings
+from services.scheduler.timekeeper import Timekeeper
+from services.scheduler.wakeups import Bell
+
+_LOGGER = structlog.get_logger(__name__)
+
+_AGENDA = """
+select job_id, name, quotas, state = 'active' as is_active, next_plan_at, rest_until,
+    (select min(due_at) from scheduler.sync_slot as slot
+        where slot.job_id = job.job_id and lane = $1 and slot.state in ('queued', 'leased')) as slot_due_at,
+    exists (select from scheduler.sync_run as run where run.job_id = job.job_id and run.state in ('planned', 'running')
+        and not exists (select from scheduler.sync_slot as slot
+            where slot.run_id = run.run_id and slot.state in ('queued', 'leased'))) as has_ended_run
+from scheduler.sync_job as job"""
+
+_SHORTEST_SECONDS = 0.01
+_PAUSE_AFTER_FAILURE = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """What is due now, and when to look again."""
+
+    to_plan: Sequence[tuple[int, str]]
+    """jobs, by id and name; first the one that is longest due"""
+    has_ended_run: bool
+    to_lease: Sequence[Any]
+    """jobs with slots that are due, as rows"""
+    next_at: datetime | None
+    """when the next of these becomes due"""
+
+
+def read_agenda(rows: Sequence[Any], now: datetime, poll_at: datetime) -> Agenda:
+    """What the rows of the jobs say."""
+    active = [row for row in rows if row["is_active"]]
+    plans = sorted((row["next_plan_at"], row["job_id"], row["name"]) for row in active)
+    leases = [
+        (max(row["slot_due_at"], row["rest_until"] or row["slot_due_at"]), row)
+        for row in active
+        if row["slot_due_at"] is not None
+    ]
+    coming = [at for at, *_ in [*plans, *leases] if at > now]
+    return Agenda(
+        [(job_id, name) for at, job_id, name in plans if at <= now],
+        any(row["has_ended_run"] for row in rows),
+        [row for at, row in leases if at <= now],
+        min([*coming, poll_at]),
+    )
+
+
+class Ticker:
+    """Plans, ends runs, and tells who waits for slots, for as long as the process lives."""
+
+    def __init__(
+        self,
+        pool: Any,
+        timekeeper: Timekeeper,
+        planner: Planner,
+        settings: SchedulerSettings,
+        heard: Bell,
+        due: Bell,
+    ) -> None:
+        """`heard` rings when any scheduler has changed something; `due` is rung for waiting workers."""
+        self._pool = pool
+        self._timekeeper = timekeeper
+        self._planner = planner
+        self._settings = settings
+        self._heard = heard
+        self._due = due
+        self._failed: dict[int, datetime] = {}
+        """jobs that could not be planned, and when they are tried again"""
+        self.is_up = False
+        """whether the last look succeeded"""
+
+    async def run(self) -> None:
+        """Look again and again, over one connection: to hand it back to the pool would be a statement, too."""
+        while True:
+            try:
+                async with self._pool.acquire() as connection:
+                    while True:
+                        rung = self._heard.count
+                        seconds = await self.tick(connection)
+                        self.is_up = True
+                        await self._heard.wait(rung, seconds)
+            except (*AWAY, TallyError) as error:
+                _LOGGER.warning("scheduler cannot look for what is due; will retry", error=str(error))
+                self.is_up = False
+            await asyncio.sleep(self._settings.poll_seconds)
+
+    async def tick(self, connection: Any) -> float:
+        """Do what is due, and look for it over this connection or pool; the seconds until the next look."""
+        now = self._timekeeper.now()
+        poll_at = now + timedelta(seconds=self._settings.poll_seconds)
+        agenda = read_agenda(await connection.fetch(_AGENDA, SCHEDULED), now, poll_at)
+        planned = [await self._plan(job_id, name, now) for job_id, name in agenda.to_plan]
+        if agenda.has_ended_run:
+            await self._end_runs(connection, now)
+        if agenda.to_lease:
+            budget = await read_budget(connection, now)
+            if any(budget.affords(json.loads(row["quotas"])) for row in agenda.to_lease):
+                self._due.ring()
+        if any(planned):
+            self._due.ring()
+            return 0.0  # there may be more: a job that was off plans run after run
+        seconds = ((agenda.next_at or poll_at) - self._timekeeper.now()).total_seconds()
+        return min(max(seconds, _SHORTEST_SECONDS), self._settings.poll_seconds)
+
+    async def _plan(self, job_id: int, name: str, now: datetime) -> bool:
+        """Plan a job; one that cannot be planned holds up no others."""
+        if self._failed.get(job_id, now) > now:
+            return False
+        try:
+            return await self._planner.plan(job_id)
+        except (*AWAY, TallyError, ValueError) as error:
+            self._failed[job_id] = now + _PAUSE_AFTER_FAILURE
+            _LOGGER.error(
+                "job not planned; will retry",
+                job=name,
+                error=str(error),
+                after_seconds=_PAUSE_AFTER_FAILURE.total_seconds(),
+            )
+            return False
+
+    async def _end_runs(self, connection: Any, now: datetime) -> None:
+        for run_id in await end_runs(connection, now):
+            _LOGGER.info("run ended", run_id=run_id)
