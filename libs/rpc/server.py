@@ -24,8 +24,6 @@ _ADDRESS = re.compile(r"unix:.+|\S+:\d{1,5}")
 # A stream may have begun when the grace did; the rest of it is for the answers to what was read.
 _GRACE_OF_STREAMS = 0.8
 _WINDOW_BYTES = 64 * 1024
-_SPARE_STREAMS = 128
-"""HTTP/2 streams of a connection beyond the calls that are let in: for refusals and health checks."""
 
 
 class ServerSettings(BaseModel, frozen=True, extra="forbid"):
@@ -175,7 +173,6 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         # What the bounds of `Intake` rest on: gRPC holds no more than a window of a request that is not read.
         ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
         ("grpc.http2.bdp_probe", 0),  # it would widen the windows by itself
-        ("grpc.max_concurrent_streams", settings.max_concurrent_rpcs + _SPARE_STREAMS),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.keepalive_time_ms", int(settings.keepalive_seconds * 1000)),
         ("grpc.keepalive_timeout_ms", int(settings.keepalive_timeout_seconds * 1000)),
