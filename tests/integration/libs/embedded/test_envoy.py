@@ -313,7 +313,7 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 async def test_a_refusal_before_a_large_request_was_received_arrives_as_what_it_is(tmp_path: Path) -> None:
     async with open_peer("full", INGEST, "CountEvent", max_bytes_under_way=1) as peer:
         release, address = hold(peer), f"localhost:{ports.find_free(1)[0]}"
-        pools = [Pool("partitioner", [address_of(peer)], INGEST, ["/tally.ingest.v1."])]
+        pools = [Pool("partitioner", [address_of(peer)], INGEST, [INGEST])]
         async with (
             open_envoy(tmp_path, address, pools) as envoy,
             grpc.aio.insecure_channel(address, options=[("grpc.enable_retries", 0)]) as channel,
