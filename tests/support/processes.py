@@ -20,6 +20,7 @@ _SERVICE = {
     "counting": "tally.counting.v1.CountingService",
     "partitioner": "tally.ingest.v1.IngestService",
     "query": "tally.query.v1.QueryService",
+    "catalog": "tally.catalog.v1.FindService",
 }
 
 FAST = {
