@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
 
 from libs.domain.errors import NotReady
+from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
 from tally.counting.v1 import counting_pb2, dead_letters_pb2
 from tally.ingest.v1 import ingest_pb2
 from tally.query.v1 import query_pb2
@@ -111,6 +112,14 @@ SERVICES: Sequence[Service] = (
         purpose="answers counts and statistics",
         serves=_services_of(query_pb2.DESCRIPTOR),
         routed=_services_of(query_pb2.DESCRIPTOR),
+        needs=frozenset({Need.POSTGRES, Need.VALKEY}),
+        reads=frozenset({"counting"}),
+    ),
+    Service(
+        name="catalog",
+        purpose="finds resources by who may see them",
+        serves=_services_of(find_pb2.DESCRIPTOR, resource_pb2.DESCRIPTOR, rights_pb2.DESCRIPTOR),
+        routed=_services_of(find_pb2.DESCRIPTOR),
         needs=frozenset({Need.POSTGRES, Need.VALKEY}),
         reads=frozenset({"counting"}),
     ),

@@ -157,6 +157,36 @@ class LeaseLost(TallyError):
     reason = "LEASE_LOST"
 
 
+class RightsStale(Unavailable):
+    """A replica of the catalog cannot be sure of the newest rules, so it shows nothing; another one may be."""
+
+    reason = "RIGHTS_STALE"
+
+
+class ChangeOutOfRange(TallyError):
+    """The feed of the catalog has no such change, or none behind it any more; the message says where to begin anew."""
+
+    reason = "CHANGE_OUT_OF_RANGE"
+
+
+class VersionMismatch(TallyError):
+    """A resource is stored with another version than the caller expects; nothing was changed."""
+
+    reason = "VERSION_MISMATCH"
+
+
+class InUse(TallyError):
+    """Something cannot be changed or removed, because other things depend on it; the message names them."""
+
+    reason = "IN_USE"
+
+
+class NotEnabled(TallyError):
+    """The request needs a setting that is off."""
+
+    reason = "NOT_ENABLED"
+
+
 class NotReady(Unavailable):
     """A service cannot start, or go on, with what it found; the message says what to change."""
 

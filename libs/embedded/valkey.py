@@ -30,7 +30,10 @@ class EmbeddedValkeySettings(BaseModel, frozen=True, extra="forbid"):
     """The Valkey that Tally starts itself."""
 
     max_memory_mb: int = Field(
-        256, ge=8, le=1_048_576, description="memory for keys; beyond it the least recently used go"
+        256,
+        ge=8,
+        le=1_048_576,
+        description="memory for keys; beyond it the least recently used that expire go",
     )
     start_timeout_seconds: float = Field(30, gt=0, le=3600, description="how long a start may take")
     stop_timeout_seconds: float = Field(
@@ -111,7 +114,8 @@ def _configure(folder: Path, sockets: SocketFolder, settings: EmbeddedValkeySett
         "save": "",
         "appendonly": "no",
         "maxmemory": f"{settings.max_memory_mb}mb",
-        "maxmemory-policy": "allkeys-lru",
+        # What has no expiry stays: the projection of the catalog, which stops itself below the limit.
+        "maxmemory-policy": "volatile-lru",
         "dir": str(folder),
         # Standard output is the log file already.
         "logfile": "",

@@ -147,6 +147,18 @@ DEAD_LETTERS_WAITING = Metric(
     "{letter}",
     "Dead letters of the cluster that nobody has decided; every shard reports the same.",
 )
+CATALOG_STALENESS = Metric(
+    "tally.catalog.staleness",
+    Kind.GAUGE,
+    "s",
+    "Time since this replica of the catalog was sure of the newest rules; beyond 60 s it refuses finds.",
+)
+CATALOG_RESOURCES = Metric(
+    "tally.catalog.resources", Kind.GAUGE, "{resource}", "Resources in the view of this replica."
+)
+CATALOG_PROJECTED = Metric(
+    "tally.catalog.projected", Kind.GAUGE, "{change}", "The change that the projection in Valkey holds."
+)
 
 SYNC_TRIGGERS = Metric("tally.sync.triggers", Kind.COUNTER, "{run}", "Runs that were planned, by job.")
 SYNC_PLANNING_DURATION = Metric(
@@ -203,6 +215,9 @@ ALL: tuple[Metric, ...] = (
     CLOCK_OFFSET,
     FLOOR_AGE,
     DEAD_LETTERS_WAITING,
+    CATALOG_STALENESS,
+    CATALOG_RESOURCES,
+    CATALOG_PROJECTED,
     SYNC_TRIGGERS,
     SYNC_PLANNING_DURATION,
     SYNC_LEASES,

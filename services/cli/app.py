@@ -14,6 +14,7 @@ from uuid import UUID
 import typer
 
 from libs.domain.rules import MAX_EVENTS
+from services.cli.catalog.commands import make_catalog
 from services.cli.dead_letter_commands import make_dead_letters
 from services.cli.failure import OK, USAGE, Failure
 from services.cli.floor_commands import make_floor
@@ -102,6 +103,7 @@ def make_app() -> typer.Typer:
     app.add_typer(make_channels(), name="channels")
     app.add_typer(make_quota(), name="quota")
     app.add_typer(make_jobs(), name="jobs")
+    app.add_typer(make_catalog(), name="catalog")
     return app
 
 

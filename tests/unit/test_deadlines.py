@@ -46,6 +46,10 @@ OF_RUN = "it is work for WriteConnection.run, which has a limit and never cancel
 GIVEN_CONNECTION = {
     "libs/stores/floor.py": f"{OF_A_POOL}, and `tally floor` limits all of it",
     "libs/stores/postgres.py": OF_RUN,
+    "services/catalog/feed.py": OF_A_POOL,
+    "services/catalog/resource_record.py": f"{OF_A_POOL}, and a write has a limit for all of it",
+    "services/catalog/rule_record.py": f"{OF_A_POOL}, and a write has a limit for all of it",
+    "services/catalog/type_record.py": f"{OF_A_POOL}, and a write has a limit for all of it",
     "services/counting/dead_letters.py": f"{OF_A_POOL}, or {OF_RUN}",
     "services/counting/decisions.py": OF_RUN,
     "services/counting/empty_partitions.py": OF_A_POOL,

@@ -16,6 +16,7 @@ from tally.client.answers import Receipt, Refusal
 from tally.client.batcher import Batcher
 from tally.client.batching import Batching
 from tally.client.buffer import Awaited
+from tally.client.catalog import Catalog
 from tally.client.columns import Batch, Columns, columns_of
 from tally.client.connection import Connection
 from tally.client.dead_letters import DeadLetterMethods
@@ -134,6 +135,11 @@ class Client(Reading, DeadLetterMethods):
             self._sender.close()
             await self._transport.close(max(0.0, until - loop.time()))
             await self._connection.close(max(0.0, until - loop.time()))
+
+    @property
+    def catalog(self) -> Catalog:
+        """Resources, and who may see them."""
+        return Catalog(lambda: self._open)
 
     # Counting
 

@@ -206,6 +206,26 @@ class NotReplayable(TallyError):
     """A dead letter cannot be replayed, for the reason that the message says. It stays as it is."""
 
 
+class RightsStale(Unavailable):
+    """A replica of the catalog cannot be sure of the newest rules, so it shows nothing. Ask again."""
+
+
+class ChangeOutOfRange(TallyError):
+    """The catalog has no such change, or none behind it any more. Read everything anew."""
+
+
+class VersionMismatch(TallyError):
+    """A resource is stored with another version than the one that was expected. Nothing was changed."""
+
+
+class InUse(TallyError):
+    """Something cannot be changed or removed, because other things depend on it."""
+
+
+class NotEnabled(TallyError):
+    """The call needs a setting of the service that is off."""
+
+
 class ServerFault(TallyError):
     """The service failed in a way that it should not; its log says more."""
 

@@ -25,6 +25,11 @@ _REASONS: dict[str, type[errors.TallyError]] = {
     "ALREADY_DECIDED": errors.AlreadyDecided,
     "NOT_REPLAYABLE": errors.NotReplayable,
     "CLUSTER_MISMATCH": errors.ClusterMismatch,
+    "RIGHTS_STALE": errors.RightsStale,
+    "CHANGE_OUT_OF_RANGE": errors.ChangeOutOfRange,
+    "VERSION_MISMATCH": errors.VersionMismatch,
+    "IN_USE": errors.InUse,
+    "NOT_ENABLED": errors.NotEnabled,
 }
 
 # With these the service has looked at the write and says what became of it. After any other status an

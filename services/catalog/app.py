@@ -1,0 +1,171 @@
+"""Wiring of the catalog."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+import redis.asyncio as valkey
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from libs.domain.errors import NotReady
+from libs.rpc.breaker import Breaker, reporter
+from libs.rpc.server import Servable
+from libs.runtime.context import Context
+from libs.runtime.loop import Loop
+from libs.runtime.service import Opened
+from libs.stores.postgres import AWAY, open_pool, time_limits
+from libs.telemetry import catalogue
+from services.catalog.contents import VALKEY_AWAY, Contents
+from services.catalog.feed import remove_changes
+from services.catalog.find_servicer import FindServicer
+from services.catalog.finder import Finder
+from services.catalog.follower import Follower
+from services.catalog.freshness import Freshness
+from services.catalog.listener import Listener
+from services.catalog.projection import Projection
+from services.catalog.replicas import sweep
+from services.catalog.resource_servicer import ResourceServicer
+from services.catalog.rights_servicer import RightsServicer
+from services.catalog.settings import CatalogSettings
+from services.catalog.watching import Watching
+from services.catalog.writing import WRITE_SECONDS, Writing
+from tally.catalog.v1.find_pb2_grpc import add_FindServiceServicer_to_server
+from tally.catalog.v1.resource_pb2_grpc import add_ResourceServiceServicer_to_server
+from tally.catalog.v1.rights_pb2_grpc import add_RightsServiceServicer_to_server
+
+NAME = "tally.catalog.v1.FindService"
+_RESOURCES = "tally.catalog.v1.ResourceService"
+_RIGHTS = "tally.catalog.v1.RightsService"
+
+_FEED_CONNECTIONS = 4
+"""One for the freshness query, one to read changes, one for the projection, one for callers who wait for a change."""
+_READ_SECONDS = 3_600.0
+"""Of a turn in which the whole record is read; each statement in it has a limit of its own."""
+_LISTEN_SECONDS = 1.0
+_UPKEEP_SECONDS = 60.0
+
+
+@asynccontextmanager
+async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIterator[Opened]:
+    """Open a replica of the catalog. It is ready once it has read the record and is fresh."""
+    async with AsyncExitStack() as stack:
+        feed_pool = await stack.enter_async_context(
+            open_pool(
+                context.dsn,
+                context.postgres.model_copy(update={"pool_size": _FEED_CONNECTIONS}),
+                "tally catalog feed",
+                statement_seconds=settings.feed.timeout_seconds,
+            )
+        )
+        pool = await stack.enter_async_context(
+            open_pool(
+                context.dsn,
+                context.postgres,
+                "tally catalog",
+                server_settings=time_limits(WRITE_SECONDS),  # a frozen writer must not hold the feed
+            )
+        )
+        contents_client = _open_client(context.valkey_url, settings.contents.timeout_seconds)
+        stack.push_async_callback(contents_client.aclose)
+        projection_client = _open_client(context.valkey_url, settings.projection.timeout_seconds)
+        stack.push_async_callback(projection_client.aclose)
+        rights = settings.rights
+        freshness = Freshness(rights.max_staleness_seconds, rights.clock_drift_ppm)
+        follower = Follower(feed_pool, settings, freshness)
+        breaker = Breaker(
+            "Valkey of the catalog",
+            failures=settings.contents.breaker_failures,
+            reset_after_s=settings.contents.breaker_reset_seconds,
+            is_failure=lambda error: isinstance(error, VALKEY_AWAY),
+            clock=context.clock,
+            on_change=reporter(context.telemetry),
+        )
+        cache_bytes = settings.contents.cache_mb * 1024 * 1024
+        contents = Contents(pool, contents_client, breaker, context.cluster, cache_bytes)
+        finder = Finder(follower, contents, settings.find.max_steps)
+        writing = Writing(pool, settings.feed.notify_seconds)
+        stack.push_async_callback(writing.close)
+        projection = Projection(projection_client, feed_pool, context.cluster, settings.projection)
+        _observe(context, follower, projection)
+
+        loop = partial(Loop, telemetry=context.telemetry)
+        following = loop(
+            "catalog feed",
+            follower.turn,
+            interval_seconds=settings.feed.interval_seconds,
+            deadline_seconds=_READ_SECONDS,
+        )
+        listener = Listener(context.dsn, context.postgres, following.wake)
+        stack.callback(listener.close)
+
+        async def keep_up() -> None:
+            await sweep(pool)
+            await remove_changes(pool, settings.feed.kept_seconds)
+
+        loops = [
+            following,
+            loop(
+                "catalog listener",
+                listener.turn,
+                interval_seconds=_LISTEN_SECONDS,
+                deadline_seconds=10 * _LISTEN_SECONDS,
+            ),
+            loop(
+                "catalog upkeep", keep_up, interval_seconds=_UPKEEP_SECONDS, deadline_seconds=_UPKEEP_SECONDS
+            ),
+        ]
+        if settings.projection.enabled:
+            loops.append(
+                loop(
+                    "catalog projection",
+                    projection.turn,
+                    interval_seconds=settings.feed.interval_seconds,
+                    deadline_seconds=_READ_SECONDS,
+                    retry_seconds=1.0,
+                    transient=(*AWAY, RedisError),
+                )
+            )
+        tasks = [context.background.start(each.name, each.run()) for each in loops]
+        stack.push_async_callback(follower.leave)
+        for task in tasks:
+            stack.callback(task.cancel)
+        find = FindServicer(finder, may_look_past=rights.may_look_past)
+        resource = ResourceServicer(
+            pool,
+            writing,
+            finder,
+            Watching(pool, settings.feed.interval_seconds),
+            follower,
+            projection,
+        )
+        rules = RightsServicer(pool, writing, default_allow=rights.default_allow)
+        yield Opened(
+            [
+                Servable(NAME, lambda server: add_FindServiceServicer_to_server(find, server)),
+                Servable(_RESOURCES, lambda server: add_ResourceServiceServicer_to_server(resource, server)),
+                Servable(_RIGHTS, lambda server: add_RightsServiceServicer_to_server(rules, server)),
+            ],
+            is_ready=lambda: follower.is_ready,
+        )
+
+
+def _observe(context: Context, follower: Follower, projection: Projection) -> None:
+    meter = context.telemetry.meter
+    catalogue.observe(meter, catalogue.CATALOG_STALENESS, lambda: follower.freshness.stale_seconds)
+    catalogue.observe(meter, catalogue.CATALOG_RESOURCES, lambda: follower.resource_count)
+    catalogue.observe(meter, catalogue.CATALOG_PROJECTED, lambda: projection.position)
+
+
+def _open_client(url: str, timeout_seconds: float) -> "valkey.Redis":
+    """A client that connects when it is first used. Raises NotReady when `url` is none that a client can use."""
+    try:
+        return valkey.from_url(
+            url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError as error:
+        raise NotReady(f"TALLY_VALKEY__URL cannot be used: {error}") from error

@@ -1,0 +1,127 @@
+"""A find from its query to the answer that may leave: wait, find, read details, check the rights again."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from libs.domain.errors import Unavailable
+from services.catalog.contents import Contents
+from services.catalog.finding import Found, Window, check_query, find, is_visible
+from services.catalog.follower import Follower
+from services.catalog.ids import unpack
+from services.catalog.query import Cursor, Page, Query
+from services.catalog.rule import Viewer
+from services.catalog.view import View
+
+_LOGGER = structlog.get_logger(__name__)
+
+_TRIES = 4
+"""The first, and three more when the rules have changed meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What leaves: everything of it was checked at `as_of_us`."""
+
+    ids: Sequence[str]
+    details: Mapping[str, bytes]
+    found: Found
+    change: int
+    as_of_us: int
+    next_cursor: Cursor | None
+    order_changed: bool
+    sets_us: int
+    details_us: int
+    repeats: int
+
+
+class Finder:
+    """Answers finds by the newest view."""
+
+    def __init__(
+        self,
+        follower: Follower,
+        contents: Contents,
+        max_steps: int,
+        stopwatch: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self._follower = follower
+        self._contents = contents
+        self._max_steps = max_steps
+        self._stopwatch = stopwatch
+
+    async def find(self, query: Query, page: Page, *, with_details: bool, min_change: int) -> Answer:
+        """A page. Raises InvalidRequest, ChangeOutOfRange, RightsStale and Unavailable.
+
+        Nothing may be awaited between the return of this and the sending of the answer.
+        """
+        if min_change:
+            await self._follower.wait_for(min_change)
+        if query.past_holdbacks or query.at_us is not None:
+            _LOGGER.info("find past the holdbacks", viewer=query.viewer, at_us=query.at_us)
+        for repeats in range(_TRIES):
+            view = self._follower.view
+            check_query(view, query, page.facets)
+            began = self._stopwatch()
+            found = find(view, query, page, self._window(query), self._max_steps)
+            ids = [unpack(view.ids.packed[ordinal]) for ordinal in found.ordinals]
+            ended = self._stopwatch()
+            details: Mapping[str, bytes] = {}
+            if with_details and ids:
+                versions = {
+                    each: view.versions[ordinal] for each, ordinal in zip(ids, found.ordinals, strict=True)
+                }
+                details = await self._contents.read(versions, view.change)
+            read = self._stopwatch()
+            # From here on nothing is awaited.
+            window = self._window(query)
+            newest = self._follower.view
+            packed = [view.ids.packed[ordinal] for ordinal in found.ordinals]
+            if all(is_visible(newest, query, each, window) for each in packed):
+                return _answer(view, page, found, ids, details, window, (began, ended, read), repeats)
+        raise Unavailable("the rules changed during each of several tries; send the same again")
+
+    def sees(self, viewer: Viewer, ids: Sequence[str]) -> list[str]:
+        """Those of some resources that are there and that a viewer may see now. Raises RightsStale."""
+        query = Query(viewer, (), "")
+        view, window = self._follower.view, self._window(query)
+        packed = {each: view.find(each) for each in ids}
+        return [
+            each
+            for each, ordinal in packed.items()
+            if ordinal is not None and is_visible(view, query, view.ids.packed[ordinal], window)
+        ]
+
+    def _window(self, query: Query) -> Window:
+        """The instants for which rights must hold. Raises RightsStale, also for another time than now."""
+        present = self._follower.freshness.present()
+        return present if query.at_us is None else (query.at_us, query.at_us)
+
+
+def _answer(
+    view: View,
+    page: Page,
+    found: Found,
+    ids: Sequence[str],
+    details: Mapping[str, bytes],
+    window: Window,
+    times: tuple[int, int, int],
+    repeats: int,
+) -> Answer:
+    began, ended, read = times
+    version = view.change if page.after is None else page.after.version
+    next_cursor = Cursor(version, found.places[-1]) if found.has_more else None
+    return Answer(
+        ids,
+        details,
+        found,
+        view.change,
+        window[0],
+        next_cursor,
+        page.after is not None and page.after.version != view.change,
+        (ended - began) // 1000,
+        (read - ended) // 1000,
+        repeats,
+    )

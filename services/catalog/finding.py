@@ -1,0 +1,177 @@
+"""Finding on one view: sets, rights, order, page, total and facets. No I/O, nothing awaited."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pyroaring import BitMap
+
+from libs.domain.errors import InvalidRequest, Violation
+from services.catalog.order import Order, Place
+from services.catalog.query import Filter, Page, Query
+from services.catalog.view import View, describe_unknown
+
+MAX_FACET_VALUES = 1_000
+_NONE = BitMap()
+
+Window = tuple[int, int]
+"""The first and the last instant for which rights must hold, in µs since 1970-01-01 UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class FacetCounts:
+    """Values of an index with how many matches have them, most frequent first."""
+
+    name: str
+    counts: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of ordinals, in their order."""
+
+    ordinals: Sequence[int]
+    places: Sequence[Place]
+    has_more: bool
+    total: int | None
+    facets: Sequence[FacetCounts]
+    strategy: str
+    steps: int
+
+
+def check_query(view: View, query: Query, facets: Sequence[str]) -> None:
+    """Raises InvalidRequest for names that this view does not know."""
+    wrong = [
+        Violation(f"filters[{index}].any[{place}]", problem)
+        for index, each in enumerate(query.filters)
+        for place, key in enumerate(each.keys)
+        if (problem := describe_unknown(view.types.values(), key))
+    ]
+    if query.sort not in view.orders:
+        known = ", ".join(sorted(view.orders))
+        wrong.append(Violation("sort", f"{query.sort!r} is no sort of any type; there are {known}"))
+    indexes = {name for each in view.types.values() for name in each.indexes}
+    for index, name in enumerate(facets):
+        if name.removeprefix("~") not in indexes:
+            wrong.append(Violation(f"facets[{index}]", f"{name!r} is no index of any type"))
+    if wrong:
+        raise InvalidRequest(wrong)
+
+
+def find(view: View, query: Query, page: Page, window: Window, max_steps: int) -> Found:
+    """A page. The choice of the strategy never changes the answer."""
+    visible = keep_visible(view, query, match(view, query.filters), window)
+    order = view.orders[query.sort]
+    start = _start(order, query, page)
+    # The walk meets one match in `len(order) / len(visible)` steps, if the matches lie evenly.
+    wanted = page.size + 1
+    steps = 0
+    chosen: list[int] | None = None
+    if visible and wanted * len(order) <= max_steps * len(visible):
+        chosen, steps = _walk(order, visible, start, wanted, query.ascending, max_steps)
+    strategy = "select" if chosen is None else "walk"
+    if chosen is None:
+        chosen = _select(order, visible, start, wanted, query.ascending)
+    return Found(
+        chosen[: page.size],
+        [order.place_of(ordinal) for ordinal in chosen[: page.size]],
+        len(chosen) > page.size,
+        len(visible) if page.wants_total else None,
+        [_count(view, query, name, visible, window) for name in page.facets],
+        strategy,
+        steps,
+    )
+
+
+def match(view: View, filters: Sequence[Filter]) -> BitMap:
+    """What all filters leave, whoever looks."""
+    found = view.live
+    for members in sorted((_union(view, each) for each in filters if not each.exclude), key=len):
+        found = found & members
+        if not found:
+            return found
+    for each in filters:
+        if each.exclude:
+            found = found - _union(view, each)
+    return found
+
+
+def keep_visible(view: View, query: Query, found: BitMap, window: Window) -> BitMap:
+    """What the viewer may see of it."""
+    if query.past_holdbacks:
+        return found
+    return view.rights.keep_visible(found, query.viewer, *window)
+
+
+def is_visible(view: View, query: Query, packed: int, window: Window) -> bool:
+    """Whether a resource is there and may be seen by this view."""
+    ordinal = view.ids.find(packed)
+    if ordinal is None or ordinal not in view.live:
+        return False
+    return query.past_holdbacks or view.rights.is_visible(ordinal, query.viewer, *window)
+
+
+def _union(view: View, of: Filter) -> BitMap:
+    sets = [view.sets.get(key, _NONE) for key in of.keys]
+    return sets[0] if len(sets) == 1 else BitMap.union(*sets)
+
+
+def _start(order: Order, query: Query, page: Page) -> int:
+    """The rank of the first place that may be on the page."""
+    if page.after is None:
+        return 0 if query.ascending else len(order) - 1
+    score, packed = page.after.place
+    if query.ascending:
+        return order.find((score, packed + 1))
+    return order.find((score, packed)) - 1
+
+
+def _walk(
+    order: Order, visible: BitMap, start: int, wanted: int, ascending: bool, max_steps: int
+) -> tuple[list[int] | None, int]:
+    """The first of the visible along the order; None when there are too many steps."""
+    chosen: list[int] = []
+    steps = 0
+    for steps, ordinal in enumerate(order.walk(start, ascending=ascending), 1):
+        if ordinal in visible:
+            chosen.append(ordinal)
+            if len(chosen) == wanted:
+                return chosen, steps
+        if steps == max_steps:
+            return None, steps
+    return chosen, steps
+
+
+def _select(order: Order, visible: BitMap, start: int, wanted: int, ascending: bool) -> list[int]:
+    """The first of the visible, taken whole."""
+    ordinals = np.array(visible.to_array(), np.uint32)
+    ranks = order.ranks[ordinals]
+    ranks = ranks[ranks >= start] if ascending else ranks[ranks.astype(np.int64) <= start]
+    if len(ranks) > wanted:
+        ranks = (
+            np.partition(ranks, wanted - 1)[:wanted]
+            if ascending
+            else np.partition(ranks, len(ranks) - wanted)[-wanted:]
+        )
+    ranks = np.sort(ranks)
+    return [int(each) for each in order.ordinals[ranks if ascending else ranks[::-1]]]
+
+
+def _count(view: View, query: Query, name: str, visible: BitMap, window: Window) -> FacetCounts:
+    index = name.removeprefix("~")
+    own = [each for each in query.filters if all(key.partition(":")[0] == index for key in each.keys)]
+    if name.startswith("~") and own:
+        others = [each for each in query.filters if each not in own]
+        visible = keep_visible(view, query, match(view, others), window)
+    chosen = {key for each in query.filters for key in each.keys if key.partition(":")[0] == index}
+    counts = {
+        key: visible.intersection_cardinality(view.sets.get(key, _NONE))
+        for key in view.values.get(index, frozenset()) | chosen
+    }
+    ranked = sorted(
+        ((key, count) for key, count in counts.items() if count or key in chosen),
+        key=lambda each: (-each[1], each[0]),
+    )
+    top = ranked[:MAX_FACET_VALUES]
+    top += [each for each in ranked[MAX_FACET_VALUES:] if each[0] in chosen]
+    return FacetCounts(name, [(key.partition(":")[2], count) for key, count in top])

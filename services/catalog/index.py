@@ -1,0 +1,283 @@
+"""What a replica holds in memory, and how a batch of changes makes the next view out of it.
+
+Rows are staged, and `publish` makes a view of all that was staged since the last one. It holds the event loop for a few
+milliseconds at a time. An index whose `publish` was interrupted must not be used any more.
+"""
+
+import asyncio
+from array import array
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pyroaring import BitMap
+
+from services.catalog.ids import is_id, pack, unpack
+from services.catalog.order import MISSING, Order, empty_order
+from services.catalog.resource_type import ResourceType
+from services.catalog.rights import Path, Rights
+from services.catalog.rule import Dimensions, Rule
+from services.catalog.view import Ids, View
+
+BY_ID = "id"
+"""The sort that is always there: every resource has the same score."""
+MAX_DEPTH = 8
+_PIECE = 500
+_NONE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A resource as far as a view needs it."""
+
+    id: str
+    parent: str | None
+    keys: Sequence[str]
+    scores: Sequence[float | None]
+    version: int
+
+
+class Index:
+    """The newest state of the catalog, and what was staged on top of it."""
+
+    def __init__(self, *, default_allow: bool) -> None:
+        self._default_allow = default_allow
+        self.types: dict[str, ResourceType] = {}
+        self.dimensions = Dimensions()
+        self._ids = Ids()
+        self._versions = array("q")
+        self._parents = array("q")
+        self._live = BitMap()
+        self._sets: dict[str, BitMap] = {}
+        self._values: dict[str, frozenset[str]] = {}
+        self._orders: dict[str, Order] = {}
+        self._rules: dict[str, tuple[Rule, ...]] = {}
+        self._paths: dict[int, Path] = {}
+        self._groups: dict[Path, BitMap] = {}
+        self._rights = Rights({}, {}, self.dimensions, default_allow=default_allow)
+        # Staged:
+        self._joins: defaultdict[str, list[int]] = defaultdict(list)
+        self._leaves: defaultdict[str, list[int]] = defaultdict(list)
+        self._put: dict[int, Mapping[str, float]] = {}
+        self._deleted: list[int] = []
+        self._ruled_anew: set[str] = set()
+        self._is_ruled_anew = False
+
+    def __len__(self) -> int:
+        return len(self._live) + len(self._put)
+
+    def stage_types(self, types: Iterable[ResourceType]) -> None:
+        """Replace all types."""
+        self.types = {each.suffix: each for each in types}
+        self._is_ruled_anew = True
+
+    def stage_dimensions(self, dimensions: Dimensions) -> None:
+        """Replace the codes that are registered."""
+        self.dimensions = dimensions
+        self._is_ruled_anew = True
+
+    def stage_rules(self, subject: str, rules: Sequence[Rule]) -> None:
+        """Replace the rules of a subject."""
+        # Rights refer to the rules: those of a view that is in use must stay.
+        self._rules = {name: each for name, each in self._rules.items() if name != subject}
+        if rules:
+            self._rules[subject] = tuple(sorted(rules, key=lambda rule: rule.priority))
+        self._ruled_anew.add(subject)
+
+    def stage_resource(self, row: Row, removed: Collection[str] = ()) -> None:
+        """Put a resource. `removed`: every set that it has left since the last view, and perhaps entered again."""
+        ordinal = self._give(row.id)
+        for key in set(removed).difference(row.keys):
+            self._leaves[key].append(ordinal)
+        for key in row.keys:
+            self._joins[key].append(ordinal)
+        names = self.types[row.id[-1]].sort_names
+        self._put[ordinal] = {
+            name: score for name, score in zip(names, row.scores, strict=True) if score is not None
+        }
+        self._versions[ordinal] = row.version
+        self._parents[ordinal] = _NONE if row.parent is None else self._give(row.parent)
+
+    def stage_deleted(self, resource_id: str, removed: Collection[str]) -> None:
+        """Remove a resource. `removed`: every set that it was in at the last view, or has left since."""
+        ordinal = self._ids.find(pack(resource_id))
+        if ordinal is None:
+            return
+        for key in removed:
+            self._leaves[key].append(ordinal)
+        self._deleted.append(ordinal)
+        self._parents[ordinal] = _NONE
+
+    def _give(self, resource_id: str) -> int:
+        ordinal = self._ids.give(pack(resource_id))
+        if ordinal == len(self._parents):
+            self._parents.append(_NONE)
+            self._versions.append(0)
+        return ordinal
+
+    async def publish(self, change: int) -> View:
+        """The view with all that was staged."""
+        touched = [*self._put, *self._deleted]
+        self._live = (self._live | BitMap(self._put)) - BitMap(self._deleted)
+        await _in_pieces(self._move_sets())
+        await self._move_orders(touched)
+        await self._move_rights(touched)
+        self._joins.clear()
+        self._leaves.clear()
+        self._put = {}
+        self._deleted = []
+        return View(
+            change,
+            dict(self.types),
+            self._live,
+            self._sets,
+            self._values,
+            self._orders,
+            self._rights,
+            self._ids,
+            self._versions,
+        )
+
+    # Sets
+
+    def _move_sets(self) -> Iterator[None]:
+        sets, named = dict(self._sets), dict(self._values)
+        appeared: defaultdict[str, set[str]] = defaultdict(set)
+        vanished: defaultdict[str, set[str]] = defaultdict(set)
+        for count, key in enumerate({**self._joins, **self._leaves}, 1):
+            old = sets.get(key)
+            new = BitMap() if old is None else old.copy()
+            new.update(self._joins.get(key, ()))
+            new.difference_update(BitMap(self._leaves.get(key, ())))
+            if new:
+                sets[key] = new
+            else:
+                sets.pop(key, None)
+            if bool(new) is not (old is not None):
+                (appeared if new else vanished)[key.partition(":")[0]].add(key)
+            if count % _PIECE == 0:
+                yield
+        for name in appeared.keys() | vanished.keys():
+            if not is_id(name):
+                named[name] = (named.get(name, frozenset()) | appeared[name]) - vanished[name]
+        self._sets, self._values = sets, named
+
+    # Orders
+
+    async def _move_orders(self, touched: Sequence[int]) -> None:
+        names = {BY_ID, *(name for each in self.types.values() for name in each.sort_names)}
+        orders = {name: order for name, order in self._orders.items() if name in names}
+        new = [name for name in names if name not in orders]
+        for name in new:
+            orders[name] = orders.get(BY_ID, empty_order())
+        if touched:
+            ordinals = np.fromiter(self._put, np.uint32, len(self._put))
+            packed = np.fromiter((self._ids.packed[each] for each in self._put), np.int64, len(self._put))
+            gone = np.array(touched, np.uint32)
+            for name, order in orders.items():
+                values = (0.0 if name == BY_ID else each.get(name, MISSING) for each in self._put.values())
+                scores = np.fromiter(values, np.float64, len(self._put))
+                orders[name] = await asyncio.to_thread(
+                    order.replace, gone, scores, packed, ordinals, len(self._ids)
+                )
+        self._orders = orders
+
+    # Rights
+
+    async def _move_rights(self, touched: Sequence[int]) -> None:
+        if not (self._is_ruled_anew or self._ruled_anew or (self._rules and touched)):
+            return
+        affected = BitMap(self._live) if self._is_ruled_anew and self._rules else BitMap(touched)
+        for subject in self._ruled_anew:
+            affected |= self._members_of(subject)
+        if self._rules or self._paths:
+            affected |= await self._descendants(affected)
+        ruled_sets = [subject for subject in self._rules if not is_id(subject)]
+        groups = self._groups
+        moves: dict[int, Path] = {}
+        for count, ordinal in enumerate(affected, 1):
+            path = self._path_of(ordinal, ruled_sets) if ordinal in self._live else ()
+            if path != self._paths.get(ordinal, ()):
+                moves[ordinal] = path
+            if count % _PIECE == 0:
+                await asyncio.sleep(0)
+        if moves:
+            groups = await self._move_groups(moves)
+        if moves or self._is_ruled_anew or self._ruled_anew:
+            self._groups = groups
+            self._rights = Rights(self._rules, groups, self.dimensions, default_allow=self._default_allow)
+        self._ruled_anew.clear()
+        self._is_ruled_anew = False
+
+    async def _move_groups(self, moves: Mapping[int, Path]) -> dict[Path, BitMap]:
+        groups = dict(self._groups)
+        leaves: defaultdict[Path, list[int]] = defaultdict(list)
+        joins: defaultdict[Path, list[int]] = defaultdict(list)
+        for ordinal, path in moves.items():
+            if (old := self._paths.pop(ordinal, ())) != ():
+                leaves[old].append(ordinal)
+            if path:
+                joins[path].append(ordinal)
+                self._paths[ordinal] = path
+        for count, path in enumerate({**leaves, **joins}, 1):
+            members = (groups.get(path, BitMap()) | BitMap(joins.get(path, ()))) - BitMap(
+                leaves.get(path, ())
+            )
+            if members:
+                groups[path] = members
+            else:
+                groups.pop(path, None)
+            if count % _PIECE == 0:
+                await asyncio.sleep(0)
+        return groups
+
+    def _members_of(self, subject: str) -> BitMap:
+        if not is_id(subject):
+            return self._sets.get(subject, BitMap())
+        ordinal = self._ids.find(pack(subject))
+        return BitMap() if ordinal is None else BitMap([ordinal])
+
+    async def _descendants(self, of: BitMap) -> BitMap:
+        """The children of these, their children, and so on."""
+        words = {each.children for each in self.types.values() if each.children and each.inherits_holdbacks}
+        found, level = BitMap(), of
+        for _ in range(MAX_DEPTH):
+            below = BitMap()
+            for count, ordinal in enumerate(level, 1):
+                name = unpack(self._ids.packed[ordinal])
+                for word in words:
+                    if (children := self._sets.get(f"{name}:{word}")) is not None:
+                        below |= children
+                if count % _PIECE == 0:
+                    await asyncio.sleep(0)
+            level = below - found
+            if not level:
+                break
+            found |= level
+        return found
+
+    def _path_of(self, ordinal: int, ruled_sets: Sequence[str]) -> Path:
+        chain = [ordinal]
+        while self._inherits(chain[-1]) and (parent := self._parents[chain[-1]]) != _NONE:
+            chain.append(parent)
+            if len(chain) > MAX_DEPTH + 1:
+                raise RuntimeError(f"the parents of {unpack(self._ids.packed[ordinal])} form a circle")
+        own: list[tuple[str, ...]] = []
+        for each in chain:
+            name = unpack(self._ids.packed[each])
+            if name in self._rules:
+                own.append((name,))
+        for each in chain:
+            stage = tuple(key for key in ruled_sets if each in self._sets.get(key, ()))
+            if stage:
+                own.append(tuple(sorted(stage)))
+        return tuple(own)
+
+    def _inherits(self, ordinal: int) -> bool:
+        return self.types[unpack(self._ids.packed[ordinal])[-1]].inherits_holdbacks
+
+
+async def _in_pieces(pieces: Iterator[None]) -> None:
+    for _ in pieces:
+        await asyncio.sleep(0)

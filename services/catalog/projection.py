@@ -1,0 +1,219 @@
+"""The projection of the record in Valkey, written from the feed. Any replica may write it, and any may be killed.
+
+Each write is a function call that tests the token and the position in the feed, and moves the position: of two writers
+one finds the position elsewhere, and writes nothing. Without the token everything is built anew.
+"""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Any
+
+import redis.asyncio as valkey
+import structlog
+from redis.exceptions import RedisError, ResponseError
+
+from libs.domain.errors import NotReady, Unavailable
+from libs.stores.schema import Cluster
+from services.catalog import keys
+from services.catalog.feed import EPOCH_BITS, Head, read_changes, read_head
+from services.catalog.projection_library import NAME, SOURCE
+from services.catalog.resource_record import MAX_BATCH, read_all_projected, read_projected
+from services.catalog.resource_type import ResourceType
+from services.catalog.settings import ProjectionSettings
+from services.catalog.type_record import read_types
+
+_LOGGER = structlog.get_logger(__name__)
+
+_SNAPSHOT = {"isolation": "repeatable_read", "readonly": True}
+_SCAN = 1_000
+_LARGEST_CHANGE = 2 * MAX_BATCH
+_IDLE_SECONDS = 0.25
+_OTHER_SECONDS = 5.0
+_SORTS = "s:"
+_PATTERNS = ("r:*", "s:*", "hb:*")
+
+
+class State(StrEnum):
+    """How the projection is, as `tally catalog status` prints it."""
+
+    OFF = "off"
+    STARTING = "starting"
+    COMPLETE = "complete"
+    BUILDING = "being built"
+    FULL = "stopped: Valkey is too full"
+    OTHER = "not written: this Valkey holds the projection of another cluster"
+    AWAY = "Valkey is away"
+
+
+class Projection:
+    """Writes the projection."""
+
+    def __init__(
+        self, client: "valkey.Redis", pool: Any, cluster: Cluster, settings: ProjectionSettings
+    ) -> None:
+        self.state = State.STARTING if settings.enabled else State.OFF
+        self.position = 0
+        self._client: Any = client
+        self._pool = pool
+        self._cluster = cluster
+        self._settings = settings
+        self._builder = str(uuid.uuid4())
+        self._is_loaded = False
+
+    async def turn(self) -> float | None:
+        """Write what has changed. Raises NotReady for a Valkey that cannot be used, and what is in AWAY."""
+        try:
+            if not self._is_loaded:
+                await self._load_library()
+            if not await self._has_room():
+                self.state = State.FULL
+                return _OTHER_SECONDS
+            return await self._follow()
+        except ResponseError as error:
+            if "unction not found" in str(error):
+                self._is_loaded = False  # FUNCTION FLUSH, or a Valkey that was started anew
+                return 0.0
+            raise
+        except Exception:
+            self.state = State.AWAY
+            raise
+
+    async def list_keys(self, resource_id: str) -> list[tuple[str, str]]:
+        """The keys that hold something of a resource, each with what it holds. Raises Unavailable."""
+        hash_key, tracker = keys.resource_key(resource_id), keys.tracker_key(resource_id)
+        try:
+            fields = await self._client.hgetall(hash_key)
+            members = sorted(key.decode() for key in await self._client.smembers(tracker))
+            found = []
+            if fields:
+                text = " ".join(f"{name.decode()}={value.decode()}" for name, value in fields.items())
+                found.append((hash_key, text))
+            if members:
+                found.append((tracker, " ".join(members)))
+            for key in members:
+                if key.startswith(_SORTS):
+                    score = await self._client.zscore(key, resource_id)
+                    found.append((key, f"score {score}"))
+                else:
+                    is_in = await self._client.sismember(key, resource_id)
+                    found.append((key, "member" if is_in else "not a member: the projection is damaged"))
+        except (RedisError, OSError) as error:
+            raise Unavailable(f"Valkey cannot be asked now: {error}; ask again") from error
+        return found
+
+    async def _load_library(self) -> None:
+        info = await self._client.info("cluster")
+        if info.get("cluster_enabled"):
+            raise NotReady(
+                "TALLY_VALKEY__URL leads to a Valkey in cluster mode, where sets of one catalog lie in several places. "
+                "Use one without, or set TALLY_CATALOG__PROJECTION__ENABLED=false"
+            )
+        await self._client.function_load(SOURCE, replace=True)
+        self._is_loaded = True
+        _LOGGER.info("catalog functions loaded into Valkey", library=NAME)
+
+    async def _has_room(self) -> bool:
+        info = await self._client.info("memory")
+        most = int(info.get("maxmemory", 0))
+        return not most or int(info["used_memory"]) <= most * self._settings.max_memory_share
+
+    async def _follow(self) -> float | None:
+        found, position = await self._client.mget(keys.TOKEN, keys.POSITION)
+        async with self._pool.acquire() as connection, connection.transaction(**_SNAPSHOT):
+            head = await read_head(connection)
+            token = make_token(self._cluster, head.change)
+            if not head.change:
+                return _IDLE_SECONDS  # an empty catalog needs no projection
+            if found is None or found.decode() != token or position is None:
+                return await self._build(connection, head, token)
+            self.position = int(position)
+            if self.position < head.kept_after or self.position > head.change:
+                return await self._build(connection, head, token)
+            self.state = State.COMPLETE
+            changes = await read_changes(connection, self.position, self._settings.batch_resources)
+            if not changes:
+                return _IDLE_SECONDS
+            until = head.change
+            if len(changes) == self._settings.batch_resources:
+                # The last change may be cut off, so this batch ends before it, or it is the whole batch.
+                until = changes[-1].change - 1
+                if changes[0].change > until:
+                    changes = await read_changes(connection, self.position, _LARGEST_CHANGE)
+                    until = changes[0].change
+            touched = {
+                change.subject
+                for change in changes
+                if change.change <= until and change.kind in ("put", "deleted")
+            }
+            items = await self._items_of(connection, sorted(touched))
+        answer = await self._call("catalog_apply", token, self.position, until, items)
+        if answer == b"done":
+            self.position = until
+        return 0.0
+
+    async def _items_of(self, connection: Any, ids: Sequence[str]) -> str:
+        rows = await read_projected(connection, ids)
+        types = {each.suffix: each for each in await read_types(connection)}
+        gone = [{"id": each, "keys": [], "sorts": {}} for each in ids if each not in rows]
+        return json.dumps([*(_item(row, types) for row in rows.values()), *gone])
+
+    # Building
+
+    async def _build(self, connection: Any, head: Head, token: str) -> float:
+        """Everything anew, in the snapshot of `connection`; ends early for another writer, or a wiped Valkey."""
+        answer = await self._call("catalog_begin", token, self._builder)
+        if answer != b"done":
+            self.state = State.OTHER
+            return _OTHER_SECONDS
+        self.state = State.BUILDING
+        for pattern in _PATTERNS:
+            cursor = 0
+            while True:
+                cursor, found = await self._client.scan(cursor, match=pattern, count=_SCAN)
+                if found and await self._call("catalog_clear", self._builder, *found) != b"done":
+                    return _OTHER_SECONDS
+                if not cursor:
+                    break
+        types = {each.suffix: each for each in await read_types(connection)}
+        after = ""
+        while rows := await read_all_projected(connection, after, self._settings.batch_resources):
+            items = json.dumps([_item(row, types) for row in rows])
+            if await self._call("catalog_build", self._builder, items) != b"done":
+                return _OTHER_SECONDS
+            if not await self._has_room():
+                self.state = State.FULL
+                return _OTHER_SECONDS
+            after = rows[-1]["id"]
+            await asyncio.sleep(0)
+        if await self._call("catalog_finish", self._builder, token, head.change) == b"done":
+            self.state, self.position = State.COMPLETE, head.change
+            _LOGGER.info("catalog projected into Valkey", change=head.change)
+        return 0.0
+
+    async def _call(self, function: str, *arguments: Any) -> bytes:
+        answer: bytes = await self._client.fcall(function, 0, *arguments)
+        return answer
+
+
+def make_token(cluster: Cluster, change: int) -> str:
+    """Names the cluster, its epoch, and that of the feed."""
+    return f"{cluster.cluster_id}:{cluster.epoch}:{change >> EPOCH_BITS}"
+
+
+def _item(row: Any, types: dict[str, ResourceType]) -> dict[str, Any]:
+    names: Iterable[str] = types[row["id"][-1]].sort_names
+    scores = {
+        name: repr(score) for name, score in zip(names, row["scores"], strict=True) if score is not None
+    }
+    fields = ["details", row["details"].decode(), "version", str(row["version"])]
+    for name, score in scores.items():
+        fields += [name, score]
+    return {
+        "id": row["id"],
+        "keys": [keys.set_key(key) for key in row["keys"]],
+        "sorts": scores,
+        "fields": fields,
+    }

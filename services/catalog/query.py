@@ -1,0 +1,59 @@
+"""A find as it was asked for, checked. No I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import xxhash
+
+from services.catalog.order import Place
+from services.catalog.rule import Viewer
+
+MAX_FILTERS = 16
+MAX_VALUES = 64
+MAX_PAGE = 500
+DEFAULT_PAGE = 20
+MAX_FACETS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Sets combined by OR; taken away if `exclude`."""
+
+    keys: tuple[str, ...]
+    exclude: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is to be found, without the place of the page."""
+
+    viewer: Viewer
+    filters: tuple[Filter, ...]
+    sort: str
+    ascending: bool = False
+    at_us: int | None = None
+    """another time than now"""
+    past_holdbacks: bool = False
+
+    @property
+    def fingerprint(self) -> int:
+        """Of all that a page token must belong to."""
+        return xxhash.xxh3_64_intdigest(repr(self).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where the next page begins: behind this place, in the order as it was at a change."""
+
+    version: int
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is wanted of a query."""
+
+    size: int = DEFAULT_PAGE
+    after: Cursor | None = None
+    wants_total: bool = False
+    facets: Sequence[str] = ()

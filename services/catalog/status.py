@@ -1,0 +1,41 @@
+"""How far the record, this replica, the others and the projection are."""
+
+from typing import Any
+
+from libs.domain.errors import Unavailable
+from libs.stores.postgres import reaching_postgres
+from services.catalog.feed import read_head
+from services.catalog.follower import Follower
+from services.catalog.projection import Projection
+from services.catalog.replicas import list_replicas
+from tally.catalog.v1 import resource_pb2 as pb
+
+
+async def read_status(pool: Any, follower: Follower, projection: Projection) -> pb.GetCatalogStatusResponse:
+    """The status as a replica sees it. Raises Unavailable when Postgres is away."""
+    with reaching_postgres():
+        head = await read_head(pool)
+        rows = await list_replicas(pool)
+    response = pb.GetCatalogStatusResponse(
+        last_change=head.change,
+        stale_seconds=follower.freshness.stale_seconds,
+        replicas=[
+            pb.CatalogReplica(
+                replica_id=str(row.replica_id),
+                serving=row.serving,
+                applied_change=row.applied_change,
+                ask_time=row.asked_at,
+            )
+            for row in rows
+        ],
+        projection_state=projection.state.value,
+        projected_change=projection.position,
+        loading_count=follower.loading_count,
+    )
+    try:
+        view = follower.view
+    except Unavailable:
+        return response
+    response.applied_change = view.change
+    response.resource_count = len(view.live)
+    return response
