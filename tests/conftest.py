@@ -4,6 +4,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import pytest_asyncio
 import redis
@@ -14,6 +15,9 @@ from tests.support.stack import Stack, open_stack
 
 
 def pytest_configure() -> None:
+    # An example may take long because the machine is busy; a test that hangs has pytest-timeout.
+    hypothesis.settings.register_profile("tally", deadline=None)
+    hypothesis.settings.load_profile("tally")
     # A shell that starts a job in the background lets it ignore Ctrl-C, and so do all that it starts; the tests
     # send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
