@@ -10,6 +10,7 @@ import pytest
 
 from services.cli.failure import OK, REFUSED, UNKNOWN, USAGE
 from tally.client.request_id import RequestIds
+from tally.client.scheduler import Job
 from tests.support.eventually import eventually
 from tests.support.stack import Stack, open_stack
 from tests.support.terminal import run
@@ -181,6 +182,23 @@ async def test_status_shows_services_shards_logs_and_discrepancy(stack: Stack) -
     assert lines[-1][-2:] == ["0", "0"]
     assert "\x1b" not in found.out
     assert not set("│╭─━") & set(found.out)
+
+
+async def test_status_names_jobs_that_no_worker_can_do(stack: Stack) -> None:
+    await stack.client.scheduler.put_job(
+        Job(
+            name="idle",
+            rationale="a test",
+            sla_hours=48,
+            population="youtube_video",
+            handler="metadata",
+            cadence="daily",
+        )
+    )
+    found = await run("status", address=stack.address)
+    assert found.exit_code == REFUSED
+    assert found.err == "tally: no worker has the handler metadata, which job idle needs\n"
+    assert "no workers ask for work" in found.out
 
 
 async def test_status_fails_when_journal_and_rollups_differ(stack: Stack) -> None:

@@ -103,13 +103,6 @@ async def test_every_video_is_synced_once_and_each_call_is_of_fifty(
         assert units == 47
         assert (api.calls, sum(api.meter.used.values()), api.meter.refused_count) == (units, units, 0)
 
-        listed = await run("jobs", "runs", "sync_all", address=opened.address)
-        assert "24/24" in listed.out
-        assert "2,334 synced" in listed.out
-        status = await run("status", address=opened.address)
-        assert (status.exit_code, status.err) == (OK, "")
-        assert "metadata" in status.out
-
 
 async def test_killed_workers_and_schedulers_cost_a_call_each_and_no_outcome(
     dsn: str, valkey_url: str, tmp_path: Path

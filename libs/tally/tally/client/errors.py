@@ -119,11 +119,11 @@ class Overloaded(TallyError):
 
 
 class Unavailable(TallyError):
-    """The service could not be reached, or something that it needs is away. Reads only."""
+    """The service could not be reached, or something that it needs is away. Reads, and calls to the scheduler."""
 
 
 class DeadlineExceeded(TallyError):
-    """No answer came within the time that the call had. Reads only."""
+    """No answer came within the time that the call had. Reads, and calls to the scheduler."""
 
 
 class OutcomeUnknown(TallyError):

@@ -21,7 +21,9 @@ class Blocking:
         self._run = run
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = None if name.startswith("_") else getattr(self._namespace, name, None)
+        if name.startswith("_"):  # asked for by copy and pickle, also where nothing is set yet
+            raise AttributeError(name)
+        method = getattr(self._namespace, name, None)
         if not inspect.iscoroutinefunction(method):
             raise AttributeError(f"{self._namespace.__name__} has no method {name!r}")
 
