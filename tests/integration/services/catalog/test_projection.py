@@ -33,7 +33,7 @@ async def test_the_keys_are_those_of_the_source(stack: Stack, valkey_url: str) -
             b"version": str(version).encode(),
             b"views": b"7.0",
         }
-        assert await client.sinter("r:1000c:videos", "r:x:t:clips") == {b"38v"}
+        assert await client.sinter(["r:1000c:videos", "r:x:t:clips"]) == {b"38v"}
         assert await client.smembers("r:i:38v") == {
             b"r:1000c:videos",
             b"r:x:t:clips",
