@@ -4,8 +4,7 @@ import math
 
 from libs.domain.errors import InvalidRequest, NotEnabled, Violation
 from services.catalog.finder import Answer
-from services.catalog.index import BY_ID
-from services.catalog.order import MISSING
+from services.catalog.order import BY_ID, MISSING
 from services.catalog.page_token import read_token, write_token
 from services.catalog.query import (
     DEFAULT_PAGE,
@@ -94,7 +93,7 @@ def write_find(answer: Answer, query: Query, form: pb.DetailsForm) -> pb.FindRes
         ),
         change=answer.change,
         as_of=write_time(answer.as_of_us),
-        order_changed=answer.order_changed,
+        order_changed=found.order_changed,
     )
     if form == pb.DETAILS_FORM_ARRAY:
         response.json = b"[" + b",".join(answer.details[each.id] for each in items) + b"]"

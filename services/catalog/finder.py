@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
-from libs.domain.errors import Unavailable
+from libs.domain.errors import ChangeOutOfRange, Unavailable
 from services.catalog.contents import Contents
 from services.catalog.finding import Found, Window, check_query, find, is_visible
 from services.catalog.follower import Follower
@@ -31,7 +32,6 @@ class Answer:
     change: int
     as_of_us: int
     next_cursor: Cursor | None
-    order_changed: bool
     sets_us: int
     details_us: int
     repeats: int
@@ -59,6 +59,9 @@ class Finder:
         """
         if min_change:
             await self._follower.wait_for(min_change)
+        if page.after is not None:
+            with suppress(ChangeOutOfRange):  # of before a restore: then the order has changed
+                await self._follower.wait_for(page.after.version)
         if query.past_holdbacks or query.at_us is not None:
             _LOGGER.info("find past the holdbacks", viewer=query.viewer, at_us=query.at_us)
         for repeats in range(_TRIES):
@@ -111,7 +114,7 @@ def _answer(
     repeats: int,
 ) -> Answer:
     began, ended, read = times
-    version = view.change if page.after is None else page.after.version
+    version = view.change if page.after is None or found.order_changed else page.after.version
     next_cursor = Cursor(version, found.places[-1]) if found.has_more else None
     return Answer(
         ids,
@@ -120,7 +123,6 @@ def _answer(
         view.change,
         window[0],
         next_cursor,
-        page.after is not None and page.after.version != view.change,
         (ended - began) // 1000,
         (read - ended) // 1000,
         repeats,

@@ -1,13 +1,14 @@
 """Finding on one view: sets, rights, order, page, total and facets. No I/O, nothing awaited."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pyroaring import BitMap
 
 from libs.domain.errors import InvalidRequest, Violation
-from services.catalog.order import Order, Place
+from services.catalog.moves import Scores
+from services.catalog.order import BY_ID, MISSING, Order, Place
 from services.catalog.query import Filter, Page, Query
 from services.catalog.view import View, describe_unknown
 
@@ -33,6 +34,7 @@ class Found:
     ordinals: Sequence[int]
     places: Sequence[Place]
     has_more: bool
+    order_changed: bool
     total: int | None
     facets: Sequence[FacetCounts]
     strategy: str
@@ -63,19 +65,27 @@ def find(view: View, query: Query, page: Page, window: Window, max_steps: int) -
     visible = keep_visible(view, query, match(view, query.filters), window)
     order = view.orders[query.sort]
     start = _start(order, query, page)
+    moved = {} if page.after is None else view.moves.since(page.after.version)
+    order_changed = moved is None or (page.after is not None and page.after.version > view.change)
+    settled = visible - BitMap(moved) if moved else visible
     # The walk meets one match in `len(order) / len(visible)` steps, if the matches lie evenly.
     wanted = page.size + 1
     steps = 0
     chosen: list[int] | None = None
-    if visible and wanted * len(order) <= max_steps * len(visible):
-        chosen, steps = _walk(order, visible, start, wanted, query.ascending, max_steps)
+    if settled and wanted * len(order) <= max_steps * len(settled):
+        chosen, steps = _walk(order, settled, start, wanted, query.ascending, max_steps)
     strategy = "select" if chosen is None else "walk"
     if chosen is None:
-        chosen = _select(order, visible, start, wanted, query.ascending)
+        chosen = _select(order, settled, start, wanted, query.ascending)
+    places = [(order.place_of(ordinal), ordinal) for ordinal in chosen]
+    if moved:
+        places += _old_places(view, query, page, visible, moved)
+        places.sort(reverse=not query.ascending)
     return Found(
-        chosen[: page.size],
-        [order.place_of(ordinal) for ordinal in chosen[: page.size]],
-        len(chosen) > page.size,
+        [ordinal for _, ordinal in places[: page.size]],
+        [place for place, _ in places[: page.size]],
+        len(places) > page.size,
+        order_changed,
         len(visible) if page.wants_total else None,
         [_count(view, query, name, visible, window) for name in page.facets],
         strategy,
@@ -124,6 +134,21 @@ def _start(order: Order, query: Query, page: Page) -> int:
     if query.ascending:
         return order.find((score, packed + 1))
     return order.find((score, packed)) - 1
+
+
+def _old_places(
+    view: View, query: Query, page: Page, visible: BitMap, moved: Mapping[int, Scores | None]
+) -> list[tuple[Place, int]]:
+    """What has moved since the version of the page, at its place of then, if that is behind the page before."""
+    found = []
+    for ordinal, before in moved.items():
+        if before is None or ordinal not in visible:  # what was not there then has no place
+            continue
+        score = 0.0 if query.sort == BY_ID else before.get(query.sort, MISSING)
+        place = (score, view.ids.packed[ordinal])
+        if page.after is None or (place > page.after.place if query.ascending else place < page.after.place):
+            found.append((place, ordinal))
+    return found
 
 
 def _walk(

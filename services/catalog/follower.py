@@ -52,6 +52,8 @@ class _News:
     rows: Mapping[str, Row]
     removed: Mapping[str, Collection[str]]
     """of each resource that changed: the sets that it has left"""
+    history: Sequence[Change]
+    """of resources, in order"""
 
 
 class Follower:
@@ -146,7 +148,9 @@ class Follower:
 
     async def _read_whole(self) -> None:
         """Read the record in one snapshot. A view that answers goes on meanwhile, under the row that it has."""
-        index = Index(default_allow=self._settings.rights.default_allow)
+        index = Index(
+            default_allow=self._settings.rights.default_allow, kept_moves=self._settings.find.kept_moves
+        )
         self.loading_count = 0
         async with self._pool.acquire() as connection, connection.transaction(**_SNAPSHOT):
             head = await read_head(connection)
@@ -186,6 +190,7 @@ class Follower:
             await asyncio.sleep(0)
         for subject, rules in (await read_rules(connection)).items():
             index.stage_rules(subject, rules)
+        index.begin_moves(head.change)
         return await index.publish(head.change)
 
     # Following
@@ -263,6 +268,7 @@ async def _read_news(connection: Any, changes: Sequence[Change]) -> _News:
         {subject: rules.get(subject, ()) for subject in subjects},
         rows,
         removed,
+        [change for change in changes if change.kind in ("put", "deleted")],
     )
 
 
@@ -273,6 +279,10 @@ async def _stage(index: Index, news: _News) -> None:
         index.stage_dimensions(news.dimensions)
     for subject, rules in news.rules.items():
         index.stage_rules(subject, rules)
+    for count, change in enumerate(news.history, 1):
+        index.stage_move(change.change, change.subject, change.scores if change.kind == "put" else None)
+        if count % _PIECE == 0:
+            await asyncio.sleep(0)
     for count, (resource_id, removed) in enumerate(news.removed.items(), 1):
         if (row := news.rows.get(resource_id)) is not None:
             index.stage_resource(row, removed)

@@ -14,14 +14,13 @@ import numpy as np
 from pyroaring import BitMap
 
 from services.catalog.ids import is_id, pack, unpack
-from services.catalog.order import MISSING, Order, empty_order
+from services.catalog.moves import Move, MoveLog, Scores
+from services.catalog.order import BY_ID, MISSING, Order, empty_order
 from services.catalog.resource_type import ResourceType
 from services.catalog.rights import Path, Rights
 from services.catalog.rule import Dimensions, Rule
 from services.catalog.view import Ids, View
 
-BY_ID = "id"
-"""The sort that is always there: every resource has the same score."""
 MAX_DEPTH = 8
 _PIECE = 500
 _NONE = -1
@@ -41,8 +40,10 @@ class Row:
 class Index:
     """The newest state of the catalog, and what was staged on top of it."""
 
-    def __init__(self, *, default_allow: bool) -> None:
+    def __init__(self, *, default_allow: bool, kept_moves: int = 50_000) -> None:
+        """`kept_moves`: those within an order by which pages of an earlier version are made."""
         self._default_allow = default_allow
+        self._moves = MoveLog(kept_moves)
         self.types: dict[str, ResourceType] = {}
         self.dimensions = Dimensions()
         self._ids = Ids()
@@ -61,6 +62,7 @@ class Index:
         self._leaves: defaultdict[str, list[int]] = defaultdict(list)
         self._put: dict[int, Mapping[str, float]] = {}
         self._deleted: list[int] = []
+        self._moved: dict[int, Scores | None] = {}
         self._ruled_anew: set[str] = set()
         self._is_ruled_anew = False
 
@@ -85,6 +87,20 @@ class Index:
             self._rules[subject] = tuple(sorted(rules, key=lambda rule: rule.priority))
         self._ruled_anew.add(subject)
 
+    def stage_move(self, change: int, resource_id: str, scores: Sequence[float | None] | None) -> None:
+        """Note which values a change gave to a resource; None: it removed it. In the order of changes, before rows."""
+        ordinal = self._give(resource_id)
+        names = self.types[resource_id[-1]].sort_names
+        before = self._moved[ordinal] if ordinal in self._moved else self._scores_of(ordinal, names)
+        after = None if scores is None else _scores(names, scores)
+        if before != after:
+            self._moves.add(Move(change, ordinal, before))
+        self._moved[ordinal] = after
+
+    def begin_moves(self, change: int) -> None:
+        """The next view is the first: nothing is known of the orders before this change."""
+        self._moves.begin(change)
+
     def stage_resource(self, row: Row, removed: Collection[str] = ()) -> None:
         """Put a resource. `removed`: every set that it has left since the last view, and perhaps entered again."""
         ordinal = self._give(row.id)
@@ -93,9 +109,7 @@ class Index:
         for key in row.keys:
             self._joins[key].append(ordinal)
         names = self.types[row.id[-1]].sort_names
-        self._put[ordinal] = {
-            name: score for name, score in zip(names, row.scores, strict=True) if score is not None
-        }
+        self._put[ordinal] = _scores(names, row.scores)
         self._versions[ordinal] = row.version
         self._parents[ordinal] = _NONE if row.parent is None else self._give(row.parent)
 
@@ -127,6 +141,7 @@ class Index:
         self._leaves.clear()
         self._put = {}
         self._deleted = []
+        self._moved = {}
         return View(
             change,
             dict(self.types),
@@ -137,7 +152,14 @@ class Index:
             self._rights,
             self._ids,
             self._versions,
+            self._moves.cut(),
         )
+
+    def _scores_of(self, ordinal: int, names: Sequence[str]) -> Scores | None:
+        if ordinal not in self._live:
+            return None
+        places = {name: self._orders[name].place_of(ordinal) for name in names if name in self._orders}
+        return {name: score for name, (score, _) in places.items() if score != MISSING}
 
     # Sets
 
@@ -276,6 +298,10 @@ class Index:
 
     def _inherits(self, ordinal: int) -> bool:
         return self.types[unpack(self._ids.packed[ordinal])[-1]].inherits_holdbacks
+
+
+def _scores(names: Sequence[str], scores: Sequence[float | None]) -> Scores:
+    return {name: score for name, score in zip(names, scores, strict=True) if score is not None}
 
 
 async def _in_pieces(pieces: Iterator[None]) -> None:

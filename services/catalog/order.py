@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+BY_ID = "id"
+"""The sort that is always there: every resource has the same score."""
 MISSING = -math.inf
 _SORT_ANEW = 8
 """When more than one in so many places changes, sorting everything is cheaper than inserting."""

@@ -48,7 +48,6 @@ class FindSettings(BaseModel, frozen=True, extra="forbid"):
     kept_moves: int = Field(
         50_000, ge=0, description="moves within an order that are kept, so that pages stay stable"
     )
-    kept_seconds: float = Field(300.0, gt=0, description="age beyond which they are not kept")
 
 
 class ProjectionSettings(BaseModel, frozen=True, extra="forbid"):

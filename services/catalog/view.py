@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pyroaring import BitMap
 
 from services.catalog.ids import is_id, pack
+from services.catalog.moves import Moves
 from services.catalog.order import Order
 from services.catalog.resource_type import ResourceType
 from services.catalog.rights import Rights
@@ -53,6 +54,8 @@ class View:
     ids: Ids
     versions: Sequence[int]
     """by ordinal; may be newer than the view"""
+    moves: Moves
+    """how the orders were at earlier changes"""
 
     def find(self, resource_id: str) -> int | None:
         """The ordinal of a resource that is there."""

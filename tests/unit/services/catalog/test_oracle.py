@@ -45,7 +45,9 @@ class World:
         self.index = Index(default_allow=default_allow)
         self.index.stage_types(TYPES.values())
         self.index.stage_dimensions(DIMENSIONS)
+        self.index.begin_moves(0)
         self.change = 0
+        self.history: list[tuple[int, str, list[float | None] | None]] = []
         self.removed: dict[str, set[str]] = {}
 
     def write(self) -> None:
@@ -69,12 +71,20 @@ class World:
             keys.add(f"{parent}:{of.children}")
         scores = {"views": float(random.randrange(3))} if of.sorts and random.random() < 0.7 else {}
         self.leave(resource_id, keys)
-        self.oracle.resources[resource_id] = Resource(resource_id, parent, frozenset(keys), scores)
+        resource = Resource(resource_id, parent, frozenset(keys), scores)
+        self.oracle.resources[resource_id] = resource
+        self.change += 1
+        self.history.append((self.change, resource_id, self.scores_of(resource)))
+
+    def scores_of(self, resource: Resource) -> list[float | None]:
+        return [resource.scores.get(name) for name in TYPES[resource.id[-1]].sort_names]
 
     def delete(self, resource_id: str) -> None:
         if not any(each.parent == resource_id for each in self.oracle.resources.values()):
             self.leave(resource_id, set())
             self.oracle.resources.pop(resource_id, None)
+            self.change += 1
+            self.history.append((self.change, resource_id, None))
 
     def put_rules(self, subject: str) -> None:
         rules = [self.make_rule(priority) for priority in range(self.random.randrange(4))]
@@ -98,13 +108,17 @@ class World:
 
     def publish(self) -> View:
         """As a replica does: with the newest content, and all sets that were left since the last view."""
+        for change, resource_id, scores in self.history:
+            self.index.stage_move(change, resource_id, scores)
+        self.history.clear()
         for resource_id, removed in self.removed.items():
             resource = self.oracle.resources.get(resource_id)
             if resource is None:
                 self.index.stage_deleted(resource_id, removed)
                 continue
-            scores = [resource.scores.get(name) for name in TYPES[resource_id[-1]].sort_names]
-            row = Row(resource_id, resource.parent, sorted(resource.keys), scores, self.change)
+            row = Row(
+                resource_id, resource.parent, sorted(resource.keys), self.scores_of(resource), self.change
+            )
             self.index.stage_resource(row, removed)
         self.removed.clear()
         self.change += 1
@@ -193,3 +207,44 @@ def test_finds_and_rights_are_those_of_brute_force(seed: int) -> None:
         check_nothing_deleted_is_left(view)
         for _ in range(3):
             check_find(world, view)
+
+
+@given(seed=strategies.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_a_walk_shows_what_matches_all_the_time_once_in_the_order_of_its_first_page(seed: int) -> None:
+    """T004-22, T004-46: while scores move, on replicas that publish at changes of their own."""
+    random = Random(seed)
+    world = World(random)
+    for _ in range(20):
+        world.put(random.choice(IDS))
+    view = world.publish()
+    query = Query(VIEWERS[0], (), "views", random.random() < 0.5)
+    first = world.oracle.find(query, 0, 0)
+    version, steady, walked = view.change, set(first), list[str]()
+    after: Cursor | None = None
+    while True:
+        page = find(view, query, Page(2, after), (0, 0), random.choice([1, 10_000]))
+        assert not page.order_changed
+        walked += [unpack(view.ids.packed[each]) for each in page.ordinals]
+        if not page.has_more:
+            break
+        after = Cursor(version, page.places[-1])
+        for _ in range(random.randrange(4)):
+            if random.random() < 0.3:
+                world.delete(random.choice(IDS))
+            else:
+                world.put(random.choice(IDS))
+            steady &= set(world.oracle.find(query, 0, 0))
+        view = world.publish()
+    assert len(walked) == len(set(walked))
+    assert [each for each in walked if each in steady] == [each for each in first if each in steady]
+    assert set(walked) <= set(first)
+
+
+def test_a_version_that_is_not_kept_is_told() -> None:
+    world = World(Random(1))
+    world.put("1v")
+    world.index.begin_moves(5)
+    view = world.publish()
+    page = find(view, Query(VIEWERS[0], (), "id"), Page(after=Cursor(4, (0.0, 1 << 40))), (0, 0), 100)
+    assert page.order_changed

@@ -1,0 +1,111 @@
+"""The rights are checked again when an answer leaves: nothing that a rule hides since the find began gets out."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import pytest
+
+from libs.domain.errors import RightsStale, Unavailable
+from services.catalog.contents import Contents
+from services.catalog.finder import Answer, Finder
+from services.catalog.follower import Follower
+from services.catalog.freshness import Freshness, Told
+from services.catalog.index import Index, Row
+from services.catalog.query import Page, Query
+from services.catalog.resource_type import ResourceType
+from services.catalog.rule import Dimensions, Rule, Viewer
+from services.catalog.view import View
+
+START_US = 1_700_000_000_000_000
+QUERY = Query(Viewer("US", "48", "mobile"), (), "id")
+
+
+@dataclass
+class Replica:
+    """A replica whose feed, clock and details a test moves by hand."""
+
+    index: Index
+    freshness: Freshness
+    view: View
+    seconds: float = 0.0
+    while_reading: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    async def read(self, versions: Mapping[str, int], _change: int) -> dict[str, bytes]:
+        """In the place of the details: whatever happens while a find waits for them."""
+        if self.while_reading:
+            await self.while_reading.pop(0)()
+        return dict.fromkeys(versions, b"{}")
+
+    async def put_rules(self, subject: str, *rules: Rule) -> None:
+        self.index.stage_rules(subject, rules)
+        self.view = await self.index.publish(self.view.change + 1)
+
+    async def delete(self, resource_id: str) -> None:
+        self.index.stage_deleted(resource_id, ())
+        self.view = await self.index.publish(self.view.change + 1)
+
+    async def pass_time(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    async def find(self) -> Answer:
+        finder = Finder(cast("Follower", self), cast("Contents", self), 5_000)
+        return await finder.find(QUERY, Page(wants_total=True), with_details=True, min_change=0)
+
+
+@pytest.fixture
+async def replica() -> Replica:
+    index = Index(default_allow=True)
+    index.stage_types([ResourceType("v", "video")])
+    index.stage_dimensions(Dimensions(frozenset({"48"}), frozenset({"mobile"})))
+    for number in range(1, 9):
+        index.stage_resource(Row(f"{number}v", None, (), (), 1))
+    made: Any = Replica(index, Freshness(60.0, 500.0, lambda: made.seconds), await index.publish(1))
+    made.freshness.tell(Told(0.0, 0.0, 0.0, 1, START_US), 1)
+    return cast("Replica", made)
+
+
+async def test_a_rule_that_comes_while_details_are_read_makes_the_find_anew(replica: Replica) -> None:
+    """T004-36."""
+    replica.while_reading.append(lambda: replica.put_rules("5v", Rule(1, False)))
+    answer = await replica.find()
+    assert "5v" not in answer.ids
+    assert (len(answer.ids), answer.found.total, answer.repeats) == (7, 7, 1)
+
+
+async def test_what_is_deleted_meanwhile_is_not_shown(replica: Replica) -> None:
+    replica.while_reading.append(lambda: replica.delete("5v"))
+    assert "5v" not in (await replica.find()).ids
+
+
+async def test_a_boundary_that_passes_while_details_are_read_hides_at_once(replica: Replica) -> None:
+    """T004-09, T004-41: a second before it, the video is shown; when it may have passed, it is not."""
+    await replica.put_rules("5v", Rule(1, False, from_us=START_US + 10_000_000))
+    await replica.pass_time(8.9)
+    assert "5v" in (await replica.find()).ids
+    replica.while_reading.append(
+        lambda: replica.pass_time(1.099)
+    )  # by the drift of two clocks it may be 10 s
+    assert "5v" not in (await replica.find()).ids
+
+
+async def test_a_window_that_opens_is_open_only_when_it_is_so_for_certain(replica: Replica) -> None:
+    await replica.put_rules("5v", Rule(1, False, to_us=START_US + 10_000_000))
+    await replica.pass_time(10.001)
+    assert "5v" not in (await replica.find()).ids
+    await replica.pass_time(0.1)
+    assert "5v" in (await replica.find()).ids
+
+
+async def test_a_find_that_waits_beyond_the_staleness_is_refused(replica: Replica) -> None:
+    replica.while_reading.append(lambda: replica.pass_time(61.0))
+    with pytest.raises(RightsStale):
+        await replica.find()
+
+
+async def test_a_find_ends_when_the_rules_do_not_come_to_rest(replica: Replica) -> None:
+    for number in range(8, 0, -1):
+        replica.while_reading.append(partial(replica.put_rules, f"{number}v", Rule(1, False)))
+    with pytest.raises(Unavailable, match="rules changed"):
+        await replica.find()
