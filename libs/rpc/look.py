@@ -171,7 +171,33 @@ look_at_batch: Look = make_look({1: Part("batch", inner=_EVENTS)}, None)
 look_at_append: Look = make_look(_ENTRIES, None)
 """At an AppendRequest, whose one entry may be larger than its request."""
 
+_PUTS = 1_000
+_NAMES = 20_000
+_RULES = 1_000
+look_at_puts: Look = make_look({1: Part("puts", _PUTS)}, None)
+"""At a PutResourcesRequest, whose details may be long."""
+look_at_find: Look = make_look(
+    {2: Part("filters", 16, {1: Part("filters.any", 16 * 64)}), 10: Part("facets", 16)}, MAX_REQUEST_BYTES
+)
+"""At a FindRequest."""
+look_at_ids: Look = make_look({1: Part("ids", _PUTS)}, MAX_REQUEST_BYTES)
+"""At a BatchGetResourcesRequest."""
+look_at_rules: Look = make_look(
+    {2: Part("rules", _RULES, {number: Part("rules.codes", 100 * _RULES) for number in (1, 2, 3)})},
+    MAX_REQUEST_BYTES,
+)
+"""At a PutRulesRequest."""
+look_at_codes: Look = make_look(
+    {1: Part("dimension", 1, {2: Part("dimension.codes", _NAMES)})}, MAX_REQUEST_BYTES
+)
+"""At a PutDimensionRequest."""
+
 _LOOKS: Mapping[str, Look] = {
+    "/tally.catalog.v1.FindService/Find": look_at_find,
+    "/tally.catalog.v1.ResourceService/PutResources": look_at_puts,
+    "/tally.catalog.v1.ResourceService/BatchGetResources": look_at_ids,
+    "/tally.catalog.v1.RightsService/PutRules": look_at_rules,
+    "/tally.catalog.v1.RightsService/PutDimension": look_at_codes,
     "/tally.ingest.v1.IngestService/ProcessEvents": look_at_events,
     "/tally.ingest.v1.IngestService/StreamEvents": look_at_batch,
     "/tally.counting.v1.CountingService/Append": look_at_append,
