@@ -17,7 +17,10 @@ from libs.domain.rules import MAX_EVENTS
 from services.cli.dead_letter_commands import make_dead_letters
 from services.cli.failure import OK, USAGE, Failure
 from services.cli.floor_commands import make_floor
+from services.cli.location_commands import make_locations
 from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
+from services.cli.region_commands import make_regions
+from services.cli.replication_commands import make_replication
 from services.registry import BY_NAME, SERVICES
 from services.startup import end_on_signals, prepare_streams
 
@@ -85,6 +88,9 @@ def make_app() -> typer.Typer:
         app.command()(command)
     app.add_typer(make_dead_letters(), name="dead-letters")
     app.add_typer(make_floor(), name="floor")
+    app.add_typer(make_regions(), name="regions")
+    app.add_typer(make_locations(), name="locations")
+    app.add_typer(make_replication(), name="replication")
     return app
 
 

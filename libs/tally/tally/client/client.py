@@ -24,6 +24,7 @@ from tally.client.errors import ClientUnusable, InvalidRequest, OutOfRange, Tall
 from tally.client.events import VIEW, Event, check_function
 from tally.client.methods import Answer, Method, Request
 from tally.client.reading import Reading
+from tally.client.replication import Replication
 from tally.client.request_id import RequestIds
 from tally.client.rules import check_actor_id, check_event_type, check_value, check_video_id, read_event_time
 from tally.client.sending import Delivery, Limits, Sender, still_sending
@@ -277,6 +278,11 @@ class Client(Reading, DeadLetterMethods):
                 )
                 pending.pop(outcome.request_id, None)
                 yield outcome
+
+    @property
+    def replication(self) -> Replication:
+        """Calls to the replication service: regions, locations, and what comes in."""
+        return Replication(lambda: self._open)
 
     @property
     def _open(self) -> Connection:
