@@ -49,6 +49,7 @@ update replication.watermark set
     cursor_changed = $3::text::xid8, cursor_location = $4, cursor_key = $5,
     received_rows = $6, received_high = $7, received_low = $8
 where device = $1 and model = $2"""
+_SET_WORD = "update replication.watermark set word = $3 where device = $1 and model = $2"
 _WATERMARK_MOVES = """
 update replication.watermark set
     snapshot = target, word = $3, as_of = $4, target = null, target_as_of = null, cursor_changed = null,
@@ -102,8 +103,14 @@ async def delete_absent(
     await connection.execute(_DELETE_ABSENT, device, location, after, upto, keys)
 
 
-async def begin_pass(connection: Any, device: uuid.UUID, target: str, as_of: Any) -> None:
+async def keep_word(connection: Any, device: uuid.UUID, word: int) -> None:
+    """The last word that the owner sent: it is newer than every row that is here."""
+    await connection.execute(_SET_WORD, device, MODEL, word)
+
+
+async def begin_pass(connection: Any, device: uuid.UUID, target: str, as_of: Any, word: int) -> None:
     """A pass begins; one that goes on to the same target keeps its cursor."""
+    await keep_word(connection, device, word)
     await connection.execute(_SET_TARGET, device, MODEL, target, as_of)
 
 

@@ -2,6 +2,7 @@
 
 A holder has a lease by Postgres's clock, and each stream a number. A frame is applied only as the next of the stream
 in force, in the transaction that applies it: a holder that was frozen, or is held up on the network, does no harm.
+The holder's id counts as well, because a database that is restored gives the numbers of its streams out again.
 """
 
 import asyncio
@@ -27,8 +28,9 @@ update replication.lane set lease_until = '-infinity'
 where device = $1 and model = $2 and stream = $3 and holder = $4"""
 _ADVANCE = """
 update replication.lane set frame = $4, lease_until = clock_timestamp() + make_interval(secs => $5)
-where device = $1 and model = $2 and stream = $3 and frame = $4 - 1"""
-_HOLD = "select from replication.lane where device = $1 and model = $2 and stream = $3 for update"
+where device = $1 and model = $2 and stream = $3 and frame = $4 - 1 and holder = $6"""
+_HOLD = """
+select from replication.lane where device = $1 and model = $2 and stream = $3 and holder = $4 for update"""
 _WATERMARK = """
 select epoch, snapshot::text as snapshot, word, as_of, target::text as target, target_as_of,
     cursor_changed::text::int8 as cursor_changed, cursor_location, cursor_key,
@@ -98,7 +100,9 @@ async def release_lane(pool: Any, held: Held) -> None:
 
 async def advance_lane(connection: Any, held: Held, frame: int) -> None:
     """In the transaction that applies a frame: it is the next one of the stream in force. Raises StaleFrame."""
-    status = await connection.execute(_ADVANCE, held.device, MODEL, held.stream, frame, held.lease_seconds)
+    status = await connection.execute(
+        _ADVANCE, held.device, MODEL, held.stream, frame, held.lease_seconds, held.holder
+    )
     if status == _NOTHING_DONE:
         raise StaleFrame(
             f"frame {frame} of stream {held.stream} is not the next one; the lane begins a new stream"
@@ -107,7 +111,7 @@ async def advance_lane(connection: Any, held: Held, frame: int) -> None:
 
 async def hold_lane(connection: Any, held: Held) -> None:
     """In a transaction that changes what a lane has brought: its stream is in force. Raises StaleFrame."""
-    if await connection.fetchrow(_HOLD, held.device, MODEL, held.stream) is None:
+    if await connection.fetchrow(_HOLD, held.device, MODEL, held.stream, held.holder) is None:
         raise _taken(held)
 
 

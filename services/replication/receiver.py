@@ -221,7 +221,9 @@ class LaneReceiver:
     async def _begin_pass(self, connection: Any, frame: pb.SyncResponse) -> None:
         begin = frame.pass_begin
         is_resumed = begin.target == self._position.target
-        await apply.begin_pass(connection, self._device, begin.target, to_time(begin.as_of.ToMicroseconds()))
+        await apply.begin_pass(
+            connection, self._device, begin.target, to_time(begin.as_of.ToMicroseconds()), begin.word
+        )
         if not is_resumed:
             self._received = Sums()
         self._transfer = None
@@ -266,6 +268,7 @@ class LaneReceiver:
         batch = frame.state_batch
         place = read_place(batch.cursor)
         load = self._loads[place.location]
+        await apply.keep_word(connection, self._device, batch.word)
         if batch.replaces:
             after = uuid_of(batch.after_key)
             await apply.delete_absent(connection, self._device, place.location, after, place.key, rows)

@@ -199,7 +199,7 @@ class LaneSender:
         begun.total_batches = begun.batches - (-rows // self._settings.sender.batch_size)
         begun.is_planned = True
         self._pass = begun
-        begin = pb.PassBegin(target=begun.target, rows=rows)
+        begin = pb.PassBegin(target=begun.target, rows=rows, word=await self._make_word(begun.target))
         begin.as_of.FromMicroseconds(begun.as_of_us)
         frames = [pb.SyncResponse(transfer_id=begun.transfer, pass_begin=begin)]
         frames += [frame for each in announced if (frame := await self._announce(begun, each)) is not None]
@@ -264,12 +264,16 @@ class LaneSender:
         return frames
 
     async def _close_pass(self, current: Pass) -> pb.SyncResponse:
-        word = await words.make_word(self._pool, self._peer, MODEL, self._epoch, current.target)
+        word = await self._make_word(current.target)
         closing = pb.PassComplete(watermark=current.target, closing_word=word, sent=write_sums(current.sent))
         closing.as_of.FromMicroseconds(current.as_of_us)
         self._watermark, self._pass = current.target, None
         self._last_pass_at = self._clock.monotonic()
         return pb.SyncResponse(transfer_id=current.transfer, pass_complete=closing)
+
+    async def _make_word(self, watermark: str) -> int:
+        """A word that is newer than what was read before."""
+        return await words.make_word(self._pool, self._peer, MODEL, self._epoch, watermark)
 
     async def _offer_snapshot(self, reason: str) -> pb.SyncResponse:
         offer = pb.SnapshotAvailable(reason=reason, not_before=await take_snapshot(self._pool))
@@ -313,6 +317,7 @@ class LaneSender:
         batch.total_batches = max(load.total_batches, load.batches)
         batch.replaces = load.loaded_to is None
         batch.after_key = load.after.bytes
+        batch.word = await self._make_word(self._watermark)
         load.after = upto
         frames = [pb.SyncResponse(transfer_id=load.transfer, state_batch=batch)]
         if upto == LAST:

@@ -122,11 +122,9 @@ class SyncService:
             return f"the watermark is of epoch {subscription.epoch}, and this is epoch {epoch}"
         if await is_from_the_future(self._pool, subscription.watermark):
             return "the watermark is above everything that this region has committed"
-        known = await words.is_known(
-            self._pool, peer, MODEL, epoch, subscription.watermark, subscription.closing_word
-        )
+        known = await words.is_known(self._pool, peer, MODEL, epoch, subscription.closing_word)
         if not known:
-            return "the closing word of the watermark is not known here: one of the regions was put back"
+            return "the last word that the peer has is not known here: one of the regions was put back"
         away_s = await words.seconds_since_ack(self._pool, peer, MODEL)
         longest_s = self._settings.tombstones.full_sync_after_seconds
         if away_s is not None and away_s > longest_s:

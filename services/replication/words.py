@@ -1,7 +1,8 @@
 """Closing words: a random number for each watermark, committed by the owner before the watermark is sent.
 
-A watermark whose word the owner does not know was given out by a life of the database that is no more: a volume was
-put back, or a dump loaded. Nothing else would show that (T003-28).
+A peer whose last word the owner does not know has rows of a life of the database that is no more: a volume was put
+back, or a dump loaded. Nothing else would show that (T003-28). So what begins a pass, and each page of a load, carries
+a word as well, committed after the rows were read: the last word is newer than every row that the peer has.
 """
 
 import secrets
@@ -14,7 +15,7 @@ values ($1, $2, $3, $4::text::pg_snapshot, $5)"""
 _IS_KNOWN = """
 select exists (
     select from replication.closing_word
-    where peer = $1 and model = $2 and epoch = $3 and watermark::text = $4 and word = $5
+    where peer = $1 and model = $2 and epoch = $3 and word = $4
 )"""
 # Everything before the word that the peer has committed. A peer that is restored to before comes with one of these,
 # and loads a snapshot.
@@ -39,9 +40,9 @@ async def make_word(pool: Any, peer: uuid.UUID, model: str, epoch: int, watermar
     return word
 
 
-async def is_known(pool: Any, peer: uuid.UUID, model: str, epoch: int, watermark: str, word: int) -> bool:
-    """Whether this owner gave that watermark out, in this epoch."""
-    known: bool = await pool.fetchval(_IS_KNOWN, peer, model, epoch, watermark, word)
+async def is_known(pool: Any, peer: uuid.UUID, model: str, epoch: int, word: int) -> bool:
+    """Whether this owner gave that word out, in this epoch."""
+    known: bool = await pool.fetchval(_IS_KNOWN, peer, model, epoch, word)
     return known
 
 

@@ -68,7 +68,7 @@ async def regions(tmp_path: Path) -> AsyncIterator[Regions]:
     first, second = (f"127.0.0.1:{free_port()}" for _ in range(2))
     log, data = tmp_path / "regions.log", tmp_path / "data"
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - our own code
             [str(TALLY), "regions", "up", "--data-dir", str(data), "--first", first, "--second", second],
             stdout=output,
             stderr=subprocess.STDOUT,
