@@ -117,12 +117,8 @@ SERVICES: Sequence[Service] = (
     Service(
         name="replication",
         purpose="carries rows to other regions, and takes in theirs",
-        serves=_services_of(
-            entries_pb2.DESCRIPTOR, peers_pb2.DESCRIPTOR, replication_pb2.DESCRIPTOR
-        ),
-        routed=_services_of(
-            entries_pb2.DESCRIPTOR, peers_pb2.DESCRIPTOR, replication_pb2.DESCRIPTOR
-        ),
+        serves=_services_of(entries_pb2.DESCRIPTOR, peers_pb2.DESCRIPTOR, replication_pb2.DESCRIPTOR),
+        routed=_services_of(entries_pb2.DESCRIPTOR, peers_pb2.DESCRIPTOR, replication_pb2.DESCRIPTOR),
         needs=frozenset({Need.POSTGRES}),
         reads=frozenset({"counting"}),
         replicas=1,

@@ -163,7 +163,10 @@ REPLICATION_ROWS_AGAIN = Metric(
     "Rows of them that were here before, in the same version or a later one.",
 )
 REPLICATION_BYTES = Metric(
-    "tally.replication.bytes", Kind.COUNTER, "By", "Bytes of the frames that brought them, as they were packed."
+    "tally.replication.bytes",
+    Kind.COUNTER,
+    "By",
+    "Bytes of the frames that brought them, as they were packed.",
 )
 REPLICATION_DIFFERENT = Metric(
     "tally.replication.different",

@@ -48,7 +48,7 @@ async def _run(data_dir: Path, first: str, second: str) -> None:
     supervisor = Supervisor(lambda _, what: typer.echo(what))
     for name, own, other in ((_NAMES[0], first, second), (_NAMES[1], second, first)):
         supervisor.add(name, _opener(name, own, other, data_dir / name))
-    starting = asyncio.gather(*(supervisor.start(name) for name in _NAMES))
+    starting = asyncio.create_task(_start(supervisor))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -61,6 +61,10 @@ async def _run(data_dir: Path, first: str, second: str) -> None:
         stopping.cancel()
         await asyncio.gather(starting, stopping, return_exceptions=True)
         await supervisor.stop_together(_NAMES)
+
+
+async def _start(supervisor: Supervisor) -> None:
+    await asyncio.gather(*(supervisor.start(name) for name in _NAMES))
 
 
 def _opener(

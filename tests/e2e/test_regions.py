@@ -54,7 +54,7 @@ class Regions:
                 return False
             found = json.loads(output)
             assert all(each["fingerprint_here"] == each["fingerprint_there"] for each in found)
-            return sum(each["rows_here"] for each in found) == entries
+            return bool(sum(each["rows_here"] for each in found) == entries)
 
         await eventually(is_equal, 60.0)
 

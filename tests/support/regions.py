@@ -59,7 +59,12 @@ class RegionUnderTest:
     operators: Any
 
     async def index(
-        self, location: str, entries: Sequence[pb.Entry], *, complete: bool = True, strategy: int = 0
+        self,
+        location: str,
+        entries: Sequence[pb.Entry],
+        *,
+        complete: bool = True,
+        strategy: "pb.Strategy | None" = None,
     ) -> Any:
         """A bulk commit."""
 

@@ -21,7 +21,15 @@ def environment(topology: Topology, name: str) -> dict[str, str]:
 def test_every_process_has_a_name_and_an_address_of_its_own() -> None:
     topology = make_topology({"partitioner": 2, "counting": 3, "query": 1, "replication": 1}, None)
     names = [place.name for place in topology.places]
-    assert names == ["partitioner-0", "partitioner-1", "replication-0", "query-0", "counting-0", "counting-1", "counting-2"]
+    assert names == [
+        "partitioner-0",
+        "partitioner-1",
+        "replication-0",
+        "query-0",
+        "counting-0",
+        "counting-1",
+        "counting-2",
+    ]
     addresses = {topology.address, *(place.address for place in topology.places)}
     assert len(addresses) == 8
 

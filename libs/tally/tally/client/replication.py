@@ -76,6 +76,14 @@ class Strategy(StrEnum):
     NOTHING = "nothing"
 
 
+_FORCED = {
+    Strategy.CHANGE: entries_pb2.STRATEGY_CHANGE,
+    Strategy.BATCH: entries_pb2.STRATEGY_BATCH,
+    Strategy.NOTIFY: entries_pb2.STRATEGY_NOTIFY,
+    Strategy.SNAPSHOT: entries_pb2.STRATEGY_SNAPSHOT,
+}
+
+
 class Verdict(StrEnum):
     """How a location compares with its owner. `LATE`: changes are under way, ask again. `BEHIND`: not loaded here."""
 
@@ -330,13 +338,13 @@ def _name(name_of: Callable[[int], str], number: int, prefix: str) -> str:
         return "unspecified"
 
 
-def _number(strategy: Strategy | str | None) -> entries_pb2.Strategy:
+def _number(strategy: Strategy | str | None) -> "entries_pb2.Strategy":
     if strategy is None:
         return entries_pb2.STRATEGY_UNSPECIFIED
     try:
-        return entries_pb2.Strategy.Value(f"STRATEGY_{Strategy(strategy).name}")
-    except ValueError:
-        raise InvalidRequest.of("strategy", f"{strategy!r} is none of {', '.join(Strategy)}") from None
+        return _FORCED[Strategy(strategy)]
+    except (KeyError, ValueError):
+        raise InvalidRequest.of("strategy", f"{strategy!r} is none of {', '.join(_FORCED)}") from None
 
 
 def _fingerprint(sums: peers_pb2.Sums) -> str:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -229,6 +229,11 @@ def explore(servers: Servers, template: str, examples: int, steps: int) -> None:
             max_examples=examples,
             stateful_step_count=steps,
             deadline=None,
+            phases=[
+                Phase.explicit,
+                Phase.reuse,
+                Phase.generate,
+            ],  # shrinking would make databases for minutes
             print_blob=True,
             suppress_health_check=list(HealthCheck),
         ),

@@ -13,7 +13,9 @@ from tests.support.regions import TIMEOUT_S, Pair
     [pb.STRATEGY_CHANGE, pb.STRATEGY_BATCH, pb.STRATEGY_NOTIFY, pb.STRATEGY_SNAPSHOT],
     ids=["change", "batch", "notify", "snapshot"],
 )
-async def test_a_location_arrives_by_each_strategy_and_both_ends_are_equal(pair: Pair, strategy: int) -> None:
+async def test_a_location_arrives_by_each_strategy_and_both_ends_are_equal(
+    pair: Pair, strategy: "pb.Strategy"
+) -> None:
     location = await pair.owner.put_location()
     committed = await pair.owner.index(location, pair.make_entries(120), strategy=strategy)
     assert committed.written == 120
