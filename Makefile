@@ -12,7 +12,7 @@ PROTOC := 1.80.0
 TIMES ?= 10
 PYTHONS := python3 python3.13 python3.12 python3.11
 
-.PHONY: docs help setup run test test-long test-system check exact faults proto demo bench cluster load k8s wheel lock clean
+.PHONY: docs help setup run test test-long test-system check exact faults proto demo bench cluster regions load k8s wheel lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench: setup ## Measure Tally beside Valkey and Postgres; FULL=1 for all of it, 
 
 cluster: setup ## Run every service in processes of its own behind Envoy, on embedded stores
 	@exec $(VENV)/bin/tally cluster
+
+regions: $(VENV)/.run $(VENV)/.proto ## Run two complete regions on this machine that replicate to each other
+	@exec $(VENV)/bin/tally regions up
 
 load: setup ## Count and read for 20 s with locust; fails unless counted = acknowledged
 	@$(PY) -m loadtests.load

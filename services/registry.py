@@ -19,6 +19,7 @@ from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
 from tally.counting.v1 import counting_pb2, dead_letters_pb2
 from tally.ingest.v1 import ingest_pb2
 from tally.query.v1 import query_pb2
+from tally.replication.v1 import entries_pb2, peers_pb2, replication_pb2
 from tally.scheduler.v1 import job_pb2, population_pb2, work_pb2
 
 if TYPE_CHECKING:
@@ -114,6 +115,15 @@ SERVICES: Sequence[Service] = (
         routed=_services_of(query_pb2.DESCRIPTOR),
         needs=frozenset({Need.POSTGRES, Need.VALKEY}),
         reads=frozenset({"counting"}),
+    ),
+    Service(
+        name="replication",
+        purpose="carries rows to other regions, and takes in theirs",
+        serves=_services_of(entries_pb2.DESCRIPTOR, peers_pb2.DESCRIPTOR, replication_pb2.DESCRIPTOR),
+        routed=_services_of(entries_pb2.DESCRIPTOR, peers_pb2.DESCRIPTOR),
+        needs=frozenset({Need.POSTGRES}),
+        reads=frozenset({"counting"}),
+        replicas=1,
     ),
     Service(
         name="catalog",

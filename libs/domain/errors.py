@@ -187,6 +187,30 @@ class NotEnabled(TallyError):
     reason = "NOT_ENABLED"
 
 
+class PeerMismatch(TallyError):
+    """Two regions cannot replicate as they are set up; the message says what to change."""
+
+    reason = "PEER_MISMATCH"
+
+
+class StaleFrame(TallyError):
+    """A frame is not the next one of the stream in force; nothing of it was applied."""
+
+    reason = "STALE_FRAME"
+
+
+class StaleSnapshot(TallyError):
+    """A snapshot is older than what it would replace, or not of the expected form; the old state stays."""
+
+    reason = "STALE_SNAPSHOT"
+
+
+class DataLoss(TallyError):
+    """What was received is not what was sent."""
+
+    reason = "DATA_LOSS"
+
+
 class NotReady(Unavailable):
     """A service cannot start, or go on, with what it found; the message says what to change."""
 

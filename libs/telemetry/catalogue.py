@@ -147,6 +147,33 @@ DEAD_LETTERS_WAITING = Metric(
     "{letter}",
     "Dead letters of the cluster that nobody has decided; every shard reports the same.",
 )
+REPLICATION_LAG = Metric(
+    "tally.replication.lag",
+    Kind.GAUGE,
+    "s",
+    "Time since which changes of another region are missing here, by its id; of the lanes that this process holds.",
+)
+REPLICATION_ROWS = Metric(
+    "tally.replication.rows", Kind.COUNTER, "{row}", "Rows and tombstones of other regions that were applied."
+)
+REPLICATION_ROWS_AGAIN = Metric(
+    "tally.replication.rows_again",
+    Kind.COUNTER,
+    "{row}",
+    "Rows of them that were here before, in the same version or a later one.",
+)
+REPLICATION_BYTES = Metric(
+    "tally.replication.bytes",
+    Kind.COUNTER,
+    "By",
+    "Bytes of the frames that brought them, as they were packed.",
+)
+REPLICATION_DIFFERENT = Metric(
+    "tally.replication.different",
+    Kind.COUNTER,
+    "{location}",
+    "Locations that a comparison found different, and not because they were late; must stay 0.",
+)
 CATALOG_STALENESS = Metric(
     "tally.catalog.staleness",
     Kind.GAUGE,
@@ -215,6 +242,11 @@ ALL: tuple[Metric, ...] = (
     CLOCK_OFFSET,
     FLOOR_AGE,
     DEAD_LETTERS_WAITING,
+    REPLICATION_LAG,
+    REPLICATION_ROWS,
+    REPLICATION_ROWS_AGAIN,
+    REPLICATION_BYTES,
+    REPLICATION_DIFFERENT,
     CATALOG_STALENESS,
     CATALOG_RESOURCES,
     CATALOG_PROJECTED,

@@ -19,9 +19,12 @@ from services.cli.dead_letter_commands import make_dead_letters
 from services.cli.failure import OK, USAGE, Failure
 from services.cli.floor_commands import make_floor
 from services.cli.job_commands import make_jobs
+from services.cli.location_commands import make_locations
 from services.cli.member_commands import make_channels, make_videos
 from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
 from services.cli.quota_commands import make_quota
+from services.cli.region_commands import make_regions
+from services.cli.replication_commands import make_replication
 from services.cli.video_command import VideoCommand
 from services.registry import BY_NAME, SERVICES
 from services.startup import end_on_signals, prepare_streams
@@ -104,6 +107,9 @@ def make_app() -> typer.Typer:
     app.add_typer(make_quota(), name="quota")
     app.add_typer(make_jobs(), name="jobs")
     app.add_typer(make_catalog(), name="catalog")
+    app.add_typer(make_regions(), name="regions")
+    app.add_typer(make_locations(), name="locations")
+    app.add_typer(make_replication(), name="replication")
     return app
 
 

@@ -63,6 +63,13 @@ GIVEN_CONNECTION = {
     "services/query/standby.py": OF_A_POOL,
     "services/query/unsettled.py": OF_A_POOL,
     "services/scheduler/": OF_A_POOL,
+    "services/replication/apply.py": OF_A_POOL,
+    "services/replication/lane.py": OF_A_POOL,
+    "services/replication/passes.py": OF_A_POOL,
+    "services/replication/progress.py": f"{OF_A_POOL}, or the pool itself",
+    "services/replication/snapshot_import.py": OF_A_POOL,
+    "services/replication/state.py": OF_A_POOL,
+    "services/replication/transactions.py": f"{OF_A_POOL}; a bulk commit limits all of its transaction",
 }
 OTHERWISE_BOUNDED = {
     ("libs/tally/tally/client/connection.py", "call.write"): "the call was begun with a timeout",

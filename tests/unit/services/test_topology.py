@@ -20,15 +20,24 @@ def environment(topology: Topology, name: str) -> dict[str, str]:
 
 def test_every_process_has_a_name_and_an_address_of_its_own() -> None:
     topology = make_topology(
-        {"partitioner": 2, "counting": 3, "query": 1, "worker": 1, "scheduler": 2, "catalog": 1}, None
+        {
+            "partitioner": 2,
+            "counting": 3,
+            "query": 1,
+            "worker": 1,
+            "scheduler": 2,
+            "catalog": 1,
+            "replication": 1,
+        },
+        None,
     )
     names = [place.name for place in topology.places]
     assert names == [
         *("partitioner-0", "partitioner-1", "worker-0", "scheduler-0", "scheduler-1"),
-        *("catalog-0", "query-0", "counting-0", "counting-1", "counting-2"),
+        *("catalog-0", "replication-0", "query-0", "counting-0", "counting-1", "counting-2"),
     ]
     addresses = {topology.address, *(place.address for place in topology.places)}
-    assert len(addresses) == 11
+    assert len(addresses) == 12
 
 
 def test_a_shard_has_a_stable_name_and_a_partitioner_knows_all_shards() -> None:
@@ -63,6 +72,10 @@ def test_the_front_proxy_leads_to_the_services_for_clients_and_to_no_shard() -> 
         "tally.query.v1.QueryService": [place.address for place in topology.of("query")],
         "tally.scheduler.v1.JobService": [place.address for place in topology.of("scheduler")],
         "tally.scheduler.v1.PopulationService": [place.address for place in topology.of("scheduler")],
+        **{
+            f"tally.replication.v1.{service}": [place.address for place in topology.of("replication")]
+            for service in ("EntryService", "PeerService")
+        },
     }
     assert {place.service.name for place in topology.places if not place.is_public} == {"counting", "worker"}
 

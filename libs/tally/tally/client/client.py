@@ -25,6 +25,7 @@ from tally.client.errors import ClientUnusable, InvalidRequest, OutOfRange, Tall
 from tally.client.events import VIEW, Event, check_function
 from tally.client.methods import Answer, Method, Request
 from tally.client.reading import Reading
+from tally.client.replication import Replication
 from tally.client.request_id import RequestIds
 from tally.client.rules import check_actor_id, check_event_type, check_value, check_video_id, read_event_time
 from tally.client.scheduler import Scheduler
@@ -291,6 +292,11 @@ class Client(Reading, DeadLetterMethods):
     def scheduler(self) -> Scheduler:
         """Members of populations, jobs and their runs, quotas and workers."""
         return Scheduler(lambda: self._open)
+
+    @property
+    def replication(self) -> Replication:
+        """Calls to the replication service: regions, locations, and what comes in."""
+        return Replication(lambda: self._open)
 
     @property
     def _open(self) -> Connection:

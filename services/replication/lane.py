@@ -1,0 +1,142 @@
+"""The receiver's end of a lane in the database: who holds it, and which frame is the next one.
+
+A holder has a lease by Postgres's clock, and each stream a number. A frame is applied only as the next of the stream
+in force, in the transaction that applies it: a holder that was frozen, or is held up on the network, does no harm.
+The holder's id counts as well, because a database that is restored gives the numbers of its streams out again.
+"""
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from libs.domain.errors import StaleFrame
+from services.replication.hashing import Sums, sums_of
+from services.replication.rows import MODEL, NIL, START, Place
+
+_CREATE = "insert into replication.lane (device, model) values ($1, $2) on conflict do nothing"
+_TAKE = """
+update replication.lane set
+    stream = stream + 1, frame = 0, holder = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
+where device = $1 and model = $2 and (holder = $3 or lease_until < clock_timestamp())
+returning stream"""
+_RENEW = """
+update replication.lane set lease_until = clock_timestamp() + make_interval(secs => $5)
+where device = $1 and model = $2 and stream = $3 and holder = $4"""
+_RELEASE = """
+update replication.lane set lease_until = '-infinity'
+where device = $1 and model = $2 and stream = $3 and holder = $4"""
+_ADVANCE = """
+update replication.lane set frame = $4, lease_until = clock_timestamp() + make_interval(secs => $5)
+where device = $1 and model = $2 and stream = $3 and frame = $4 - 1 and holder = $6"""
+_HOLD = """
+select from replication.lane where device = $1 and model = $2 and stream = $3 and holder = $4 for update"""
+_WATERMARK = """
+select epoch, snapshot::text as snapshot, word, as_of, target::text as target, target_as_of,
+    cursor_changed::text::int8 as cursor_changed, cursor_location, cursor_key,
+    received_rows, received_high, received_low
+from replication.watermark where device = $1 and model = $2"""
+_BEHIND = "select location from replication.peer_state where device = $1 and state = 'behind'"
+_NOTHING_DONE = "UPDATE 0"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a (device, model) is here. `watermark` empty: nothing is here."""
+
+    epoch: int = 0
+    watermark: str = ""
+    word: int = 0
+    target: str = ""
+    target_as_of: Any = None
+    place: Place = START
+    received: Sums | None = None
+    behind: tuple[uuid.UUID, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lane that this replica holds, by the number of its stream."""
+
+    device: uuid.UUID
+    holder: uuid.UUID
+    stream: int
+    lease_seconds: float
+
+
+async def take_lane(
+    pool: Any, device: uuid.UUID, holder: uuid.UUID, lease_seconds: float
+) -> tuple[Held, Position] | None:
+    """Begin a stream of a lane, and read how far it is; None: another replica holds it.
+
+    Frames of earlier streams are refused from here on, so the position cannot move under the new one.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(_CREATE, device, MODEL)
+        stream = await connection.fetchval(_TAKE, device, MODEL, holder, lease_seconds)
+        if stream is None:
+            return None
+        return Held(device, holder, stream, lease_seconds), await read_position(connection, device)
+
+
+async def renew_lane(pool: Any, held: Held) -> None:
+    """Keep a lane. Raises StaleFrame when it was taken meanwhile."""
+    status = await pool.execute(_RENEW, held.device, MODEL, held.stream, held.holder, held.lease_seconds)
+    if status == _NOTHING_DONE:
+        raise _taken(held)
+
+
+async def keep_lane(pool: Any, held: Held) -> None:
+    """Renew a lane again and again. Raises StaleFrame when it was taken meanwhile."""
+    while True:
+        await asyncio.sleep(held.lease_seconds / 3)
+        await renew_lane(pool, held)
+
+
+async def release_lane(pool: Any, held: Held) -> None:
+    """Let another replica have a lane at once."""
+    await pool.execute(_RELEASE, held.device, MODEL, held.stream, held.holder)
+
+
+async def advance_lane(connection: Any, held: Held, frame: int) -> None:
+    """In the transaction that applies a frame: it is the next one of the stream in force. Raises StaleFrame."""
+    status = await connection.execute(
+        _ADVANCE, held.device, MODEL, held.stream, frame, held.lease_seconds, held.holder
+    )
+    if status == _NOTHING_DONE:
+        raise StaleFrame(
+            f"frame {frame} of stream {held.stream} is not the next one; the lane begins a new stream"
+        )
+
+
+async def hold_lane(connection: Any, held: Held) -> None:
+    """In a transaction that changes what a lane has brought: its stream is in force. Raises StaleFrame."""
+    if await connection.fetchrow(_HOLD, held.device, MODEL, held.stream, held.holder) is None:
+        raise _taken(held)
+
+
+async def read_position(connection: Any, device: uuid.UUID) -> Position:
+    """How far a device's rows are here."""
+    row = await connection.fetchrow(_WATERMARK, device, MODEL)
+    if row is None:
+        return Position()
+    behind = await connection.fetch(_BEHIND, device)
+    place = START
+    if row["cursor_location"] is not None:
+        place = Place(row["cursor_changed"], row["cursor_location"], row["cursor_key"] or NIL)
+    return Position(
+        row["epoch"],
+        row["snapshot"],
+        row["word"],
+        row["target"] or "",
+        row["target_as_of"],
+        place,
+        sums_of(row["received_rows"], row["received_high"], row["received_low"]),
+        tuple(each["location"] for each in behind),
+    )
+
+
+def _taken(held: Held) -> StaleFrame:
+    return StaleFrame(
+        f"stream {held.stream} of the lane is not in force any more: another replica has taken it"
+    )

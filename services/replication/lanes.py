@@ -1,0 +1,120 @@
+"""The lanes that come into this region: a task for each peer, which holds its lane or waits for it."""
+
+import asyncio
+import uuid
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from libs.domain.errors import TallyError
+from libs.rpc.channel import open_channel
+from libs.stores.postgres import AWAY
+from services.replication.lane import Held, Position, keep_lane, release_lane, take_lane
+from services.replication.metrics import ReplicationMetrics
+from services.replication.receiver import LaneReceiver, SnapshotNeeded
+from services.replication.regions import Region, list_regions, set_problem
+from services.replication.settings import ReplicationSettings
+from services.replication.snapshot_import import SnapshotImporter
+from tally.replication.v1.peers_pb2_grpc import PeerServiceStub
+
+_LOGGER = structlog.get_logger(__name__)
+
+
+class Lanes:
+    """Keeps a lane running for each region that is known."""
+
+    def __init__(
+        self,
+        pool: Any,
+        settings: ReplicationSettings,
+        metrics: ReplicationMetrics,
+        own: uuid.UUID,
+        importer: SnapshotImporter,
+    ) -> None:
+        """`pool`: for the transactions that apply frames."""
+        self._pool = pool
+        self._settings = settings
+        self._metrics = metrics
+        self._own = own
+        self._importer = importer
+        self._holder = uuid.uuid4()
+        self._tasks: dict[tuple[uuid.UUID, str], asyncio.Task[None]] = {}
+
+    async def reconcile(self) -> float | None:
+        """One turn of a loop: lanes begin for regions that are new, and end for those that are gone."""
+        regions = {
+            (region.device, region.address): region
+            for region in await list_regions(self._pool)
+            if not region.is_own and region.address
+        }
+        for key in self._tasks.keys() - regions.keys():
+            await self._end(self._tasks.pop(key))
+        for key, region in regions.items():
+            if key not in self._tasks or self._tasks[key].done():
+                self._tasks[key] = asyncio.create_task(self._run(region), name=f"lane of {region.device}")
+        return None
+
+    async def close(self) -> None:
+        """End every lane."""
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            await self._end(task)
+
+    async def _end(self, task: "asyncio.Task[None]") -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self, region: Region) -> None:
+        """Stream after stream."""
+        while True:
+            problem = ""
+            try:
+                taken = await take_lane(
+                    self._pool, region.device, self._holder, self._settings.receiver.lease_seconds
+                )
+                if taken is not None:
+                    await self._stream(region, *taken)
+            except TallyError as error:
+                problem = error.message
+            except AWAY as error:
+                problem = f"Postgres is away: {error!r}"
+            if problem:
+                _LOGGER.warning(
+                    "lane broke; will begin a new stream", device=str(region.device), error=problem
+                )
+                with suppress(*AWAY):
+                    await set_problem(self._pool, region.device, problem)
+            await asyncio.sleep(self._settings.receiver.retry_seconds)
+
+    async def _stream(self, region: Region, held: Held, position: Position) -> None:
+        async with open_channel(region.address, self._settings.channel) as channel:
+            stub = PeerServiceStub(channel)
+            receiver = LaneReceiver(
+                self._pool, self._settings.receiver, self._metrics, self._own, held, position
+            )
+            try:
+                await receiver.run(stub, lambda: set_problem(self._pool, region.device, ""))
+            except SnapshotNeeded as needed:
+                _LOGGER.info("a snapshot is needed", device=str(region.device), reason=needed.reason)
+                await self._load_snapshot(stub, region, needed)
+            finally:
+                with suppress(*AWAY):
+                    await release_lane(self._pool, held)
+
+    async def _load_snapshot(self, stub: Any, region: Region, needed: SnapshotNeeded) -> None:
+        """In a new stream of the lane, which is kept until the snapshot is visible."""
+        lease_s = self._settings.receiver.lease_seconds
+        taken = await take_lane(self._pool, region.device, self._holder, lease_s)
+        if taken is None:
+            return
+        held, _ = taken
+        renewing = asyncio.create_task(keep_lane(self._pool, held))
+        try:
+            await self._importer.load(stub, held, needed.not_before)
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+            with suppress(*AWAY):
+                await release_lane(self._pool, held)

@@ -1,0 +1,124 @@
+"""The regions that this one knows, itself among them."""
+
+import secrets
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+_PUT_OWN = """
+insert into replication.region (device, name, address, is_own, epoch) values ($1, $2, '', true, $3)
+on conflict (device) do update set name = excluded.name, epoch = excluded.epoch, is_own = true"""
+# After a change of the cluster's id, what was this region's is nobody's.
+_DROP_FORMER = "update replication.region set is_own = false where is_own and device <> $1"
+_KNOWN = "select partition from replication.region where device = $1 for update"
+_PUT = """
+insert into replication.region (device, name, address, policy, epoch) values ($1, $2, $3, $4, $5)
+on conflict (device) do update set
+    name = excluded.name, address = excluded.address, policy = excluded.policy, problem = ''"""
+_CREATE_PARTITION = """
+create table replication.{name} partition of replication.received_entry for values in ('{device}')"""
+_SET_PARTITION = "update replication.region set partition = $2 where device = $1"
+_LIST = """
+select region.device, region.name, region.address, region.is_own, region.policy, region.problem,
+    coalesce(watermark.epoch, region.epoch) as epoch, watermark.as_of, watermark.snapshot::text as watermark,
+    coalesce(lane.lease_until > clock_timestamp(), false) as is_held
+from replication.region
+    left join replication.watermark on watermark.device = region.device and watermark.model = 'entry'
+    left join replication.lane on lane.device = region.device and lane.model = 'entry'
+order by region.is_own desc, region.name, region.device"""
+_SET_PROBLEM = """
+update replication.region set problem = $2, problem_at = case $2 when '' then null else now() end
+where device = $1 and problem <> $2"""
+_IS_PEER = "select exists (select from replication.region where device = $1 and not is_own)"
+_FORGET = "delete from replication.{table} where {column} = $1"
+_OF_A_REGION = (
+    ("received_location", "device"),
+    ("watermark", "device"),
+    ("peer_state", "device"),
+    ("transfer", "device"),
+    ("lane", "device"),
+    ("peer_ack", "peer"),
+    ("closing_word", "peer"),
+    ("region", "device"),
+)
+_DROP = "drop table replication.{name}"
+_LOCK = "select from replication.lane where device = $1 for update"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A region as it is known here."""
+
+    device: uuid.UUID
+    name: str
+    address: str
+    is_own: bool
+    policy: str
+    problem: str
+    epoch: int
+    as_of: datetime | None
+    watermark: str
+    is_held: bool
+    """whether some replica holds its lane"""
+
+
+async def put_own(pool: Any, device: uuid.UUID, name: str, epoch: int) -> None:
+    """Write this region's row."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(_DROP_FORMER, device)
+        await connection.execute(_PUT_OWN, device, name, epoch)
+
+
+async def put_region(pool: Any, device: uuid.UUID, name: str, address: str, policy: str, epoch: int) -> None:
+    """Make a region known, with a partition for its rows."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(_PUT, device, name, address, policy, epoch)
+        if not await connection.fetchval(_KNOWN, device):
+            partition = f"received_{device.hex[:12]}_{secrets.token_hex(4)}"
+            await connection.execute(_CREATE_PARTITION.format(name=partition, device=device))
+            await connection.execute(_SET_PARTITION, device, partition)
+
+
+async def list_regions(pool: Any) -> list[Region]:
+    """All of them, this one first."""
+    return [
+        Region(
+            row["device"],
+            row["name"],
+            row["address"],
+            row["is_own"],
+            row["policy"],
+            row["problem"],
+            row["epoch"],
+            row["as_of"],
+            row["watermark"] or "",
+            row["is_held"],
+        )
+        for row in await pool.fetch(_LIST)
+    ]
+
+
+async def is_peer(pool: Any, device: uuid.UUID) -> bool:
+    """Whether a region is known here, and another one than this."""
+    known: bool = await pool.fetchval(_IS_PEER, device)
+    return known
+
+
+async def set_problem(pool: Any, device: uuid.UUID, problem: str) -> None:
+    """Why nothing comes from a region; empty: all is well."""
+    await pool.execute(_SET_PROBLEM, device, problem)
+
+
+async def remove_region(pool: Any, device: uuid.UUID) -> bool:
+    """Remove a region with everything that is here of it; false: there is none."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(_LOCK, device)  # a frame that is being applied ends first, and none follows
+        partition = await connection.fetchval(_KNOWN, device)
+        if partition is None:
+            return False
+        if partition:
+            await connection.execute(_DROP.format(name=partition))
+        for table, column in _OF_A_REGION:
+            await connection.execute(_FORGET.format(table=table, column=column), device)
+        return True

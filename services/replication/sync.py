@@ -1,0 +1,153 @@
+"""The source's SyncService: the owner's side of all lanes, and the region's own event.
+
+`on_bulk_index_complete` handles the event of this region: it wakes the senders, and each decides for its peer. That the
+event is not lost needs nothing: what has to be sent follows from the tables, which a sender looks at every second.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from libs.domain.clock import Clock
+from libs.domain.errors import InvalidRequest, PeerMismatch, Violation
+from libs.stores.postgres import reaching_postgres
+from services.replication import words
+from services.replication.epoch import confirm_epoch
+from services.replication.hashing import COLUMNS_HASH
+from services.replication.passes import is_from_the_future, take_snapshot
+from services.replication.regions import is_peer
+from services.replication.rows import MODEL, LocationRow
+from services.replication.sender import LaneSender
+from services.replication.settings import ReplicationSettings
+from tally.replication.v1 import peers_pb2 as pb
+
+_LOGGER = structlog.get_logger(__name__)
+
+
+class SyncService:
+    """Answers peers that subscribe."""
+
+    def __init__(self, pool: Any, settings: ReplicationSettings, clock: Clock, device: uuid.UUID) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._clock = clock
+        self._device = device
+        self._changed = asyncio.Event()
+
+    def on_bulk_index_complete(self, event: LocationRow) -> None:
+        """A location of this region was indexed, and is committed."""
+        _LOGGER.info("bulk index complete", location=str(event.uuid), count=event.entry_count)
+        self.wake()
+
+    def wake(self) -> None:
+        """Something was committed: senders need not wait for their next look."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def serve(
+        self, requests: AsyncIterator[pb.SyncRequest], write: Callable[[pb.SyncResponse], Awaitable[None]]
+    ) -> None:
+        """One stream of a lane. Raises InvalidRequest, PeerMismatch."""
+        first = await anext(aiter(requests), None)
+        if first is None or not first.HasField("subscribe"):
+            raise InvalidRequest([Violation("subscribe", "must be the first message")])
+        with reaching_postgres():
+            sender = await self._open(first.subscribe, write)
+        if sender is None:
+            return
+        reading = asyncio.create_task(_read(requests, sender))
+        sending = asyncio.create_task(_send(sender, write))
+        try:
+            done, _ = await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
+            with reaching_postgres():
+                for each in done:
+                    each.result()
+        finally:
+            for task in (reading, sending):
+                task.cancel()
+            await asyncio.gather(reading, sending, return_exceptions=True)
+
+    async def _open(
+        self, subscription: pb.Subscribe, write: Callable[[pb.SyncResponse], Awaitable[None]]
+    ) -> LaneSender | None:
+        """The sender for a subscription; None: it was offered a snapshot."""
+        await self._check(subscription)
+        epoch = await confirm_epoch(self._pool)
+        if reason := await self._reason_for_snapshot(subscription, epoch):
+            offer = pb.SnapshotAvailable(reason=reason, not_before=await take_snapshot(self._pool))
+            await write(pb.SyncResponse(frame=1, epoch=epoch, snapshot_available=offer))
+            return None
+        return LaneSender(
+            self._pool,
+            self._settings,
+            self._clock,
+            self._device,
+            epoch,
+            subscription,
+            lambda: self._changed,
+        )
+
+    async def _check(self, subscription: pb.Subscribe) -> None:
+        peer = _uuid(subscription.peer_device_id, "peer_device_id")
+        if subscription.device_id != str(self._device):
+            raise PeerMismatch(
+                f"this is region {self._device}, and {subscription.device_id or 'none'} was asked for. Look at the "
+                "address with `tally regions list`"
+            )
+        if peer == self._device:
+            raise PeerMismatch(
+                f"both regions have the id {peer}: one is a copy of the other. Give the copy a new id "
+                "(docs/replication.md, copied regions) before they meet again"
+            )
+        if subscription.model_type != MODEL:
+            raise InvalidRequest(
+                [Violation("model_type", f"is {subscription.model_type!r}; there is {MODEL!r}")]
+            )
+        if subscription.columns_hash != COLUMNS_HASH:
+            raise PeerMismatch(
+                "the two regions have different columns of the model entry: upgrade the older one, this model waits"
+            )
+        if not await is_peer(self._pool, peer):
+            raise PeerMismatch(f"region {peer} is not known here. Make it known: tally regions add HOST:PORT")
+
+    async def _reason_for_snapshot(self, subscription: pb.Subscribe, epoch: int) -> str:
+        """Why a peer cannot go on from its watermark; empty: it can."""
+        peer = uuid.UUID(subscription.peer_device_id)
+        if not subscription.watermark:
+            return "the peer has nothing of this device"
+        if subscription.epoch != epoch:
+            return f"the watermark is of epoch {subscription.epoch}, and this is epoch {epoch}"
+        if await is_from_the_future(self._pool, subscription.watermark):
+            return "the watermark is above everything that this region has committed"
+        known = await words.is_known(self._pool, peer, MODEL, epoch, subscription.closing_word)
+        if not known:
+            return "the last word that the peer has is not known here: one of the regions was put back"
+        away_s = await words.seconds_since_ack(self._pool, peer, MODEL)
+        longest_s = self._settings.tombstones.full_sync_after_seconds
+        if away_s is not None and away_s > longest_s:
+            return f"the peer was away for {away_s:.0f} s, more than {longest_s:.0f}"
+        return ""
+
+
+async def _read(requests: AsyncIterator[pb.SyncRequest], sender: LaneSender) -> None:
+    async for request in requests:
+        if request.HasField("ack"):
+            await sender.acknowledge(request.ack.frame)
+            sender.give_credit(request.ack.credit)
+        elif request.HasField("fetch"):
+            sender.fetch(request.fetch)
+
+
+async def _send(sender: LaneSender, write: Callable[[pb.SyncResponse], Awaitable[None]]) -> None:
+    async for response in sender.frames():
+        await write(response)
+
+
+def _uuid(text: str, field: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise InvalidRequest([Violation(field, f"{text!r} is no UUID")]) from None

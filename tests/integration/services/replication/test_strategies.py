@@ -1,0 +1,58 @@
+"""Rows of one region arrive in the other, by each strategy."""
+
+import pytest
+
+from tally.replication.v1 import entries_pb2 as pb
+from tally.replication.v1 import replication_pb2
+from tests.support.eventually import eventually
+from tests.support.regions import TIMEOUT_S, Pair
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [pb.STRATEGY_CHANGE, pb.STRATEGY_BATCH, pb.STRATEGY_NOTIFY, pb.STRATEGY_SNAPSHOT],
+    ids=["change", "batch", "notify", "snapshot"],
+)
+async def test_a_location_arrives_by_each_strategy_and_both_ends_are_equal(
+    pair: Pair, strategy: "pb.Strategy"
+) -> None:
+    location = await pair.owner.put_location()
+    committed = await pair.owner.index(location, pair.make_entries(120), strategy=strategy)
+    assert committed.written == 120
+    await pair.until_equal()
+
+    async def is_verified() -> bool:
+        (verdict,) = await pair.receiver.verify(pair.owner)
+        assert verdict.verdict != replication_pb2.VERDICT_DIFFERENT
+        return bool(verdict.verdict == replication_pb2.VERDICT_EQUAL and verdict.here == verdict.there)
+
+    await eventually(is_verified)
+    transfers = await pair.receiver.operators.ListTransfers(
+        replication_pb2.ListTransfersRequest(), timeout=TIMEOUT_S
+    )
+    if strategy in (pb.STRATEGY_NOTIFY, pb.STRATEGY_SNAPSHOT):
+        assert strategy in {each.strategy for each in transfers.transfers}
+
+
+async def test_updates_deletes_and_rows_that_come_again_arrive(pair: Pair) -> None:
+    location = await pair.owner.put_location()
+    entries = pair.make_entries(300)
+    await pair.owner.index(location, entries)
+    await pair.until_equal()
+    gone = [entry.entry_id for entry in entries[:20]]
+    await pair.owner.entries.DeleteEntries(
+        pb.DeleteEntriesRequest(location_id=location, entry_ids=gone), timeout=TIMEOUT_S
+    )
+    entries[30].name = "another name"
+    again = entries[:5] + entries[30:31]
+    answer = await pair.owner.entries.PutEntries(
+        pb.PutEntriesRequest(location_id=location, entries=again), timeout=TIMEOUT_S
+    )
+    assert answer.written == 6
+    await pair.until_equal()
+    committed = await pair.owner.index(location, entries[100:])
+    assert (committed.written, committed.deleted) == (0, 85)
+    await pair.until_equal()
+    await pair.owner.entries.DeleteLocation(pb.DeleteLocationRequest(location_id=location), timeout=TIMEOUT_S)
+    await pair.until_equal()
+    assert (await pair.receiver.received_rows(pair.owner.device)) == ([], [])
