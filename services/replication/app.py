@@ -27,7 +27,7 @@ from tally.replication.v1.entries_pb2_grpc import add_EntryServiceServicer_to_se
 from tally.replication.v1.peers_pb2_grpc import add_PeerServiceServicer_to_server
 from tally.replication.v1.replication_pb2_grpc import add_ReplicationServiceServicer_to_server
 
-ENTRIES = "tally.replication.v1.EntryService"
+NAME = "tally.replication.v1.EntryService"
 PEERS = "tally.replication.v1.PeerService"
 REPLICATION = "tally.replication.v1.ReplicationService"
 _LANES_SECONDS = 1.0
@@ -103,7 +103,7 @@ async def open_replication(context: Context, settings: ReplicationSettings) -> A
         try:
             yield Opened(
                 [
-                    Servable(ENTRIES, lambda server: add_EntryServiceServicer_to_server(entries, server)),
+                    Servable(NAME, lambda server: add_EntryServiceServicer_to_server(entries, server)),
                     Servable(PEERS, lambda server: add_PeerServiceServicer_to_server(peers, server)),
                     Servable(
                         REPLICATION,

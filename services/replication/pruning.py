@@ -11,10 +11,13 @@ select min(pg_snapshot_xmin(watermark)::text::int8) as acked,
     (select count(*) from replication.region where not is_own) - count(*) as silent
 from replication.peer_ack where peer in (select device from replication.region where not is_own)"""
 _PRUNE = """
-with gone as (
-    delete from replication.tombstone
+with free as (
+    select model, key from replication.tombstone
     where changed < $1::text::xid8 or deleted_at < now() - make_interval(secs => $2)
-    returning changed
+    for update skip locked -- one whose row is put again in an open transaction goes with that
+), gone as (
+    delete from replication.tombstone using free
+    where tombstone.model = free.model and tombstone.key = free.key returning changed
 )
 select count(*), max(changed::text::int8) from gone"""
 _RAISE = """

@@ -161,11 +161,13 @@ class LaneSender:
         """Until something may have changed."""
         sender = self._settings.sender
         waits = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(self._fetched.wait())]
-        done, pending = await asyncio.wait(
-            waits, timeout=sender.poll_seconds, return_when=asyncio.FIRST_COMPLETED
-        )
-        for each in pending:
-            each.cancel()
+        try:
+            done, _ = await asyncio.wait(
+                waits, timeout=sender.poll_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for each in waits:
+                each.cancel()
         if waits[0] in done:
             await asyncio.sleep(sender.gather_seconds)
         self._fetched.clear()

@@ -31,6 +31,10 @@ ROWS: list[tuple[TallyError, grpc.StatusCode]] = [
     (errors.Unavailable("Postgres is away"), grpc.StatusCode.UNAVAILABLE),
     (errors.NotReady("migrate first"), grpc.StatusCode.UNAVAILABLE),
     (errors.ReadTooLarge("cancelled"), grpc.StatusCode.DEADLINE_EXCEEDED),
+    (errors.PeerMismatch("other columns"), grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.StaleFrame("not the next"), grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.StaleSnapshot("too old"), grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.DataLoss("wrong checksum"), grpc.StatusCode.DATA_LOSS),
     (errors.NotPrimary("a standby"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.DeadlineExpired("too late"), grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.Cancelled("by the caller"), grpc.StatusCode.CANCELLED),
@@ -167,7 +171,7 @@ def test_whatever_the_texts_are_the_trailers_stay_below_8_kib(
         (grpc.StatusCode.OUT_OF_RANGE, errors.OutOfRange),
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExpired),
         (grpc.StatusCode.UNKNOWN, TallyError),
-        (grpc.StatusCode.DATA_LOSS, TallyError),
+        (grpc.StatusCode.DATA_LOSS, errors.DataLoss),
     ],
 )
 def test_a_status_without_details_is_read_by_its_code(code: grpc.StatusCode, kind: type[TallyError]) -> None:
