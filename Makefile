@@ -71,7 +71,9 @@ lock: $(VENV)/.dev ## Renew the lock files from pyproject.toml
 	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header pyproject.toml -o requirements.lock
 	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header -c requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+	  --no-header -c requirements.lock pyproject.toml --extra backfill -o requirements-backfill.lock
+	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header -c requirements-backfill.lock pyproject.toml --group dev -o requirements-dev.lock
 
 clean: ## Remove what was made, but not the data in .tally/
 	@rm -rf $(VENV) dist build *.egg-info libs/tally/build libs/tally/*.egg-info .*_cache .hypothesis
