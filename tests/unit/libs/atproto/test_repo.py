@@ -11,7 +11,7 @@ from libs.atproto.cid import cid_of
 from libs.atproto.defects import Defect, Reason
 from libs.atproto.keys import read_multikey
 from libs.atproto.repo import Record, open_repo
-from tests.support.repos import Signer, make_blocks, make_car
+from loadtests.simulators.repos import Signer, make_blocks, make_car
 
 DID, REV = "did:plc:ewvi7nxzyoun6zhxrhs64oiz", "3jzfcijpj2z2a"
 RECORDS = {

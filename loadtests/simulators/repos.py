@@ -1,4 +1,4 @@
-"""Repositories made for tests: a key, records, the signed commit over their tree, and the CAR file."""
+"""Repositories that are made: a key, records, the signed commit over their tree, and the CAR file."""
 
 from collections.abc import Mapping
 from typing import Any
