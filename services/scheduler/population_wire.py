@@ -35,6 +35,24 @@ def read_rows(messages: Sequence[Any], field: str, columns: Sequence[str]) -> li
     ]
 
 
+def read_repos(messages: Sequence[pb.Repo]) -> list[tuple[Any, ...]]:
+    """Rows of a DID, the number of its host, and that it is wanted. Raises InvalidRequest for all that is wrong."""
+    if len(messages) > _MOST_ROWS:
+        raise InvalidRequest([Violation("repos", f"must be at most {_MOST_ROWS} in one message")])
+    violations = [
+        Violation(f"repos[{number}].{name}", problem)
+        for number, message in enumerate(messages)
+        for name, problem in (
+            ("did", rules.check_video_id(message.did)),
+            ("host", None if message.host >= 1 else "must be the number of its host, 1 or more"),
+        )
+        if problem
+    ]
+    if violations:
+        raise InvalidRequest(violations)
+    return [(message.did, message.host, True) for message in messages]
+
+
 def _problems(message: Any, columns: Sequence[str]) -> list[tuple[str, str]]:
     problems = []
     if problem := rules.check_video_id(message.youtube_id):
