@@ -23,6 +23,8 @@ select bucket::smallint as bucket, did::varchar as did, collection::varchar as c
     has_video::boolean as has_video, text::varchar as text, languages::varchar as languages,
     record::varchar as record, unhex(cbor::varchar) as cbor
 from columns order by bucket, did, rkey"""
+_MEMORY = "512MB"
+"""beyond it DuckDB writes to disk, if it has a folder"""
 _COPY = "copy ({select}) to '{path}' (format parquet, compression zstd, row_group_size {row_group})"
 
 _TYPES = {"bucket": np.int16, "time_us": np.int64, "has_video": np.bool_}
@@ -43,7 +45,7 @@ class Part:
 def open_duckdb(folder: Path | None = None) -> "duckdb.DuckDBPyConnection":
     """A database that reaches nothing but files, on one thread; in `folder` it holds more than memory does."""
     place = ":memory:" if folder is None else str(folder / "work.duckdb")
-    connection = duckdb.connect(place, config={"threads": 1})
+    connection = duckdb.connect(place, config={"threads": 1, "memory_limit": _MEMORY})
     for setting in (
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",

@@ -14,6 +14,7 @@ from uuid import UUID
 import typer
 
 from libs.domain.rules import MAX_EVENTS
+from services.cli.backfill_commands import make_backfill
 from services.cli.dead_letter_commands import make_dead_letters
 from services.cli.failure import OK, USAGE, Failure
 from services.cli.floor_commands import make_floor
@@ -85,6 +86,7 @@ def make_app() -> typer.Typer:
         app.command()(command)
     app.add_typer(make_dead_letters(), name="dead-letters")
     app.add_typer(make_floor(), name="floor")
+    app.add_typer(make_backfill(), name="backfill")
     return app
 
 

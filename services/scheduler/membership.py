@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from services.scheduler.transactions import transaction
+from libs.stores.transactions import transaction
 
 FLAGS = ("is_oon", "has_label_association")
 """The columns that jobs select by: false where a new row leaves them out."""

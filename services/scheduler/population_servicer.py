@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from libs.domain.errors import InvalidRequest, Violation
+from libs.rpc.paging import read_size, write_token
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.scheduler.listing import Listing, count_by_bin
 from services.scheduler.members import Key
 from services.scheduler.membership import CHANNELS, REPOS, VIDEOS, Incoming, Put, put_members
-from services.scheduler.paging import read_size, write_token
 from services.scheduler.population_wire import (
     filters_of,
     read_after,

@@ -9,7 +9,8 @@ import pytest_asyncio
 from aiohttp import web
 
 from libs.egress.guard import EgressRefused
-from libs.egress.session import NO_ANSWER, EgressSettings, TooLarge, open_session, read
+from libs.egress.session import NO_ANSWER, TooLarge, open_session, read
+from libs.egress.settings import EgressSettings
 
 SIMULATED = EgressSettings(simulated=True, silence_seconds=0.5, total_seconds=5.0)
 
