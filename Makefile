@@ -80,7 +80,9 @@ lock: $(VENV)/.dev ## Renew the lock files from pyproject.toml
 	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header -c requirements.lock pyproject.toml --extra youtube -o requirements-youtube.lock
 	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header -c requirements-youtube.lock pyproject.toml --group dev -o requirements-dev.lock
+	  --no-header -c requirements-youtube.lock pyproject.toml --extra backfill -o requirements-backfill.lock
+	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header -c requirements-youtube.lock -c requirements-backfill.lock pyproject.toml --group dev -o requirements-dev.lock
 	@echo 'grpcio-tools==$(PROTOC)' | $(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --no-deps \
 	  --generate-hashes --no-emit-index-url --no-header - -o requirements-proto.lock
 

@@ -82,7 +82,16 @@ async def open_process(
         background.start("embedded servers", _end_with(deaths))
         catalogue.observe(telemetry.meter, catalogue.CLOCK_OFFSET, lambda: clock.offset_seconds)
         context = Context(
-            dsn, valkey_url, pool, cluster, clock, background, telemetry, settings.postgres, settings.data_dir
+            dsn,
+            valkey_url,
+            pool,
+            cluster,
+            clock,
+            background,
+            telemetry,
+            settings.postgres,
+            settings.objects_url or (settings.data_dir.resolve() / "objects").as_uri(),
+            settings.data_dir,
         )
         sockets = _open_private_sockets(stack, settings.data_dir) if is_all else None
         opened: list[Opened] = []

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
 
 from libs.domain.errors import NotReady
+from tally.backfill.v1 import backfill_pb2, delivery_pb2
 from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
 from tally.counting.v1 import counting_pb2, dead_letters_pb2
 from tally.ingest.v1 import ingest_pb2
@@ -141,11 +142,6 @@ SERVICES: Sequence[Service] = (
         needs=frozenset({Need.POSTGRES}),
     ),
     Service(
-        name="worker",
-        purpose="does the work that the scheduler leases",
-        calls={"scheduler": "scheduler"},
-    ),
-    Service(
         name="partitioner",
         purpose="takes events in and sends them to the shards",
         serves=_services_of(ingest_pb2.DESCRIPTOR),
@@ -153,6 +149,20 @@ SERVICES: Sequence[Service] = (
         calls={"counting": "shards"},
         needs=frozenset({Need.POSTGRES}),
         waits_for_postgres=False,
+    ),
+    Service(
+        name="backfill",
+        purpose="has Bluesky repositories fetched, and counts them",
+        serves=_services_of(backfill_pb2.DESCRIPTOR, delivery_pb2.DESCRIPTOR),
+        routed=_services_of(backfill_pb2.DESCRIPTOR),
+        calls={"scheduler": "scheduler", "partitioner": "partitioner"},
+        needs=frozenset({Need.POSTGRES, Need.OBJECT_STORE}),
+        replicas=1,
+    ),
+    Service(
+        name="worker",
+        purpose="does the work that the scheduler leases",
+        calls={"scheduler": "scheduler", "backfill": "backfill"},
     ),
 )
 ALL = "all"

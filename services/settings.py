@@ -53,6 +53,11 @@ class Settings(BaseSettings):
         le=4096,
         description="partitions of a new cluster, a power of two; fixed for its life",
     )
+    objects_url: str | None = Field(
+        None,
+        description="the object store: file:///folder, s3://bucket/prefix, gs://… or az://…; unset: the folder "
+        "`objects` in TALLY_DATA_DIR",
+    )
     server: ServerSettings = ServerSettings()
     log: LogSettings = LogSettings()
     postgres: PostgresSettings = PostgresSettings()

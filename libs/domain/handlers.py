@@ -15,4 +15,6 @@ class HandlerKind:
 HANDLERS: Mapping[str, HandlerKind] = {
     # YouTube's videos.list takes 50 ids in practice, and videos.batchGetStats says so.
     "metadata": HandlerKind(frozenset({"youtube_video"}), max_batch=50),
+    # A call fetches one repository; the batch is what is reported together, once all of it is stored.
+    "fetch_repo": HandlerKind(frozenset({"repo"}), max_batch=1_000),
 }

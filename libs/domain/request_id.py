@@ -9,12 +9,17 @@ import uuid
 
 _VARIANT = 0b10 << 62
 _VERSION = 7 << 76
+_BITS = 74
 
 
 def make_request_id(now_ms: int) -> uuid.UUID:
     """Make an id for a request first sent at `now_ms`, milliseconds since 1970-01-01 UTC."""
-    random = secrets.randbits(74)
-    high, low = random >> 62, random & ((1 << 62) - 1)
+    return request_id_of(now_ms, secrets.randbits(_BITS))
+
+
+def request_id_of(now_ms: int, bits: int) -> uuid.UUID:
+    """The id of a request first sent at `now_ms`, with these 74 bits in the place of random ones."""
+    high, low = bits >> 62, bits & ((1 << 62) - 1)
     return uuid.UUID(int=(now_ms << 80) | _VERSION | (high << 64) | _VARIANT | low)
 
 

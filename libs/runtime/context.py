@@ -26,6 +26,8 @@ class Context:
     background: Background
     telemetry: Telemetry
     postgres: PostgresSettings
+    objects_url: str
+    """the object store"""
     data_dir: Path
     """where a service that needs a disk keeps its data"""
     handles: Handles = field(default_factory=Handles)

@@ -14,6 +14,7 @@ from uuid import UUID
 import typer
 
 from libs.domain.rules import MAX_EVENTS
+from services.cli.backfill_commands import make_backfill
 from services.cli.catalog.commands import make_catalog
 from services.cli.dead_letter_commands import make_dead_letters
 from services.cli.failure import OK, USAGE, Failure
@@ -110,6 +111,7 @@ def make_app() -> typer.Typer:
     app.add_typer(make_regions(), name="regions")
     app.add_typer(make_locations(), name="locations")
     app.add_typer(make_replication(), name="replication")
+    app.add_typer(make_backfill(), name="backfill")
     return app
 
 

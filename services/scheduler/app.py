@@ -10,6 +10,7 @@ from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
 from libs.stores.postgres import open_pool, reaching_postgres, time_limits
+from libs.stores.transactions import durable_settings
 from libs.telemetry.setup import Telemetry
 from services.scheduler.job_servicer import JobServicer
 from services.scheduler.leases import Leases
@@ -23,7 +24,6 @@ from services.scheduler.returns import Returns
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.ticker import Ticker
 from services.scheduler.timekeeper import Timekeeper
-from services.scheduler.transactions import durable_settings
 from services.scheduler.wakeups import Bell, Listener
 from services.scheduler.work_servicer import WorkServicer
 from tally.scheduler.v1.job_pb2_grpc import add_JobServiceServicer_to_server

@@ -1,7 +1,8 @@
 """The cut: the members of a run, in the order of (sync_bin, youtube_id), become slots of exactly `slot_size`.
 
-It is made in SQL, by key: no process holds the list of members. A slot is due at the fraction of the window that equals
-the fraction of members before it.
+Where members of different groups may not share a slot, the last one of a group is smaller. It is made in SQL, by key:
+no process holds the list of members. A slot is due at the fraction of the window that equals the fraction of members
+before it.
 """
 
 from datetime import datetime
@@ -15,17 +16,17 @@ from services.scheduler.populations import POPULATIONS
 _BINS = "sync_bin = any($7::integer[]) and "
 _CUT = """
 with numbered as (
-    select sync_bin, youtube_id, row_number() over keys as n, lead(sync_bin) over keys is null as is_last
+    select {group} as sync_bin, {key} as youtube_id, row_number() over keys as n,
+        lead({group}) over keys is null as is_last{places}
     from {table} where {bins}{condition}
-    window keys as (order by sync_bin, youtube_id)
+    window keys as (order by {group}, {key}){windows}
 ), cuts as materialized (
-    select sync_bin, youtube_id, n, is_last from numbered where n % $5 = 0 or is_last
+    select n, {upper_bin} as upper_bin, {upper_id} as upper_id from numbered where {is_cut}
 ), slots as (
     select row_number() over cut as number, n - lag(n, 1, 0::bigint) over cut as members,
         $3::timestamptz + $4::interval * (lag(n, 1, 0::bigint) over cut / max(n) over ()::float8) as due_at,
-        lag(sync_bin, 1, {first_bin}) over cut as lower_bin, lag(youtube_id, 1, '') over cut as lower_id,
-        case when is_last then {last_bin} else sync_bin end as upper_bin,
-        case when is_last then '' else youtube_id end as upper_id
+        lag(upper_bin, 1, {first_bin}) over cut as lower_bin, lag(upper_id, 1, '') over cut as lower_id,
+        upper_bin, upper_id
     from cuts window cut as (order by n)
 ), written as (
     insert into scheduler.sync_slot (run_id, number, job_id, lane, due_at, planned_at, members,
@@ -36,6 +37,22 @@ with numbered as (
     returning members
 )
 select count(*) as slots, coalesce(sum(members), 0)::bigint as members from written"""
+# Where groups share slots, and where a slot ends with its group: then its upper key is before every key of the next.
+_SHARED = {
+    "places": "",
+    "windows": "",
+    "is_cut": "n % $5 = 0 or is_last",
+    "upper_bin": f"case when is_last then {LAST.sync_bin} else sync_bin end",
+    "upper_id": "case when is_last then '' else youtube_id end",
+}
+_APART = {
+    "places": """,
+        row_number() over keys_of_group as place, lead({key}) over keys_of_group is null as ends_group""",
+    "windows": ", keys_of_group as (partition by {group} order by {key})",
+    "is_cut": "place % $5 = 0 or ends_group",
+    "upper_bin": f"case when is_last then {LAST.sync_bin} when ends_group then sync_bin + 1 else sync_bin end",
+    "upper_id": "case when ends_group then '' else youtube_id end",
+}
 # Nobody is a member yet: who is put before this slot is leased is worked on with it.
 _EMPTY = f"""
 insert into scheduler.sync_slot (run_id, number, job_id, lane, due_at, planned_at, members,
@@ -83,11 +100,14 @@ def cut_query(
     selected = []
     if not selects_all(bin_numbers, bin_max):
         selected.append(values_between(bin_numbers, bin_max, 0, bin_space - 1))
+    columns = {"group": population.group, "key": population.key}
+    shape = _SHARED if population.shares_slots else _APART
     statement = _CUT.format(
+        **columns,
+        **{name: text.format(**columns) for name, text in shape.items()},
         table=population.table,
         bins=_BINS if selected else "",
         condition=population.condition(definition.where),
         first_bin=FIRST.sync_bin,
-        last_bin=LAST.sync_bin,
     )
     return statement, selected

@@ -64,6 +64,9 @@ def read_definition(job: pb.Job, quotas: Mapping[str, int], bin_space: int) -> D
     cadence = read_cadence(job.cadence, tell)
     if cadence is not None:
         _check_bins(cadence, job.allow_skew, bin_space, tell)
+        population = POPULATIONS.get(job.population)
+        if population is not None and not population.shares_slots and cadence.bin_max != 1:
+            tell("cadence", f"must select everybody, by a bin_max of 1: {job.population} has no bins yet")
         start, length = _read_window(job, cadence, tell)
     batch, slot_size = _read_sizes(job, tell)
     _check_costs(job.quotas, quotas, tell)

@@ -6,6 +6,7 @@ from typing import Any
 
 from libs.domain.cadence import get_current_bin_numbers, period_start
 from libs.domain.errors import InvalidRequest, NotFound, Violation
+from libs.rpc.paging import read_size, read_token, write_token
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.scheduler.job_rows import count_members, list_jobs, list_workers, put_job, read_job
@@ -21,7 +22,6 @@ from services.scheduler.job_wire import (
     run_of,
     worker_of,
 )
-from services.scheduler.paging import read_size, read_token, write_token
 from services.scheduler.planner import Planner
 from services.scheduler.quota_rows import list_quotas, most_units, put_quota
 from services.scheduler.runs import list_runs, read_run

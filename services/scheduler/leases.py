@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from libs.stores.postgres import reaching_postgres
+from libs.stores.transactions import transaction
 from services.scheduler import slots
 from services.scheduler.cut import SCHEDULED
 from services.scheduler.members import Member, Range, digest_of, read_members
@@ -17,7 +18,6 @@ from services.scheduler.populations import POPULATIONS
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.slots import Ends, Slot, State
 from services.scheduler.timekeeper import Timekeeper
-from services.scheduler.transactions import transaction
 from services.scheduler.wakeups import Bell
 
 # Says too whether it is worth to look further: idle workers should cost next to nothing.

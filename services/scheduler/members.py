@@ -40,9 +40,9 @@ PLANNER_SETTINGS = {"enable_bitmapscan": "off"}
 # The values between the ends alone: with all values of the bins a read would go through the whole index.
 _BINS = "sync_bin = any($5::integer[]) and "
 _READ = """
-select sync_bin, youtube_id{columns} from {table}
-where {bins}(sync_bin, youtube_id) > ($1, $2) and (sync_bin, youtube_id) <= ($3, $4) and {condition}
-order by sync_bin, youtube_id limit {limit}"""
+select {group} as sync_bin, {key} as youtube_id{columns} from {table}
+where {bins}({group}, {key}) > ($1, $2) and ({group}, {key}) <= ($3, $4) and {condition}
+order by {group}, {key} limit {limit}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,8 @@ class Range:
         statement = _READ.format(
             columns="".join(f", {column}::text" for column in columns),
             table=self.population.table,
+            group=self.population.group,
+            key=self.population.key,
             bins=bins,
             condition=self.population.condition(self.where),
             limit=limit,

@@ -61,9 +61,10 @@ on conflict (job_id, item_id) do update set
     last_attempt_at = excluded.last_attempt_at, last_outcome = excluded.last_outcome,
     failures = case when excluded.failures = 0 then 0 else state.failures + 1 end,
     next_try_at = excluded.next_try_at"""
-_LOCK = "select from {table} where youtube_id = any($1) order by youtube_id for no key update"
-_SUCCESS = "update {table} set video_synced_at = $2 where youtube_id = any($1)"
-_GONE = "update {table} set gone = true, member_since = $2 where youtube_id = any($1) and not gone"
+_LOCK = "select from {table} where {key} = any($1) order by {key} for no key update"
+_SUCCESS = "update {table} set {synced_at} = $2 where {key} = any($1)"
+_UNWANTED = "update {table} set {wanted} = false, member_since = $2 where {key} = any($1) and {wanted}"
+_GONE = "update {table} set gone = true, member_since = $2 where {key} = any($1) and not gone"
 _FOUND = """
 update scheduler.youtube_video as video set
     title = coalesce(item.title, video.title), channel_id = coalesce(item.channel_id, video.channel_id),
@@ -146,20 +147,26 @@ def _next_try_at(item: ItemOutcome, try_number: int, now: datetime) -> datetime 
 
 
 async def _change_members(connection: Any, place: Place, items: Sequence[ItemOutcome], now: datetime) -> None:
-    table = POPULATIONS[place.population].table
+    population = POPULATIONS[place.population]
+    names = {"table": population.table, "key": population.key}
     found = [item for item in items if item.data]
     succeeded = [
         item.id for item in items if item.outcome in (Outcome.SYNCED, Outcome.UNCHANGED) and not item.data
     ]
     gone = [item.id for item in items if item.outcome is Outcome.GONE]
-    changed = sorted([*(item.id for item in found), *succeeded, *gone])
+    settled = [
+        item.id for item in items if population.wanted is not None and item.outcome is not Outcome.RETRY
+    ]
+    changed = sorted({*(item.id for item in found), *succeeded, *gone, *settled})
     if not changed:
         return
-    await connection.execute(_LOCK.format(table=table), changed)
+    await connection.execute(_LOCK.format(**names), changed)
     if succeeded:
-        await connection.execute(_SUCCESS.format(table=table), succeeded, now)
+        await connection.execute(_SUCCESS.format(**names, synced_at=population.synced_at), succeeded, now)
     if gone:
-        await connection.execute(_GONE.format(table=table), gone, now)
+        await connection.execute(_GONE.format(**names), gone, now)
+    if settled:
+        await connection.execute(_UNWANTED.format(**names, wanted=population.wanted), settled, now)
     if found:
         columns = [[item.data.get(column) for item in found] for column in _FOUND_COLUMNS]
         await connection.execute(_FOUND, now, [item.id for item in found], *columns)

@@ -13,13 +13,13 @@ import structlog
 
 from libs.domain.cadence import get_current_bin_numbers, period_start
 from libs.domain.errors import InvalidRequest, NotFound, Unavailable, Violation
+from libs.stores.transactions import transaction
 from services.scheduler.cut import Cut, cut
 from services.scheduler.definition import Definition
 from services.scheduler.metrics import Metrics
 from services.scheduler.partitions import Partitions
 from services.scheduler.populations import POPULATIONS
 from services.scheduler.timekeeper import Timekeeper
-from services.scheduler.transactions import transaction
 from services.scheduler.wakeups import notify
 
 _LOGGER = structlog.get_logger(__name__)

@@ -4,13 +4,19 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from libs.domain.errors import InvalidRequest, Violation
+from libs.rpc.paging import read_size, write_token
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.scheduler.listing import Listing, count_by_bin
 from services.scheduler.members import Key
-from services.scheduler.membership import CHANNELS, VIDEOS, Incoming, Put, put_members
-from services.scheduler.paging import read_size, write_token
-from services.scheduler.population_wire import filters_of, read_after, read_rows, read_selection
+from services.scheduler.membership import CHANNELS, REPOS, VIDEOS, Incoming, Put, put_members
+from services.scheduler.population_wire import (
+    filters_of,
+    read_after,
+    read_repos,
+    read_rows,
+    read_selection,
+)
 from services.scheduler.populations import POPULATIONS
 from services.scheduler.timekeeper import Timekeeper
 from tally.scheduler.v1 import population_pb2 as pb
@@ -44,6 +50,15 @@ class PopulationServicer(PopulationServiceServicer):
         async for request in requests:
             total = _sum(total, await self._put(CHANNELS, request.channels, "channels"))
         return pb.PutChannelsResponse(**_counts(total))
+
+    async def PutRepos(
+        self, requests: AsyncIterator[pb.PutReposRequest], context: ServicerContext
+    ) -> pb.PutReposResponse:
+        total = Put(0, 0, 0)
+        async for request in requests:
+            rows = read_repos(request.repos)
+            total = _sum(total, await put_members(self._pool, REPOS, rows, self._timekeeper.now()))
+        return pb.PutReposResponse(**_counts(total))
 
     async def ListOonVideoIds(
         self, request: pb.ListOonVideoIdsRequest, context: ServicerContext

@@ -5,9 +5,9 @@ from typing import Any
 
 from libs.domain import rules
 from libs.domain.errors import InvalidRequest, Violation
+from libs.rpc.paging import read_token
 from services.scheduler.listing import Selection
 from services.scheduler.members import FIRST, Key
-from services.scheduler.paging import read_token
 from tally.scheduler.v1 import population_pb2 as pb
 
 _MOST_ROWS = 5_000
@@ -33,6 +33,24 @@ def read_rows(messages: Sequence[Any], field: str, columns: Sequence[str]) -> li
         )
         for message in messages
     ]
+
+
+def read_repos(messages: Sequence[pb.Repo]) -> list[tuple[Any, ...]]:
+    """Rows of a DID, the number of its host, and that it is wanted. Raises InvalidRequest for all that is wrong."""
+    if len(messages) > _MOST_ROWS:
+        raise InvalidRequest([Violation("repos", f"must be at most {_MOST_ROWS} in one message")])
+    violations = [
+        Violation(f"repos[{number}].{name}", problem)
+        for number, message in enumerate(messages)
+        for name, problem in (
+            ("did", rules.check_video_id(message.did)),
+            ("host", None if message.host >= 1 else "must be the number of its host, 1 or more"),
+        )
+        if problem
+    ]
+    if violations:
+        raise InvalidRequest(violations)
+    return [(message.did, message.host, True) for message in messages]
 
 
 def _problems(message: Any, columns: Sequence[str]) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from libs.domain.errors import InvalidRequest, Violation
-from services.scheduler.transactions import transaction
+from libs.stores.transactions import transaction
 from services.scheduler.wakeups import notify
 
 _INSERT = """

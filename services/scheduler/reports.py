@@ -8,6 +8,7 @@ from typing import Any
 
 from libs.domain.errors import InvalidRequest, Violation
 from libs.stores.postgres import reaching_postgres
+from libs.stores.transactions import transaction
 from services.scheduler import slots
 from services.scheduler.leases import Permit
 from services.scheduler.members import digest_of
@@ -17,7 +18,6 @@ from services.scheduler.payments import Payments
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.slots import Slot, State
 from services.scheduler.timekeeper import Timekeeper
-from services.scheduler.transactions import transaction
 from services.scheduler.wakeups import notify
 
 # Apart from the transaction that reported: its lock on the slot came first, and locks of jobs come before those.

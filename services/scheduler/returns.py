@@ -8,13 +8,13 @@ from typing import Any
 import structlog
 
 from libs.domain.errors import InvalidRequest, Violation
+from libs.stores.transactions import transaction
 from services.scheduler import slots
 from services.scheduler.metrics import Metrics
 from services.scheduler.payments import Payments
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.slots import Slot, State
 from services.scheduler.timekeeper import Timekeeper
-from services.scheduler.transactions import transaction
 from services.scheduler.wakeups import notify
 
 _LOGGER = structlog.get_logger(__name__)

@@ -6,7 +6,8 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 
 import structlog
 
@@ -23,6 +24,7 @@ from services.worker.threads import Threads
 
 _LOGGER = structlog.get_logger(__name__)
 
+FETCH_REPO_NEEDS = ("aiohttp", "duckdb", "obstore")
 _LOOK_SECONDS = 1.0
 _DRAIN_SECONDS = 25.0
 """A batch may take 20 s; one that does not end in time is done again by another worker."""
@@ -36,6 +38,25 @@ def make_handlers(settings: WorkerSettings) -> dict[str, Handler]:
     return {handler.name: handler for handler in handlers}
 
 
+async def open_handlers(
+    stack: AsyncExitStack, context: Context, settings: WorkerSettings
+) -> dict[str, Handler]:
+    """The handlers that this worker can offer; those that need the event loop are closed with `stack`."""
+    handlers = make_handlers(settings)
+    if not settings.backfill:
+        return handlers
+    if missing := [name for name in FETCH_REPO_NEEDS if find_spec(name) is None]:
+        _LOGGER.info(
+            "the handler `fetch_repo` needs more libraries. Install them: pip install 'tally-services[backfill]'",
+            missing=missing,
+        )
+        return handlers
+    from services.worker.handlers.fetch_repo.handler import open_fetch_repo
+
+    handler = await stack.enter_async_context(open_fetch_repo(context, settings))
+    return {**handlers, handler.name: handler}
+
+
 @asynccontextmanager
 async def open_worker(
     context: Context, settings: WorkerSettings, handlers: Mapping[str, Handler] | None = None
@@ -46,8 +67,17 @@ async def open_worker(
     """
     if not settings.scheduler:
         raise NotReady("no scheduler is set. Set TALLY_WORKER__SCHEDULER='[\"host:port\", …]'")
-    handlers = make_handlers(settings) if handlers is None else handlers
-    worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    async with AsyncExitStack() as stack:
+        offered = await open_handlers(stack, context, settings) if handlers is None else handlers
+        async with _open(context, settings, offered) as opened:
+            yield opened
+
+
+@asynccontextmanager
+async def _open(
+    context: Context, settings: WorkerSettings, handlers: Mapping[str, Handler]
+) -> AsyncIterator[Opened]:
+    worker = f"{settings.name or socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     scheduler = Scheduler(settings, context.telemetry)
     threads, numbers = Threads(), itertools.count(1)
     lanes = [

@@ -13,6 +13,7 @@ import grpc
 
 from tally.client import methods
 from tally.client.answers import Receipt, Refusal
+from tally.client.backfill import Backfill
 from tally.client.batcher import Batcher
 from tally.client.batching import Batching
 from tally.client.buffer import Awaited
@@ -79,6 +80,11 @@ class Client(Reading, DeadLetterMethods):
         self._transport_name: TransportName = transport
         self._connection: Connection | None = None
         self._is_closed = False
+
+    @property
+    def backfill(self) -> Backfill:
+        """Jobs over Bluesky repositories, and what they fill is counted."""
+        return Backfill(lambda: self._open)
 
     async def __aenter__(self) -> Self:
         connection = Connection(self.address, self._timeout_s, self._credentials)

@@ -49,7 +49,7 @@ async def working(handlers: Mapping[str, Handler]) -> AsyncIterator[tuple[Schedu
     async with server, open_background() as background:
         clock, nothing = Clock(), cast("Any", None)
         context = Context(
-            "", "", nothing, nothing, clock, background, OFF, PostgresSettings(), Path("nowhere")
+            "", "", nothing, nothing, clock, background, OFF, PostgresSettings(), "", Path("nowhere")
         )
         settings = WorkerSettings(scheduler=(f"{host}:{port}",))
         async with open_worker(context, settings, handlers):

@@ -1,4 +1,4 @@
-"""Transactions of the scheduler: committed for certain, or an error after which the same call may be sent again."""
+"""Transactions of calls: committed for certain, or an error after which the same call may be sent again."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,8 +23,8 @@ _AGAIN = (
 async def transaction(pool: Any) -> AsyncIterator[Any]:
     """A connection in a transaction, which is committed at the end, or rolled back by an exception.
 
-    Raises Unavailable when Postgres is away or nobody knows whether it was committed. Every call of the scheduler may
-    be repeated then.
+    Raises Unavailable when Postgres is away or nobody knows whether it was committed. So what is done in it must be
+    harmless to repeat.
     """
     warnings: list[str] = []
 

@@ -1,0 +1,15 @@
+"""What counting reports."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of a bucket. Counts are of events."""
+
+    bucket: int
+    counted: int = 0
+    pending: int = 0
+    unknown: int = 0
+    other: int = 0
+    total: int = 0
