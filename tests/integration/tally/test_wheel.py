@@ -55,10 +55,10 @@ def required(name: str) -> Iterator[str]:
 
 def test_the_wheel_holds_the_client_the_generated_code_and_its_types(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    packages = [path.parent for path in (ROOT / "proto").glob("tally/*/v1/*.proto")]
-    assert packages
-    for package in packages:
-        path = f"{package.relative_to(ROOT / 'proto')}/{package.parent.name}_pb2"
+    protos = list((ROOT / "proto").glob("tally/*/v1/*.proto"))
+    assert protos
+    for proto in protos:
+        path = f"{proto.relative_to(ROOT / 'proto').with_suffix('')}_pb2"
         assert {f"{path}.py", f"{path}.pyi", f"{path}_grpc.py"} <= names
     client = ROOT / "libs" / "tally" / "tally" / "client"
     assert {f"tally/client/{path.name}" for path in client.glob("*.py")} <= names
