@@ -33,7 +33,9 @@ def verify(car: bytes, did: str, key_type: str, key: str, now_us: int) -> Fetche
         return Fetched(did, repo.rev, list(rows_of(repo, rev_us)))
     except Defect as defect:
         raise NotFetched(
-            defect.reason.value, f"{str(defect).removeprefix(f'{defect.reason}: ')}{_of(car)}", is_transient=defect.is_transient
+            defect.reason.value,
+            f"{str(defect).removeprefix(f'{defect.reason}: ')}{_of(car)}",
+            is_transient=defect.is_transient,
         ) from defect
     except RevOutOfRange as error:
         raise NotFetched("rev_out_of_range", f"{error}{_of(car)}", is_transient=False) from error
