@@ -18,8 +18,8 @@ from obstore.store import ObjectStore, from_url
 from libs.domain.errors import NotReady, Unavailable
 
 
-class Missing(Exception):
-    """There is no object of this name."""
+class Missing(Unavailable):
+    """There is no object of this name in the store that is set."""
 
 
 class Objects:
@@ -28,6 +28,8 @@ class Objects:
     def __init__(self, url: str) -> None:
         """`url`: the store, with a prefix. Raises NotReady when it cannot be one."""
         self.url = url
+        self._synced: set[Path] = set()
+        """folders whose names are on the disk"""
         parts = urlsplit(url)
         self._folder = Path(unquote(parts.path)) if parts.scheme == "file" else None
         try:
@@ -46,7 +48,7 @@ class Objects:
             with suppress(AlreadyExistsError):
                 await obstore.put_async(self._store, name, data, mode="create")
             if self._folder is not None:
-                await asyncio.to_thread(_sync, self._folder, name)
+                await asyncio.to_thread(self._sync, self._folder, name)
 
     async def get(self, name: str) -> bytes:
         """The content of an object. Raises Missing."""
@@ -55,7 +57,9 @@ class Objects:
                 found = await obstore.get_async(self._store, name)
                 return bytes(await found.bytes_async())
             except FileNotFoundError as error:
-                raise Missing(f"{self.url} has no object {name}") from error
+                raise Missing(
+                    f"{self.url} has no object {name}: set TALLY_OBJECTS_URL to the store that all services share"
+                ) from error
 
     async def get_range(self, name: str, start: int, length: int) -> bytes:
         """A part of an object. Raises Missing."""
@@ -63,7 +67,9 @@ class Objects:
             try:
                 return bytes(await obstore.get_range_async(self._store, name, start=start, length=length))
             except FileNotFoundError as error:
-                raise Missing(f"{self.url} has no object {name}") from error
+                raise Missing(
+                    f"{self.url} has no object {name}: set TALLY_OBJECTS_URL to the store that all services share"
+                ) from error
 
     async def fetch(self, name: str, folder: Path) -> Path:
         """An object as a file to be read: in the store itself, if that is a folder, or a copy in `folder`.
@@ -73,7 +79,9 @@ class Objects:
         if self._folder is not None:
             path = self._folder / name
             if not path.exists():
-                raise Missing(f"{self.url} has no object {name}")
+                raise Missing(
+                    f"{self.url} has no object {name}: set TALLY_OBJECTS_URL to the store that all services share"
+                )
             return path
         path = folder / name.replace("/", "_")
         if not path.exists():
@@ -82,6 +90,16 @@ class Objects:
             await asyncio.to_thread(partial.write_bytes, data)
             partial.rename(path)
         return path
+
+    def _sync(self, folder: Path, name: str) -> None:
+        """Have the file, and its name in each folder above it, on the disk."""
+        path = folder / name
+        _fsync(path)
+        _fsync(path.parent)
+        while path.parent != folder and path.parent not in self._synced:
+            path = path.parent
+            _fsync(path.parent)
+            self._synced.add(path)
 
 
 def folder_url(folder: Path) -> str:
@@ -101,15 +119,9 @@ def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0] or repr(error)
 
 
-def _sync(folder: Path, name: str) -> None:
-    """Have the file, and its name in each folder above it, on the disk."""
-    path = folder / name
-    while True:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if path == folder:
-            return
-        path = path.parent
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

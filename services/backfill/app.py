@@ -44,6 +44,7 @@ async def open_backfill(context: Context, settings: BackfillSettings) -> AsyncIt
 async def _open(stack: AsyncExitStack, context: Context, settings: BackfillSettings) -> Opened:
     from libs.egress.session import open_session
     from libs.stores.objects import Objects
+    from services.backfill.candidates import open_candidates
     from services.backfill.counting import Counting, Identity
     from services.backfill.delivery_servicer import DeliveryServicer
     from services.backfill.ledger import Ledger
@@ -69,7 +70,14 @@ async def _open(stack: AsyncExitStack, context: Context, settings: BackfillSetti
     stack.push_async_callback(shipping.close)
     resolver = Resolver(pool, session, context.clock, settings)
     identity = Identity(context.cluster.cluster_id, context.cluster.partition_count)
-    counting = Counting(pool, Ledger(pool), objects, shipping.ship, identity, settings.shipments_at_once)
+    counting = Counting(
+        lambda: open_candidates(pool, objects, context.data_dir / "backfill"),
+        Ledger(pool),
+        objects,
+        shipping.ship,
+        identity,
+        settings.shipments_at_once,
+    )
     for name, turn in (("resolver", resolver.turn), ("backfill runs", scheduling.turn)):
         loop = Loop(
             name,

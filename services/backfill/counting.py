@@ -2,16 +2,17 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 from uuid import UUID
 
 import structlog
 
 from libs.dataset.rows import BUCKETS
 from libs.stores.objects import Objects
-from services.backfill.candidates import Candidates, open_candidates
+from services.backfill.candidates import Found
 from services.backfill.ledger import Bucket, Ledger, OpenPlan, Outstanding
 from services.backfill.plan import HASH_BYTES, Hashes, make_plan, read_hashes, request_id, request_of, unite
 from services.backfill.report import Report
@@ -19,6 +20,7 @@ from services.backfill.shipping import Receipt, Ship
 
 _LOGGER = structlog.get_logger(__name__)
 
+_BUCKETS_AT_ONCE = 4
 _DONE = (Receipt.JOURNALED, Receipt.DUPLICATE)
 
 
@@ -30,13 +32,28 @@ class Identity:
     partition_count: int
 
 
+class Source(Protocol):
+    """Where the events of a bucket come from."""
+
+    async def of(self, bucket: int) -> Found:
+        """The events of a bucket, as the dataset has them now."""
+        ...
+
+
 class Counting:
     """Counts the dataset. Any number may do so at the same time."""
 
     def __init__(
-        self, pool: Any, ledger: Ledger, objects: Objects, ship: Ship, identity: Identity, at_once: int
+        self,
+        open_source: Callable[[], AbstractAsyncContextManager[Source]],
+        ledger: Ledger,
+        objects: Objects,
+        ship: Ship,
+        identity: Identity,
+        at_once: int,
     ) -> None:
-        self._pool = pool
+        """`open_source`: the events of the dataset as it is then; `at_once`: requests under way."""
+        self._open_source = open_source
         self._ledger = ledger
         self._objects = objects
         self._ship = ship
@@ -45,36 +62,40 @@ class Counting:
 
     async def run(self) -> AsyncIterator[Report]:
         """Count every bucket."""
-        async with open_candidates(self._pool, self._objects) as candidates:
-            for bucket in range(BUCKETS):
-                yield await self.count(bucket, candidates)
+        async with self._open_source() as source:
+            for start in range(0, BUCKETS, _BUCKETS_AT_ONCE):
+                some = range(start, min(start + _BUCKETS_AT_ONCE, BUCKETS))
+                for report in await asyncio.gather(*(self.count(bucket, source) for bucket in some)):
+                    yield report
 
-    async def count(self, number: int, candidates: Candidates) -> Report:
+    async def count(self, number: int, source: Source) -> Report:
         """Close the open plan of a bucket, if there is one, and count what the dataset has besides."""
         report = Report(number)
+        is_planned = False
         while True:
             bucket = await self._ledger.read(number)
+            report.total = bucket.counted_count
             if bucket.plan is None:
-                if not await self._plan(bucket, candidates, report):
-                    report.total = bucket.counted_count
+                # A plan that was opened by this call has had all the candidates.
+                opened = None if is_planned else await self._plan(bucket, source, report)
+                if opened is None:
                     return report
-                continue
-            if not await self._send(bucket, bucket.plan, report):
-                report.total = bucket.counted_count
+                is_planned = opened
+            elif await self._send(bucket, bucket.plan, report):
+                await self._close(bucket, bucket.plan)
+            else:
                 return report
-            await self._close(bucket, bucket.plan)
 
-    async def _plan(self, bucket: Bucket, candidates: Candidates, report: Report) -> bool:
-        """Make a plan; False if there is nothing to count."""
+    async def _plan(self, bucket: Bucket, source: Source, report: Report) -> bool | None:
+        """Open a plan; False if the bucket has changed since it was read, None if there is nothing to count."""
         counted = await self._read_counted(bucket)
-        found = await candidates.of(bucket.number)
+        found = await source.of(bucket.number)
         report.other = found.other_count
         plan = await asyncio.to_thread(make_plan, found.events, counted, self._identity.partition_count)
         if plan is None:
-            return False
+            return None
         name = await self._write(bucket, "plan", plan.content)
-        await self._ledger.open(bucket, name, plan)
-        return True
+        return await self._ledger.open(bucket, name, plan)
 
     async def _send(self, bucket: Bucket, plan: OpenPlan, report: Report) -> bool:
         """Send what has no receipt; whether everything has one now."""

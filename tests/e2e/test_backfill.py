@@ -70,7 +70,7 @@ async def start_worker(
         TALLY_PARTITION_COUNT=str(PARTITION_COUNT),
         TALLY_DATA_DIR=str(folder),
         TALLY_SERVER__ADDRESS=f"127.0.0.1:{free_port()}",
-        TALLY_WORKER__SLOTS_AT_ONCE="2",
+        TALLY_WORKER__SLOTS_AT_ONCE="4",
         TALLY_WORKER__FETCH__LINGER_SECONDS="0.2",
         TALLY_WORKER__FETCH__PART_SECONDS="0.5",
     )

@@ -57,7 +57,7 @@ create table backfill.repo (
 ) with (fillfactor = 70);
 create index repo_waiting on backfill.repo (next_try_at) where state = 'waiting';
 create index repo_ready on backfill.repo (did) where state = 'ready';
-create index repo_stored on backfill.repo (bucket, did) where delivery_id is not null;
+create index repo_stored on backfill.repo (delivery_id) where delivery_id is not null;
 
 -- There is one dataset, because a second one would hold the same likes again.
 create table backfill.dataset (

@@ -5,6 +5,7 @@ process at a time.
 """
 
 import fcntl
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -55,7 +56,12 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         """Take the first file in `folder` that no other process has: one that a dead process left comes first."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock_file, path = _take(folder)
+        self._lock_file, number = _take(folder)
+        self.work_folder = folder / f"work-{number}"
+        """for files of this process; empty"""
+        shutil.rmtree(self.work_folder, ignore_errors=True)
+        self.work_folder.mkdir()
+        path = folder / f"checkpoint-{number}.sqlite"
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         for pragma in _PRAGMAS:
@@ -115,8 +121,8 @@ class _commit:  # noqa: N801 - it reads as a verb
         self._database.execute("commit" if kind is None else "rollback")
 
 
-def _take(folder: Path) -> tuple[IO[bytes], Path]:
-    """The lock of the first free file, and its path. The lock ends with the process, however that ends."""
+def _take(folder: Path) -> tuple[IO[bytes], int]:
+    """The lock of the first free file, and its number. The lock ends with the process, however that ends."""
     for number in range(_MOST_FILES):
         lock_file = (folder / f"checkpoint-{number}.lock").open("ab")
         try:
@@ -124,5 +130,5 @@ def _take(folder: Path) -> tuple[IO[bytes], Path]:
         except BlockingIOError:
             lock_file.close()
             continue
-        return lock_file, folder / f"checkpoint-{number}.sqlite"
+        return lock_file, number
     raise RuntimeError(f"{folder} has {_MOST_FILES} checkpoints in use")

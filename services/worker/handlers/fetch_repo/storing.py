@@ -128,7 +128,7 @@ class Storing:
     async def _deliver(self) -> None:
         async with self._choosing:
             leaving = await asyncio.to_thread(self._checkpoint.begin_delivery)
-        with TemporaryDirectory(prefix="tally-parts-") as folder:
+        with TemporaryDirectory(dir=self._checkpoint.work_folder) as folder:
             parts = await asyncio.to_thread(self._write_parts, Path(folder))
             for part in parts:
                 await self._objects.put(part.name, part.path)
