@@ -19,6 +19,9 @@ _BEHIND = {POSTGRES: "the journal and the rollups", VALKEY: "totals that are oft
 PURPOSES = {**_BEFORE, **{service.name: service.purpose for service in reversed(SERVICES)}, **_BEHIND}
 """in the order in which calls travel"""
 
+_WHOLE = "partitioner"
+"""the service whose health is that of the whole: a cluster is there to take events"""
+
 # A server that stops reports NOT_SERVING for so long before it refuses calls. By then Envoy's health checks, twice a
 # second, have noticed, even where one takes a second.
 _DRAIN_DELAY_SECONDS = 2.0
@@ -59,7 +62,7 @@ class Topology:
                 service.health,
                 [routed.full_name for routed in service.routed],
             )
-            for service in reversed(SERVICES)
+            for service in sorted(SERVICES, key=lambda service: service.name != _WHOLE)
             if service.routed and self.of(service.name)
         ]
 

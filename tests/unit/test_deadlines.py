@@ -62,6 +62,7 @@ GIVEN_CONNECTION = {
     "services/query/proof.py": OF_A_POOL,
     "services/query/standby.py": OF_A_POOL,
     "services/query/unsettled.py": OF_A_POOL,
+    "services/backfill/": OF_A_POOL,
     "services/scheduler/": OF_A_POOL,
     "services/replication/apply.py": OF_A_POOL,
     "services/replication/lane.py": OF_A_POOL,

@@ -7,6 +7,7 @@ import pytest
 
 from libs.embedded.envoy_config import HEALTH_CHECK_SECONDS, HEALTH_CHECK_TIMEOUT_SECONDS
 from services.counting.settings import CountingSettings
+from services.registry import SERVICES
 from services.settings import read_settings
 from services.topology import Topology, make_topology
 
@@ -19,25 +20,12 @@ def environment(topology: Topology, name: str) -> dict[str, str]:
 
 
 def test_every_process_has_a_name_and_an_address_of_its_own() -> None:
-    topology = make_topology(
-        {
-            "partitioner": 2,
-            "counting": 3,
-            "query": 1,
-            "worker": 1,
-            "scheduler": 2,
-            "catalog": 1,
-            "replication": 1,
-        },
-        None,
-    )
+    counts = {service.name: 1 for service in SERVICES} | {"partitioner": 2, "counting": 3}
+    topology = make_topology(counts, None)
     names = [place.name for place in topology.places]
-    assert names == [
-        *("partitioner-0", "partitioner-1", "worker-0", "scheduler-0", "scheduler-1"),
-        *("catalog-0", "replication-0", "query-0", "counting-0", "counting-1", "counting-2"),
-    ]
+    assert names == [f"{each.name}-{n}" for each in reversed(SERVICES) for n in range(counts[each.name])]
     addresses = {topology.address, *(place.address for place in topology.places)}
-    assert len(addresses) == 12
+    assert len(addresses) == 1 + sum(counts.values())
 
 
 def test_a_shard_has_a_stable_name_and_a_partitioner_knows_all_shards() -> None:
@@ -76,8 +64,13 @@ def test_the_front_proxy_leads_to_the_services_for_clients_and_to_no_shard() -> 
             f"tally.replication.v1.{service}": [place.address for place in topology.of("replication")]
             for service in ("EntryService", "PeerService")
         },
+        "tally.backfill.v1.BackfillService": [place.address for place in topology.of("backfill")],
     }
     assert {place.service.name for place in topology.places if not place.is_public} == {"counting", "worker"}
+
+
+def test_the_health_of_the_whole_is_that_of_the_partitioners() -> None:
+    assert make_topology({}, None).pools[0].name == "partitioner"
 
 
 def test_a_worker_knows_all_schedulers() -> None:
