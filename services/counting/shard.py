@@ -237,7 +237,8 @@ class Shard:
 
     def _note_away(self, why: str) -> None:
         _LOGGER.warning("no log: Postgres is away", shard=self.name, error=why)
-        self._log = None
+        # What is offered from now on is queued for the spool: no caller must meet a moment with neither of them.
+        self._log, self._is_spooling = None, self.spool is not None
         self._is_away.set()
         if self.spool is None:
             self._queue.answer_all(Outcome.UNAVAILABLE)
