@@ -19,7 +19,7 @@ import pytest_asyncio
 
 from libs.rpc import ports
 from services.cluster import Cluster, open_cluster
-from services.registry import SERVICES
+from services.registry import SERVICES, stages
 from tally.counting.v1 import counting_pb2, dead_letters_pb2
 from tally.ingest.v1.ingest_pb2 import CountEventRequest
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceStub
@@ -29,6 +29,7 @@ from tests.support.processes import FAST
 from tests.support.proof import assert_exact
 from tests.support.terminal import finish, run, start
 
+SERVICE_NAMES = [service.name for service in SERVICES]
 ONE_OF_EACH = [f"--replicas={service.name}=1" for service in SERVICES]
 
 pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
@@ -37,7 +38,11 @@ PAUSE_SECONDS = 0.02
 """between two calls, so that the machine has time for what restarts"""
 
 
-STAGES = ["envoy", "partitioner-0, worker-0, query-0", "scheduler-0, counting-0", "postgres, valkey"]
+STAGES = [
+    "envoy",
+    *(", ".join(f"{name}-0" for name in reversed(SERVICE_NAMES) if name in stage) for stage in stages()),
+    "postgres, valkey",
+]
 """the order of a stop"""
 
 
