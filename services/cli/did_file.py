@@ -47,4 +47,4 @@ def open_entries(path: str) -> Iterator[Entries]:
         return
     with Path(path).open("rb") as raw:
         file = gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
-        yield Entries(io.TextIOWrapper(file, encoding="utf-8"))  # type: ignore[arg-type] # both are readable
+        yield Entries(io.TextIOWrapper(file, encoding="utf-8"))

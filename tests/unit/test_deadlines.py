@@ -46,6 +46,7 @@ OF_RUN = "it is work for WriteConnection.run, which has a limit and never cancel
 GIVEN_CONNECTION = {
     "libs/stores/floor.py": f"{OF_A_POOL}, and `tally floor` limits all of it",
     "libs/stores/postgres.py": OF_RUN,
+    "services/backfill/": OF_A_POOL,
     "services/counting/dead_letters.py": f"{OF_A_POOL}, or {OF_RUN}",
     "services/counting/decisions.py": OF_RUN,
     "services/counting/empty_partitions.py": OF_A_POOL,
