@@ -11,28 +11,36 @@ from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.loop import Loop
 from libs.runtime.service import Opened
-from libs.stores.postgres import AWAY, open_pool
+from libs.stores.postgres import AWAY, open_pool, time_limits
 from libs.stores.transactions import durable_settings
 from services.backfill.settings import BackfillSettings
+from services.backfill.uninstalled import INSTALL, UninstalledBackfill, UninstalledDelivery
+from tally.backfill.v1.backfill_pb2_grpc import (
+    BackfillServiceServicer,
+    add_BackfillServiceServicer_to_server,
+)
+from tally.backfill.v1.delivery_pb2_grpc import (
+    DeliveryServiceServicer,
+    add_DeliveryServiceServicer_to_server,
+)
 
 NAME = "tally.backfill.v1.BackfillService"
 _DELIVERY_NAME = "tally.backfill.v1.DeliveryService"
 _LOGGER = structlog.get_logger(__name__)
 
 EXTRA = ("aiohttp", "duckdb", "obstore")
-INSTALL = "the backfill needs more libraries. Install them: pip install 'tally-services[backfill]'"
 _TURN_SECONDS = 120.0
 
 
 @asynccontextmanager
 async def open_backfill(context: Context, settings: BackfillSettings) -> AsyncIterator[Opened]:
-    """Open the backfill. Without the libraries of its extra it serves nothing, and the log says what to install.
+    """Open the backfill. Without the libraries of its extra every call is answered with what to install.
 
     Raises NotReady when no scheduler or no partitioner is set.
     """
     if missing := [name for name in EXTRA if find_spec(name) is None]:
         _LOGGER.info(INSTALL, missing=missing)
-        yield Opened([], is_ready=lambda: True)
+        yield _offer(UninstalledBackfill(), UninstalledDelivery())
         return
     for field in ("scheduler", "partitioner"):
         if not getattr(settings, field):
@@ -52,8 +60,6 @@ async def _open(stack: AsyncExitStack, context: Context, settings: BackfillSetti
     from services.backfill.scheduling import Scheduling
     from services.backfill.servicer import BackfillServicer
     from services.backfill.shipping import Shipping
-    from tally.backfill.v1.backfill_pb2_grpc import add_BackfillServiceServicer_to_server
-    from tally.backfill.v1.delivery_pb2_grpc import add_DeliveryServiceServicer_to_server
 
     objects = Objects(context.objects_url)
     pool = await stack.enter_async_context(
@@ -61,7 +67,10 @@ async def _open(stack: AsyncExitStack, context: Context, settings: BackfillSetti
             context.dsn,
             context.postgres,
             "tally backfill",
-            server_settings=await durable_settings(context.pool),
+            server_settings={
+                **await durable_settings(context.pool),
+                **time_limits(context.postgres.statement_timeout_seconds),
+            },
         )
     )
     session = await stack.enter_async_context(open_session(settings.egress))
@@ -88,7 +97,10 @@ async def _open(stack: AsyncExitStack, context: Context, settings: BackfillSetti
             telemetry=context.telemetry,
         )
         stack.callback(context.background.start(name, loop.run()).cancel)
-    jobs, deliveries = BackfillServicer(pool, counting), DeliveryServicer(pool, settings)
+    return _offer(BackfillServicer(pool, counting), DeliveryServicer(pool, settings))
+
+
+def _offer(jobs: BackfillServiceServicer, deliveries: DeliveryServiceServicer) -> Opened:
     return Opened(
         [
             Servable(NAME, lambda server: add_BackfillServiceServicer_to_server(jobs, server)),

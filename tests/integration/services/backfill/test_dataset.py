@@ -175,13 +175,14 @@ async def test_a_row_counts_only_if_its_account_names_the_delivery_of_its_part(s
     assert await store.deliver([post, like], {author: REVS[0], liker: REVS[0]}) == 2
     # Another worker brings the liker again, and more that is not stored by it: the same rev, with another record.
     repost = row_of(liker, REPOST, "1", video)
-    assert await store.deliver([like, repost], {liker: REVS[0]}) == 0
+    third = row_of(DIDS[2], REPOST, "9", "at://x")
+    assert await store.deliver([like, repost, third], {liker: REVS[0], DIDS[2]: REVS[0]}) == 1
     expected = Counter({(author, "post", video): 1, (liker, "like", video): 1})
-    assert await store.events() == (expected, 0)
+    assert await store.events() == (expected, 1)
     # A later rev takes its place, and an earlier one does not (T002-34).
     assert await store.deliver([repost], {liker: REVS[2]}) == 1
     assert await store.deliver([like], {liker: REVS[1]}) == 0
-    assert await store.events() == (Counter({(author, "post", video): 1, (liker, "repost", video): 1}), 0)
+    assert await store.events() == (Counter({(author, "post", video): 1, (liker, "repost", video): 1}), 1)
 
 
 @pytest.mark.exact
