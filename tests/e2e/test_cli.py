@@ -198,7 +198,6 @@ async def test_status_names_jobs_that_no_worker_can_do(stack: Stack) -> None:
     found = await run("status", address=stack.address)
     assert found.exit_code == REFUSED
     assert found.err == "tally: no worker has the handler metadata, which job idle needs\n"
-    assert "no workers ask for work" in found.out
 
 
 async def test_status_fails_when_journal_and_rollups_differ(stack: Stack) -> None:
@@ -233,5 +232,6 @@ async def test_status_names_what_is_not_serving(dsn: str, valkey_url: str, tmp_p
     async with open_stack(dsn, valkey_url, tmp_path, names=("query",)) as stack:
         found = await run("status", "--json", address=stack.address)
     assert found.exit_code == REFUSED
-    assert "tally.ingest.v1.IngestService is SERVICE_UNKNOWN; the partition map cannot be read" in found.err
+    assert "tally.ingest.v1.IngestService is SERVICE_UNKNOWN; " in found.err
+    assert "; the partition map cannot be read" in found.err
     assert json.loads(found.out)["services"]["tally.query.v1.QueryService"] == "SERVING"
