@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 import structlog
 from pydantic import BaseModel
 
-from libs.domain.errors import NotReady
 from libs.embedded.folder import check_owner, list_data
 from libs.embedded.postgres import open_postgres
 from libs.embedded.process import OnDeath
@@ -34,6 +33,7 @@ from services.joining import Joining
 from services.migrations import list_migrations
 from services.registry import ALL, SERVICES, Service
 from services.settings import Settings
+from tally.contract.errors import NotReady
 
 _LOGGER = structlog.get_logger(__name__)
 

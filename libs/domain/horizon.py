@@ -6,7 +6,7 @@ and counted by another.
 
 import uuid
 
-from libs.domain.request_id import first_id_of
+from tally.contract.request_id import first_id_of
 
 HORIZON_MS = 24 * 3_600_000
 AHEAD_MS = 5 * 60_000

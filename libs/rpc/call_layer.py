@@ -20,16 +20,16 @@ import grpc
 import structlog
 from opentelemetry import trace
 
-from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable, Unimplemented
 from libs.rpc.admission import Admission
 from libs.rpc.deadline import has_passed, set_deadline
 from libs.rpc.intake import Intake
 from libs.rpc.look import look_for
 from libs.rpc.parsing import Parse, make_parse
-from libs.rpc.status import abort_details
 from libs.rpc.stopping import Stopped, Stopping
 from libs.rpc.tracebacks import drop_tracebacks
 from libs.rpc.tracing import ServerTracing
+from tally.contract.errors import DeadlineExceeded, Overloaded, TallyError, Unavailable, Unimplemented
+from tally.contract.status import abort_details
 
 _LOGGER = structlog.get_logger(__name__)
 
@@ -118,7 +118,7 @@ class CallLayer:
                         return await answer(requests, context)
                 set_deadline(remaining)
                 if remaining <= 0:
-                    raise DeadlineExpired("the deadline had passed before the call was begun")
+                    raise DeadlineExceeded("the deadline had passed before the call was begun")
                 return await answer(requests, context)  # gRPC itself cancels it at the caller's deadline
             except grpc.aio.BaseError:
                 raise  # the call is over: aborted by the handler, or the caller is gone
@@ -268,7 +268,7 @@ def _as_tally_error(error: BaseException) -> TallyError:
         # leave the caller without an answer until its deadline.
         return Unavailable("the server gave this call up, as it does when it stops; send the same again")
     if isinstance(error, TimeoutError) and has_passed():
-        return DeadlineExpired("the deadline passed before the call was answered")
+        return DeadlineExceeded("the deadline passed before the call was answered")
     if isinstance(error, NotImplementedError):
         return Unimplemented("this server does not answer this method")
     return _internal(error)

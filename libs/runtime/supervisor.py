@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 
-from libs.domain.errors import NotReady
+from tally.contract.errors import NotReady
 
 LONG_LIFE_SECONDS = 10.0
 """Who lived so long has not died of its start."""

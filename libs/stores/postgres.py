@@ -14,7 +14,7 @@ import asyncpg
 import structlog
 from pydantic import BaseModel, Field
 
-from libs.domain.errors import NotReady, ReadTooLarge, Unavailable
+from tally.contract.errors import NotReady, ReadTooLarge, Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
 

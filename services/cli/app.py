@@ -13,7 +13,6 @@ from uuid import UUID
 
 import typer
 
-from libs.domain.rules import MAX_EVENTS
 from services.cli.backfill_commands import make_backfill
 from services.cli.catalog.commands import make_catalog
 from services.cli.dead_letter_commands import make_dead_letters
@@ -29,6 +28,7 @@ from services.cli.replication_commands import make_replication
 from services.cli.video_command import VideoCommand
 from services.registry import BY_NAME, SERVICES
 from services.startup import end_on_signals, prepare_streams
+from tally.contract.rules import MAX_EVENTS
 
 MAX_REPLICAS = 64
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from libs.domain.errors import TallyError
 from libs.telemetry.logs import set_up_logs
 from services.cli.configuration import read_settings
 from services.cli.failure import REFUSED, Failure
@@ -21,6 +20,7 @@ from services.cluster import Cluster, open_cluster
 from services.process import watch_data
 from services.settings import Settings
 from services.topology import POSTGRES, VALKEY
+from tally.contract.errors import TallyError
 
 _INDENT = "\n          "
 

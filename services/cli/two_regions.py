@@ -12,7 +12,6 @@ from pathlib import Path
 import typer
 import uvloop
 
-from libs.domain.errors import TallyError
 from libs.embedded.folder import open_folder
 from libs.embedded.process import Process
 from libs.rpc import ports
@@ -21,6 +20,7 @@ from libs.runtime.supervisor import Died, Supervisor
 from services.cli.failure import REFUSED, Failure
 from services.cli.up import own_command
 from services.registry import ALL, BY_NAME
+from tally.contract.errors import TallyError
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 60.0

@@ -9,7 +9,6 @@ from typing import NoReturn
 import structlog
 import uvloop
 
-from libs.domain.errors import TallyError
 from libs.runtime.background import LoopDied
 from libs.telemetry.logs import set_up_logs
 from services.cli.configuration import read_settings
@@ -18,6 +17,7 @@ from services.cli.output import under_way
 from services.process import run_process
 from services.registry import ALL, check_names
 from services.settings import Settings
+from tally.contract.errors import TallyError
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -6,11 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from libs.domain.errors import NotReady
 from libs.stores.postgres import PostgresSettings, WriteConnection, connect, make_durable, time_limits
 from libs.stores.schema import Cluster, read_identity
 from services.counting.position import Position
 from services.counting.settings import RecoverySettings
+from tally.contract.errors import NotReady
 
 ROLLUPS = "rollups"
 """The consumer that moves entries to the rollups."""

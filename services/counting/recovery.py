@@ -14,7 +14,6 @@ import asyncpg
 import structlog
 
 from libs.domain.entry import Entry
-from libs.domain.errors import InvalidRequest
 from libs.rpc.columns import encode, parse
 from libs.stores.postgres import AWAY, is_of_the_data
 from services.counting.buffer import Buffer
@@ -25,6 +24,7 @@ from services.counting.position import Position
 from services.counting.rollups import apply
 from services.counting.settings import FlushSettings, RecoverySettings
 from services.counting.stride import Stride
+from tally.contract.errors import InvalidRequest
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -9,7 +9,6 @@ import structlog
 
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import NotReady, Unavailable
 from libs.stores.postgres import AWAY, InDoubt, PostgresSettings, Refused
 from libs.stores.schema import Cluster
 from libs.telemetry import catalogue
@@ -31,6 +30,7 @@ from services.counting.settings import CountingSettings
 from services.counting.spool import Spool
 from services.counting.spooler import Spooler
 from services.counting.takeover import Takeover
+from tally.contract.errors import NotReady, Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
 

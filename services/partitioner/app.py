@@ -3,9 +3,8 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from libs.domain.errors import ClusterMismatch, NotReady, Overloaded, Rejected
 from libs.rpc.admission import Admission
-from libs.rpc.breaker import Breaker, reporter
+from libs.rpc.breaker import reporter
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import open_channel
 from libs.rpc.cluster_identity import identity_of
@@ -29,6 +28,8 @@ from services.partitioner.settings import PartitionerSettings
 from services.partitioner.shard import Shard
 from services.partitioner.shards import Shards
 from tally.common.v1.common_pb2 import ClusterIdentity
+from tally.contract.breaker import Breaker
+from tally.contract.errors import ClusterMismatch, NotReady, Overloaded, Rejected
 from tally.counting.v1.counting_pb2 import (
     AppendRequest,
     AppendResponse,

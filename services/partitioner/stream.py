@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from libs.domain.errors import InvalidRequest, OutOfRange, Overloaded, TallyError, Violation
-from libs.rpc.status import code_of
 from libs.rpc.tracebacks import drop_tracebacks
+from tally.contract.errors import InvalidRequest, OutOfRange, Overloaded, TallyError, Violation
+from tally.contract.status import code_of
 from tally.ingest.v1 import ingest_pb2 as pb
 
 Process = Callable[[pb.ProcessEventsRequest], Awaitable[pb.Receipt]]

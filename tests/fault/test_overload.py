@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from libs.domain.errors import Overloaded
 from services.counting.settings import CountingSettings, FlushSettings, JournalSettings
+from tally.contract.errors import Overloaded
 from tests.support.entries import as_entry, cut_request
 from tests.support.eventually import eventually
 from tests.support.proof import assert_exact

@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from libs.domain.entry import Outcome
-from libs.domain.errors import Overloaded, Unavailable
 from services.counting.settings import JournalSettings, SpoolSettings
 from tally.client import Durability
+from tally.contract.errors import Overloaded, Unavailable
 from tally.counting.v1.counting_pb2 import OUTCOME_SPOOLED
 from tests.support.database import make_template
 from tests.support.entries import append, as_entry, cut_request, new_id

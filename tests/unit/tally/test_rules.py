@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.domain import rules as service
 from tally.client import Client, Columns, Event, InvalidRequest, rules
+from tally.contract import rules as service
 
 # Long, short, and made of what the rules speak of; lone surrogates cannot travel at all.
 TEXT = st.text(st.characters(), max_size=140) | st.text(

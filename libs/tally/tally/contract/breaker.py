@@ -13,9 +13,9 @@ import pybreaker
 import structlog
 
 from libs.domain.clock import Clock
-from libs.domain.errors import Unavailable
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
+from tally.contract.errors import Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
 

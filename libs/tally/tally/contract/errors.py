@@ -1,7 +1,7 @@
 """The one tree of errors that a caller can meet.
 
 Each class has a stable `reason` for programs; its message is a sentence for people that says what to do.
-`libs.rpc.status` turns them into gRPC statuses, and back.
+`tally.contract.status` turns them into gRPC statuses, and back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -115,7 +115,7 @@ class Unavailable(TallyError):
     reason = "UNAVAILABLE"
 
 
-class DeadlineExpired(TallyError):
+class DeadlineExceeded(TallyError):
     """The caller's deadline passed first. A write may or may not have been counted."""
 
     reason = "DEADLINE_EXCEEDED"

@@ -6,8 +6,8 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
-from libs.domain.function import Function
-from libs.domain.horizon import AHEAD_MS
+from tally.contract.function import Function
+from tally.contract.request_id import AHEAD_MS
 
 MAX_EVENTS = 50_000
 FEW_NAMES = 256

@@ -14,8 +14,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # it has no py.typed
 
-from libs.domain import errors
-from libs.domain.errors import TallyError, Violation
+from tally.contract import errors
+from tally.contract.errors import TallyError, Violation
 
 DOMAIN = "tally"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -56,7 +56,7 @@ CODES: Mapping[type[TallyError], grpc.StatusCode] = {
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.NotReady: grpc.StatusCode.UNAVAILABLE,
     errors.RightsStale: grpc.StatusCode.UNAVAILABLE,
-    errors.DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.ReadTooLarge: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Cancelled: grpc.StatusCode.CANCELLED,
     errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,

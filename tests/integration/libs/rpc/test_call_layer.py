@@ -14,9 +14,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # it ships no types
 from structlog.testing import capture_logs
 
-from libs.domain.errors import (
+from libs.rpc.calls import UnaryCall
+from libs.rpc.channel import ChannelSettings, open_channel
+from libs.rpc.deadline import call_timeout, remaining_seconds
+from libs.rpc.server import open_server
+from tally.contract.errors import (
     Cancelled,
-    DeadlineExpired,
+    DeadlineExceeded,
     InvalidRequest,
     Overloaded,
     TallyError,
@@ -24,11 +28,7 @@ from libs.domain.errors import (
     Unimplemented,
     Violation,
 )
-from libs.rpc.calls import UnaryCall
-from libs.rpc.channel import ChannelSettings, open_channel
-from libs.rpc.deadline import call_timeout, remaining_seconds
-from libs.rpc.server import open_server
-from libs.rpc.status import DETAILS_KEY, error_from_rpc
+from tally.contract.status import DETAILS_KEY, error_from_rpc
 from tally.counting.v1 import counting_pb2
 from tally.ingest.v1 import ingest_pb2
 from tests.integration.libs.rpc.servicer import (
@@ -280,7 +280,7 @@ async def hold(ended: asyncio.Event) -> None:
 async def test_a_handler_that_overruns_the_default_deadline_is_ended() -> None:
     ended = asyncio.Event()
     async with channel_to(counting(Counting(lambda: hold(ended))), settings=SHORT) as channel:
-        assert type(await refusal(append(channel, timeout_s=None))) is DeadlineExpired
+        assert type(await refusal(append(channel, timeout_s=None))) is DeadlineExceeded
         assert ended.is_set()
 
 
@@ -289,13 +289,13 @@ async def test_a_stream_that_overruns_its_default_deadline_is_ended() -> None:
         stream = IngestStub(channel).StreamEvents()
         await stream.write(ingest_pb2.StreamEventsRequest())
         await stream.read()
-        assert type(await refusal(stream.read())) is DeadlineExpired
+        assert type(await refusal(stream.read())) is DeadlineExceeded
 
 
 async def test_a_handler_that_overruns_the_caller_s_deadline_is_ended() -> None:
     ended = asyncio.Event()
     async with channel_to(counting(Counting(lambda: hold(ended)))) as channel:
-        assert type(await refusal(append(channel, timeout_s=0.2))) is DeadlineExpired
+        assert type(await refusal(append(channel, timeout_s=0.2))) is DeadlineExceeded
         await asyncio.wait_for(ended.wait(), 10)
 
 
@@ -453,7 +453,7 @@ async def test_connections_beyond_their_limit_are_closed() -> None:
         await append(first)
         options = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(server.address, options=options) as second:
-            assert type(await refusal(append(second, timeout_s=1))) in (Unavailable, DeadlineExpired)
+            assert type(await refusal(append(second, timeout_s=1))) in (Unavailable, DeadlineExceeded)
         await append(first)
 
 

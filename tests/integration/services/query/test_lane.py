@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 
-from libs.domain.errors import Overloaded
 from libs.stores.postgres import PostgresSettings, open_pool
 from services.query.lane import Lane, caller_of
+from tally.contract.errors import Overloaded
 
 
 @pytest_asyncio.fixture

@@ -5,8 +5,8 @@ from contextlib import suppress
 
 import pytest
 
-from libs.domain.errors import Overloaded
 from libs.rpc.admission import Admission
+from tally.contract.errors import Overloaded
 
 
 def test_beyond_what_may_be_under_way_requests_are_refused_until_others_have_ended() -> None:

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from libs.domain.errors import InvalidRequest, Unavailable, Violation
-from libs.rpc.breaker import Breaker, BreakerState
+from tally.contract.breaker import Breaker, BreakerState
+from tally.contract.errors import InvalidRequest, Unavailable, Violation
 from tests.support.clock import Clock
 
 

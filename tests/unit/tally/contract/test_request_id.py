@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.domain.request_id import first_id_of, make_request_id, parse_request_id, time_ms_of
+from tally.contract.request_id import first_id_of, make_request_id, parse_request_id, time_ms_of
 from tests.unit.libs.domain.batches import MODEST
 
 TIMES_MS = st.integers(0, 2**48 - 1)

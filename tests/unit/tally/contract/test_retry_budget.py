@@ -1,6 +1,6 @@
 """How many retries there may be."""
 
-from libs.rpc.retry_budget import RetryBudget
+from tally.contract.retry_budget import RetryBudget
 from tests.support.clock import Clock
 
 

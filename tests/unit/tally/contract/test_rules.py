@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.domain import rules
 from libs.domain.column_rules import find_bad_times
-from libs.domain.events import NO_TIME
+from tally.contract import rules
+from tally.contract.rules import NO_TIME
 
 NOW = 1_800_000_000_000_000
 Y2000_US = 946_684_800_000_000

@@ -6,9 +6,9 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.domain import errors
-from libs.domain.errors import MAX_VIOLATIONS, TallyError, Violation
-from libs.rpc.status import CODES, DETAILS_KEY, abort_details, error_from_rpc
+from tally.contract import errors
+from tally.contract.errors import MAX_VIOLATIONS, TallyError, Violation
+from tally.contract.status import CODES, DETAILS_KEY, abort_details, error_from_rpc
 
 VIOLATIONS = [Violation("video_id", "1 to 128 bytes"), Violation("event_type", "1 to 64 of [a-z0-9_.-]")]
 
@@ -36,7 +36,7 @@ ROWS: list[tuple[TallyError, grpc.StatusCode]] = [
     (errors.StaleSnapshot("too old"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.DataLoss("wrong checksum"), grpc.StatusCode.DATA_LOSS),
     (errors.NotPrimary("a standby"), grpc.StatusCode.FAILED_PRECONDITION),
-    (errors.DeadlineExpired("too late"), grpc.StatusCode.DEADLINE_EXCEEDED),
+    (errors.DeadlineExceeded("too late"), grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.Cancelled("by the caller"), grpc.StatusCode.CANCELLED),
     (errors.Unimplemented("not yet"), grpc.StatusCode.UNIMPLEMENTED),
     (TallyError("broken"), grpc.StatusCode.INTERNAL),
@@ -169,7 +169,7 @@ def test_whatever_the_texts_are_the_trailers_stay_below_8_kib(
         (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.Overloaded),
         (grpc.StatusCode.UNAVAILABLE, errors.Unavailable),
         (grpc.StatusCode.OUT_OF_RANGE, errors.OutOfRange),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExpired),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
         (grpc.StatusCode.UNKNOWN, TallyError),
         (grpc.StatusCode.DATA_LOSS, errors.DataLoss),
     ],
