@@ -28,7 +28,14 @@ from libs.rpc.parsing import Parse, make_parse
 from libs.rpc.stopping import Stopped, Stopping
 from libs.rpc.tracebacks import drop_tracebacks
 from libs.rpc.tracing import ServerTracing
-from tally.contract.errors import DeadlineExceeded, Overloaded, TallyError, Unavailable, Unimplemented
+from tally.contract.errors import (
+    DeadlineExceeded,
+    Overloaded,
+    ServerFault,
+    TallyError,
+    Unavailable,
+    Unimplemented,
+)
 from tally.contract.status import abort_details
 
 _LOGGER = structlog.get_logger(__name__)
@@ -279,7 +286,7 @@ def _internal(error: BaseException) -> TallyError:
     error_id = uuid.uuid4().hex
     _LOGGER.error("unexpected exception", error_id=error_id, exc_info=error)
     trace.get_current_span().record_exception(error)
-    return TallyError(
+    return ServerFault(
         f"internal error; the server's log has it as {error_id}", metadata={"error_id": error_id}
     )
 

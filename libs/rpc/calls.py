@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind
 from libs.rpc.tracing import inject_context, method_attributes, set_status
 from libs.telemetry import catalogue
 from libs.telemetry.setup import OFF, Telemetry
-from tally.contract.errors import TallyError
+from tally.contract.errors import ServerFault
 from tally.contract.status import error_from_rpc
 
 Request = TypeVar("Request")
@@ -53,7 +53,7 @@ class UnaryCall(Generic[Request, Response]):
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from error
         if response is None:  # this is how grpc.aio reports it
-            raise TallyError(f"the response of {self._name} does not parse")
+            raise ServerFault(f"the response of {self._name} does not parse")
         return response
 
     async def _call_traced(self, request: Request, timeout_s: float) -> Response:

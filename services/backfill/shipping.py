@@ -56,7 +56,7 @@ class Shipping:
             except OutOfRange:
                 return Receipt.TOO_OLD
             except Overloaded as error:
-                await asyncio.sleep(min(error.retry_after_s, remaining))
+                await asyncio.sleep(min(error.delay_s, remaining))
             except (Unavailable, DeadlineExceeded):
                 break
         return Receipt.UNANSWERED

@@ -80,7 +80,7 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             failures=settings.contents.breaker_failures,
             reset_after_s=settings.contents.breaker_reset_seconds,
             is_failure=lambda error: isinstance(error, VALKEY_AWAY),
-            clock=context.clock,
+            now=context.clock.monotonic,
             on_change=reporter(context.telemetry),
         )
         cache_bytes = settings.contents.cache_mb * 1024 * 1024

@@ -115,7 +115,7 @@ def _connect(address: str, context: Context, settings: PartitionerSettings) -> S
         reset_after_s=settings.sender.breaker_reset_seconds,
         # What it refuses it has understood; any other answer is that of a shard that is away or broken.
         is_failure=lambda error: not isinstance(error, Overloaded | Rejected | ClusterMismatch),
-        clock=context.clock,
+        now=context.clock.monotonic,
         on_change=reporter(context.telemetry),
     )
     sender = Sender(

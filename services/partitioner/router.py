@@ -44,7 +44,7 @@ class Router:
         self._settings = settings.retry
         self._clock = clock
         self._budget = RetryBudget(
-            clock,
+            clock.monotonic,
             share=settings.retry.budget_share,
             per_second=settings.retry.budget_per_second,
             burst=settings.retry.budget_burst,

@@ -62,8 +62,8 @@ async def _answer(batch: pb.ProcessEventsRequest, process: Process) -> pb.Stream
 def _refusal(request_id: str, error: TallyError) -> pb.Refusal:
     number: int = code_of(error).value[0]
     refusal = pb.Refusal(request_id=request_id, code=number, reason=error.reason, message=error.message)
-    if isinstance(error, OutOfRange):
+    if isinstance(error, OutOfRange) and error.server_time_us is not None:
         refusal.server_time.FromMicroseconds(error.server_time_us)
     elif isinstance(error, Overloaded):
-        refusal.retry_delay.FromMilliseconds(int(error.retry_after_s * 1000))
+        refusal.retry_delay.FromMilliseconds(int(error.delay_s * 1000))
     return refusal

@@ -30,7 +30,7 @@ async def open_query(context: Context, settings: QuerySettings) -> AsyncIterator
         failures=settings.hot.breaker_failures,
         reset_after_s=settings.hot.breaker_reset_seconds,
         is_failure=lambda error: isinstance(error, AWAY),
-        clock=context.clock,
+        now=context.clock.monotonic,
         on_change=reporter(context.telemetry),
     )
 

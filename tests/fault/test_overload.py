@@ -23,7 +23,7 @@ async def test_entries_beyond_the_queue_are_refused_and_the_others_counted(dsn: 
         )
         refused = [answer for answer in answers if isinstance(answer, Overloaded)]
         assert 0 < len(refused) < 50
-        assert all(0 < answer.retry_after_s <= 2 for answer in refused)
+        assert all(0 < answer.delay_s <= 2 for answer in refused)
         await assert_exact(dsn, {("video", "view"): 50 - len(refused)})
 
 

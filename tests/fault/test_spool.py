@@ -165,7 +165,7 @@ async def test_a_full_spool_refuses_with_a_delay_and_what_it_took_is_counted(
 
         with pytest.raises(Overloaded) as refused:
             await fill()
-        assert refused.value.retry_after_s > 0
+        assert refused.value.delay_s > 0
         assert not shard.is_ready
         proxy.reopen()
         await assert_drained(dsn, shard, acknowledged)

@@ -1,8 +1,8 @@
 """A circuit breaker per target, after M. Nygard's "Release It!": pybreaker's states, made right for asyncio.
 
 pybreaker decides when to open and to close. It cannot wait for a coroutine, takes a cancellation for a
-failure, lets every caller in while half-open, and reads the wall clock; so the adapter calls the function
-itself, tells pybreaker the outcome, and keeps the time and the one place for a probe.
+failure, lets every caller in while half-open, and reads the wall clock; so the adapter tells pybreaker how a call
+ended, and keeps the time and the one place for a probe.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,14 +10,8 @@ from enum import StrEnum
 from typing import TypeVar
 
 import pybreaker
-import structlog
 
-from libs.domain.clock import Clock
-from libs.telemetry import catalogue
-from libs.telemetry.setup import Telemetry
 from tally.contract.errors import Unavailable
-
-_LOGGER = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -34,10 +28,10 @@ OnChange = Callable[[str, BreakerState, BreakerState], None]
 
 
 class Breaker:
-    """Refuses calls to `name` for `reset_after_s` seconds after `failures` failures in a row, then probes.
+    """Lets no calls to `name` through for `reset_after_s` seconds after `failures` failures in a row, then a probe.
 
-    `is_failure` says which exceptions speak against the target; the others prove that it answers.
-    `on_change` is told the name, the old state and the new one.
+    `is_failure` says which exceptions of `call` speak against the target; the others prove that it answers.
+    `now` is a clock that never goes back, in seconds. `on_change` is told the name, the old state and the new one.
     """
 
     def __init__(
@@ -46,20 +40,20 @@ class Breaker:
         *,
         failures: int,
         reset_after_s: float,
-        is_failure: Callable[[BaseException], bool],
-        clock: Clock,
+        now: Callable[[], float],
+        is_failure: Callable[[Exception], bool] = lambda _: True,
         on_change: OnChange | None = None,
     ) -> None:
         self._name = name
         self._reset_after_s = reset_after_s
-        self._clock = clock
-        self._opened_at = 0.0
-        self._probing = False
-        self._transitions = 0
+        self._now = now
+        self._is_failure = is_failure
         self._on_change = on_change
+        self._opened_at = 0.0
+        self._is_probing = False
+        self._transitions = 0
         self._breaker = pybreaker.CircuitBreaker(
             fail_max=failures,
-            exclude=[lambda error: not is_failure(error)],
             listeners=[_Listener(self._changed)],
             name=name,
             throw_new_error_on_trip=False,
@@ -70,80 +64,80 @@ class Breaker:
         """The state as of the last call; an open circuit is half-open only when a probe asks."""
         return BreakerState(self._breaker.current_state)
 
+    @property
+    def wait_s(self) -> float | None:
+        """The seconds until a call may begin: 0.0 if one may now, None while a probe is under way."""
+        if self.state is BreakerState.OPEN:
+            return max(0.0, self._opened_at + self._reset_after_s - self._now())
+        return None if self._is_probing else 0.0
+
     async def call(
         self, function: Callable[[], Awaitable[T]], *, silent: tuple[type[Exception], ...] = ()
     ) -> T:
-        """What `function` returns or raises. Raises Unavailable without calling it while the circuit is open.
+        """What `function` returns or raises. Raises Unavailable without calling it while no call may begin.
 
         A cancelled call is neither success nor failure, and neither is one that raises what is `silent`: what
-        says nothing of the target. A call that ends in another state than it began in is not counted: it
-        speaks of the past.
+        says nothing of the target.
         """
-        self._admit()
-        probe = self.state is BreakerState.HALF_OPEN
-        transitions = self._transitions
-        self._probing = probe
+        wait_s = self.wait_s
+        if wait_s != 0.0:
+            then = "it is being tried now" if wait_s is None else f"next try in {wait_s:.1f} s"
+            raise Unavailable(f"{self._name} is not called after repeated failures; {then}")
+        begun = self.begin()
+        has_failed: bool | None = None
         try:
             result = await function()
         except silent:
             raise
         except Exception as error:
-            self._report(error, transitions)
+            has_failed = self._is_failure(error)
             raise
         else:
-            self._report(None, transitions)
+            has_failed = False
             return result
         finally:
-            if probe:
-                self._probing = False
+            self.end(begun, has_failed=has_failed)
 
-    def _admit(self) -> None:
+    def begin(self) -> int:
+        """Begin a call, of those that may begin. Returns what `end`, which must follow, wants to be told."""
         if self.state is BreakerState.OPEN:
-            wait_s = self._opened_at + self._reset_after_s - self._clock.monotonic()
-            if wait_s > 0:
-                raise Unavailable(
-                    f"{self._name} is not called after repeated failures; next try in {wait_s:.1f} s"
-                )
             self._breaker.half_open()
-        elif self._probing:
-            raise Unavailable(f"{self._name} is not called after repeated failures; it is being tried now")
+        self._is_probing = self.state is BreakerState.HALF_OPEN
+        return self._transitions
 
-    def _report(self, error: Exception | None, transitions: int) -> None:
-        if transitions != self._transitions:
-            return
+    def end(self, begun: int, *, has_failed: bool | None) -> bool:
+        """Say how a call ended; None says nothing of the target. True if that opened the circuit.
 
-        def outcome() -> None:
-            if error is not None:
-                raise error
-
-        traceback = None if error is None else error.__traceback__
-        try:
-            self._breaker.call(outcome)
-        except Exception as raised:
-            if raised is not error:
-                raise
-        finally:
-            if error is not None:  # else it would keep the frames that it went through here, which keep it
-                error.__traceback__ = traceback
+        A call that ends in another state than it began in is not counted: it speaks of the past.
+        """
+        if begun != self._transitions:
+            return False
+        self._is_probing = False
+        if has_failed is not None:
+            try:
+                self._breaker.call(_fail if has_failed else _succeed)
+            except _Failed as failed:  # would keep the error that is being raised now, and be kept by its own frames
+                failed.__context__ = failed.__traceback__ = None
+        return begun != self._transitions and self.state is BreakerState.OPEN
 
     def _changed(self, old: BreakerState, new: BreakerState) -> None:
         self._transitions += 1
         if new is BreakerState.OPEN:
-            self._opened_at = self._clock.monotonic()
+            self._opened_at = self._now()
         if self._on_change is not None:
             self._on_change(self._name, old, new)
 
 
-def reporter(telemetry: Telemetry) -> OnChange:
-    """An `on_change` that logs each change and counts it."""
-    transitions = catalogue.counter(telemetry.meter, catalogue.BREAKER_TRANSITIONS)
+class _Failed(Exception):
+    """How pybreaker is told of a failure."""
 
-    def report(name: str, old: BreakerState, new: BreakerState) -> None:
-        log = _LOGGER.info if new is BreakerState.CLOSED else _LOGGER.warning
-        log("circuit breaker changed", breaker=name, old=old.value, new=new.value)
-        transitions.add(1, {"breaker": name, "state": new.value})
 
-    return report
+def _fail() -> None:
+    raise _Failed
+
+
+def _succeed() -> None:
+    pass
 
 
 class _Listener(pybreaker.CircuitBreakerListener):

@@ -1,27 +1,19 @@
-"""The one tree of errors that a caller can meet.
+"""The one tree of errors: a service raises one, its status carries it, and the client raises it again.
 
 Each class has a stable `reason` for programs; its message is a sentence for people that says what to do.
-`tally.contract.status` turns them into gRPC statuses, and back.
+`tally.contract.status` turns them into gRPC statuses, and back. Errors that only a client can know, such as a write
+without an answer, are below the same root in `tally.client.errors`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
-
-
-class TallyError(Exception):
-    """Something that the caller is told about, in its own words."""
-
-    reason: ClassVar[str] = "INTERNAL"
-
-    def __init__(self, message: str, *, metadata: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.metadata = dict(metadata or {})
-
+from typing import Any, Self
 
 MAX_VIOLATIONS = 20
 """So many violations of a request are told; the others are only counted."""
+NOTHING_DONE = "nothing_done"
+"""In the metadata of an Overloaded: the call was refused before any work was done for it."""
+_UNSAID_DELAY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +24,111 @@ class Violation:
     description: str
 
 
+class TallyError(Exception):
+    """A call failed."""
+
+    reason: str = "INTERNAL"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[Violation] = (),
+        retry_after_s: float | None = None,
+        request_ids: Sequence[str] = (),
+        unreachable: str | None = None,
+    ) -> None:
+        """`reason`: where it is not that of the class.
+
+        `retry_after_s`: seconds that the service asks to wait; None if it did not say.
+        `request_ids`: those of the writes that failed, which a client knows.
+        `unreachable`: the address where a client reached nothing; None if the service itself said what is wrong, or
+        the client.
+        """
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or type(self).reason
+        self.metadata = dict(metadata or {})
+        self.violations = tuple(violations)
+        self.retry_after_s = retry_after_s
+        self.request_ids = tuple(request_ids)
+        self.unreachable = unreachable
+
+    @classmethod
+    def received(cls, message: str, **said: Any) -> Self:
+        """The error that another process raised, with what its status says; keywords as of TallyError itself."""
+        error = cls.__new__(cls, message)
+        TallyError.__init__(error, message, **said)
+        return error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled by what it holds: the classes below are made in several ways."""
+        return _blank, (type(self), self.args), self.__dict__
+
+    @property
+    def request_id(self) -> str | None:
+        """The id of the write that failed; None for a read."""
+        return self.request_ids[0] if self.request_ids else None
+
+
+def _blank(kind: type[TallyError], args: tuple[Any, ...]) -> TallyError:
+    return kind.__new__(kind, *args)
+
+
+class ServerFault(TallyError):
+    """The service failed in a way that it should not; its log says more."""
+
+
 class Rejected(TallyError):
-    """The request is wrong in one or more places; `total` counts them, `violations` holds the first."""
+    """The request is wrong in one or more places; `violations` holds the first of them."""
 
     def __init__(self, violations: Sequence[Violation], total: int | None = None) -> None:
-        self.violations = tuple(violations)
-        self.total = len(self.violations) if total is None else total
-        first = self.violations[0]
-        more = f" (and {self.total - 1} more)" if self.total > 1 else ""
+        """`total`: how many there are, if they are more than these."""
+        count = len(violations) if total is None else total
+        first = violations[0]
+        more = f" (and {count - 1} more)" if count > 1 else ""
         super().__init__(
-            f"{first.field}: {first.description}{more}", metadata={"violations": str(self.total)}
+            f"{first.field}: {first.description}{more}",
+            metadata={"violations": str(count)},
+            violations=violations,
         )
 
+    @classmethod
+    def of(cls, field: str, description: str) -> Self:
+        """For one thing that is wrong."""
+        return cls([Violation(field, description)])
 
-class InvalidRequest(Rejected):
-    """The request can never be accepted as it is."""
+    @property
+    def total(self) -> int:
+        """How many violations there are, those that are not told included."""
+        said = _read_integer(self.metadata.get("violations"))
+        return len(self.violations) if said is None else said
+
+
+class InvalidRequest(Rejected, ValueError):
+    """The request can never be accepted as it is; `violations` says what to change."""
 
     reason = "INVALID_REQUEST"
 
 
+class RequestIdReused(InvalidRequest):
+    """The request id was used before, for other content. New events need a new id.
+
+    The same events by another method are other content too: a retry goes by the same one.
+
+    It is noticed where a part of the request meets its predecessor: other parts may have been counted.
+    """
+
+    reason = "REQUEST_ID_REUSED"
+
+
 class OutOfRange(Rejected):
-    """A time in the request lies outside what is accepted now; not counted by this attempt."""
+    """A time in the request lies outside what is accepted now. This attempt counted nothing.
+
+    An earlier attempt under the same id may have: if it had no answer, its outcome stays unknown.
+    """
 
     reason = "OUT_OF_RANGE"
 
@@ -60,14 +136,12 @@ class OutOfRange(Rejected):
         self, violations: Sequence[Violation], total: int | None = None, *, server_time_us: int
     ) -> None:
         super().__init__(violations, total)
-        self.server_time_us = server_time_us
         self.metadata["server_time_us"] = str(server_time_us)
 
-
-class RequestIdReused(InvalidRequest):
-    """The request id was used before, for other content."""
-
-    reason = "REQUEST_ID_REUSED"
+    @property
+    def server_time_us(self) -> int | None:
+        """The server's time in microseconds since 1970-01-01 UTC, if it said."""
+        return _read_integer(self.metadata.get("server_time_us"))
 
 
 class PartitionCountMismatch(TallyError):
@@ -77,30 +151,38 @@ class PartitionCountMismatch(TallyError):
 
 
 class ClusterMismatch(TallyError):
-    """An internal call is meant for another cluster, another epoch of it or another partition count."""
+    """An internal call is meant for another cluster, another epoch of it or another partition count.
+
+    The message names both. Nothing was done.
+    """
 
     reason = "CLUSTER_MISMATCH"
 
 
 class Overloaded(TallyError):
-    """There is more work than can be taken now; the caller should wait `retry_after_s` seconds.
+    """The service has more work than it can take. Send the same again after `retry_after_s` seconds.
 
-    `nothing_done`: refused before any work was done for it, so nothing of it can have been counted. A caller may
-    rely on this only for what he asked himself: others may have done their part of his own caller's request.
+    A write goes under the same id: a part of it may have been counted.
     """
 
     reason = "OVERLOADED"
+    nothing_done: bool = False
+    """Refused here before any work was done for the call, so nothing of it can have been counted. Only the caller of
+    this process is told so: others may have done their part of that caller's own request."""
 
     def __init__(self, message: str, *, retry_after_s: float, nothing_done: bool = False) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+        super().__init__(message, retry_after_s=retry_after_s)
         self.nothing_done = nothing_done
 
+    @property
+    def delay_s(self) -> float:
+        """How long to wait, also if the service did not say."""
+        return _UNSAID_DELAY_S if self.retry_after_s is None else self.retry_after_s
 
-class ReadTooLarge(TallyError):
-    """Postgres did not finish a statement within its time limit, so it was cancelled."""
-
-    reason = "READ_TOO_LARGE"
+    @property
+    def counted_nothing(self) -> bool:
+        """Whether the service says that it refused this attempt before any work. An earlier one may have counted."""
+        return self.metadata.get(NOTHING_DONE) == "true"
 
 
 class NotPrimary(TallyError):
@@ -110,15 +192,33 @@ class NotPrimary(TallyError):
 
 
 class Unavailable(TallyError):
-    """Something that the call needs is away; the same request may be sent again."""
+    """The service could not be reached, or something that the call needs is away; the same may be sent again."""
 
     reason = "UNAVAILABLE"
 
 
+class NotReady(Unavailable):
+    """A service cannot start, or go on, with what it found; the message says what to change."""
+
+    reason = "NOT_READY"
+
+
+class RightsStale(Unavailable):
+    """A replica of the catalog cannot be sure of the newest rules, so it shows nothing; another one may be."""
+
+    reason = "RIGHTS_STALE"
+
+
 class DeadlineExceeded(TallyError):
-    """The caller's deadline passed first. A write may or may not have been counted."""
+    """No answer came within the time that the call had. A write may or may not have been counted."""
 
     reason = "DEADLINE_EXCEEDED"
+
+
+class ReadTooLarge(DeadlineExceeded):
+    """Postgres did not finish a statement within its time limit, so it was cancelled. Ask for less at once."""
+
+    reason = "READ_TOO_LARGE"
 
 
 class Cancelled(TallyError):
@@ -128,13 +228,13 @@ class Cancelled(TallyError):
 
 
 class Unimplemented(TallyError):
-    """The api has this, but this version of the service does not answer it yet."""
+    """This version of the service does not answer this call."""
 
     reason = "UNIMPLEMENTED"
 
 
 class NotFound(TallyError):
-    """There is no such thing."""
+    """The service does not know what was asked for."""
 
     reason = "NOT_FOUND"
 
@@ -146,7 +246,7 @@ class AlreadyDecided(TallyError):
 
 
 class NotReplayable(TallyError):
-    """A dead letter cannot be replayed now; it stays as it is, and the message says why."""
+    """A dead letter cannot be replayed now, for the reason that the message says. It stays as it is."""
 
     reason = "NOT_REPLAYABLE"
 
@@ -157,20 +257,14 @@ class LeaseLost(TallyError):
     reason = "LEASE_LOST"
 
 
-class RightsStale(Unavailable):
-    """A replica of the catalog cannot be sure of the newest rules, so it shows nothing; another one may be."""
-
-    reason = "RIGHTS_STALE"
-
-
 class ChangeOutOfRange(TallyError):
-    """The feed of the catalog has no such change, or none behind it any more; the message says where to begin anew."""
+    """The feed of the catalog has no such change, or none behind it any more. Read everything anew."""
 
     reason = "CHANGE_OUT_OF_RANGE"
 
 
 class VersionMismatch(TallyError):
-    """A resource is stored with another version than the caller expects; nothing was changed."""
+    """A resource is stored with another version than the one that was expected. Nothing was changed."""
 
     reason = "VERSION_MISMATCH"
 
@@ -182,7 +276,7 @@ class InUse(TallyError):
 
 
 class NotEnabled(TallyError):
-    """The request needs a setting that is off."""
+    """The call needs a setting of the service that is off."""
 
     reason = "NOT_ENABLED"
 
@@ -211,7 +305,5 @@ class DataLoss(TallyError):
     reason = "DATA_LOSS"
 
 
-class NotReady(Unavailable):
-    """A service cannot start, or go on, with what it found; the message says what to change."""
-
-    reason = "NOT_READY"
+def _read_integer(text: str | None) -> int | None:
+    return int(text) if text and text.removeprefix("-").isdecimal() else None

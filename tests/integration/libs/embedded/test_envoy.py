@@ -334,7 +334,7 @@ async def test_a_refusal_before_a_large_request_was_received_arrives_as_what_it_
                     await call(bytes(LARGEST), timeout=10)
                 error = error_from_rpc(caught.value)
                 assert isinstance(error, Overloaded), caught.value
-                assert error.retry_after_s > 0
+                assert error.delay_s > 0
             release.set()
             assert await first == b"full got 9"
             assert await call(bytes(LARGEST), timeout=10) == f"full got {LARGEST}".encode()

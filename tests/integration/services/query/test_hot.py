@@ -159,7 +159,7 @@ async def open_hot(
         failures=5,
         reset_after_s=1,
         is_failure=lambda error: isinstance(error, AWAY),
-        clock=Clock(),
+        now=time.monotonic,
         on_change=lambda *_: None,
     )
     async with open_client(url, settings) as client:

@@ -62,7 +62,7 @@ async def sending(shard: Shard, at_once: int = 1) -> AsyncIterator[Sender]:
         failures=2,
         reset_after_s=1,
         is_failure=lambda error: isinstance(error, Unavailable | DeadlineExceeded),
-        clock=clock,
+        now=clock.monotonic,
     )
     sender = Sender("shard", IDENTITY, shard.append, breaker, SETTINGS, clock)
     loops = [asyncio.create_task(sender.run()) for _ in range(at_once)]

@@ -80,7 +80,7 @@ class Cluster:
             failures=5,
             reset_after_s=1,
             is_failure=lambda error: isinstance(error, Unavailable),
-            clock=clock,
+            now=clock.monotonic,
         )
         sender = Sender(address, ClusterIdentity(), peer.append, breaker, SenderSettings(), clock)
         liveness = Liveness(clock, failures=PROBE.failures, timeout_s=PROBE.timeout_seconds)

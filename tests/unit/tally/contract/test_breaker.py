@@ -56,7 +56,7 @@ def breaker(clock: Clock, changes: list[tuple[str, BreakerState, BreakerState]])
         failures=3,
         reset_after_s=10,
         is_failure=lambda error: isinstance(error, ConnectionError),
-        clock=clock,
+        now=clock.monotonic,
         on_change=lambda name, old, new: changes.append((name, old, new)),
     )
 

@@ -42,7 +42,7 @@ def test_half_of_a_surrogate_pair_is_no_text() -> None:
     # protobuf lets none in; JSON does
     assert rules.check_video_id("a\ud800") == rules.VIDEO_ID
     assert rules.check_event_type("\ud800") == rules.EVENT_TYPE
-    assert rules.check_actor_id("\ud800" * 43) == rules.ACTOR_ID
+    assert rules.check_actor_id("\ud800") == rules.ACTOR_ID
 
 
 @pytest.mark.parametrize("event_type", ["a", "view", "seconds_watched", "a-b.c_9", "x" * 64, "..."])

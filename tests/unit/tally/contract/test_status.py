@@ -39,7 +39,7 @@ ROWS: list[tuple[TallyError, grpc.StatusCode]] = [
     (errors.DeadlineExceeded("too late"), grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.Cancelled("by the caller"), grpc.StatusCode.CANCELLED),
     (errors.Unimplemented("not yet"), grpc.StatusCode.UNIMPLEMENTED),
-    (TallyError("broken"), grpc.StatusCode.INTERNAL),
+    (errors.ServerFault("broken"), grpc.StatusCode.INTERNAL),
 ]
 
 
@@ -86,6 +86,22 @@ def test_each_error_of_the_tree_is_in_the_table_or_above_some_that_are() -> None
             assert kind in CODES or any(issubclass(known, kind) for known in CODES)
 
 
+def test_a_reason_that_is_newer_than_this_code_stays_with_the_error() -> None:
+    class DiskFull(errors.Unavailable):
+        reason = "DISK_FULL"
+
+    back = error_from_rpc(sent(DiskFull("full")))
+    assert (type(back), back.reason) == (errors.Unavailable, "DISK_FULL")
+
+
+def test_a_delay_that_nobody_named_is_none_and_one_is_sent_on_all_the_same() -> None:
+    bare = grpc.aio.AioRpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.aio.Metadata(), grpc.aio.Metadata())
+    back = error_from_rpc(bare)
+    assert isinstance(back, errors.Overloaded)
+    assert (back.retry_after_s, back.delay_s) == (None, 1.0)
+    assert error_from_rpc(sent(back)).retry_after_s == 1.0
+
+
 def test_reasons_tell_the_errors_apart() -> None:
     assert len({kind.reason for kind in CODES}) == len(CODES)
 
@@ -122,7 +138,7 @@ def test_that_nothing_was_done_is_told_to_the_caller_and_not_handed_on_to_his() 
 
     back = error_from_rpc(sent(shed))
     assert isinstance(back, errors.Overloaded)
-    assert (back.nothing_done, back.metadata) == (False, {})
+    assert (back.counted_nothing, back.nothing_done) == (True, False)
     assert details_of(back).details[0].Unpack(info)
     assert dict(info.metadata) == {}
 
@@ -170,7 +186,8 @@ def test_whatever_the_texts_are_the_trailers_stay_below_8_kib(
         (grpc.StatusCode.UNAVAILABLE, errors.Unavailable),
         (grpc.StatusCode.OUT_OF_RANGE, errors.OutOfRange),
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
-        (grpc.StatusCode.UNKNOWN, TallyError),
+        (grpc.StatusCode.UNKNOWN, errors.ServerFault),
+        (grpc.StatusCode.FAILED_PRECONDITION, errors.ServerFault),
         (grpc.StatusCode.DATA_LOSS, errors.DataLoss),
     ],
 )
@@ -194,4 +211,4 @@ def test_details_of_another_domain_are_not_taken_for_ours() -> None:
     status.details.add().Pack(foreign)
     trailers = grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString()))
     error = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, None, trailers, "theirs")
-    assert type(error_from_rpc(error)) is TallyError
+    assert type(error_from_rpc(error)) is errors.ServerFault
