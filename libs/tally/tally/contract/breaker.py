@@ -116,7 +116,9 @@ class Breaker:
         if has_failed is not None:
             try:
                 self._breaker.call(_fail if has_failed else _succeed)
-            except _Failed as failed:  # would keep the error that is being raised now, and be kept by its own frames
+            except (
+                _Failed
+            ) as failed:  # would keep the error that is being raised now, and be kept by its own frames
                 failed.__context__ = failed.__traceback__ = None
         return begun != self._transitions and self.state is BreakerState.OPEN
 

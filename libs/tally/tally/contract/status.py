@@ -27,6 +27,7 @@ MAX_TRAILER_BYTES = 7 * 1024
 _MAX_MESSAGE_BYTES = 1024
 _MAX_METADATA = 8
 _MAX_KEY_BYTES = 32
+_MAX_REASON_BYTES = 64
 _TEXT_LIMITS = (256, 128, 64, 32)  # bytes a text of the details may have; the first that makes all fit
 
 CODES: Mapping[type[TallyError], grpc.StatusCode] = {
@@ -156,7 +157,8 @@ def _details(error: TallyError, limit: int) -> Iterator[AnyMessage]:
     }
     if isinstance(error, errors.Overloaded) and error.nothing_done:
         metadata[NOTHING_DONE] = "true"
-    yield _packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
+    reason = _cut(error.reason, _MAX_REASON_BYTES)
+    yield _packed(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))
     if isinstance(error, errors.Rejected):
         violations = [
             error_details_pb2.BadRequest.FieldViolation(

@@ -165,15 +165,16 @@ texts = st.text(st.characters(), max_size=3000)  # lone surrogates and control c
 
 @given(
     message=texts,
+    reason=texts,
     metadata=st.dictionaries(texts, texts, max_size=20),
     violations=st.lists(st.builds(Violation, texts, texts), min_size=1, max_size=25),
 )
 def test_whatever_the_texts_are_the_trailers_stay_below_8_kib(
-    message: str, metadata: dict[str, str], violations: list[Violation]
+    message: str, reason: str, metadata: dict[str, str], violations: list[Violation]
 ) -> None:
     rejected = errors.InvalidRequest(violations)
     rejected.metadata.update(metadata)
-    for error in (TallyError(message, metadata=metadata), rejected):
+    for error in (TallyError(message, reason=reason, metadata=metadata), rejected):
         assert wire_bytes(error) < 8192
         assert details_of(error).message == abort_details(error)[1]
 
