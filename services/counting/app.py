@@ -17,18 +17,18 @@ from libs.runtime.entries import OFFER
 from libs.runtime.presence import Presence
 from libs.runtime.service import Opened
 from libs.stores.postgres import PostgresSettings, open_pool, reaching_postgres, time_limits
-from services.counting.dead_letter_servicer import DeadLetterServicer
-from services.counting.dead_letter_watch import DeadLetterWatch
-from services.counting.decisions import Decisions
-from services.counting.drain import Drain
-from services.counting.floor_keeper import FloorKeeper
-from services.counting.log import check_durability
-from services.counting.partitions import keep_partitions
+from services.counting.dead_letters.decisions import Decisions
+from services.counting.dead_letters.servicer import DeadLetterServicer
+from services.counting.dead_letters.watch import DeadLetterWatch
+from services.counting.journal.log import check_durability
+from services.counting.journal.wire import Wire
+from services.counting.recovery.floor_keeper import FloorKeeper
+from services.counting.recovery.partitions import keep_partitions
 from services.counting.servicer import CountingServicer
 from services.counting.settings import CountingSettings, RecoverySettings
 from services.counting.shard import Shard
-from services.counting.spool import open_spool
-from services.counting.wire import Wire
+from services.counting.spool.drain import Drain
+from services.counting.spool.spool import open_spool
 from tally.counting.v1.counting_pb2_grpc import add_CountingServiceServicer_to_server
 from tally.counting.v1.dead_letters_pb2_grpc import add_DeadLetterServiceServicer_to_server
 

@@ -14,23 +14,23 @@ from libs.stores.postgres import AWAY, InDoubt, PostgresSettings, Refused
 from libs.stores.schema import Cluster
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
-from services.counting.appender import Appender, LogClosed
-from services.counting.attempts import Attempts
-from services.counting.backlog import Backlog
-from services.counting.empty_partitions import drop_empty_partitions
-from services.counting.flusher import Flusher
-from services.counting.journal import Journal
-from services.counting.log import Log, beat, make_log_id, open_log, read_beats
+from services.counting.flush.backlog import Backlog
+from services.counting.flush.flusher import Flusher
+from services.counting.flush.pace import Pace
+from services.counting.journal.appender import Appender, LogClosed
+from services.counting.journal.attempts import Attempts
+from services.counting.journal.journal import Journal
+from services.counting.journal.log import Log, beat, make_log_id, open_log, read_beats
+from services.counting.journal.queue import Queue
 from services.counting.metrics import Metrics
-from services.counting.opening_floors import raise_opening_floors
-from services.counting.pace import Pace
-from services.counting.partitions import keep_partitions
-from services.counting.queue import Queue
-from services.counting.recovery import Recovery
+from services.counting.recovery.empty_partitions import drop_empty_partitions
+from services.counting.recovery.opening_floors import raise_opening_floors
+from services.counting.recovery.partitions import keep_partitions
+from services.counting.recovery.recovery import Recovery
+from services.counting.recovery.takeover import Takeover
 from services.counting.settings import CountingSettings
-from services.counting.spool import Spool
-from services.counting.spooler import Spooler
-from services.counting.takeover import Takeover
+from services.counting.spool.spool import Spool
+from services.counting.spool.spooler import Spooler
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -15,19 +15,19 @@ from libs.runtime.context import Context
 from libs.runtime.entries import OFFER
 from libs.runtime.service import Opened
 from libs.telemetry import catalogue
-from services.partitioner.discovery import Discovery
-from services.partitioner.door import Door
-from services.partitioner.ingest import Ingest
-from services.partitioner.liveness import Liveness
-from services.partitioner.local import LocalWay
-from services.partitioner.membership import AskIdentity, Membership
-from services.partitioner.placement import Placement
-from services.partitioner.router import Router
-from services.partitioner.sender import Append, Sender
+from services.partitioner.intake.door import Door
+from services.partitioner.intake.ingest import Ingest
+from services.partitioner.routing.discovery import Discovery
+from services.partitioner.routing.liveness import Liveness
+from services.partitioner.routing.local import LocalWay
+from services.partitioner.routing.membership import AskIdentity, Membership
+from services.partitioner.routing.placement import Placement
+from services.partitioner.routing.router import Router
+from services.partitioner.routing.sender import Append, Sender
+from services.partitioner.routing.shard import Shard
+from services.partitioner.routing.shards import Shards
 from services.partitioner.servicer import IngestServicer
 from services.partitioner.settings import PartitionerSettings
-from services.partitioner.shard import Shard
-from services.partitioner.shards import Shards
 from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.counting.v1.counting_pb2 import (
     AppendRequest,

@@ -12,10 +12,10 @@ from libs.domain.rules import MAX_REQUEST_BYTES
 from libs.rpc.admission import Admission
 from libs.rpc.look import too_large
 from libs.rpc.types import ServicerContext
-from services.partitioner.door import Door
-from services.partitioner.ingest import Counted, Ingest
-from services.partitioner.router import Router
-from services.partitioner.stream import answer_stream
+from services.partitioner.intake.door import Door
+from services.partitioner.intake.ingest import Counted, Ingest
+from services.partitioner.intake.stream import answer_stream
+from services.partitioner.routing.router import Router
 from tally.common.v1.common_pb2 import DURABILITY_JOURNALED, DURABILITY_SPOOLED, ClusterIdentity
 from tally.ingest.v1 import ingest_pb2 as pb
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceServicer

@@ -11,11 +11,11 @@ from libs.domain.horizon import floor_at
 from libs.domain.request_id import first_id_of, make_request_id, time_ms_of
 from libs.stores import floor
 from libs.stores.postgres import PostgresSettings, WriteConnection
-from services.counting.dead_letters import Key
-from services.counting.decisions import JOURNALED
-from services.counting.entry import NumberedEntry
-from services.counting.journal import Journal
-from services.counting.log import open_log
+from services.counting.dead_letters.decisions import JOURNALED
+from services.counting.dead_letters.letters import Key
+from services.counting.journal.entry import NumberedEntry
+from services.counting.journal.journal import Journal
+from services.counting.journal.log import open_log
 from services.query.proof import audit
 from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually

@@ -8,10 +8,10 @@ import pytest
 
 from libs.domain.entry import Outcome
 from libs.stores.postgres import PostgresSettings, WriteConnection
-from services.counting.entry import NumberedEntry
-from services.counting.journal import Answer, Journal
-from services.counting.log import Log, open_log
-from services.counting.recovery import Recovery
+from services.counting.journal.entry import NumberedEntry
+from services.counting.journal.journal import Answer, Journal
+from services.counting.journal.log import Log, open_log
+from services.counting.recovery.recovery import Recovery
 from services.counting.settings import FlushSettings, RecoverySettings
 from tests.support.entries import as_entry, cut_request
 from tests.support.eventually import eventually

@@ -17,11 +17,11 @@ from libs.domain.request_id import first_id_of, make_request_id, time_ms_of
 from libs.stores import floor
 from libs.stores.postgres import PostgresSettings, WriteConnection
 from libs.telemetry.setup import OFF
-from services.counting.entry import NumberedEntry
-from services.counting.floor_keeper import FloorKeeper
-from services.counting.journal import Journal
-from services.counting.log import open_log
-from services.counting.partitions import keep_partitions
+from services.counting.journal.entry import NumberedEntry
+from services.counting.journal.journal import Journal
+from services.counting.journal.log import open_log
+from services.counting.recovery.floor_keeper import FloorKeeper
+from services.counting.recovery.partitions import keep_partitions
 from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually
 from tests.support.glitch import install_glitch, set_clock

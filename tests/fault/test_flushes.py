@@ -9,10 +9,10 @@ import pytest
 
 from libs.domain.entry import Outcome
 from libs.telemetry.setup import OFF
-from services.counting.flusher import Flusher
+from services.counting.flush.flusher import Flusher
+from services.counting.flush.pace import Pace
+from services.counting.journal.position import Position
 from services.counting.metrics import Metrics
-from services.counting.pace import Pace
-from services.counting.position import Position
 from services.counting.settings import CountingSettings, FlushSettings, RecoverySettings
 from tests.support.clock import Clock
 from tests.support.entries import Counts, as_entry, cut_request

@@ -12,11 +12,11 @@ from libs.domain.horizon import AHEAD_MS, HORIZON_MS
 from libs.domain.request_id import make_request_id, time_ms_of
 from libs.stores.postgres import PostgresSettings
 from libs.telemetry.setup import OFF
-from services.counting.appender import Appender, LogClosed
-from services.counting.journal import Journal
-from services.counting.log import open_log
+from services.counting.journal.appender import Appender, LogClosed
+from services.counting.journal.journal import Journal
+from services.counting.journal.log import open_log
+from services.counting.journal.queue import Queue
 from services.counting.metrics import Metrics
-from services.counting.queue import Queue
 from services.counting.settings import JournalSettings
 from tests.support.clock import Clock
 from tests.support.entries import as_entry, cut_request, new_id

@@ -9,7 +9,7 @@ import pytest
 from libs.domain.entry import Outcome
 from libs.domain.errors import Unavailable
 from services.counting import shard as shard_module
-from services.counting.log import open_log
+from services.counting.journal.log import open_log
 from services.counting.settings import JournalSettings
 from tests.support.database import make_template
 from tests.support.entries import new_id

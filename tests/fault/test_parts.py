@@ -9,13 +9,14 @@ from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import AlreadyDecided, Unavailable
 from libs.domain.minutes import MinuteRange
 from libs.stores.postgres import PostgresSettings
-from services.counting import recovery, rollups
-from services.counting.dead_letters import Key
-from services.counting.decisions import Decisions
-from services.counting.position import Position
-from services.counting.queue import Queue
-from services.counting.recovery import Piece
-from services.counting.rollups import apply
+from services.counting.dead_letters.decisions import Decisions
+from services.counting.dead_letters.letters import Key
+from services.counting.flush import rollups
+from services.counting.flush.rollups import apply
+from services.counting.journal.position import Position
+from services.counting.journal.queue import Queue
+from services.counting.recovery import recovery
+from services.counting.recovery.recovery import Piece
 from services.counting.settings import CountingSettings, FlushSettings, JournalSettings
 from services.query.pending import read_everything
 from services.query.proof import audit

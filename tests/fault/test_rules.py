@@ -14,14 +14,15 @@ import pytest
 
 from libs.domain.entry import Outcome
 from libs.stores.postgres import InDoubt, PostgresSettings, Refused, WriteConnection, connect
-from services.counting import journal, rollups
 from services.counting import shard as shards
-from services.counting.appender import Appender, LogClosed
-from services.counting.entry import NumberedEntry
-from services.counting.flusher import Flusher
-from services.counting.journal import Answer, Journal
-from services.counting.log import Log, open_log
-from services.counting.queue import Waiting, answer
+from services.counting.flush import rollups
+from services.counting.flush.flusher import Flusher
+from services.counting.journal import journal
+from services.counting.journal.appender import Appender, LogClosed
+from services.counting.journal.entry import NumberedEntry
+from services.counting.journal.journal import Answer, Journal
+from services.counting.journal.log import Log, open_log
+from services.counting.journal.queue import Waiting, answer
 from services.counting.settings import CountingSettings, FlushSettings, JournalSettings, RecoverySettings
 from services.counting.shard import Shard
 from tests.support.entries import cut_request, new_id

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from libs.stores.postgres import InDoubt, PostgresSettings, WriteConnection, connect
-from services.counting.drain import Drain
-from services.counting.spool_file import Spooled
+from services.counting.spool.drain import Drain
+from services.counting.spool.file import Spooled
 from tests.support.database import make_template
 from tests.support.entries import as_entry, cut_request
 from tests.support.eventually import eventually

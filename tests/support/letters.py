@@ -5,8 +5,8 @@ from typing import Any
 
 from libs.domain.request_id import make_request_id, time_ms_of
 from libs.stores.postgres import PostgresSettings
-from services.counting.dead_letters import DeadLetter, Key, set_aside
-from services.counting.decisions import Decisions
+from services.counting.dead_letters.decisions import Decisions
+from services.counting.dead_letters.letters import DeadLetter, Key, set_aside
 from services.counting.settings import FlushSettings
 from tests.support.entries import Counts, as_entry, cut_request
 from tests.support.eventually import eventually

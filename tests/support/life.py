@@ -11,15 +11,15 @@ import asyncpg
 from libs.domain.entry import Outcome
 from libs.stores.postgres import PostgresSettings, WriteConnection, connect
 from libs.telemetry.setup import OFF
-from services.counting import rollups
-from services.counting.appender import Appender
-from services.counting.backlog import Backlog, Step
-from services.counting.journal import Journal
-from services.counting.log import Log, open_log
+from services.counting.flush import rollups
+from services.counting.flush.backlog import Backlog, Step
+from services.counting.journal.appender import Appender
+from services.counting.journal.journal import Journal
+from services.counting.journal.log import Log, open_log
+from services.counting.journal.position import Position
+from services.counting.journal.queue import Queue
 from services.counting.metrics import Metrics
-from services.counting.position import Position
-from services.counting.queue import Queue
-from services.counting.recovery import Recovery
+from services.counting.recovery.recovery import Recovery
 from services.counting.settings import FlushSettings, JournalSettings, RecoverySettings
 from tests.support.clock import Clock
 from tests.support.entries import Counts, as_entry, cut_request

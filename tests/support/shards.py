@@ -12,10 +12,10 @@ from libs.stores.postgres import PostgresSettings
 from libs.stores.server_clock import ServerClock
 from libs.telemetry.setup import OFF
 from services.counting.app import open_upkeep_pool
-from services.counting.drain import Drain
 from services.counting.settings import CountingSettings, FlushSettings, RecoverySettings
 from services.counting.shard import Shard
-from services.counting.spool import open_spool
+from services.counting.spool.drain import Drain
+from services.counting.spool.spool import open_spool
 from tests.support.entries import Counts, as_entry, cut_request
 from tests.support.eventually import eventually
 

@@ -11,7 +11,7 @@ import pytest
 from libs.domain.errors import NotReady
 from libs.embedded.folder import hold_folder
 from libs.embedded.valkey import open_valkey
-from services.counting.spool_file import SpoolFile
+from services.counting.spool.file import SpoolFile
 
 pytestmark = pytest.mark.system
 

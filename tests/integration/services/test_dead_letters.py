@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from services.counting.dead_letters import Key
+from services.counting.dead_letters.letters import Key
 from tally.client import (
     AlreadyDecided,
     DeadLetter,

@@ -6,7 +6,7 @@ import datetime as dt
 import asyncpg
 
 from libs.domain.request_id import first_id_of
-from services.counting.partitions import keep_partitions
+from services.counting.recovery.partitions import keep_partitions
 from tests.fault.table.scene import Scene
 
 _AHEAD_HOURS = 48
