@@ -2,23 +2,16 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import (
-    DeadlineExpired,
-    Overloaded,
-    TallyError,
-    Unavailable,
-)
+from libs.domain.errors import DeadlineExpired
 from libs.rpc.deadline import call_timeout
 from libs.rpc.retry_budget import RetryBudget
+from services.partitioner.routing.delivery import Delivery
 from services.partitioner.routing.placement import Placement
 from services.partitioner.settings import PartitionerSettings
-
-Sent = tuple[int, str, "asyncio.Future[Outcome]"]
-"""the place of an entry, the shard that it was sent to, and its outcome"""
 
 _DEADLINE_CAP_S = 60.0
 _SHAVE_S = 0.01
@@ -63,55 +56,25 @@ class Router:
         entries may be sent again after both.
         """
         deadline = self._clock.monotonic() + call_timeout(_DEADLINE_CAP_S, _SHAVE_S)
-        outcomes: list[Outcome] = [Outcome.UNAVAILABLE] * len(entries)
-        missing: Sequence[int] = range(len(entries))
-        tried: set[str] = set()
+        delivery = Delivery(entries)
         attempts = pauses = 0
-        reason = "no counting shard is known"
         while True:
             placement = self.placement
-            is_round_over = tried.issuperset(placement.ways)
-            if is_round_over or (attempts and not self._budget.take()):
-                if is_round_over:
-                    tried.clear()
+            if delivery.end_round(placement) or (attempts and not self._budget.take()):
                 pauses += 1
                 await self._pause(pauses, deadline)
             else:
                 attempts += 1
-                sent = self._send(placement, entries, missing, tried, deadline)
                 try:
                     async with asyncio.timeout(deadline - self._clock.monotonic()):
-                        reason = await _gather(sent, outcomes, tried) or reason
+                        await delivery.attempt(placement, deadline)
                 except TimeoutError:
                     raise _too_late("a shard has not answered") from None
-                missing = [place for place in missing if outcomes[place] == Outcome.UNAVAILABLE]
-                if not missing:
+                if delivery.is_complete:
                     self._budget.note_success(retried=attempts > 1)
-                    return outcomes
+                    return delivery.outcomes
             if self._clock.monotonic() >= deadline:
-                raise _too_late(reason)
-
-    def _send(
-        self,
-        placement: Placement,
-        entries: Sequence[Entry],
-        places: Iterable[int],
-        tried: set[str],
-        deadline: float,
-    ) -> list[Sent]:
-        by_shard: dict[str, list[int]] = {}
-        for place in places:
-            ranked = placement.ranked[entries[place].partition]
-            by_shard.setdefault(next(each for each in ranked if each not in tried), []).append(place)
-        sent: list[Sent] = []
-        for address, placed in by_shard.items():
-            try:
-                futures = placement.ways[address].send([entries[place] for place in placed], deadline)
-            except Overloaded:
-                _cancel(sent)
-                raise
-            sent.extend((place, address, future) for place, future in zip(placed, futures, strict=True))
-        return sent
+                raise _too_late(delivery.reason)
 
     async def _pause(self, number: int, deadline: float) -> None:
         """Full jitter: a random part of a pause that doubles each time, and never past the deadline."""
@@ -124,42 +87,3 @@ class Router:
 
 def _too_late(reason: str) -> DeadlineExpired:
     return DeadlineExpired(f"not every event was durable in time ({reason}); send the same request again")
-
-
-async def _gather(sent: Sequence[Sent], outcomes: list[Outcome], tried: set[str]) -> str:
-    """Wait for every answer and put it into its place; note the shards that could not take an entry, and say why.
-
-    Raises Overloaded. Whatever else a shard answers speaks of that shard.
-    """
-    reason = ""
-    refusal: Overloaded | None = None
-    try:
-        for place, address, future in sent:
-            try:
-                outcomes[place] = await future
-            except (Unavailable, DeadlineExpired) as error:
-                tried.add(address)
-                reason = error.message
-            except Overloaded as error:
-                refusal = error
-            except TallyError as error:
-                # The door has let this request in, and other shards may have journaled their part of it: to tell the
-                # caller that it was refused would be wrong. A shard that is broken, or of another version or setting,
-                # answers so, or another entry of the call was to blame.
-                tried.add(address)
-                reason = f"shard {address} failed with {error.reason}: {error.message}"
-            else:
-                if outcomes[place] == Outcome.UNAVAILABLE:
-                    tried.add(address)
-                    reason = f"shard {address} cannot journal now"
-    finally:
-        _cancel(sent)
-    if refusal is not None:
-        raise refusal
-    return reason
-
-
-def _cancel(sent: Iterable[Sent]) -> None:
-    """Nobody waits any more; what was answered stays so."""
-    for _, _, future in sent:
-        future.cancel()
