@@ -1,7 +1,7 @@
 """A shard: log after log, one at a time, for as long as the process lives."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,14 +20,11 @@ from services.counting.flush.pace import Pace
 from services.counting.journal.appender import Appender, LogClosed
 from services.counting.journal.attempts import Attempts
 from services.counting.journal.journal import Journal
-from services.counting.journal.log import Log, beat, make_log_id, open_log, read_beats
+from services.counting.journal.log import Log, beat, make_log_id, open_log
 from services.counting.journal.queue import Queue
 from services.counting.metrics import Metrics
-from services.counting.recovery.empty_partitions import drop_empty_partitions
-from services.counting.recovery.opening_floors import raise_opening_floors
-from services.counting.recovery.partitions import keep_partitions
+from services.counting.recovery.failover import Failover
 from services.counting.recovery.recovery import Recovery
-from services.counting.recovery.takeover import Takeover
 from services.counting.settings import CountingSettings
 from services.counting.spool.spool import Spool
 from services.counting.spool.spooler import Spooler
@@ -37,8 +34,6 @@ _LOGGER = structlog.get_logger(__name__)
 _REOPEN_SECONDS, _MOST_REOPEN_SECONDS = 0.5, 8.0
 _SOON_SECONDS = 1.0
 """What waits is spooled when a new log takes longer than this."""
-_UPKEEP_SECONDS = 600.0
-_UPKEEP_RETRY_SECONDS = 5.0
 
 
 class Shard:
@@ -69,7 +64,15 @@ class Shard:
         """None: entries are refused while Postgres is away"""
         self.metrics = Metrics(telemetry)
         self._pace = Pace(settings.flush, settings.recovery.transaction_timeout_seconds)
-        self._recovery = Recovery(pool, settings.recovery, settings.flush)
+        self.failover = Failover(
+            pool,
+            Recovery(pool, settings.recovery, settings.flush),
+            settings.recovery,
+            lambda: None if self._log is None else self._log.log_id,
+            clock,
+            self.metrics,
+            telemetry,
+        )
         self._queue = Queue(settings.journal)
         self._attempts = Attempts(settings.journal.max_group_entries)
         self._spooler = None if spool is None else Spooler(spool, self._queue, clock, self.metrics)
@@ -79,7 +82,6 @@ class Shard:
         self._flusher: Flusher | None = None
         self._is_away = asyncio.Event()
         self._is_spooling = False
-        self._unsettled: set[int] = set()
         self._stopping = asyncio.Event()
         catalogue.observe(telemetry.meter, catalogue.FLUSH_LAG, lambda: self.lag_seconds)
         catalogue.observe(telemetry.meter, catalogue.JOURNAL_WAITING, lambda: len(self._queue))
@@ -152,38 +154,11 @@ class Shard:
                         self.metrics.given_up.add(1)
                     log.abandon()
                     self._given_up.add(log.log_id)
-                    self._unsettled.add(log.log_id)
+                    self.failover.give_up(log.log_id)
         finally:  # and nobody waits for what will not come
             self._log, self._is_spooling = None, False
             self._queue.answer_all(Outcome.UNAVAILABLE)
-        await self._recover(self._unsettled)
-
-    async def run_recovery(self) -> None:
-        """Bring the logs to their end that this shard gave up, and those whose shards are silent. For ever."""
-        pause = self._settings.recovery.heartbeat_seconds
-        takeover = Takeover(self._settings.recovery.takeover_seconds, pause)
-        while True:
-            await asyncio.sleep(pause)
-            try:
-                beats = await read_beats(self._pool)
-            except AWAY:
-                continue
-            own = self._log and self._log.log_id
-            silent = takeover.look(beats, self._clock.monotonic())
-            await self._recover(self._unsettled.union(silent) - {own})
-
-    async def run_upkeep(self) -> None:
-        """Keep journal partitions ahead of time, and drop old ones that are empty. For ever."""
-        while True:
-            try:
-                await keep_partitions(self._pool, self._settings.journal.partitions_ahead_hours)
-                await raise_opening_floors(self._pool)
-                await drop_empty_partitions(self._pool)
-            except AWAY as error:
-                _LOGGER.warning("journal partitions not kept", error=str(error))
-                await asyncio.sleep(_UPKEEP_RETRY_SECONDS)
-            else:
-                await asyncio.sleep(_UPKEEP_SECONDS)
+        await self.failover.recover_given_up()
 
     def stop(self) -> None:
         """Let `run_logs` flush what it has, settle its log and return. Nothing must be appended any more."""
@@ -305,15 +280,6 @@ class Shard:
             return await beat(self._pool, log.log_id)
         except AWAY:
             return True  # the inserts will tell
-
-    async def _recover(self, log_ids: Iterable[int]) -> None:
-        for log_id in list(log_ids):
-            try:
-                if await self._recovery.take_over(log_id):
-                    self._unsettled.discard(log_id)
-                    self.metrics.taken_over.add(1)
-            except AWAY as error:
-                _LOGGER.warning("recovery goes on later", log_id=log_id, error=str(error))
 
 
 async def _gather(outcomes: Sequence[asyncio.Future[Outcome]]) -> list[Outcome]:

@@ -57,7 +57,7 @@ async def open_partitioner(context: Context, settings: PartitionerSettings) -> A
         yield _open(context, settings, lambda: placement, is_ready=lambda: True)
         return
     shards = Shards(
-        Discovery(settings.shards, settings.resolve_seconds),
+        Discovery(settings.shards, settings.resolve_seconds, telemetry=context.telemetry),
         lambda address: _connect(address, context, settings),
         context.cluster.partition_count,
         settings.sender.calls_at_once,

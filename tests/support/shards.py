@@ -71,8 +71,8 @@ async def open_shard(
             else Drain(spool, shard, pool, settings.recovery.transaction_timeout_seconds)
         )
         if drain is not None:
-            background.start("drain", drain.run())
-        background.start("recovery", shard.run_recovery())
+            background.start("drain", drain.loop.run())
+        background.start("recovery", shard.failover.loop.run())
 
         async def is_ready() -> bool:
             return shard.is_ready or not background.is_alive

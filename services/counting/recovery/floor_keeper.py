@@ -1,6 +1,5 @@
 """The floor follows the time: each shard looks at the clocks, and raises it as far as they allow."""
 
-import asyncio
 import time
 from typing import Any
 
@@ -8,15 +7,15 @@ import structlog
 
 from libs.domain.floor_pace import FloorPace, Look, Verdict
 from libs.domain.request_id import first_id_of, time_ms_of
+from libs.runtime.loop import Loop
 from libs.stores.floor import align_logs, raise_floor
-from libs.stores.postgres import AWAY
 from libs.stores.server_clock import Reading, read_clocks
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
 
 _LOGGER = structlog.get_logger(__name__)
 
-_LOOK_SECONDS = 30.0
+_LOOK_SECONDS, _LOOK_DEADLINE_SECONDS = 30.0, 60.0
 _STEP_MS = 600_000
 """The floor rises in steps: each waits for the insert under way in each log."""
 _FLOOR = "select floor from cluster"
@@ -30,16 +29,15 @@ class FloorKeeper:
         self._pace = FloorPace()
         self._alarm = ""
         self._age_seconds = 0.0
+        self.loop = Loop(
+            "floor",
+            self.look,
+            interval_seconds=_LOOK_SECONDS,
+            deadline_seconds=_LOOK_DEADLINE_SECONDS,
+            jitter=0.0,
+            telemetry=telemetry,
+        )
         catalogue.observe(telemetry.meter, catalogue.FLOOR_AGE, lambda: self._age_seconds)
-
-    async def run(self) -> None:
-        """Look again and again. For ever."""
-        while True:
-            try:
-                await self.look()
-            except AWAY as error:
-                _LOGGER.warning("floor not looked at; will retry", error=str(error))
-            await asyncio.sleep(_LOOK_SECONDS)
 
     async def look(self) -> None:
         """Look once, and raise the floor if it is time to. Raises what is in AWAY."""

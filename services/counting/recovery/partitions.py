@@ -1,13 +1,18 @@
-"""The journal's partitions, one for each day of request ids, made ahead of time."""
+"""The journal's partitions, one for each day of request ids: made ahead of time, and dropped when they are empty."""
 
 import datetime as dt
 from typing import Any
 
 from libs.domain.horizon import floor_ms_at
 from libs.domain.request_id import first_id_of, time_ms_of
+from libs.runtime.loop import Loop
 from libs.stores.floor import LOCK_UPKEEP
 from libs.stores.server_clock import read_clocks
+from libs.telemetry.setup import Telemetry
+from services.counting.recovery.empty_partitions import drop_empty_partitions
+from services.counting.recovery.opening_floors import raise_opening_floors
 
+_UPKEEP_SECONDS, _UPKEEP_RETRY_SECONDS, _UPKEEP_DEADLINE_SECONDS = 600.0, 5.0, 300.0
 _DAY_MS = 86_400_000
 _MOST_DAYS_BACK = 31
 _CLUSTER = "select floor, journal_from from cluster"
@@ -15,6 +20,25 @@ _EXISTS = "select to_regclass($1) is not null"
 # Attached, not created in place: `create … partition of` locks the whole journal behind a long reader.
 _CREATE = "create table {name} (like journal including all)"
 _ATTACH = "alter table journal attach partition {name} for values from ('{first}') to ('{end}')"
+
+
+def upkeep_loop(pool: Any, ahead_hours: int, telemetry: Telemetry) -> Loop:
+    """Keeps the partitions that are needed, and drops old ones that are empty."""
+
+    async def keep() -> None:
+        await keep_partitions(pool, ahead_hours)
+        await raise_opening_floors(pool)
+        await drop_empty_partitions(pool)
+
+    return Loop(
+        "upkeep",
+        keep,
+        interval_seconds=_UPKEEP_SECONDS,
+        retry_seconds=_UPKEEP_RETRY_SECONDS,
+        deadline_seconds=_UPKEEP_DEADLINE_SECONDS,
+        jitter=0.0,
+        telemetry=telemetry,
+    )
 
 
 async def keep_partitions(pool: Any, ahead_hours: int) -> None:

@@ -14,7 +14,9 @@ import structlog
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import InvalidRequest, Overloaded, Unavailable
 from libs.rpc.columns import parse
+from libs.runtime.loop import Loop
 from libs.stores.postgres import AWAY, InDoubt, Refused, borrow_for_writing, make_durable
+from libs.telemetry.setup import OFF, Telemetry
 from services.counting.dead_letters.letters import DeadLetter, set_aside
 from services.counting.shard import Shard
 from services.counting.spool.file import NoRoom, Spooled
@@ -23,6 +25,7 @@ from services.counting.spool.spool import Spool
 _LOGGER = structlog.get_logger(__name__)
 
 _PAUSE_SECONDS, _LOOK_SECONDS = 0.5, 0.05
+_SHARE_DEADLINE_SECONDS = 60.0
 _NO_ROOM_PAUSE_SECONDS = 5.0
 """Without room to forget them all entries are offered again, each time in vain."""
 
@@ -44,31 +47,38 @@ select true from journal where request_id = $1 and partition = $2 and request_ha
 class Drain:
     """Empties one spool through the door of its shard, a share at a time, so that fresh entries are not held up."""
 
-    def __init__(self, spool: Spool, shard: Shard, pool: Any, timeout_seconds: float) -> None:
+    def __init__(
+        self, spool: Spool, shard: Shard, pool: Any, timeout_seconds: float, telemetry: Telemetry = OFF
+    ) -> None:
         """`timeout_seconds`: how long the transaction of a dead letter may take."""
         self._spool = spool
         self._shard = shard
         self._pool = pool
         self._timeout_seconds = timeout_seconds
+        self._after_id = 0
+        self._no_room: NoRoom | None = None
+        self.loop = Loop(
+            "drain",
+            self._turn,
+            interval_seconds=_PAUSE_SECONDS,
+            deadline_seconds=_SHARE_DEADLINE_SECONDS,
+            jitter=0.0,
+            transient=(*AWAY, Refused, InDoubt),
+            telemetry=telemetry,
+        )
 
-    async def run(self) -> None:
-        """Drain whenever there is something to drain and a log to drain into. For ever."""
-        while True:
-            pause_seconds = _PAUSE_SECONDS
-            if self._spool.contents.entry_count and self._shard.has_log:
-                try:
-                    await self._pass()
-                except (Overloaded, Unavailable):
-                    pass
-                except (*AWAY, Refused, InDoubt) as error:
-                    self._warn(error)
-                except NoRoom as error:
-                    self._warn(error)
-                    pause_seconds = _NO_ROOM_PAUSE_SECONDS
-            await asyncio.sleep(pause_seconds)
-
-    def _warn(self, error: Exception) -> None:
-        _LOGGER.warning("spool drained later", path=str(self._spool.path), error=str(error))
+    async def _turn(self) -> float | None:
+        """Drain one share, if there is one and a log to drain into; the pause until the next."""
+        if not (self._spool.contents.entry_count and self._shard.has_log):
+            self._begin_pass()
+            return None
+        try:
+            return 0.0 if await self._drain_share() else None
+        except (Overloaded, Unavailable):
+            return None
+        except NoRoom as error:
+            _LOGGER.warning("spool drain failed; will retry", path=str(self._spool.path), error=str(error))
+            return _NO_ROOM_PAUSE_SECONDS
 
     async def finish(self, within_seconds: float) -> None:
         """Wait until the spool is empty, but no longer than that, and not while Postgres is away."""
@@ -83,21 +93,29 @@ class Drain:
                 entries=left,
             )
 
-    async def _pass(self) -> None:
-        """Offer every entry to the journal once. One that stays must not keep back those behind it.
+    def _begin_pass(self) -> None:
+        self._after_id, self._no_room = 0, None
 
-        A disk that is full may not take even that an entry is forgotten. Then the others are journaled all the same,
-        and NoRoom is raised at the end.
+    async def _drain_share(self) -> bool:
+        """Offer the next share to the journal; false after the last, and then the next pass begins.
+
+        A pass offers every entry once: one that stays must not keep back those behind it. A disk that is full may not
+        even accept that an entry is deleted. Then the others are journaled all the same, and NoRoom is raised at the
+        end of the pass.
         """
-        after_id, no_room = 0, None
-        while share := await self._spool.read(after_id):
-            try:
-                await self._move(share)
-            except NoRoom as error:
-                no_room = error
-            after_id = share[-1].id
-        if no_room is not None:
-            raise no_room
+        share = await self._spool.read(self._after_id)
+        if not share:
+            no_room = self._no_room
+            self._begin_pass()
+            if no_room is not None:
+                raise no_room
+            return False
+        try:
+            await self._move(share)
+        except NoRoom as error:
+            self._no_room = error
+        self._after_id = share[-1].id
+        return True
 
     async def _move(self, share: Sequence[Spooled]) -> None:
         dead: list[tuple[Spooled, str]] = []

@@ -5,9 +5,10 @@ import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
-import structlog
+from libs.runtime.loop import Loop
+from libs.telemetry.setup import OFF, Telemetry
 
-_LOGGER = structlog.get_logger(__name__)
+_LOOK_UP_DEADLINE_SECONDS = 30.0
 
 DNS = "dns:"
 
@@ -38,8 +39,15 @@ def has_name(address: str) -> bool:
 class Discovery:
     """All addresses that are known of what is set: `host:port`, `unix:path`, or `dns:///name:port`."""
 
-    def __init__(self, shards: Sequence[str], every_s: float, resolve: Resolve = resolve) -> None:
+    def __init__(
+        self,
+        shards: Sequence[str],
+        every_s: float,
+        resolve: Resolve = resolve,
+        telemetry: Telemetry = OFF,
+    ) -> None:
         self._every_s = every_s
+        self._telemetry = telemetry
         self._resolve = resolve
         self._found: dict[str, tuple[str, ...]] = {
             shard: () if shard.startswith(DNS) else (shard,) for shard in shards
@@ -55,16 +63,22 @@ class Discovery:
         """What is known now."""
         return {address for addresses in self._found.values() for address in addresses}
 
-    async def follow(self, name: str, on_change: Callable[[], None]) -> None:
-        """Look a name up for ever. One that has no address just now keeps those that it had."""
+    def follow(self, name: str, on_change: Callable[[], None]) -> Loop:
+        """Looks a name up again and again. One that has no address just now keeps those that it had."""
         host, _, port = name.removeprefix(DNS).lstrip("/").rpartition(":")
-        while True:
-            try:
-                found = tuple(sorted(set(await self._resolve(host.strip("[]"), int(port)))))
-            except OSError as error:
-                _LOGGER.warning("shards were not looked up", name=name, error=str(error))
-                found = ()
+
+        async def look_up() -> None:
+            found = tuple(sorted(set(await self._resolve(host.strip("[]"), int(port)))))
             if found and found != self._found[name]:
                 self._found[name] = found
                 on_change()
-            await asyncio.sleep(self._every_s)
+
+        return Loop(
+            f"addresses of {name}",
+            look_up,
+            interval_seconds=self._every_s,
+            deadline_seconds=_LOOK_UP_DEADLINE_SECONDS,
+            jitter=0.0,
+            transient=(OSError,),
+            telemetry=self._telemetry,
+        )

@@ -45,10 +45,8 @@ class Shards:
     def start(self) -> None:
         """Connect to the shards that are known, and look for others from now on."""
         self._refresh()
-        self._following = [
-            self._background.start(f"addresses of {name}", self._discovery.follow(name, self._refresh))
-            for name in self._discovery.names
-        ]
+        loops = [self._discovery.follow(name, self._refresh) for name in self._discovery.names]
+        self._following = [self._background.start(loop.name, loop.run()) for loop in loops]
         self._following.append(self._background.start("renewal of silent shards", self._renew()))
 
     async def close(self) -> None:

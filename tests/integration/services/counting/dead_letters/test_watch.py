@@ -40,7 +40,7 @@ async def test_letters_that_wait_are_a_metric_and_more_of_them_a_warning(dsn: st
         watch = DeadLetterWatch(pool, Telemetry(NoOpTracer(), provider.get_meter("test"), enabled=True))
         assert read(reader) == [0]
         with capture_logs() as logs:
-            watching = asyncio.create_task(watch.run())
+            watching = asyncio.create_task(watch.loop.run())
 
             async def is_counted() -> bool:
                 return read(reader) == [1]

@@ -32,7 +32,7 @@ async def following(names: Names, *shards: str) -> AsyncIterator[tuple[Discovery
     found = Discovery(shards, 0.001, names.resolve)
     changes: list[set[str]] = []
     loops = [
-        asyncio.create_task(found.follow(name, lambda: changes.append(found.addresses)))
+        asyncio.create_task(found.follow(name, lambda: changes.append(found.addresses)).run())
         for name in found.names
     ]
     try:
