@@ -19,8 +19,9 @@ from services.counting.flush.flusher import Flusher
 from services.counting.flush.pace import Pace
 from services.counting.journal.appender import Appender, LogClosed
 from services.counting.journal.attempts import Attempts
+from services.counting.journal.heartbeat import keep_alive
 from services.counting.journal.journal import Journal
-from services.counting.journal.log import Log, beat, make_log_id, open_log
+from services.counting.journal.log import Log, make_log_id, open_log
 from services.counting.journal.queue import Queue
 from services.counting.metrics import Metrics
 from services.counting.recovery.failover import Failover
@@ -241,7 +242,7 @@ class Shard:
                 flushing = tasks.create_task(flusher.run())
                 others = [
                     tasks.create_task(self._append_groups(appender, flusher)),
-                    tasks.create_task(self._keep_alive(log)),
+                    tasks.create_task(keep_alive(self._pool, log, self._settings.recovery)),
                 ]
                 await self._stopping.wait()
                 flusher.stop()
@@ -265,21 +266,6 @@ class Shard:
                 raise
             self._attempts.note_success()
             flusher.note_arrival()  # a flush meanwhile may have taken all that was there before
-
-    async def _keep_alive(self, log: Log) -> None:
-        while True:
-            # A task of its own: on a connection that is silent even a cancellation has to wait.
-            beating = asyncio.create_task(self._is_open(log))
-            await asyncio.wait({beating}, timeout=self._settings.recovery.statement_timeout_seconds)
-            if beating.done() and not beating.result():
-                raise LogClosed
-            await asyncio.sleep(self._settings.recovery.heartbeat_seconds)
-
-    async def _is_open(self, log: Log) -> bool:
-        try:
-            return await beat(self._pool, log.log_id)
-        except AWAY:
-            return True  # the inserts will tell
 
 
 async def _gather(outcomes: Sequence[asyncio.Future[Outcome]]) -> list[Outcome]:
