@@ -250,7 +250,7 @@ def _below_floor_at(key: Key) -> datetime:
 
 
 def _rows_of(key: Key, letter: Any, begin: int, end: int) -> MinuteRows:
-    """What some of the letter's events amount to: those from place `begin` to before `end`.
+    """What some of the letter's events amount to: those from index `begin` to before `end`.
 
     Raises NotReplayable when they cannot be read.
     """

@@ -57,8 +57,8 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A letter's place in the list: all that comes after it is newer."""
+class Cursor:
+    """A position in the list of letters: all letters after it are newer."""
 
     created_at: datetime | None = None
     """None: before all of them"""
@@ -96,15 +96,15 @@ async def set_aside(connection: Any, letter: DeadLetter) -> None:
     )
 
 
-async def list_letters(connection: Any, state: State | None, after: Place, limit: int) -> list[Any]:
+async def list_letters(connection: Any, state: State | None, after: Cursor, limit: int) -> list[Any]:
     """Rows of the letters in a state, or in any, oldest first.
 
     `beginning` is that of the payload: enough to tell the first video.
     """
-    place = (after.created_at, after.key.request_id, after.key.partition)
+    cursor = (after.created_at, after.key.request_id, after.key.partition)
     if state is None:
-        return list(await connection.fetch(_LIST, *place, limit))
-    return list(await connection.fetch(_LIST_IN_STATE, *place, limit, state))
+        return list(await connection.fetch(_LIST, *cursor, limit))
+    return list(await connection.fetch(_LIST_IN_STATE, *cursor, limit, state))
 
 
 async def read_letter(connection: Any, key: Key) -> Any:

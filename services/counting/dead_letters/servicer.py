@@ -9,7 +9,7 @@ from libs.rpc.columns import parse
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.counting.dead_letters.decisions import Decisions
-from services.counting.dead_letters.letters import Key, Place, State, list_letters, not_found, read_letter
+from services.counting.dead_letters.letters import Cursor, Key, State, list_letters, not_found, read_letter
 from services.counting.dead_letters.wire import (
     first_events,
     first_video_id,
@@ -48,7 +48,7 @@ class DeadLetterServicer(DeadLetterServiceServicer):
         with reaching_postgres():
             rows = await list_letters(self._pool, state, after, size + 1)
         page = rows[:size]
-        token = write_token(state, _place_of(page[-1])) if len(rows) > size else ""
+        token = write_token(state, _cursor_of(page[-1])) if len(rows) > size else ""
         return pb.ListDeadLettersResponse(dead_letters=map(_message_of, page), next_page_token=token)
 
     async def GetDeadLetter(
@@ -96,8 +96,8 @@ def _read_limit(number: int, field: str, default: int, most: int) -> int:
     return min(number or default, most)
 
 
-def _place_of(row: Any) -> Place:
-    return Place(row["created_at"], Key(row["request_id"], row["partition"]))
+def _cursor_of(row: Any) -> Cursor:
+    return Cursor(row["created_at"], Key(row["request_id"], row["partition"]))
 
 
 def _message_of(row: Any) -> pb.DeadLetter:

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.domain.errors import InvalidRequest, Violation
 from libs.domain.events import NO_ACTOR, NO_TIME, Events
-from services.counting.dead_letters.letters import Key, Place, State
+from services.counting.dead_letters.letters import Cursor, Key, State
 from tally.ingest.v1.ingest_pb2 import Event
 
 _MAX_PARTITION = 4095
@@ -39,24 +39,24 @@ def read_key(text: str) -> Key:
     return key
 
 
-def write_token(state: State | None, last: Place) -> str:
+def write_token(state: State | None, last: Cursor) -> str:
     """What asks for the letters after the last one of a page."""
     at = last.created_at.isoformat() if last.created_at else ""
     return base64.urlsafe_b64encode(f"{state or ''} {at} {last.key}".encode()).decode()
 
 
-def read_token(token: str, state: State | None) -> Place:
+def read_token(token: str, state: State | None) -> Cursor:
     """Where a page begins. Raises InvalidRequest for what is no token, or one of a list of another state."""
     if not token:
-        return Place()
+        return Cursor()
     try:
         its_state, at, key = base64.urlsafe_b64decode(token.encode()).decode().split(" ")
-        place = Place(datetime.fromisoformat(at), read_key(key))
+        cursor = Cursor(datetime.fromisoformat(at), read_key(key))
     except (ValueError, binascii.Error, InvalidRequest) as error:
         raise _no_token("is no token of this service") from error
-    if its_state != (state or "") or place.created_at is None or place.created_at.tzinfo is None:
+    if its_state != (state or "") or cursor.created_at is None or cursor.created_at.tzinfo is None:
         raise _no_token("belongs to a list of another state: send the state that it began with")
-    return place
+    return cursor
 
 
 def first_video_id(beginning: bytes) -> str:

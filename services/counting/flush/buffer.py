@@ -122,8 +122,8 @@ def _numbers_of_events(
         map(names.__getitem__, chain.from_iterable(dictionaries)), np.uint64, int(sizes.sum())
     )
     starts = np.repeat(np.cumsum(sizes) - sizes, [len(index) for index in indexes])
-    place: npt.NDArray[np.intp] = np.concatenate(indexes).astype(np.intp) + starts
-    return numbers[place]
+    index: npt.NDArray[np.intp] = np.concatenate(indexes).astype(np.intp) + starts
+    return numbers[index]
 
 
 def _minutes(waiting: list[NumberedEntry]) -> npt.NDArray[np.int64]:
@@ -162,7 +162,7 @@ def _rows_of(cells: Cells, videos: list[str], types: list[str]) -> MinuteRows:
 
 
 def _ranks(names: list[str]) -> npt.NDArray[np.intp]:
-    """The place of each name when sorted by its UTF-8 bytes.
+    """The rank of each name when sorted by its UTF-8 bytes.
 
     numpy sorts without the interpreter's lock, so that a flush does not hold up acknowledgements meanwhile. It takes
     no notice of zero bytes at the end; names have none.

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from libs.domain.horizon import AHEAD_MS
 from services.counting.flush.buffer import PIECE_NAMES, Mask, MinuteRows
 
-_PLACE_BITS = 21
-"""2^21 places a minute, a byte each. Of two rows at one place the one flushed later is taken for known."""
+_SLOT_BITS = 21
+"""2^21 slots a minute, a byte each. Of two rows in one slot the one flushed later is taken for known."""
 _BEHIND = 2
 _AHEAD = AHEAD_MS // 60_000
 """The minutes that are remembered around the present one; callers' clocks may be so far ahead."""
@@ -39,12 +39,12 @@ class Novelty:
         is_remembered = (minute > self._known_after) & (minute <= now + _AHEAD)
         if not is_remembered.any():
             return is_new
-        places = _places_of(rows)
+        slots = _slots_of(rows)
         for each in np.unique(minute[is_remembered]).tolist():
             at = np.flatnonzero(minute == each)
-            flushed = self._flushed.setdefault(each, np.zeros(1 << _PLACE_BITS, np.bool_))
-            is_new[at] = ~flushed[places[at]]
-            flushed[places[at]] = True
+            flushed = self._flushed.setdefault(each, np.zeros(1 << _SLOT_BITS, np.bool_))
+            is_new[at] = ~flushed[slots[at]]
+            flushed[slots[at]] = True
         return is_new
 
     def note_conflict(self, now: int) -> None:
@@ -64,10 +64,10 @@ class Novelty:
         self._flushed = {each: flushed for each, flushed in self._flushed.items() if each > self._known_after}
 
 
-def _places_of(rows: MinuteRows) -> npt.NDArray[np.uint64]:
-    """(n,) a place for each (video, event type); n > 0."""
+def _slots_of(rows: MinuteRows) -> npt.NDArray[np.uint64]:
+    """(n,) a slot for each (video, event type); n > 0."""
     hashes = _hash(rows.video_id) * _SPREAD ^ _hash(rows.event_type)
-    return hashes >> np.uint64(64 - _PLACE_BITS)
+    return hashes >> np.uint64(64 - _SLOT_BITS)
 
 
 def _hash(names: list[str]) -> npt.NDArray[np.uint64]:

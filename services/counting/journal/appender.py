@@ -47,8 +47,8 @@ class Appender:
         """Insert a group and answer its entries. Raises InDoubt and LogClosed: then the rest is unanswered."""
         now_us = self._clock.now_us()
         numbered = [
-            NumberedEntry(self._log.last_seq + place, _receipt_of(waiting.entry, now_us), waiting.entry)
-            for place, waiting in enumerate(group, start=1)
+            NumberedEntry(self._log.last_seq + index, _receipt_of(waiting.entry, now_us), waiting.entry)
+            for index, waiting in enumerate(group, start=1)
         ]
         self._log.last_seq += len(group)
         with trace_commit(self._telemetry, [waiting.entry.traceparent for waiting in group]):

@@ -7,7 +7,7 @@ from libs.domain.entry import Entry
 
 @dataclass(slots=True)  # not frozen, as Entry
 class NumberedEntry:
-    """An entry with its place in a log."""
+    """An entry with its number in a log."""
 
     seq: int
     received_at_us: int
@@ -15,5 +15,5 @@ class NumberedEntry:
     entry: Entry
 
     def part(self, begin: int, end: int | None) -> "NumberedEntry":
-        """The same entry with its events from place `begin` to before `end` only."""
+        """The same entry with its events from index `begin` to before `end` only."""
         return replace(self, entry=replace(self.entry, events=self.entry.events.part(begin, end)))

@@ -35,7 +35,7 @@ class Wire:
         sent = list(request.entries)
         _check_sizes(sent)
         payloads = [entry.payload for entry in sent]
-        batches = parse_all(payloads, lambda place: f"entries[{place}].payload")
+        batches = parse_all(payloads, lambda index: f"entries[{index}].payload")
         if not self._are_good(sent, batches, now_us):
             self._refuse(sent, batches, now_us)
         uuids = {data: uuid.UUID(bytes=data) for data in {entry.request_id for entry in sent}}
@@ -75,7 +75,7 @@ class Wire:
 
     def _refuse(self, sent: Sequence[pb.Entry], batches: Sequence[Events], now_us: int) -> NoReturn:
         """Raises InvalidRequest for the first entry that is wrong."""
-        for place, (entry, events) in enumerate(zip(sent, batches, strict=True)):
+        for index, (entry, events) in enumerate(zip(sent, batches, strict=True)):
             problems = {
                 "request_id": _check_request_id(entry.request_id, now_us),
                 "event_count": _check_count(entry.event_count, events),
@@ -86,7 +86,7 @@ class Wire:
             }
             for field, problem in problems.items():
                 if problem is not None:
-                    raise InvalidRequest([Violation(f"entries[{place}].{field}", problem)])
+                    raise InvalidRequest([Violation(f"entries[{index}].{field}", problem)])
         raise AssertionError("entries were refused, and none of them is wrong")
 
     def _check_partition(self, partition: int, events: Events) -> str | None:
@@ -102,12 +102,12 @@ class Wire:
 
 def _check_sizes(sent: Sequence[pb.Entry]) -> None:
     """An entry is part of one request, which has no more. To be checked before anything is parsed."""
-    for place, entry in enumerate(sent):
+    for index, entry in enumerate(sent):
         if entry.event_count > rules.MAX_EVENTS:
             raise InvalidRequest(
                 [
                     Violation(
-                        f"entries[{place}].event_count",
+                        f"entries[{index}].event_count",
                         f"must be at most {rules.MAX_EVENTS:,}; cut the request",
                     )
                 ]
@@ -154,9 +154,9 @@ def _check_keys(entries: Sequence[Entry]) -> None:
     """A retry may share a call with its first attempt; other events of its request, under the same key, would be
     lost. (Another request under the same key has another hash, and is found by that.)"""
     payloads: dict[tuple[uuid.UUID, int, int], bytes] = {}
-    for place, entry in enumerate(entries):
+    for index, entry in enumerate(entries):
         first = payloads.setdefault((entry.request_id, entry.partition, entry.request_hash), entry.payload)
         if first is not entry.payload and first != entry.payload:
             raise InvalidRequest(
-                [Violation(f"entries[{place}]", "has the key of another entry, and not its events")]
+                [Violation(f"entries[{index}]", "has the key of another entry, and not its events")]
             )

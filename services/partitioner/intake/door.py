@@ -80,7 +80,7 @@ def _read_batch(request: ProcessEventsRequest, findings: Findings, now_us: int) 
     elif has_columns:
         return _read_columns(request.columns, findings, now_us)
     elif _check_count(len(rows), findings, "events"):
-        return read_rows(rows, lambda place: f"events[{place}].", findings, now_us)
+        return read_rows(rows, lambda index: f"events[{index}].", findings, now_us)
     return _NOTHING
 
 
@@ -97,11 +97,11 @@ def _read_columns(columns: EventColumns, findings: Findings, now_us: int) -> Eve
         return _NOTHING
     _check_names(events, findings)
     if events.value is not None:
-        for place in find_bad_values(events.value).tolist():
-            findings.note(f"columns.value[{place}]", rules.VALUE)
+        for index in find_bad_values(events.value).tolist():
+            findings.note(f"columns.value[{index}]", rules.VALUE)
     if events.time_us is not None:
-        for place in find_bad_times(events.time_us, now_us).tolist():
-            findings.note_out_of_range(f"columns.event_time_us[{place}]", rules.EVENT_TIME)
+        for index in find_bad_times(events.time_us, now_us).tolist():
+            findings.note_out_of_range(f"columns.event_time_us[{index}]", rules.EVENT_TIME)
     return events
 
 
@@ -121,12 +121,12 @@ def _check_names(names: Events | EventColumns, findings: Findings) -> None:
     """Check the dictionaries. `names`: the events if they could be decoded, whose lists are faster to walk than the
     message's fields; else the message."""
     if not rules.are_video_ids(names.video_ids):
-        for place, video_id in enumerate(names.video_ids):
-            findings.note(f"columns.video_ids[{place}]", rules.check_video_id(video_id))
-    for place, event_type in enumerate(names.event_types):
-        findings.note(f"columns.event_types[{place}]", rules.check_event_type(event_type))
-    for place, actor_id in enumerate(names.actor_ids):
-        findings.note(f"columns.actor_ids[{place}]", rules.check_actor_id(actor_id))
+        for index, video_id in enumerate(names.video_ids):
+            findings.note(f"columns.video_ids[{index}]", rules.check_video_id(video_id))
+    for index, event_type in enumerate(names.event_types):
+        findings.note(f"columns.event_types[{index}]", rules.check_event_type(event_type))
+    for index, actor_id in enumerate(names.actor_ids):
+        findings.note(f"columns.actor_ids[{index}]", rules.check_actor_id(actor_id))
 
 
 _NOTHING = Events([], [], [], np.empty(0, np.uint16), np.empty(0, np.uint16))

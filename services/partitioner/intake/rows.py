@@ -19,7 +19,7 @@ def read_rows(
 ) -> Events:
     """The events as columns, which mean nothing when something was found.
 
-    `path_of`: from the place of an event to what comes before the names of its fields.
+    `path_of`: from the index of an event to what comes before the names of its fields.
     """
     videos: dict[str, int] = {}
     types: dict[str, int] = {}
@@ -27,22 +27,22 @@ def read_rows(
     video_index, type_index, actor_index = array("H"), array("H"), array("H")
     times, values = array("q"), array("d")
     has_time = has_value = False
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         video_id, event_type, actor_id = row.video_id, row.event_type, row.actor_id
         # Only names that are good get into the dictionaries, so most events need no check of theirs.
         is_known = video_id in videos and event_type in types and (not actor_id or actor_id in actors)
-        if is_known or _check_names(row, path_of(place), findings):
+        if is_known or _check_names(row, path_of(index), findings):
             video_index.append(videos.setdefault(video_id, len(videos)))
             type_index.append(types.setdefault(event_type, len(types)))
             actor_index.append(actors.setdefault(actor_id, len(actors)) if actor_id else NO_ACTOR)
         time_us, value = NO_TIME, nan
         if row.HasField("event_time"):
-            has_time, time_us = True, _read_time(row.event_time, path_of(place), findings, now_us)
+            has_time, time_us = True, _read_time(row.event_time, path_of(index), findings, now_us)
         if row.HasField("value"):
             has_value, value = True, row.value
-            findings.note(f"{path_of(place)}value", rules.check_value(value))
+            findings.note(f"{path_of(index)}value", rules.check_value(value))
         if row.function:
-            _check_function(row, path_of(place), findings)
+            _check_function(row, path_of(index), findings)
         times.append(time_us)
         values.append(value)
     return Events(

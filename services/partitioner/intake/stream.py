@@ -19,7 +19,7 @@ async def answer_stream(
 
     Raises InvalidRequest where the stream holds no batch but bytes that are none; those before are answered first.
     """
-    places = asyncio.Semaphore(at_once)
+    permits = asyncio.Semaphore(at_once)
     writing = asyncio.Lock()  # gRPC breaks the call when two messages are written at once
     malformed: InvalidRequest | None = None
 
@@ -31,12 +31,12 @@ async def answer_stream(
             async with writing:
                 await write(response)
         finally:
-            places.release()
+            permits.release()
 
     async with asyncio.TaskGroup() as tasks:
         try:
             async for request in requests:
-                await places.acquire()
+                await permits.acquire()
                 tasks.create_task(answer(request.batch))
                 del request
         except InvalidRequest as error:

@@ -20,8 +20,8 @@ async def resolve(host: str, port: int) -> list[str]:
     """Every A and AAAA record of a name. A shard that has both counts as two, one of which is always as good."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [
-        f"[{place[0]}]:{port}" if family == socket.AF_INET6 else f"{place[0]}:{port}"
-        for family, *_, place in found
+        f"[{address[0]}]:{port}" if family == socket.AF_INET6 else f"{address[0]}:{port}"
+        for family, *_, address in found
     ]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from libs.domain.errors import InvalidRequest
 from libs.domain.events import NO_ACTOR, NO_TIME, Events
 from libs.rpc.columns import encode
-from services.counting.dead_letters.letters import Key, Place, State
+from services.counting.dead_letters.letters import Cursor, Key, State
 from services.counting.dead_letters.wire import (
     first_events,
     first_video_id,
@@ -22,7 +22,7 @@ from services.counting.dead_letters.wire import (
 from tally.ingest.v1.ingest_pb2 import Event
 
 KEY = Key(uuid.UUID("01890a5d-ac96-774b-bcce-b302099a8057"), 7)
-PLACE = Place(datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC), KEY)
+CURSOR = Cursor(datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC), KEY)
 
 
 def test_an_id_is_the_request_id_a_slash_and_the_partition() -> None:
@@ -53,13 +53,13 @@ def test_what_is_no_id_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("state", [None, *State])
 def test_a_token_says_where_the_page_before_ended(state: State | None) -> None:
-    assert read_token(write_token(state, PLACE), state) == PLACE
-    assert read_token("", state) == Place()
+    assert read_token(write_token(state, CURSOR), state) == CURSOR
+    assert read_token("", state) == Cursor()
 
 
 def test_a_token_of_another_list_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="page_token: belongs to a list of another state"):
-        read_token(write_token(State.WAITING, PLACE), None)
+        read_token(write_token(State.WAITING, CURSOR), None)
 
 
 @given(st.text(max_size=60))

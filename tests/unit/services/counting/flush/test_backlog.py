@@ -23,8 +23,8 @@ def numbered(seq: int, events: int) -> NumberedEntry:
 def steps_of(sizes: list[int], most_cells: int) -> list[tuple[list[str], Position]]:
     """The videos of each step and its end, of entries of these sizes at every second seq."""
     backlog = Backlog(lambda: most_cells)
-    for place, size in enumerate(sizes):
-        backlog.add(numbered(2 * place + 1, size))
+    for index, size in enumerate(sizes):
+        backlog.add(numbered(2 * index + 1, size))
     assert backlog.event_count == backlog.cell_count == sum(sizes)
     steps = [(sorted(step.buffer.rows().video_id), step.end) for step in backlog.take(2 * len(sizes))]
     assert backlog.event_count == backlog.cell_count == 0
@@ -67,6 +67,6 @@ def test_each_event_is_in_the_one_step_that_its_place_is_in(sizes: list[int], mo
         start = end
 
 
-def is_before(seq: int, place: int, position: Position) -> bool:
-    """Whether the event at that place of an entry is before a position."""
-    return seq <= position.seq or (seq == position.seq + 1 and place < position.events)
+def is_before(seq: int, index: int, position: Position) -> bool:
+    """Whether the event at that index of an entry is before a position."""
+    return seq <= position.seq or (seq == position.seq + 1 and index < position.events)

@@ -58,13 +58,13 @@ def cells_of(rows: MinuteRows) -> dict[Key, Cell]:
     assert len(keys) == len(set(keys)) == len(rows) == len(rows.cells)
     values = rows.cells.values
     cells = {}
-    for place, key in enumerate(keys):
-        cell = Cell(int(rows.cells.count[place]))
-        if values is not None and values.value_count[place]:
-            cell = Cell(cell.count, *(column[place].item() for column in values.columns()))
+    for index, key in enumerate(keys):
+        cell = Cell(int(rows.cells.count[index]))
+        if values is not None and values.value_count[index]:
+            cell = Cell(cell.count, *(column[index].item() for column in values.columns()))
         elif values is not None:
-            assert math.isnan(values.min[place])
-            assert math.isnan(values.max[place])
+            assert math.isnan(values.min[index])
+            assert math.isnan(values.max[index])
         cells[key] = cell
     return cells
 
