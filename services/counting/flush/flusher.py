@@ -13,7 +13,7 @@ from libs.domain.minutes import minute_of
 from libs.stores.postgres import InDoubt, Refused
 from services.counting.flush.backlog import Step
 from services.counting.flush.buffer import Buffer, Mask, MinuteRows
-from services.counting.flush.novelty import Novelty
+from services.counting.flush.insert_hint import InsertHint
 from services.counting.flush.pace import Pace
 from services.counting.flush.rollups import apply
 from services.counting.journal.appender import Appender, LogClosed
@@ -47,7 +47,7 @@ class Flusher:
         self._wake = asyncio.Event()
         self._pace = pace
         self._timeout_seconds = settings.timeout_seconds or pace.longest_seconds + SERVER_ENDS_FIRST_S
-        self._novelty = Novelty(minute_of(clock.now_us()))
+        self._insert_hint = InsertHint(minute_of(clock.now_us()))
         self._stopping = False
         self.oldest_unapplied_at: float | None = None
         """monotonic seconds since when something waits for a flush"""
@@ -114,7 +114,7 @@ class Flusher:
         while refused := await self._try(rows, hint, step.end):
             if refused.is_unique_violation:
                 self._metrics.flush_conflicts.add(1)
-                self._novelty.note_conflict(minute_of(self._clock.now_us()))
+                self._insert_hint.note_conflict(minute_of(self._clock.now_us()))
             else:
                 await asyncio.sleep(self._settings.interval_seconds)
             hint = None  # upserts in key order never deadlock with each other
@@ -128,7 +128,7 @@ class Flusher:
     def _lay_out(self, taken: Buffer) -> tuple[MinuteRows, Mask | None]:
         """The rows, and which of them are new. In a thread of its own, beside the event loop."""
         rows = taken.rows()
-        return rows, self._novelty.note(rows, minute_of(self._clock.now_us()))
+        return rows, self._insert_hint.note(rows, minute_of(self._clock.now_us()))
 
     async def _try(self, rows: MinuteRows, hint: Mask | None, end: Position) -> Refused | None:
         """One attempt: None when it got in, else what the server refused it with. Raises InDoubt and LogClosed."""
@@ -145,7 +145,7 @@ class Flusher:
             raise
         except Refused as refused:
             if refused.is_unique_violation and hint is not None:
-                _LOGGER.info("rows taken for new were there, and the flush is made again", log_id=log.log_id)
+                _LOGGER.info("flush hit existing rows; retrying as upsert", log_id=log.log_id)
             elif refused.is_of_the_data or self._stopping:
                 # Recovery finds the entry to blame, and sets it aside; the next start has the same journal.
                 raise InDoubt(str(refused)) from refused

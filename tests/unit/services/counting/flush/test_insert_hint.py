@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from libs.domain.entry import Entry
 from libs.domain.minutes import MINUTE_US
 from services.counting.flush.buffer import Buffer, MinuteRows
-from services.counting.flush.novelty import Novelty
+from services.counting.flush.insert_hint import InsertHint
 from services.counting.journal.entry import NumberedEntry
 from tests.unit.libs.domain.batches import Row, batch_of
 
@@ -28,21 +28,21 @@ def rows_of(*keys: Key) -> MinuteRows:
     return buffer.rows()
 
 
-def note(novelty: Novelty, *keys: Key, now: int = 1) -> dict[Key, bool]:
+def note(hint: InsertHint, *keys: Key, now: int = 1) -> dict[Key, bool]:
     rows = rows_of(*keys)
     minutes = (rows.cells.minute - OPENED).tolist()
-    told = novelty.note(rows, OPENED + now).tolist()
+    told = hint.note(rows, OPENED + now).tolist()
     return dict(zip(zip(rows.video_id, rows.event_type, minutes, strict=True), told, strict=True))
 
 
 def test_a_row_is_new_once() -> None:
-    novelty = Novelty(OPENED)
+    hint = InsertHint(OPENED)
     a, b, later = ("a", "view", 1), ("b", "view", 1), ("a", "view", 2)
-    assert note(novelty, a) == {a: True}
-    assert note(novelty, a, b, later) == {a: False, b: True, later: True}
-    assert note(novelty, a, b, later) == {a: False, b: False, later: False}
+    assert note(hint, a) == {a: True}
+    assert note(hint, a, b, later) == {a: False, b: True, later: True}
+    assert note(hint, a, b, later) == {a: False, b: False, later: False}
     like = ("a", "like", 1)
-    assert note(novelty, like) == {like: True}
+    assert note(hint, like) == {like: True}
 
 
 @pytest.mark.parametrize(
@@ -50,66 +50,66 @@ def test_a_row_is_new_once() -> None:
     [(-1000, False), (0, False), (1, True), (6, True), (7, False), (1_000_000, False)],
 )
 def test_nothing_is_known_of_minutes_before_the_log_or_far_ahead(minute: int, is_known: bool) -> None:
-    assert note(Novelty(OPENED), ("a", "view", minute)) == {("a", "view", minute): is_known}
+    assert note(InsertHint(OPENED), ("a", "view", minute)) == {("a", "view", minute): is_known}
 
 
 def test_only_the_latest_minutes_are_remembered() -> None:
-    novelty = Novelty(OPENED)
+    hint = InsertHint(OPENED)
     for minute in range(1, 500):
         ahead, late = ("a", "view", minute + 5), ("a", "view", minute - 3)
-        told = note(novelty, ("a", "view", minute), ahead, late, now=minute)
+        told = note(hint, ("a", "view", minute), ahead, late, now=minute)
         assert (told[ahead], told[late]) == (True, False)
-        assert len(novelty._flushed) <= 8
+        assert len(hint._flushed) <= 8
 
 
 def test_many_minutes_at_once_take_no_more_memory() -> None:
-    novelty = Novelty(OPENED)
-    told = note(novelty, *(("a", "view", minute) for minute in range(1, 1_441)), now=1_440)
+    hint = InsertHint(OPENED)
+    told = note(hint, *(("a", "view", minute) for minute in range(1, 1_441)), now=1_440)
     assert [minute for (_, _, minute), is_new in told.items() if is_new] == [1_438, 1_439, 1_440]
-    assert len(novelty._flushed) == 3
+    assert len(hint._flushed) == 3
 
 
 def test_a_clock_that_runs_ahead_does_not_spoil_the_present() -> None:
-    novelty = Novelty(OPENED)
+    hint = InsertHint(OPENED)
     for now in range(1, 60):
-        told = note(novelty, (f"video {now}", "view", now), (f"video {now}", "view", now + 5), now=now)
+        told = note(hint, (f"video {now}", "view", now), (f"video {now}", "view", now + 5), now=now)
         assert all(told.values())
 
 
 def test_after_a_conflict_nothing_of_the_minute_is_new() -> None:
-    novelty = Novelty(OPENED)
-    note(novelty, ("a", "view", 1), ("a", "view", 2), now=2)
-    novelty.note_conflict(OPENED + 2)
-    told = note(novelty, ("b", "view", 1), ("b", "view", 2), ("b", "view", 3), now=3)
+    hint = InsertHint(OPENED)
+    note(hint, ("a", "view", 1), ("a", "view", 2), now=2)
+    hint.note_conflict(OPENED + 2)
+    told = note(hint, ("b", "view", 1), ("b", "view", 2), ("b", "view", 3), now=3)
     assert told == {("b", "view", 1): False, ("b", "view", 2): False, ("b", "view", 3): True}
 
 
 def test_conflicts_that_go_on_make_it_wait_longer_and_longer_up_to_a_limit() -> None:
-    novelty, conflicts = Novelty(OPENED), []
+    hint, conflicts = InsertHint(OPENED), []
     for now in range(1, 60):
-        if note(novelty, (f"video {now}", "view", now), now=now)[f"video {now}", "view", now]:
+        if note(hint, (f"video {now}", "view", now), now=now)[f"video {now}", "view", now]:
             conflicts.append(now)
-            novelty.note_conflict(OPENED + now)
+            hint.note_conflict(OPENED + now)
     assert [later - earlier for earlier, later in pairwise(conflicts)] == [1, 2, 4, 8, *[9] * 4]
-    quiet = note(novelty, ("a", "view", 100), now=100)
-    novelty.note_conflict(OPENED + 100)
-    later = note(novelty, ("a", "view", 101), now=101)
+    quiet = note(hint, ("a", "view", 100), now=100)
+    hint.note_conflict(OPENED + 100)
+    later = note(hint, ("a", "view", 101), now=101)
     assert quiet | later == {("a", "view", 100): True, ("a", "view", 101): True}
 
 
 @given(st.lists(st.lists(KEYS, min_size=1, max_size=8), max_size=20))
 def test_no_row_is_new_twice(flushes: list[list[Key]]) -> None:
-    novelty = Novelty(OPENED)
+    hint = InsertHint(OPENED)
     seen: set[Key] = set()
     for keys in flushes:
-        told = note(novelty, *keys, now=3)
+        told = note(hint, *keys, now=3)
         assert not any(is_new for key, is_new in told.items() if key in seen)
         seen.update(keys)
 
 
 def test_nearly_all_of_many_rows_are_told_apart() -> None:
-    novelty = Novelty(OPENED)
+    hint = InsertHint(OPENED)
     keys = [(f"video {n}", kind, 1) for n in range(20_000) for kind in ("view", "like")]
-    note(novelty, *keys[:20_000])
-    later = note(novelty, *keys[20_000:])
+    note(hint, *keys[:20_000])
+    later = note(hint, *keys[20_000:])
     assert sum(later.values()) > 0.98 * len(later)

@@ -1,4 +1,4 @@
-"""Which rows are new to the rollups, as far as one log can tell.
+"""The insert hint: which rows are new to the rollups, as far as one log can tell.
 
 Looking a new row up takes two fifths of an upsert's time (ADR 11), and most rows of a flush are new, because the minute
 is in their key. A log remembers what it has flushed, but not what others have written: a shard that led the partition
@@ -21,7 +21,7 @@ _LONGEST_WAIT = 8
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio (Knuth, volume 3, 6.4)
 
 
-class Novelty:
+class InsertHint:
     """Remembers the rows that a log has flushed, of the latest few minutes. Minutes count from 1970."""
 
     def __init__(self, opened_in: int) -> None:
