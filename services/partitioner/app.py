@@ -19,11 +19,11 @@ from services.partitioner.intake.door import Door
 from services.partitioner.intake.ingest import Ingest
 from services.partitioner.routing.discovery import Discovery
 from services.partitioner.routing.liveness import Liveness
-from services.partitioner.routing.local import LocalWay
+from services.partitioner.routing.local import LocalTransport
 from services.partitioner.routing.membership import AskIdentity, Membership
 from services.partitioner.routing.placement import Placement
+from services.partitioner.routing.remote import Append, RemoteTransport
 from services.partitioner.routing.router import Router
-from services.partitioner.routing.sender import Append, Sender
 from services.partitioner.routing.shard import Shard
 from services.partitioner.routing.shards import Shards
 from services.partitioner.servicer import IngestServicer
@@ -52,7 +52,7 @@ async def open_partitioner(context: Context, settings: PartitionerSettings) -> A
         raise NotReady("no counting shards are set. Set TALLY_PARTITIONER__SHARDS='[\"host:port\", …]'")
     if (offer := context.handles.get(OFFER)) is not None:
         placement = Placement.over(
-            dict.fromkeys(settings.shards, LocalWay(offer)), context.cluster.partition_count
+            dict.fromkeys(settings.shards, LocalTransport(offer)), context.cluster.partition_count
         )
         yield _open(context, settings, lambda: placement, is_ready=lambda: True)
         return
@@ -98,7 +98,7 @@ def _open(
 
 
 def _connect(address: str, context: Context, settings: PartitionerSettings) -> Shard:
-    """The way to one shard; it connects with the first probe."""
+    """One shard; it connects with the first probe."""
     channel = open_channel(address, settings.channel)
     liveness = Liveness(
         context.clock, failures=settings.probe.failures, timeout_s=settings.probe.timeout_seconds
@@ -117,7 +117,7 @@ def _connect(address: str, context: Context, settings: PartitionerSettings) -> S
         clock=context.clock,
         on_change=reporter(context.telemetry),
     )
-    sender = Sender(
+    transport = RemoteTransport(
         address,
         own,
         _caller(call, liveness, membership),
@@ -126,7 +126,7 @@ def _connect(address: str, context: Context, settings: PartitionerSettings) -> S
         context.clock,
     )
     return Shard(
-        address, sender, liveness, membership.is_serving, settings.probe, context.clock, channel.close
+        address, transport, liveness, membership.is_serving, settings.probe, context.clock, channel.close
     )
 
 

@@ -96,7 +96,7 @@ class IngestServicer(IngestServiceServicer):
             version=placement.version,
             shards=[
                 pb.ShardPartitions(address=address, partitions=placement.led_by(address))
-                for address in placement.ways
+                for address in placement.transports
             ],
             cluster=self._cluster,
         )

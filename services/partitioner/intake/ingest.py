@@ -91,7 +91,7 @@ class Ingest:
 
 @contextmanager
 def _trace_append(telemetry: Telemetry) -> Iterator[str]:
-    """A span around the way to the shards; yields the W3C trace context for the entries, or nothing.
+    """A span around the sends to the shards; yields the W3C trace context for the entries, or nothing.
 
     The entries carry it themselves, because entries of many requests share one call.
     """

@@ -39,7 +39,7 @@ class Delivery:
 
     def end_round(self, placement: Placement) -> bool:
         """Whether every shard of the placement has failed this request; then each may be asked again."""
-        is_over = self._tried.issuperset(placement.ways)
+        is_over = self._tried.issuperset(placement.transports)
         if is_over:
             self._tried.clear()
         return is_over
@@ -67,7 +67,9 @@ class Delivery:
         sent: list[Sent] = []
         for address, indexes in by_shard.items():
             try:
-                futures = placement.ways[address].send([self._entries[index] for index in indexes], deadline)
+                futures = placement.transports[address].send(
+                    [self._entries[index] for index in indexes], deadline
+                )
             except Overloaded:
                 _cancel(sent)
                 raise

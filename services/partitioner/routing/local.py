@@ -1,4 +1,4 @@
-"""The way to a shard in the same process: a call, with nothing in between."""
+"""The transport to a shard in the same process: a call, with nothing in between."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from libs.domain.errors import Unavailable
 from libs.runtime.entries import Offer
 
 
-class LocalWay:
+class LocalTransport:
     """Hands entries to a shard as they are. They were checked at the door by the rules that the shard has."""
 
     def __init__(self, offer: Offer) -> None:
         self._offer = offer
 
-    def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Way's
-        """See Way. Whoever waits no longer cancels; the shard has time-outs of its own."""
+    def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Transport's
+        """See Transport. Whoever waits no longer cancels; the shard has time-outs of its own."""
         try:
             return self._offer(entries)
         except Unavailable:

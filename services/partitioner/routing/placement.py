@@ -1,4 +1,4 @@
-"""The placement: which shards take the entries of which partition, and by which way each is reached."""
+"""The placement: which shards take the entries of which partition, and by which transport each is reached."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ from libs.domain.entry import Entry, Outcome
 from libs.domain.placement import place_partitions
 
 
-class Way(Protocol):
-    """The way to one shard."""
+class Transport(Protocol):
+    """Sends entries to one shard; a single attempt each time."""
 
     def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:
         """Queue entries, all or none; the outcome of each, in order, or a TallyError.
@@ -28,16 +28,16 @@ class Placement:
 
     ranked: Mapping[int, tuple[str, ...]]
     """by partition the addresses in the order in which to try them, the leader first"""
-    ways: Mapping[str, Way]
+    transports: Mapping[str, Transport]
     version: str
     """changes whenever the placement does, and is the same wherever the placement is"""
 
     @classmethod
-    def over(cls, ways: Mapping[str, Way], partition_count: int) -> Self:
+    def over(cls, transports: Mapping[str, Transport], partition_count: int) -> Self:
         """The placement over these shards."""
-        addresses = sorted(ways)
+        addresses = sorted(transports)
         version = xxhash.xxh3_64_hexdigest(repr(addresses).encode())
-        return cls(place_partitions(partition_count, addresses), dict(ways), version)
+        return cls(place_partitions(partition_count, addresses), dict(transports), version)
 
     def led_by(self, address: str) -> list[int]:
         """The partitions that a shard leads, ascending."""

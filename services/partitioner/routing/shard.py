@@ -1,4 +1,4 @@
-"""A shard as the partitioner knows it: a channel, a sender, and probes that tell whether it lives."""
+"""A shard as the partitioner knows it: a channel, a transport, and probes that tell whether it lives."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,7 +9,7 @@ from libs.domain.clock import Clock
 from libs.domain.errors import Unavailable
 from libs.rpc.probe import NoAnswer
 from services.partitioner.routing.liveness import Life, Liveness
-from services.partitioner.routing.sender import Sender
+from services.partitioner.routing.remote import RemoteTransport
 from services.partitioner.settings import ProbeSettings
 
 _LOGGER = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ class Shard:
     def __init__(
         self,
         address: str,
-        sender: Sender,
+        transport: RemoteTransport,
         liveness: Liveness,
         ask: Ask,
         settings: ProbeSettings,
@@ -34,7 +34,7 @@ class Shard:
         close_channel: Callable[[], Awaitable[None]],
     ) -> None:
         self.address = address
-        self.sender = sender
+        self.transport = transport
         self.loops: Sequence[asyncio.Task[None]] = ()
         self._liveness = liveness
         self._ask = ask
@@ -75,11 +75,11 @@ class Shard:
 
     def give_up(self) -> None:
         """Let everything that waits for an answer of this shard go elsewhere."""
-        self.sender.give_up(Unavailable(f"shard {self.address} does not answer"))
+        self.transport.give_up(Unavailable(f"shard {self.address} does not answer"))
 
     async def leave(self) -> None:
         """Let the calls under way end, for as long as a call may take; take no new ones, and close."""
-        await self.sender.until_idle()
+        await self.transport.until_idle()
         await self.close()
 
     async def close(self) -> None:
@@ -87,5 +87,5 @@ class Shard:
         for loop in self.loops:
             loop.cancel()
         await asyncio.gather(*self.loops, return_exceptions=True)
-        self.sender.give_up(Unavailable(f"shard {self.address} is not known any more"))
+        self.transport.give_up(Unavailable(f"shard {self.address} is not known any more"))
         await self._close_channel()

@@ -50,7 +50,7 @@ class Shards:
         self._following.append(self._background.start("renewal of silent shards", self._renew()))
 
     async def close(self) -> None:
-        """Close the way to every shard."""
+        """Close the connection to every shard."""
         leaving = list(self._leaving)
         for task in (*self._following, *self._leaving.values()):
             task.cancel()
@@ -83,7 +83,7 @@ class Shards:
                 f"probes of {address}", shard.run_probes(self.is_any_live, self._note_change)
             ),
             *(
-                self._background.start(f"calls to {address} #{number}", shard.sender.run())
+                self._background.start(f"calls to {address} #{number}", shard.transport.run())
                 for number in range(self._calls_at_once)
             ),
         ]
@@ -93,7 +93,7 @@ class Shards:
         self._leaving[shard] = self._background.start(f"leaving {address}", self._leave(shard))
 
     async def _renew(self) -> None:
-        """Open the way to silent shards anew, for gRPC looks a name that it did not find up ever more seldom."""
+        """Connect to silent shards anew, for gRPC looks a name that it did not find up ever more seldom."""
         silent_before: set[Shard] = set()
         while True:
             await asyncio.sleep(_RENEW_SECONDS)
@@ -123,10 +123,10 @@ class Shards:
                 shard.give_up()
 
     def _place(self) -> None:
-        live = {address: shard.sender for address, shard in self._known.items() if shard.life is Life.LIVE}
+        live = {address: shard.transport for address, shard in self._known.items() if shard.life is Life.LIVE}
         self.was_any_live |= bool(live)
-        chosen = live or {address: shard.sender for address, shard in self._known.items()}
-        if chosen != self.placement.ways:
+        chosen = live or {address: shard.transport for address, shard in self._known.items()}
+        if chosen != self.placement.transports:
             self.placement = Placement.over(chosen, self._partition_count)
             _LOGGER.info(
                 "partitions placed",

@@ -10,7 +10,7 @@ from tests.support.entries import events_of
 
 
 class Shard:
-    """In the place of a Way: answers its sends one after the other, the last answer for ever."""
+    """A transport that answers its sends one after the other, the last answer for ever."""
 
     def __init__(self, *answers: Outcome | TallyError) -> None:
         self._answers = list(answers) or [Outcome.JOURNALED]
@@ -20,7 +20,7 @@ class Shard:
     def entries(self) -> list[Entry]:
         return [entry for entries in self.sends for entry in entries]
 
-    def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Way's
+    def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Transport's
         self.sends.append(list(entries))
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         futures: list[asyncio.Future[Outcome]] = []

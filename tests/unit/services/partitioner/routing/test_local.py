@@ -1,4 +1,4 @@
-"""The way to the shard of the same process."""
+"""The transport to the shard of the same process."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import pytest
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import DeadlineExpired, Overloaded, Unavailable
 from libs.rpc.deadline import set_deadline
-from services.partitioner.routing.local import LocalWay
+from services.partitioner.routing.local import LocalTransport
 from services.partitioner.routing.placement import Placement
 from services.partitioner.routing.router import Router
 from services.partitioner.settings import PartitionerSettings, RetrySettings
@@ -39,7 +39,7 @@ class Shard:
 
 
 def router_to(shard: Shard) -> Router:
-    placement = Placement.over({"unix:counting": LocalWay(shard.offer)}, PARTITIONS)
+    placement = Placement.over({"unix:counting": LocalTransport(shard.offer)}, PARTITIONS)
     retry = RetrySettings(backoff_seconds=0.001, max_backoff_seconds=0.001)
     return Router(lambda: placement, PARTITIONS, PartitionerSettings(retry=retry), Clock())
 

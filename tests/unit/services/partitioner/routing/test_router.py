@@ -39,8 +39,8 @@ def router_of(*shards: Shard, clock: Clock | None = None) -> Router:
 
 
 def placed(shards: Sequence[Shard]) -> Placement:
-    ways: Any = {f"shard {number}": shard for number, shard in enumerate(shards)}
-    return Placement.over(ways, PARTITIONS)
+    transports: Any = {f"shard {number}": shard for number, shard in enumerate(shards)}
+    return Placement.over(transports, PARTITIONS)
 
 
 async def test_each_entry_goes_to_the_leader_of_its_partition_in_one_send() -> None:
@@ -51,7 +51,9 @@ async def test_each_entry_goes_to_the_leader_of_its_partition_in_one_send() -> N
     for number, shard in enumerate(shards):
         (sent,) = shard.sends
         assert [each.partition for each in sent] == router.placement.led_by(f"shard {number}")
-    led = [partition for address in router.placement.ways for partition in router.placement.led_by(address)]
+    led = [
+        partition for address in router.placement.transports for partition in router.placement.led_by(address)
+    ]
     assert sorted(led) == list(range(PARTITIONS))
 
 
@@ -133,7 +135,7 @@ async def test_without_a_shard_a_request_waits_for_one() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
     assert not waiting.done()
-    assert router.placement.ways == {}
+    assert router.placement.transports == {}
     current[0] = placed([Shard()])
     assert await waiting == [Outcome.JOURNALED]
 
@@ -173,7 +175,7 @@ async def test_what_waits_for_one_shard_is_not_sent_when_another_has_no_room() -
     waiting: list[asyncio.Future[Any]] = []
 
     class Waits(Shard):
-        def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Way's
+        def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Transport's
             futures = [asyncio.get_running_loop().create_future() for _ in entries]
             waiting.extend(futures)
             return futures

@@ -14,7 +14,7 @@ from libs.runtime.background import Background, LoopDied, open_background
 from services.partitioner.routing import shards
 from services.partitioner.routing.discovery import Discovery
 from services.partitioner.routing.liveness import Life, Liveness
-from services.partitioner.routing.sender import Sender
+from services.partitioner.routing.remote import RemoteTransport
 from services.partitioner.routing.shard import Shard
 from services.partitioner.routing.shards import Shards
 from services.partitioner.settings import ProbeSettings, SenderSettings
@@ -82,14 +82,14 @@ class Cluster:
             is_failure=lambda error: isinstance(error, Unavailable),
             clock=clock,
         )
-        sender = Sender(address, ClusterIdentity(), peer.append, breaker, SenderSettings(), clock)
+        transport = RemoteTransport(address, ClusterIdentity(), peer.append, breaker, SenderSettings(), clock)
         liveness = Liveness(clock, failures=PROBE.failures, timeout_s=PROBE.timeout_seconds)
-        shard = Shard(address, sender, liveness, peer.is_serving, PROBE, clock, peer.close)
+        shard = Shard(address, transport, liveness, peer.is_serving, PROBE, clock, peer.close)
         self.opened[address] = shard
         return shard
 
     def send(self, address: str) -> "asyncio.Future[Outcome]":
-        (outcome,) = self.shards.placement.ways[address].send([entry(0)], SOON)
+        (outcome,) = self.shards.placement.transports[address].send([entry(0)], SOON)
         return outcome
 
     async def until_live(self, *addresses: str) -> None:
@@ -100,7 +100,7 @@ class Cluster:
 
     async def until_placed(self, *addresses: str) -> None:
         async def is_placed() -> bool:
-            return set(self.shards.placement.ways) == set(addresses)
+            return set(self.shards.placement.transports) == set(addresses)
 
         await eventually(is_placed)
 
@@ -126,7 +126,7 @@ def has_calls(peer: Peer, count: int) -> Callable[[], Awaitable[bool]]:
 
 async def test_shards_come_and_go_with_their_name_and_the_placement_follows() -> None:
     async with cluster(NAME) as some:
-        assert some.shards.placement.ways == {}
+        assert some.shards.placement.transports == {}
         assert not some.shards.was_any_live
         versions = {some.shards.placement.version}
         for addresses in (["a:1"], ["a:1", "b:1"], ["b:1"]):
@@ -216,7 +216,7 @@ async def test_the_last_shard_is_not_given_up_and_another_that_comes_takes_over(
         some.peers["a:1"].health = silent
         await eventually(lambda: is_none_live(some))
         assert not outcome.done()
-        assert set(some.shards.placement.ways) == {"a:1"}
+        assert set(some.shards.placement.transports) == {"a:1"}
         some.resolved = ["b:1"]
         await some.until_placed("b:1")
         with pytest.raises(Unavailable):

@@ -12,7 +12,7 @@ import pytest
 from libs.domain.entry import Outcome
 from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
 from libs.rpc.breaker import Breaker
-from services.partitioner.routing.sender import Sender
+from services.partitioner.routing.remote import RemoteTransport
 from services.partitioner.settings import SenderSettings
 from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.counting.v1.counting_pb2 import (
@@ -55,7 +55,7 @@ class Shard:
 
 
 @asynccontextmanager
-async def sending(shard: Shard, at_once: int = 1) -> AsyncIterator[Sender]:
+async def sending(shard: Shard, at_once: int = 1) -> AsyncIterator[RemoteTransport]:
     clock = Clock()
     breaker = Breaker(
         "shard",
@@ -64,10 +64,10 @@ async def sending(shard: Shard, at_once: int = 1) -> AsyncIterator[Sender]:
         is_failure=lambda error: isinstance(error, Unavailable | DeadlineExpired),
         clock=clock,
     )
-    sender = Sender("shard", IDENTITY, shard.append, breaker, SETTINGS, clock)
-    loops = [asyncio.create_task(sender.run()) for _ in range(at_once)]
+    transport = RemoteTransport("shard", IDENTITY, shard.append, breaker, SETTINGS, clock)
+    loops = [asyncio.create_task(transport.run()) for _ in range(at_once)]
     try:
-        yield sender
+        yield transport
     finally:
         for loop in loops:
             loop.cancel()
@@ -82,11 +82,11 @@ async def settle() -> None:
 
 async def test_an_entry_that_finds_no_call_under_way_leaves_at_once_and_others_share_the_next() -> None:
     shard = Shard()
-    async with sending(shard) as sender:
-        outcomes = sender.send([entry(0)], SOON)
+    async with sending(shard) as transport:
+        outcomes = transport.send([entry(0)], SOON)
         await settle()
         for partition in (1, 2, 3, 4):
-            outcomes += sender.send([entry(partition)], SOON)
+            outcomes += transport.send([entry(partition)], SOON)
         await settle()
         assert shard.partitions == [[0]]
         shard.free.set()
@@ -98,17 +98,17 @@ async def test_an_entry_that_finds_no_call_under_way_leaves_at_once_and_others_s
 async def test_a_call_is_bounded_in_bytes_and_a_large_entry_goes_alone() -> None:
     shard = Shard()
     shard.free.set()
-    async with sending(shard) as sender:
+    async with sending(shard) as transport:
         sizes = [60, 40, 1, 500, 10]
-        await asyncio.gather(*sender.send([entry(n, size) for n, size in enumerate(sizes)], SOON))
+        await asyncio.gather(*transport.send([entry(n, size) for n, size in enumerate(sizes)], SOON))
     assert shard.partitions == [[0, 1], [2], [3], [4]]
 
 
 async def test_a_call_is_bounded_in_events() -> None:
     shard = Shard()
     shard.free.set()
-    async with sending(shard) as sender:
-        await asyncio.gather(*sender.send([entry(n, 1, events=2 * n + 1) for n in range(3)], SOON))
+    async with sending(shard) as transport:
+        await asyncio.gather(*transport.send([entry(n, 1, events=2 * n + 1) for n in range(3)], SOON))
     assert shard.partitions == [[0], [1], [2]]
 
 
@@ -118,33 +118,33 @@ async def test_each_gets_its_own_outcome() -> None:
     shard.answer = lambda request: AppendResponse(
         outcomes=[OUTCOME_DUPLICATE if each.partition % 2 else OUTCOME_JOURNALED for each in request.entries]
     )
-    async with sending(shard) as sender:
-        outcomes = await asyncio.gather(*sender.send([entry(n) for n in range(4)], SOON))
+    async with sending(shard) as transport:
+        outcomes = await asyncio.gather(*transport.send([entry(n) for n in range(4)], SOON))
     assert outcomes == [Outcome.JOURNALED, Outcome.DUPLICATE] * 2
 
 
 async def test_beyond_what_may_wait_all_of_a_send_is_refused_until_there_is_room() -> None:
     shard = Shard()
-    async with sending(shard) as sender:
-        waiting = sender.send([entry(0, 900)], SOON)  # nobody has taken it yet
+    async with sending(shard) as transport:
+        waiting = transport.send([entry(0, 900)], SOON)  # nobody has taken it yet
         with pytest.raises(Overloaded, match="send the same request again"):
-            sender.send([entry(1, 50), entry(2, 51)], SOON)
+            transport.send([entry(1, 50), entry(2, 51)], SOON)
         shard.free.set()
         await asyncio.gather(*waiting)
-        await asyncio.gather(*sender.send([entry(3, 1000)], SOON))
+        await asyncio.gather(*transport.send([entry(3, 1000)], SOON))
     assert shard.partitions == [[0], [3]]
 
 
 async def test_whoever_stopped_waiting_is_not_sent_and_takes_no_room() -> None:
     shard = Shard()
-    async with sending(shard) as sender:
-        first = sender.send([entry(0)], SOON)
+    async with sending(shard) as transport:
+        first = transport.send([entry(0)], SOON)
         await settle()
-        gone, kept = sender.send([entry(1, 500), entry(2, 500)], SOON)
+        gone, kept = transport.send([entry(1, 500), entry(2, 500)], SOON)
         gone.cancel()
         shard.free.set()
         await asyncio.gather(*first, kept)
-        await asyncio.gather(*sender.send([entry(3, 1000)], SOON))
+        await asyncio.gather(*transport.send([entry(3, 1000)], SOON))
     assert shard.partitions == [[0], [2], [3]]
 
 
@@ -152,11 +152,11 @@ async def test_a_call_that_fails_is_told_to_all_who_shared_it_and_to_no_other() 
     shard = Shard()
     shard.free.set()
     shard.error = Unavailable("away")
-    async with sending(shard) as sender:
-        outcomes = await asyncio.gather(*sender.send([entry(0), entry(1)], SOON), return_exceptions=True)
+    async with sending(shard) as transport:
+        outcomes = await asyncio.gather(*transport.send([entry(0), entry(1)], SOON), return_exceptions=True)
         assert [str(outcome) for outcome in outcomes] == ["away", "away"]
         shard.error = None
-        assert await asyncio.gather(*sender.send([entry(2)], SOON)) == [Outcome.JOURNALED]
+        assert await asyncio.gather(*transport.send([entry(2)], SOON)) == [Outcome.JOURNALED]
 
 
 @pytest.mark.parametrize("error", [Unavailable("away"), DeadlineExpired("late")], ids=str)
@@ -164,10 +164,10 @@ async def test_after_repeated_failures_the_shard_is_left_alone(error: TallyError
     shard = Shard()
     shard.free.set()
     shard.error = error
-    async with sending(shard) as sender:
+    async with sending(shard) as transport:
         for _ in range(4):
-            await asyncio.gather(*sender.send([entry(0)], SOON), return_exceptions=True)
-        (outcome,) = await asyncio.gather(*sender.send([entry(0)], SOON), return_exceptions=True)
+            await asyncio.gather(*transport.send([entry(0)], SOON), return_exceptions=True)
+        (outcome,) = await asyncio.gather(*transport.send([entry(0)], SOON), return_exceptions=True)
     assert isinstance(outcome, Unavailable)
     assert len(shard.calls) == 2
 
@@ -177,11 +177,11 @@ async def test_callers_in_a_hurry_do_not_close_the_way_for_the_others() -> None:
     shard.free.set()
     shard.error = DeadlineExpired("late")
     in_a_hurry = 1000 + SETTINGS.attempt_timeout_seconds - 0.1
-    async with sending(shard) as sender:
+    async with sending(shard) as transport:
         for _ in range(4):
-            await asyncio.gather(*sender.send([entry(0)], in_a_hurry), return_exceptions=True)
+            await asyncio.gather(*transport.send([entry(0)], in_a_hurry), return_exceptions=True)
         shard.error = None
-        assert await asyncio.gather(*sender.send([entry(0)], SOON)) == [Outcome.JOURNALED]
+        assert await asyncio.gather(*transport.send([entry(0)], SOON)) == [Outcome.JOURNALED]
     assert len(shard.calls) == 5
 
 
@@ -190,8 +190,8 @@ async def test_an_answer_for_another_number_of_entries_acknowledges_none(count: 
     shard = Shard()
     shard.free.set()
     shard.answer = lambda _: AppendResponse(outcomes=[OUTCOME_JOURNALED] * count)
-    async with sending(shard) as sender:
-        outcomes = await asyncio.gather(*sender.send([entry(0), entry(1)], SOON), return_exceptions=True)
+    async with sending(shard) as transport:
+        outcomes = await asyncio.gather(*transport.send([entry(0), entry(1)], SOON), return_exceptions=True)
     assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
 
 
@@ -200,8 +200,8 @@ async def test_an_answer_with_an_outcome_that_nobody_knows_acknowledges_none(out
     shard = Shard()
     shard.free.set()
     shard.answer = lambda _: AppendResponse(outcomes=[OUTCOME_JOURNALED, outcome])
-    async with sending(shard) as sender:
-        outcomes = await asyncio.gather(*sender.send([entry(0), entry(1)], SOON), return_exceptions=True)
+    async with sending(shard) as transport:
+        outcomes = await asyncio.gather(*transport.send([entry(0), entry(1)], SOON), return_exceptions=True)
     assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
 
 
@@ -215,30 +215,30 @@ async def test_whatever_a_call_raises_the_next_is_made_all_the_same(error: BaseE
         raise error
 
     well, shard.answer = shard.answer, fail
-    async with sending(shard) as sender:
-        (outcome,) = await asyncio.gather(*sender.send([entry(0)], SOON), return_exceptions=True)
+    async with sending(shard) as transport:
+        (outcome,) = await asyncio.gather(*transport.send([entry(0)], SOON), return_exceptions=True)
         assert isinstance(outcome, Unavailable)
         shard.answer = well
-        assert await asyncio.gather(*sender.send([entry(1)], SOON)) == [Outcome.JOURNALED]
+        assert await asyncio.gather(*transport.send([entry(1)], SOON)) == [Outcome.JOURNALED]
 
 
 async def test_a_call_has_as_long_as_somebody_waits_for_it_but_no_longer_than_an_attempt() -> None:
     shard = Shard()
     shard.free.set()
-    async with sending(shard) as sender:
+    async with sending(shard) as transport:
         for deadline in (1000.5, 1100.0, 900.0):
-            await asyncio.gather(*sender.send([entry(0)], deadline))
+            await asyncio.gather(*transport.send([entry(0)], deadline))
         outcomes: list[asyncio.Future[Outcome]] = []
         for deadline in (1000.2, 1000.9):
-            outcomes += sender.send([entry(0)], deadline)
+            outcomes += transport.send([entry(0)], deadline)
         await asyncio.gather(*outcomes)
     assert [timeout_s for _, timeout_s in shard.calls] == pytest.approx([0.5, 8.0, 0.001, 0.9])
 
 
 async def test_several_calls_are_under_way_when_they_may_be() -> None:
     shard = Shard()
-    async with sending(shard, at_once=2) as sender:
-        outcomes = sender.send([entry(n) for n in range(7)], SOON)
+    async with sending(shard, at_once=2) as transport:
+        outcomes = transport.send([entry(n) for n in range(7)], SOON)
         await settle()
         assert shard.partitions == [[0, 1, 2], [3, 4, 5]]
         shard.free.set()
@@ -247,23 +247,23 @@ async def test_several_calls_are_under_way_when_they_may_be() -> None:
 
 async def test_when_the_sender_ends_whoever_waits_may_go_to_another() -> None:
     shard = Shard()
-    async with sending(shard) as sender:
-        outcomes = sender.send([entry(0)], SOON)
+    async with sending(shard) as transport:
+        outcomes = transport.send([entry(0)], SOON)
         await settle()
     assert [type(outcome.exception()) for outcome in outcomes] == [Unavailable]
 
 
 async def test_a_shard_that_is_given_up_keeps_nobody_waiting_and_nothing_sent() -> None:
     shard = Shard()
-    async with sending(shard) as sender:
-        outcomes = sender.send([entry(n) for n in range(5)], SOON)
+    async with sending(shard) as transport:
+        outcomes = transport.send([entry(n) for n in range(5)], SOON)
         await settle()
         assert shard.partitions == [[0, 1, 2]]
-        sender.give_up(Unavailable("silent"))
+        transport.give_up(Unavailable("silent"))
         answers = await asyncio.gather(*outcomes, return_exceptions=True)
         assert [type(answer) for answer in answers] == [Unavailable] * 5
         # The call that was under way holds up nobody who comes later.
-        later = sender.send([entry(6, 1000)], SOON)
+        later = transport.send([entry(6, 1000)], SOON)
         await settle()
         shard.free.set()
         assert await asyncio.gather(*later) == [Outcome.JOURNALED]
@@ -272,10 +272,10 @@ async def test_a_shard_that_is_given_up_keeps_nobody_waiting_and_nothing_sent() 
 
 async def test_a_sender_is_idle_when_nobody_waits_any_more() -> None:
     shard = Shard()
-    async with sending(shard) as sender:
-        await sender.until_idle()
-        outcomes = sender.send([entry(0)], SOON)
-        idle = asyncio.create_task(sender.until_idle())
+    async with sending(shard) as transport:
+        await transport.until_idle()
+        outcomes = transport.send([entry(0)], SOON)
+        idle = asyncio.create_task(transport.until_idle())
         await settle()
         assert not idle.done()
         shard.free.set()
@@ -297,11 +297,11 @@ async def test_a_failed_call_is_not_kept_by_its_outcomes() -> None:
         raise Unavailable("away")
 
     shard.append = fail  # type: ignore[method-assign]  # instead of its own
-    async with sending(shard) as sender:
+    async with sending(shard) as transport:
         gc.collect()
         gc.disable()
         try:
-            outcomes = sender.send([entry(1), entry(2)], SOON)
+            outcomes = transport.send([entry(1), entry(2)], SOON)
             await asyncio.wait(outcomes)
             assert held
             assert [each() for each in held] == [None] * len(held)

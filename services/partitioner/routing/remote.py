@@ -1,4 +1,4 @@
-"""The way to a shard by gRPC: entries of many requests share a call, and a call is under way nearly always."""
+"""The transport to a shard by gRPC: entries of many requests share a call, and a call is under way nearly always."""
 
 import asyncio
 from collections import deque
@@ -38,7 +38,7 @@ class Waiting:
     outcome: asyncio.Future[Outcome]
 
 
-class Sender:
+class RemoteTransport:
     """Sends entries to one shard. Without calls under way an entry leaves at once; otherwise it shares the next."""
 
     def __init__(
@@ -129,7 +129,7 @@ class Sender:
         request = AppendRequest(cluster=self._cluster, entries=[write_entry(each.entry) for each in taken])
         left_s = max(each.deadline for each in taken) - self._clock.monotonic()
         timeout_s = max(0.001, min(self._settings.attempt_timeout_seconds, left_s))
-        # A caller in a hurry must not close the way to the shard for everybody.
+        # A caller in a hurry must not open the circuit to the shard for everybody.
         silent = (DeadlineExpired,) if timeout_s < self._settings.attempt_timeout_seconds else ()
         try:
             outcomes = await self._giving_up.unless_stopped(
@@ -141,8 +141,8 @@ class Sender:
         except Stopped:
             _fail(taken, Unavailable(f"shard {self.address} was given up"))
             return
-        except asyncio.CancelledError:  # the way to this shard is closed; there may be others
-            _fail(taken, Unavailable(f"the way to shard {self.address} was closed"))
+        except asyncio.CancelledError:  # this transport is closed; there may be others
+            _fail(taken, Unavailable(f"the connection to shard {self.address} was closed"))
             if _is_cancelled():
                 raise
             return
