@@ -18,14 +18,14 @@ from libs.telemetry import catalogue
 from services.partitioner.intake.door import Door
 from services.partitioner.intake.ingest import Ingest
 from services.partitioner.routing.discovery import Discovery
+from services.partitioner.routing.instance import Instance
+from services.partitioner.routing.instances import Instances
 from services.partitioner.routing.liveness import Liveness
 from services.partitioner.routing.local import LocalTransport
 from services.partitioner.routing.membership import AskIdentity, Membership
 from services.partitioner.routing.placement import Placement
 from services.partitioner.routing.remote import Append, RemoteTransport
 from services.partitioner.routing.router import Router
-from services.partitioner.routing.shard import Shard
-from services.partitioner.routing.shards import Shards
 from services.partitioner.servicer import IngestServicer
 from services.partitioner.settings import PartitionerSettings
 from tally.common.v1.common_pb2 import ClusterIdentity
@@ -56,22 +56,22 @@ async def open_partitioner(context: Context, settings: PartitionerSettings) -> A
         )
         yield _open(context, settings, lambda: placement, is_ready=lambda: True)
         return
-    shards = Shards(
+    instances = Instances(
         Discovery(settings.shards, settings.resolve_seconds, telemetry=context.telemetry),
         lambda address: _connect(address, context, settings),
         context.cluster.partition_count,
         settings.sender.calls_at_once,
         context.background,
     )
-    catalogue.observe(context.telemetry.meter, catalogue.SHARDS_KNOWN, lambda: shards.known_count)
-    catalogue.observe(context.telemetry.meter, catalogue.SHARDS_LIVE, lambda: shards.live_count)
-    shards.start()
+    catalogue.observe(context.telemetry.meter, catalogue.SHARDS_KNOWN, lambda: instances.known_count)
+    catalogue.observe(context.telemetry.meter, catalogue.SHARDS_LIVE, lambda: instances.live_count)
+    instances.start()
     try:
         # Ready once it has met a live shard. From then on it stays so, since it holds what can wait for a shard: if it
         # said NOT_SERVING whenever all shards are away, balancers would fail those calls at once.
-        yield _open(context, settings, lambda: shards.placement, is_ready=lambda: shards.was_any_live)
+        yield _open(context, settings, lambda: instances.placement, is_ready=lambda: instances.was_any_live)
     finally:
-        await shards.close()
+        await instances.close()
 
 
 def _open(
@@ -97,8 +97,8 @@ def _open(
     )
 
 
-def _connect(address: str, context: Context, settings: PartitionerSettings) -> Shard:
-    """One shard; it connects with the first probe."""
+def _connect(address: str, context: Context, settings: PartitionerSettings) -> Instance:
+    """One instance of a shard; it connects with the first probe."""
     channel = open_channel(address, settings.channel)
     liveness = Liveness(
         context.clock, failures=settings.probe.failures, timeout_s=settings.probe.timeout_seconds
@@ -125,7 +125,7 @@ def _connect(address: str, context: Context, settings: PartitionerSettings) -> S
         settings.sender,
         context.clock,
     )
-    return Shard(
+    return Instance(
         address, transport, liveness, membership.is_serving, settings.probe, context.clock, channel.close
     )
 

@@ -1,4 +1,4 @@
-"""The shards that are known, those of them that live, and the placement over these."""
+"""The instances that are known, those of them that live, and the placement over these."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,9 +7,9 @@ import structlog
 
 from libs.runtime.background import Background
 from services.partitioner.routing.discovery import Discovery, has_name
+from services.partitioner.routing.instance import Instance
 from services.partitioner.routing.liveness import Life
 from services.partitioner.routing.placement import Placement
-from services.partitioner.routing.shard import Shard
 
 _LOGGER = structlog.get_logger(__name__)
 
@@ -17,7 +17,7 @@ _RENEW_SECONDS = 10.0
 _AWAY = (Life.UNHEARD, Life.SILENT)
 
 
-class Shards:
+class Instances:
     """Opens and closes what is known of each shard, and places the partitions anew when something changes.
 
     The placement is made over the live shards; while none is live, over all that are known: better a try than none.
@@ -26,7 +26,7 @@ class Shards:
     def __init__(
         self,
         discovery: Discovery,
-        connect: Callable[[str], Shard],
+        connect: Callable[[str], Instance],
         partition_count: int,
         calls_at_once: int,
         background: Background,
@@ -36,8 +36,8 @@ class Shards:
         self._partition_count = partition_count
         self._calls_at_once = calls_at_once
         self._background = background
-        self._known: dict[str, Shard] = {}
-        self._leaving: dict[Shard, asyncio.Task[None]] = {}
+        self._known: dict[str, Instance] = {}
+        self._leaving: dict[Instance, asyncio.Task[None]] = {}
         self._following: list[asyncio.Task[None]] = []
         self.was_any_live = False
         self.placement = Placement.over({}, partition_count)
@@ -50,12 +50,12 @@ class Shards:
         self._following.append(self._background.start("renewal of silent shards", self._renew()))
 
     async def close(self) -> None:
-        """Close the connection to every shard."""
+        """Close the connection to every instance."""
         leaving = list(self._leaving)
         for task in (*self._following, *self._leaving.values()):
             task.cancel()
-        for shard in (*self._known.values(), *leaving):
-            await shard.close()
+        for instance in (*self._known.values(), *leaving):
+            await instance.close()
 
     @property
     def known_count(self) -> int:
@@ -63,7 +63,7 @@ class Shards:
 
     @property
     def live_count(self) -> int:
-        return sum(shard.life is Life.LIVE for shard in self._known.values())
+        return sum(instance.life is Life.LIVE for instance in self._known.values())
 
     def is_any_live(self) -> bool:
         return self.live_count > 0
@@ -77,39 +77,41 @@ class Shards:
         self._place()
 
     def _open(self, address: str) -> None:
-        shard = self._known[address] = self._connect(address)
-        shard.loops = [
+        instance = self._known[address] = self._connect(address)
+        instance.loops = [
             self._background.start(
-                f"probes of {address}", shard.run_probes(self.is_any_live, self._note_change)
+                f"probes of {address}", instance.run_probes(self.is_any_live, self._note_change)
             ),
             *(
-                self._background.start(f"calls to {address} #{number}", shard.transport.run())
+                self._background.start(f"calls to {address} #{number}", instance.transport.run())
                 for number in range(self._calls_at_once)
             ),
         ]
 
     def _forget(self, address: str) -> None:
-        shard = self._known.pop(address)
-        self._leaving[shard] = self._background.start(f"leaving {address}", self._leave(shard))
+        instance = self._known.pop(address)
+        self._leaving[instance] = self._background.start(f"leaving {address}", self._leave(instance))
 
     async def _renew(self) -> None:
-        """Connect to silent shards anew, for gRPC looks a name that it did not find up ever more seldom."""
-        silent_before: set[Shard] = set()
+        """Connect to silent instances anew, for gRPC looks a name that it did not find up ever more seldom."""
+        silent_before: set[Instance] = set()
         while True:
             await asyncio.sleep(_RENEW_SECONDS)
             silent = {
-                shard for shard in self._known.values() if shard.life in _AWAY and has_name(shard.address)
+                instance
+                for instance in self._known.values()
+                if instance.life in _AWAY and has_name(instance.address)
             }
             if renewed := silent & silent_before:
-                for shard in renewed:
-                    self._forget(shard.address)
-                    self._open(shard.address)
+                for instance in renewed:
+                    self._forget(instance.address)
+                    self._open(instance.address)
                 self._place()
             silent_before = silent
 
-    async def _leave(self, shard: Shard) -> None:
-        await shard.leave()
-        del self._leaving[shard]
+    async def _leave(self, instance: Instance) -> None:
+        await instance.leave()
+        del self._leaving[instance]
 
     def _note_change(self) -> None:
         self._place()
@@ -117,15 +119,19 @@ class Shards:
             self._give_up_silent()
 
     def _give_up_silent(self) -> None:
-        """What waits for a silent shard goes elsewhere."""
-        for shard in (*self._known.values(), *self._leaving):
-            if shard.life is Life.SILENT:
-                shard.give_up()
+        """What waits for a silent instance goes elsewhere."""
+        for instance in (*self._known.values(), *self._leaving):
+            if instance.life is Life.SILENT:
+                instance.give_up()
 
     def _place(self) -> None:
-        live = {address: shard.transport for address, shard in self._known.items() if shard.life is Life.LIVE}
+        live = {
+            address: instance.transport
+            for address, instance in self._known.items()
+            if instance.life is Life.LIVE
+        }
         self.was_any_live |= bool(live)
-        chosen = live or {address: shard.transport for address, shard in self._known.items()}
+        chosen = live or {address: instance.transport for address, instance in self._known.items()}
         if chosen != self.placement.transports:
             self.placement = Placement.over(chosen, self._partition_count)
             _LOGGER.info(

@@ -1,4 +1,4 @@
-"""A shard as the partitioner knows it: a channel, a transport, and probes that tell whether it lives."""
+"""An instance: a shard at an address, with a channel, a transport, and probes that tell whether it lives."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,8 +20,8 @@ Ask = Callable[[float], Awaitable[bool]]
 """Asks the shard whether it serves, with a time-out in seconds. Raises NoAnswer."""
 
 
-class Shard:
-    """One shard: `loops` are what runs for it, `close_channel` ends its connection."""
+class Instance:
+    """One shard at one address: `loops` are what runs for it, `close_channel` ends its connection."""
 
     def __init__(
         self,

@@ -11,12 +11,12 @@ from libs.domain.errors import Unavailable
 from libs.rpc.breaker import Breaker
 from libs.rpc.probe import NoAnswer
 from libs.runtime.background import Background, LoopDied, open_background
-from services.partitioner.routing import shards
+from services.partitioner.routing import instances
 from services.partitioner.routing.discovery import Discovery
+from services.partitioner.routing.instance import Instance
+from services.partitioner.routing.instances import Instances
 from services.partitioner.routing.liveness import Life, Liveness
 from services.partitioner.routing.remote import RemoteTransport
-from services.partitioner.routing.shard import Shard
-from services.partitioner.routing.shards import Shards
 from services.partitioner.settings import ProbeSettings, SenderSettings
 from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.counting.v1.counting_pb2 import OUTCOME_JOURNALED, AppendRequest, AppendResponse
@@ -59,19 +59,21 @@ class Peer:
 
 
 class Cluster:
-    """Peers by their address, and the shards that a partitioner knows of them."""
+    """Peers by their address, and the instances that a partitioner knows of them."""
 
     def __init__(self, background: Background, *names: str) -> None:
         self.peers: dict[str, Peer] = {}
-        self.opened: dict[str, Shard] = {}
+        self.opened: dict[str, Instance] = {}
         self.resolved: list[str] = []
         self.background = background
-        self.shards = Shards(Discovery(names, 0.001, self._resolve), self._connect, PARTITIONS, 1, background)
+        self.instances = Instances(
+            Discovery(names, 0.001, self._resolve), self._connect, PARTITIONS, 1, background
+        )
 
     async def _resolve(self, _host: str, _port: int) -> list[str]:
         return self.resolved
 
-    def _connect(self, address: str) -> Shard:
+    def _connect(self, address: str) -> Instance:
         clock = Clock()
         peer = self.peers.setdefault(address, Peer())
         peer.connections += 1
@@ -84,12 +86,12 @@ class Cluster:
         )
         transport = RemoteTransport(address, ClusterIdentity(), peer.append, breaker, SenderSettings(), clock)
         liveness = Liveness(clock, failures=PROBE.failures, timeout_s=PROBE.timeout_seconds)
-        shard = Shard(address, transport, liveness, peer.is_serving, PROBE, clock, peer.close)
-        self.opened[address] = shard
-        return shard
+        instance = Instance(address, transport, liveness, peer.is_serving, PROBE, clock, peer.close)
+        self.opened[address] = instance
+        return instance
 
     def send(self, address: str) -> "asyncio.Future[Outcome]":
-        (outcome,) = self.shards.placement.transports[address].send([entry(0)], SOON)
+        (outcome,) = self.instances.placement.transports[address].send([entry(0)], SOON)
         return outcome
 
     async def until_live(self, *addresses: str) -> None:
@@ -100,7 +102,7 @@ class Cluster:
 
     async def until_placed(self, *addresses: str) -> None:
         async def is_placed() -> bool:
-            return set(self.shards.placement.transports) == set(addresses)
+            return set(self.instances.placement.transports) == set(addresses)
 
         await eventually(is_placed)
 
@@ -109,11 +111,11 @@ class Cluster:
 async def cluster(*names: str) -> AsyncIterator[Cluster]:
     async with open_background() as background:
         made = Cluster(background, *names)
-        made.shards.start()
+        made.instances.start()
         try:
             yield made
         finally:
-            await made.shards.close()
+            await made.instances.close()
             assert all(peer.is_closed for peer in made.peers.values())
 
 
@@ -126,15 +128,17 @@ def has_calls(peer: Peer, count: int) -> Callable[[], Awaitable[bool]]:
 
 async def test_shards_come_and_go_with_their_name_and_the_placement_follows() -> None:
     async with cluster(NAME) as some:
-        assert some.shards.placement.transports == {}
-        assert not some.shards.was_any_live
-        versions = {some.shards.placement.version}
+        assert some.instances.placement.transports == {}
+        assert not some.instances.was_any_live
+        versions = {some.instances.placement.version}
         for addresses in (["a:1"], ["a:1", "b:1"], ["b:1"]):
             some.resolved = addresses
             await some.until_placed(*addresses)
-            led = [partition for address in addresses for partition in some.shards.placement.led_by(address)]
+            led = [
+                partition for address in addresses for partition in some.instances.placement.led_by(address)
+            ]
             assert sorted(led) == list(range(PARTITIONS))
-            versions.add(some.shards.placement.version)
+            versions.add(some.instances.placement.version)
         assert len(versions) == 4
         await eventually(lambda: is_closed(some.peers["a:1"]))
         assert some.background.is_alive
@@ -150,7 +154,7 @@ async def test_partitions_are_placed_over_the_live_shards_and_without_any_over_a
         some.peers["a:1"].health = False
         some.peers["b:1"].health = NoAnswer("refused")
         await some.until_placed("c:1")
-        assert (some.shards.known_count, some.shards.live_count) == (3, 1)
+        assert (some.instances.known_count, some.instances.live_count) == (3, 1)
         some.peers["c:1"].health = NoAnswer("silent")
         await some.until_placed("a:1", "b:1", "c:1")
         some.peers["b:1"].health = True
@@ -216,7 +220,7 @@ async def test_the_last_shard_is_not_given_up_and_another_that_comes_takes_over(
         some.peers["a:1"].health = silent
         await eventually(lambda: is_none_live(some))
         assert not outcome.done()
-        assert set(some.shards.placement.transports) == {"a:1"}
+        assert set(some.instances.placement.transports) == {"a:1"}
         some.resolved = ["b:1"]
         await some.until_placed("b:1")
         with pytest.raises(Unavailable):
@@ -224,11 +228,11 @@ async def test_the_last_shard_is_not_given_up_and_another_that_comes_takes_over(
 
 
 async def was_any_live(some: Cluster) -> bool:
-    return some.shards.was_any_live
+    return some.instances.was_any_live
 
 
 async def is_none_live(some: Cluster) -> bool:
-    return not some.shards.is_any_live()
+    return not some.instances.is_any_live()
 
 
 async def test_a_shard_that_is_not_known_any_more_is_closed_when_it_has_answered() -> None:
@@ -250,7 +254,7 @@ async def test_a_shard_that_is_not_known_any_more_is_closed_when_it_has_answered
 async def test_the_way_to_a_silent_shard_is_opened_anew_where_its_name_may_mean_something_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(shards, "_RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(instances, "_RENEW_SECONDS", 0.01)
     async with cluster("well:1", "named:1", "10.0.0.1:1") as some:
         some.peers["named:1"].health = some.peers["10.0.0.1:1"].health = NoAnswer("silent")
         await some.until_placed("well:1")
