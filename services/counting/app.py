@@ -13,7 +13,7 @@ from libs.domain.errors import NotReady, Unavailable
 from libs.rpc.cluster_identity import ClusterCheck, identity_of
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
-from libs.runtime.entries import OFFER
+from libs.runtime.entries import ENQUEUE
 from libs.runtime.presence import Presence
 from libs.runtime.service import Opened
 from libs.stores.postgres import PostgresSettings, open_pool, reaching_postgres, time_limits
@@ -97,7 +97,7 @@ async def open_counting(context: Context, settings: CountingSettings) -> AsyncIt
                 ],
                 is_ready=lambda: shard.is_ready,
                 drain=drain,
-                handles={OFFER: shard.offer},
+                handles={ENQUEUE: shard.enqueue},
             )
         finally:  # before what they use is closed; on a silent server even a cancellation has to wait
             for task in running:

@@ -90,20 +90,20 @@ class Shard:
             self.metrics.observe_spool(spool, clock)
 
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
-        """Make entries durable; the outcome of each, in order. Raises as `offer`, and Overloaded for a full spool."""
-        return await _gather(self.offer(entries))
+        """Make entries durable; the outcome of each, in order. Raises as `enqueue`, and Overloaded for a full spool."""
+        return await _gather(self.enqueue(entries))
 
-    def offer(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
+    def enqueue(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
         """Queue entries, all or none; the outcome of each, in order, once it is durable, or Overloaded.
 
         Raises Overloaded when too many wait, and Unavailable while there is neither a log nor a spool. Whoever does
         not wait any longer cancels.
         """
         if self._log is not None and self._flusher is not None:
-            self._flusher.admit(self._queue.event_count, sum(len(entry.events) for entry in entries))
+            self._flusher.check_capacity(self._queue.event_count, sum(len(entry.events) for entry in entries))
         elif not self._is_spooling:
             raise Unavailable(f"shard {self.name} cannot reach Postgres; send the same request again")
-        return self._queue.put(entries)
+        return self._queue.enqueue(entries)
 
     async def append_spooled(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Journal entries that are in the spool; SPOOLED is the outcome of those that stay there.
@@ -113,8 +113,8 @@ class Shard:
         """
         if self._log is None or self._flusher is None:
             raise Unavailable(f"shard {self.name} cannot reach Postgres")
-        self._flusher.admit(self._queue.event_count, self._pace.most_cells - self._pace.due_cells)
-        return await _gather(self._queue.put(entries))
+        self._flusher.check_capacity(self._queue.event_count, self._pace.most_cells - self._pace.due_cells)
+        return await _gather(self._queue.enqueue(entries))
 
     @property
     def has_log(self) -> bool:
@@ -158,7 +158,7 @@ class Shard:
                     self.failover.give_up(log.log_id)
         finally:  # and nobody waits for what will not come
             self._log, self._is_spooling = None, False
-            self._queue.answer_all(Outcome.UNAVAILABLE)
+            self._queue.complete_all(Outcome.UNAVAILABLE)
         await self.failover.recover_given_up()
 
     def stop(self) -> None:
@@ -213,11 +213,11 @@ class Shard:
 
     def _note_away(self, why: str) -> None:
         _LOGGER.warning("no log: Postgres is away", shard=self.name, error=why)
-        # What is offered from now on is queued for the spool: no caller must meet a moment with neither of them.
+        # What arrives from now on is queued for the spool: no caller must meet a moment with neither of them.
         self._log, self._is_spooling = None, self.spool is not None
         self._is_away.set()
         if self.spool is None:
-            self._queue.answer_all(Outcome.UNAVAILABLE)
+            self._queue.complete_all(Outcome.UNAVAILABLE)
 
     async def _spool_groups(self) -> None:
         """Spool what waits, once Postgres is known to be away or a log is long in coming. Until cancelled."""

@@ -12,7 +12,7 @@ from libs.rpc.cluster_identity import identity_of
 from libs.rpc.probe import Probe
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
-from libs.runtime.entries import OFFER
+from libs.runtime.entries import ENQUEUE
 from libs.runtime.service import Opened
 from libs.telemetry import catalogue
 from services.partitioner.intake.door import Door
@@ -50,9 +50,9 @@ async def open_partitioner(context: Context, settings: PartitionerSettings) -> A
     """
     if not settings.shards:
         raise NotReady("no counting shards are set. Set TALLY_PARTITIONER__SHARDS='[\"host:port\", …]'")
-    if (offer := context.handles.get(OFFER)) is not None:
+    if (enqueue := context.handles.get(ENQUEUE)) is not None:
         placement = Placement.over(
-            dict.fromkeys(settings.shards, LocalTransport(offer)), context.cluster.partition_count
+            dict.fromkeys(settings.shards, LocalTransport(enqueue)), context.cluster.partition_count
         )
         yield _open(context, settings, lambda: placement, is_ready=lambda: True)
         return

@@ -22,7 +22,7 @@ from tally.ingest.v1.ingest_pb2_grpc import IngestServiceServicer
 
 
 @dataclass(frozen=True, slots=True)
-class _Admitted:
+class _Accepted:
     """What is kept of a request while it is made durable: not its message, which takes several times its bytes."""
 
     request_id: uuid.UUID
@@ -72,15 +72,15 @@ class IngestServicer(IngestServiceServicer):
     async def ProcessEvent(
         self, request: pb.ProcessEventRequest, context: ServicerContext
     ) -> pb.ProcessEventResponse:
-        admitted = self._read_one(request, request.event, "event.")
-        return pb.ProcessEventResponse(receipt=await self._count(admitted))
+        accepted = self._read_one(request, request.event, "event.")
+        return pb.ProcessEventResponse(receipt=await self._count(accepted))
 
     async def ProcessEvents(
         self, request: pb.ProcessEventsRequest, context: ServicerContext
     ) -> pb.ProcessEventsResponse:
-        admitted = self._read_batch(request)
+        accepted = self._read_batch(request)
         del request
-        return pb.ProcessEventsResponse(receipt=await self._count(admitted))
+        return pb.ProcessEventsResponse(receipt=await self._count(accepted))
 
     async def StreamEvents(  # type: ignore[override]  # the types know generators alone; this one writes
         self, request_iterator: AsyncIterator[pb.StreamEventsRequest], context: ServicerContext
@@ -106,23 +106,23 @@ class IngestServicer(IngestServiceServicer):
         request: pb.CountViewEventRequest | pb.CountEventRequest | pb.ProcessEventRequest,
         event: pb.Event,
         path: str,
-    ) -> _Admitted:
+    ) -> _Accepted:
         data = _write(request)
-        return _Admitted(*self._door.admit_event(request.request_id, event, path), _hash(data))
+        return _Accepted(*self._door.read_event(request.request_id, event, path), _hash(data))
 
-    def _read_batch(self, request: pb.ProcessEventsRequest) -> _Admitted:
+    def _read_batch(self, request: pb.ProcessEventsRequest) -> _Accepted:
         data = _write(request)
-        return _Admitted(*self._door.admit_batch(request), _hash(data))
+        return _Accepted(*self._door.read_batch(request), _hash(data))
 
     async def _process_batch(self, request: pb.ProcessEventsRequest) -> pb.Receipt:
         with self._admission.admit(request.ByteSize()):
-            admitted = self._read_batch(request)
+            accepted = self._read_batch(request)
             del request
-            return await self._count(admitted)
+            return await self._count(accepted)
 
-    async def _count(self, admitted: _Admitted) -> pb.Receipt:
-        counted = await self._ingest.append(admitted.request_id, admitted.request_hash, admitted.events)
-        return _receipt(admitted.request_id, counted)
+    async def _count(self, accepted: _Accepted) -> pb.Receipt:
+        counted = await self._ingest.append(accepted.request_id, accepted.request_hash, accepted.events)
+        return _receipt(accepted.request_id, counted)
 
 
 def _write(request: Message) -> bytes:

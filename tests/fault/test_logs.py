@@ -52,7 +52,7 @@ async def test_a_group_answered_by_a_closed_log_is_not_acknowledged(dsn: str) ->
     async with open_proof(dsn) as connection:
         await connection.execute("update log set state = 'closed'")
         queue = Queue(JournalSettings())
-        outcomes = queue.put([as_entry(entry) for entry in cut_request(COUNTS)])
+        outcomes = queue.enqueue([as_entry(entry) for entry in cut_request(COUNTS)])
         appender = Appender(log, Journal(log.inserts, log.log_id, 5.0), backlog(), Clock(), OFF, Metrics(OFF))
         group = await queue.take_group()
         with pytest.raises(LogClosed):

@@ -51,7 +51,7 @@ async def journal(life: Life, most_cells: int = PART) -> Entry:
     life.appender.backlog = backlog(most_cells)
     entry = spread_over_minutes(VIDEO, EVENTS)
     queue = Queue(JournalSettings())
-    [outcome] = queue.put([entry])
+    [outcome] = queue.enqueue([entry])
     await life.appender.append(await queue.take_group())
     assert outcome.result() is Outcome.JOURNALED
     return entry

@@ -22,7 +22,7 @@ from services.counting.journal.appender import Appender, LogClosed
 from services.counting.journal.entry import NumberedEntry
 from services.counting.journal.journal import Answer, Journal
 from services.counting.journal.log import Log, open_log
-from services.counting.journal.queue import Waiting, answer
+from services.counting.journal.queue import QueuedEntry, complete
 from services.counting.settings import CountingSettings, FlushSettings, JournalSettings, RecoverySettings
 from services.counting.shard import Shard
 from tests.support.entries import cut_request, new_id
@@ -104,7 +104,7 @@ async def test_a_log_has_one_insert_under_way(dsn: str, is_on: bool, monkeypatch
 
 
 async def append_groups_at_once(self: Shard, appender: Appender, flusher: Flusher) -> None:
-    async def append(group: list[Waiting]) -> None:
+    async def append(group: list[QueuedEntry]) -> None:
         await appender.append(group)
         flusher.note_arrival()
 
@@ -128,9 +128,9 @@ async def test_nothing_is_acknowledged_before_its_commit(
 ) -> None:
     insert = Appender._insert
 
-    async def answer_first(self: Appender, numbered: Any, group: Sequence[Waiting]) -> None:
-        for waiting in group:
-            answer(waiting, Outcome.JOURNALED)
+    async def answer_first(self: Appender, numbered: Any, group: Sequence[QueuedEntry]) -> None:
+        for queued in group:
+            complete(queued, Outcome.JOURNALED)
         await insert(self, numbered, group)
 
     if not is_on:

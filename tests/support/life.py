@@ -52,7 +52,7 @@ class Life:
     async def send(self, counts: Counts, request_id: UUID | None = None) -> set[Outcome]:
         """Insert one request as one group; what its entries were told. Raises what `append` does if not all were."""
         queue = Queue(JournalSettings())
-        outcomes = queue.put([as_entry(entry) for entry in cut_request(counts, request_id)])
+        outcomes = queue.enqueue([as_entry(entry) for entry in cut_request(counts, request_id)])
         try:
             await self.appender.append(await queue.take_group())
         except Exception:

@@ -76,7 +76,7 @@ class Flusher:
         self._stopping = True
         self._wake.set()
 
-    def admit(self, waiting: int, arriving: int) -> None:
+    def check_capacity(self, waiting: int, arriving: int) -> None:
         """Raises Overloaded when the arriving events, each perhaps a cell, might be too many for the backlog.
 
         `waiting`: the events that will come into it before. Where there is nothing yet everything may go, or what is

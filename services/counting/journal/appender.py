@@ -12,7 +12,7 @@ from services.counting.flush.backlog import Backlog
 from services.counting.journal.entry import NumberedEntry
 from services.counting.journal.journal import Journal
 from services.counting.journal.log import Log
-from services.counting.journal.queue import Waiting, answer
+from services.counting.journal.queue import QueuedEntry, complete
 from services.counting.journal.tracing import trace_commit
 from services.counting.metrics import Metrics
 
@@ -43,21 +43,21 @@ class Appender:
         self._metrics = metrics
         self._has_told_refusal = False
 
-    async def append(self, group: Sequence[Waiting]) -> None:
+    async def append(self, group: Sequence[QueuedEntry]) -> None:
         """Insert a group and answer its entries. Raises InDoubt and LogClosed: then the rest is unanswered."""
         now_us = self._clock.now_us()
         numbered = [
-            NumberedEntry(self._log.last_seq + index, _receipt_of(waiting.entry, now_us), waiting.entry)
-            for index, waiting in enumerate(group, start=1)
+            NumberedEntry(self._log.last_seq + index, _receipt_of(queued.entry, now_us), queued.entry)
+            for index, queued in enumerate(group, start=1)
         ]
         self._log.last_seq += len(group)
-        with trace_commit(self._telemetry, [waiting.entry.traceparent for waiting in group]):
+        with trace_commit(self._telemetry, [queued.entry.traceparent for queued in group]):
             await self._insert(numbered, group)
         self._metrics.note_outcomes(
-            waiting.outcome.result() for waiting in group if not waiting.outcome.cancelled()
+            queued.outcome.result() for queued in group if not queued.outcome.cancelled()
         )
 
-    async def _insert(self, numbered: Sequence[NumberedEntry], group: Sequence[Waiting]) -> None:
+    async def _insert(self, numbered: Sequence[NumberedEntry], group: Sequence[QueuedEntry]) -> None:
         started = self._clock.monotonic()
         try:
             told = await self._journal.insert(numbered)
@@ -71,20 +71,20 @@ class Appender:
         self._metrics.commit_duration.record(self._clock.monotonic() - started)
         duplicates = []
         # From here to the cut nothing is awaited: a flush sees all of the group or none of it.
-        for entry, waiting in zip(numbered, group, strict=True):
+        for entry, queued in zip(numbered, group, strict=True):
             if entry.seq in told.below_floor:
-                answer(waiting, Outcome.BELOW_FLOOR)
+                complete(queued, Outcome.BELOW_FLOOR)
             elif entry.seq in told.duplicates:
-                duplicates.append((entry, waiting))
+                duplicates.append((entry, queued))
             else:
                 self.backlog.add(entry)
-                answer(waiting, Outcome.JOURNALED)
+                complete(queued, Outcome.JOURNALED)
         self._log.cut = numbered[-1].seq
         if duplicates:
             await self._answer_duplicates(*zip(*duplicates, strict=True))
 
     async def _insert_halves(
-        self, numbered: Sequence[NumberedEntry], group: Sequence[Waiting], refused: Refused
+        self, numbered: Sequence[NumberedEntry], group: Sequence[QueuedEntry], refused: Refused
     ) -> None:
         """The server refused the group for certain: find the entry to blame, so that the others get in."""
         if len(group) == 1:
@@ -95,28 +95,30 @@ class Appender:
         await self._insert(numbered[:middle], group[:middle])
         await self._insert(numbered[middle:], group[middle:])
 
-    def _refuse(self, waiting: Waiting, refused: Refused) -> None:
+    def _refuse(self, queued: QueuedEntry, refused: Refused) -> None:
         outcome = Outcome.INVALID if refused.is_of_the_data else Outcome.UNAVAILABLE
-        answer(waiting, outcome)
+        complete(queued, outcome)
         if (
             outcome is Outcome.INVALID or not self._has_told_refusal
         ):  # what is unavailable comes again and again
             self._has_told_refusal = True
             _LOGGER.warning(
                 "Postgres refused an entry",
-                request_id=str(waiting.entry.request_id),
-                partition=waiting.entry.partition,
+                request_id=str(queued.entry.request_id),
+                partition=queued.entry.partition,
                 outcome=outcome.name,
                 error=str(refused),
             )
 
-    async def _answer_duplicates(self, numbered: Sequence[NumberedEntry], group: Sequence[Waiting]) -> None:
+    async def _answer_duplicates(
+        self, numbered: Sequence[NumberedEntry], group: Sequence[QueuedEntry]
+    ) -> None:
         try:
             mismatches = await self._journal.find_mismatches(numbered)
         except Refused as refused:
             raise InDoubt(str(refused)) from refused
-        for entry, waiting in zip(numbered, group, strict=True):
-            answer(waiting, Outcome.CONTENT_MISMATCH if entry.seq in mismatches else Outcome.DUPLICATE)
+        for entry, queued in zip(numbered, group, strict=True):
+            complete(queued, Outcome.CONTENT_MISMATCH if entry.seq in mismatches else Outcome.DUPLICATE)
 
 
 def _receipt_of(entry: Entry, now_us: int) -> int:

@@ -18,8 +18,8 @@ _RETRY_AFTER_S = 0.2
 
 
 @dataclass(slots=True, eq=False)
-class Waiting:
-    """An entry and whoever waits for its outcome."""
+class QueuedEntry:
+    """An entry, and the future of its outcome."""
 
     entry: Entry
     outcome: asyncio.Future[Outcome]
@@ -30,7 +30,7 @@ class Queue:
 
     def __init__(self, settings: JournalSettings) -> None:
         self._settings = settings
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[QueuedEntry] = deque()
         self._bytes = 0
         self.event_count = 0
         self._has_some = asyncio.Event()
@@ -38,7 +38,7 @@ class Queue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
+    def enqueue(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
         """Add entries, all or none. Raises Overloaded when there is no room."""
         arriving = sum(entry.size_bytes for entry in entries)
         if (
@@ -50,16 +50,16 @@ class Queue:
                 retry_after_s=_RETRY_AFTER_S,
             )
         loop = asyncio.get_running_loop()
-        waiting = [Waiting(entry, loop.create_future()) for entry in entries]
-        self._waiting.extend(waiting)
+        queued = [QueuedEntry(entry, loop.create_future()) for entry in entries]
+        self._waiting.extend(queued)
         self._count(entries, +1)
         self._has_some.set()
-        return [each.outcome for each in waiting]
+        return [each.outcome for each in queued]
 
-    async def take_group(self, most_entries: int | None = None) -> list[Waiting]:
-        """Wait for entries and take as many as one insert may have. Whoever stopped waiting is left out."""
+    async def take_group(self, most_entries: int | None = None) -> list[QueuedEntry]:
+        """Wait for entries and take as many as one insert may have. An entry whose caller no longer waits is left out."""
         most_entries = most_entries or self._settings.max_group_entries
-        group: list[Waiting] = []
+        group: list[QueuedEntry] = []
         while not group:
             await self._has_some.wait()
             size = 0
@@ -67,26 +67,26 @@ class Queue:
                 size += self._waiting[0].entry.size_bytes
                 if group and size > self._settings.max_group_bytes:
                     break
-                waiting = self._waiting.popleft()
-                self._count([waiting.entry], -1)
-                if not waiting.outcome.done():
-                    group.append(waiting)
+                queued = self._waiting.popleft()
+                self._count([queued.entry], -1)
+                if not queued.outcome.done():
+                    group.append(queued)
             if not self._waiting:
                 self._has_some.clear()
         return group
 
-    def put_back(self, group: Sequence[Waiting]) -> None:
+    def put_back(self, group: Sequence[QueuedEntry]) -> None:
         """Return what was taken and is still waited for, to the front and in its order."""
-        unanswered = [waiting for waiting in group if not waiting.outcome.done()]
+        unanswered = [queued for queued in group if not queued.outcome.done()]
         self._waiting.extendleft(reversed(unanswered))
-        self._count([waiting.entry for waiting in unanswered], +1)
+        self._count([queued.entry for queued in unanswered], +1)
         if self._waiting:
             self._has_some.set()
 
-    def answer_all(self, outcome: Outcome) -> None:
+    def complete_all(self, outcome: Outcome) -> None:
         """Give everybody who waits the same outcome."""
         while self._waiting:
-            answer(self._waiting.popleft(), outcome)
+            complete(self._waiting.popleft(), outcome)
         self._bytes = self.event_count = 0
         self._has_some.clear()
 
@@ -96,13 +96,15 @@ class Queue:
             self.event_count += sign * len(entry.events)
 
 
-def answer(waiting: Waiting, outcome: Outcome) -> None:
-    if not waiting.outcome.done():
-        waiting.outcome.set_result(outcome)
+def complete(queued: QueuedEntry, outcome: Outcome) -> None:
+    """Give an entry its outcome, unless its caller no longer waits."""
+    if not queued.outcome.done():
+        queued.outcome.set_result(outcome)
 
 
-def refuse(waiting: Waiting, error: TallyError) -> None:
-    if not waiting.outcome.done():
+def fail(queued: QueuedEntry, error: TallyError) -> None:
+    """Have the call of an entry raise an error, unless its caller no longer waits."""
+    if not queued.outcome.done():
         drop_tracebacks(error)  # the future would keep its frames, and so the group that it was in
-        waiting.outcome.set_exception(error)
-        waiting.outcome.exception()  # a call that has failed already looks at no other
+        queued.outcome.set_exception(error)
+        queued.outcome.exception()  # a call that has failed already looks at no other

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from libs.domain.clock import Clock
 from libs.domain.entry import Outcome
 from libs.domain.errors import Overloaded
-from services.counting.journal.queue import Queue, Waiting, answer, refuse
+from services.counting.journal.queue import Queue, QueuedEntry, complete, fail
 from services.counting.metrics import Metrics
 from services.counting.spool.spool import Spool
 
@@ -30,22 +30,22 @@ class Spooler:
                 self._queue.put_back(group)
                 raise
 
-    async def _spool_group(self, group: Sequence[Waiting]) -> None:
+    async def _spool_group(self, group: Sequence[QueuedEntry]) -> None:
         fresh = []
-        for waiting in group:
-            if waiting.entry.received_at_us is None:
-                fresh.append(waiting)
+        for queued in group:
+            if queued.entry.received_at_us is None:
+                fresh.append(queued)
             else:
-                answer(waiting, Outcome.SPOOLED)  # it was on its way out, and is still there
+                complete(queued, Outcome.SPOOLED)  # it was on its way out, and is still there
         if not fresh:
             return
         try:
-            outcomes = await self._spool.write([waiting.entry for waiting in fresh], self._clock.now_us())
+            outcomes = await self._spool.write([queued.entry for queued in fresh], self._clock.now_us())
         except Overloaded as error:
-            for waiting in fresh:
-                refuse(waiting, error)
+            for queued in fresh:
+                fail(queued, error)
             return
-        for waiting, outcome in zip(fresh, outcomes, strict=True):
-            answer(waiting, outcome)
+        for queued, outcome in zip(fresh, outcomes, strict=True):
+            complete(queued, outcome)
         self._metrics.spooled.add(outcomes.count(Outcome.SPOOLED))
         self._metrics.note_outcomes(outcomes)

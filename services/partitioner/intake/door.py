@@ -31,25 +31,23 @@ class Door:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    def admit_event(self, request_id: str, event: Event, path: str) -> tuple[uuid.UUID, Events]:
+    def read_event(self, request_id: str, event: Event, path: str) -> tuple[uuid.UUID, Events]:
         """The id and the event of a request for one; `path` comes before the names of its fields."""
-        return self._admit(
+        return self._read(
             request_id, lambda findings, now_us: read_rows([event], lambda _: path, findings, now_us)
         )
 
-    def admit_batch(self, request: ProcessEventsRequest) -> tuple[uuid.UUID, Events]:
+    def read_batch(self, request: ProcessEventsRequest) -> tuple[uuid.UUID, Events]:
         """The id and the events of a request for many, be they rows or columns."""
-        return self._admit(
-            request.request_id, lambda findings, now_us: _read_batch(request, findings, now_us)
-        )
+        return self._read(request.request_id, lambda findings, now_us: _read_batch(request, findings, now_us))
 
-    def _admit(self, request_id: str, read: Callable[[Findings, int], Events]) -> tuple[uuid.UUID, Events]:
+    def _read(self, request_id: str, read: Callable[[Findings, int], Events]) -> tuple[uuid.UUID, Events]:
         now_us = self._clock.now_us()
         findings = Findings()
-        admitted = _read_request_id(request_id, findings, now_us)
+        accepted_id = _read_request_id(request_id, findings, now_us)
         events = read(findings, now_us)
         findings.raise_if_any(now_us)
-        return admitted, events
+        return accepted_id, events
 
 
 def _read_request_id(text: str, findings: Findings, now_us: int) -> uuid.UUID:

@@ -5,19 +5,19 @@ from collections.abc import Sequence
 
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import Unavailable
-from libs.runtime.entries import Offer
+from libs.runtime.entries import Enqueue
 
 
 class LocalTransport:
     """Hands entries to a shard as they are. They were checked at the door by the rules that the shard has."""
 
-    def __init__(self, offer: Offer) -> None:
-        self._offer = offer
+    def __init__(self, enqueue: Enqueue) -> None:
+        self._enqueue = enqueue
 
     def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Transport's
         """See Transport. Whoever waits no longer cancels; the shard has time-outs of its own."""
         try:
-            return self._offer(entries)
+            return self._enqueue(entries)
         except Unavailable:
             return [_unavailable() for _ in entries]
 

@@ -29,8 +29,8 @@ _KNOWN = {outcome.value: outcome for outcome in Outcome}
 
 
 @dataclass(slots=True, eq=False)
-class Waiting:
-    """An entry, until when somebody waits for it, and where to put its outcome."""
+class PendingEntry:
+    """An entry, until when its caller waits, and the future of its outcome."""
 
     entry: Entry
     deadline: float
@@ -56,7 +56,7 @@ class RemoteTransport:
         self._breaker = breaker
         self._settings = settings
         self._clock = clock
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[PendingEntry] = deque()
         self._waiting_bytes = 0
         self._has_some = asyncio.Event()
         self._calls_under_way = 0
@@ -79,11 +79,11 @@ class RemoteTransport:
                 retry_after_s=_RETRY_AFTER_S,
             )
         loop = asyncio.get_running_loop()
-        waiting = [Waiting(entry, deadline, loop.create_future()) for entry in entries]
-        self._waiting.extend(waiting)
+        pending = [PendingEntry(entry, deadline, loop.create_future()) for entry in entries]
+        self._waiting.extend(pending)
         self._waiting_bytes += arriving
         self._has_some.set()
-        return [each.outcome for each in waiting]
+        return [each.outcome for each in pending]
 
     async def run(self) -> None:
         """Make calls for ever; run as many of these side by side as there may be calls at once."""
@@ -109,23 +109,23 @@ class RemoteTransport:
         given_up_now, self._giving_up = self._giving_up, Stopping()
         given_up_now.begin()
 
-    def _take(self) -> list[Waiting]:
-        taken: list[Waiting] = []
+    def _take(self) -> list[PendingEntry]:
+        taken: list[PendingEntry] = []
         size = events = 0
         while self._waiting and len(taken) < self._settings.max_call_entries:
             size += self._waiting[0].entry.size_bytes
             events += len(self._waiting[0].entry.events)
             if taken and (size > self._settings.max_call_bytes or events > self._settings.max_call_events):
                 break
-            waiting = self._waiting.popleft()
-            self._waiting_bytes -= waiting.entry.size_bytes
-            if not waiting.outcome.done():
-                taken.append(waiting)
+            pending = self._waiting.popleft()
+            self._waiting_bytes -= pending.entry.size_bytes
+            if not pending.outcome.done():
+                taken.append(pending)
         if not self._waiting:
             self._has_some.clear()
         return taken
 
-    async def _call(self, taken: Sequence[Waiting]) -> None:
+    async def _call(self, taken: Sequence[PendingEntry]) -> None:
         request = AppendRequest(cluster=self._cluster, entries=[write_entry(each.entry) for each in taken])
         left_s = max(each.deadline for each in taken) - self._clock.monotonic()
         timeout_s = max(0.001, min(self._settings.attempt_timeout_seconds, left_s))
@@ -174,11 +174,11 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _fail(waiting: Iterable[Waiting], error: TallyError) -> None:
+def _fail(pending: Iterable[PendingEntry], error: TallyError) -> None:
     drop_tracebacks(
         error
-    )  # each future would keep the frames of the call, and so its request and all of `waiting`
-    for each in waiting:
+    )  # each future would keep the frames of the call, and so its request and all of `pending`
+    for each in pending:
         if not each.outcome.done():
             each.outcome.set_exception(error)
             each.outcome.exception()  # whoever stops waiting just now does not have to ask for it

@@ -36,13 +36,13 @@ class Clock:
 DOOR = Door(Clock())
 
 
-def admit(request_id: str = ID, **event: Any) -> list[Row]:
+def read(request_id: str = ID, **event: Any) -> list[Row]:
     """The rows of a request for one event, a view of `a` unless it says otherwise."""
     message = Event(**{"video_id": "a", "event_type": "view", **event})
-    return rows_of(DOOR.admit_event(request_id, message, "event.")[1])
+    return rows_of(DOOR.read_event(request_id, message, "event.")[1])
 
 
-def admit_columns(request_id: str = ID, **columns: Any) -> list[Row]:
+def read_columns(request_id: str = ID, **columns: Any) -> list[Row]:
     """The rows of a request with columns, two views of `a` unless it says otherwise."""
     good = {
         "video_ids": ["a"],
@@ -51,7 +51,7 @@ def admit_columns(request_id: str = ID, **columns: Any) -> list[Row]:
         "event_type_index": bytes(4),
     }
     message = ProcessEventsRequest(request_id=request_id, columns=EventColumns(**{**good, **columns}))
-    return rows_of(DOOR.admit_batch(message)[1])
+    return rows_of(DOOR.read_batch(message)[1])
 
 
 def fields(error: Rejected) -> list[str]:
@@ -59,12 +59,12 @@ def fields(error: Rejected) -> list[str]:
 
 
 def test_an_event_comes_through_as_it_is() -> None:
-    assert admit() == [Row("a", "view")]
+    assert read() == [Row("a", "view")]
     row = Row("日本", "seconds_watched", actor_id="x\ty", time_us=NOW_US - 1, value=-0.5)
     time = Timestamp(seconds=NOW_S - 1, nanos=999_999_999)  # what is finer than a microsecond is cut off
     assert (
         row
-        == admit(video_id="日本", event_type="seconds_watched", actor_id="x\ty", event_time=time, value=-0.5)[
+        == read(video_id="日本", event_type="seconds_watched", actor_id="x\ty", event_time=time, value=-0.5)[
             0
         ]
     )
@@ -86,8 +86,8 @@ def test_rows_and_columns_of_the_same_events_are_the_same_to_it() -> None:
         event_time_us=struct.pack("<3q", -(2**63), Y2000_S * 1_000_000, -(2**63)),
         value=struct.pack("<3d", 0.0, math.nan, math.nan),
     )
-    by_rows = DOOR.admit_batch(ProcessEventsRequest(request_id=ID, events=rows))
-    by_columns = DOOR.admit_batch(ProcessEventsRequest(request_id=ID, columns=columns))
+    by_rows = DOOR.read_batch(ProcessEventsRequest(request_id=ID, events=rows))
+    by_columns = DOOR.read_batch(ProcessEventsRequest(request_id=ID, columns=columns))
     assert by_rows[0] == by_columns[0] == uuid.UUID(ID)
     assert rows_of(by_rows[1]) == rows_of(by_columns[1])
     assert rows_of(by_rows[1]) == [
@@ -98,8 +98,8 @@ def test_rows_and_columns_of_the_same_events_are_the_same_to_it() -> None:
 
 
 def test_a_request_without_an_id_gets_one_of_now() -> None:
-    made, _ = DOOR.admit_event("", Event(video_id="a", event_type="view"), "")
-    again, _ = DOOR.admit_event("", Event(video_id="a", event_type="view"), "")
+    made, _ = DOOR.read_event("", Event(video_id="a", event_type="view"), "")
+    again, _ = DOOR.read_event("", Event(video_id="a", event_type="view"), "")
     assert made != again
     assert (made.version, time_ms_of(made)) == (7, NOW_US // 1000)
 
@@ -132,11 +132,11 @@ def test_a_bad_field_is_named_by_its_path(event: dict[str, Any], field: str) -> 
     message = Event(**{"video_id": "a", "event_type": "view", **event})
     good = Event(video_id="a", event_type="view")
     with pytest.raises(InvalidRequest) as alone:
-        DOOR.admit_event(ID, message, "event.")
+        DOOR.read_event(ID, message, "event.")
     with pytest.raises(InvalidRequest) as bare:
-        DOOR.admit_event(ID, message, "")
+        DOOR.read_event(ID, message, "")
     with pytest.raises(InvalidRequest) as among_others:
-        DOOR.admit_batch(ProcessEventsRequest(events=[good, good, good, message]))
+        DOOR.read_batch(ProcessEventsRequest(events=[good, good, good, message]))
     assert fields(alone.value) == [f"event.{field}"]
     assert fields(bare.value) == [field]
     assert fields(among_others.value) == [f"events[3].{field}"]
@@ -153,51 +153,51 @@ def test_a_bad_field_is_named_by_its_path(event: dict[str, Any], field: str) -> 
     ids=str,
 )
 def test_a_function_with_what_it_needs_is_let_in(event: dict[str, Any]) -> None:
-    assert len(admit(**event)) == 1
+    assert len(read(**event)) == 1
 
 
 @pytest.mark.parametrize("seconds", [Y2000_S - 1, 0, -1, -(2**63), NOW_S + 301, 2**63 - 1])
 def test_a_time_out_of_range_is_not_for_now_and_tells_the_servers_time(seconds: int) -> None:
     with pytest.raises(OutOfRange) as caught:
-        admit(event_time=Timestamp(seconds=seconds))
+        read(event_time=Timestamp(seconds=seconds))
     assert fields(caught.value) == ["event.event_time"]
     assert caught.value.metadata == {"violations": "1", "server_time_us": str(NOW_US)}
 
 
 @pytest.mark.parametrize("seconds", [Y2000_S, NOW_S, NOW_S + 300])
 def test_a_time_in_range_is_let_in(seconds: int) -> None:
-    assert admit(event_time=Timestamp(seconds=seconds))[0].time_us == seconds * 1_000_000
+    assert read(event_time=Timestamp(seconds=seconds))[0].time_us == seconds * 1_000_000
 
 
 @pytest.mark.parametrize("ahead_ms", [-DAY_MS - 1, 300_001])
 def test_an_id_outside_the_horizon_is_not_for_now(ahead_ms: int) -> None:
     with pytest.raises(OutOfRange, match="not counted by this attempt") as caught:
-        admit(str(make_request_id(NOW_US // 1000 + ahead_ms)))
+        read(str(make_request_id(NOW_US // 1000 + ahead_ms)))
     assert fields(caught.value) == ["request_id"]
     assert caught.value.metadata["server_time_us"] == str(NOW_US)
 
 
 @pytest.mark.parametrize("ahead_ms", [-DAY_MS, 300_000])
 def test_an_id_inside_the_horizon_is_let_in(ahead_ms: int) -> None:
-    assert len(admit(str(make_request_id(NOW_US // 1000 + ahead_ms)))) == 1
+    assert len(read(str(make_request_id(NOW_US // 1000 + ahead_ms)))) == 1
 
 
 def test_what_is_wrong_for_ever_comes_before_what_is_wrong_now() -> None:
     late = Timestamp(seconds=NOW_S + 3600)
     with pytest.raises(InvalidRequest) as caught:
-        admit(OLD_ID, event_time=late, event_type="")
+        read(OLD_ID, event_time=late, event_type="")
     assert (fields(caught.value), caught.value.total) == (["event.event_type"], 1)
     with pytest.raises(OutOfRange) as now:
-        admit(OLD_ID, event_time=late)
+        read(OLD_ID, event_time=late)
     assert fields(now.value) == ["request_id", "event.event_time"]
     with pytest.raises(InvalidRequest):
-        admit(VERSION_4, event_time=late)
+        read(VERSION_4, event_time=late)
 
 
 def test_everything_wrong_is_counted_and_the_first_20_are_told() -> None:
     bad = Event(video_id="", event_type="", actor_id="x" * 129, value=math.nan)
     with pytest.raises(InvalidRequest) as caught:
-        DOOR.admit_batch(ProcessEventsRequest(request_id=VERSION_4, events=[bad] * 50))
+        DOOR.read_batch(ProcessEventsRequest(request_id=VERSION_4, events=[bad] * 50))
     assert caught.value.total == 1 + 4 * 50
     assert caught.value.metadata == {"violations": "201"}
     first = fields(caught.value)
@@ -215,10 +215,10 @@ def test_everything_wrong_is_counted_and_the_first_20_are_told() -> None:
 def test_times_out_of_range_are_counted_and_told_in_the_same_way() -> None:
     early = Event(video_id="a", event_type="view", event_time=Timestamp(seconds=0))
     with pytest.raises(OutOfRange) as caught:
-        DOOR.admit_batch(ProcessEventsRequest(request_id=OLD_ID, events=[early] * 50))
+        DOOR.read_batch(ProcessEventsRequest(request_id=OLD_ID, events=[early] * 50))
     assert (caught.value.total, len(caught.value.violations)) == (51, 20)
     with pytest.raises(OutOfRange) as in_columns:
-        admit_columns(OLD_ID, event_time_us=bytes(16))
+        read_columns(OLD_ID, event_time_us=bytes(16))
     assert fields(in_columns.value) == [
         "request_id",
         "columns.event_time_us[0]",
@@ -249,20 +249,20 @@ def test_times_out_of_range_are_counted_and_told_in_the_same_way() -> None:
 )
 def test_bad_columns_are_named_by_their_path(columns: dict[str, Any], expected: list[str]) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        admit_columns(**columns)
+        read_columns(**columns)
     assert (fields(caught.value), caught.value.total) == (expected, len(expected))
 
 
 def test_every_index_outside_its_dictionary_is_counted_with_the_rest() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        admit_columns(VERSION_4, video_index=b"\1\0" * 300, event_type_index=bytes(600))
+        read_columns(VERSION_4, video_index=b"\1\0" * 300, event_type_index=bytes(600))
     assert (caught.value.total, len(caught.value.violations)) == (301, 20)
     assert fields(caught.value)[:2] == ["request_id", "columns.video_index[0]"]
 
 
 def test_in_columns_a_nan_is_no_value_and_a_time_may_be_missing() -> None:
     times = struct.pack("<2q", -(2**63), NOW_US + 300_000_000)
-    assert admit_columns(value=struct.pack("<2d", math.nan, 2.0**53), event_time_us=times) == [
+    assert read_columns(value=struct.pack("<2d", math.nan, 2.0**53), event_time_us=times) == [
         Row("a", "view"),
         Row("a", "view", time_us=NOW_US + 300_000_000, value=2.0**53),
     ]
@@ -278,25 +278,25 @@ COLUMNS = EventColumns(video_ids=["a"], event_types=["view"], video_index=bytes(
 def test_a_request_has_events_or_columns(request_: ProcessEventsRequest) -> None:
     request_.request_id = VERSION_4
     with pytest.raises(InvalidRequest) as caught:
-        DOOR.admit_batch(request_)
+        DOOR.read_batch(request_)
     assert (fields(caught.value), caught.value.total) == (["request_id", "events"], 2)
     assert "either events or columns" in caught.value.violations[1].description
 
 
 def test_a_request_has_at_most_50000_events() -> None:
     full = ProcessEventsRequest(events=[EVENT] * 50_000)
-    assert len(DOOR.admit_batch(full)[1]) == 50_000
+    assert len(DOOR.read_batch(full)[1]) == 50_000
     full.events.append(EVENT)
     with pytest.raises(InvalidRequest, match="must be at most 50,000 events, and are 50,001") as caught:
-        DOOR.admit_batch(full)
+        DOOR.read_batch(full)
     assert fields(caught.value) == ["events"]
-    assert len(admit_columns(video_index=bytes(100_000), event_type_index=bytes(100_000))) == 50_000
+    assert len(read_columns(video_index=bytes(100_000), event_type_index=bytes(100_000))) == 50_000
     with pytest.raises(InvalidRequest, match="must be at most 50,000 events, and are 50,001") as in_columns:
-        admit_columns(video_index=bytes(100_002), event_type_index=bytes(100_002))
+        read_columns(video_index=bytes(100_002), event_type_index=bytes(100_002))
     assert fields(in_columns.value) == ["columns"]
 
 
 def test_an_empty_event_is_wrong_in_two_places() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        DOOR.admit_event("", Event(), "event.")
+        DOOR.read_event("", Event(), "event.")
     assert fields(caught.value) == ["event.video_id", "event.event_type"]

@@ -20,14 +20,14 @@ ENTRIES = [entry(partition) for partition in range(PARTITIONS)]
 
 
 class Shard:
-    """Offers of entries fail first, and then are journaled at once."""
+    """Sends fail first, and then are journaled at once."""
 
     def __init__(self, *errors: Exception) -> None:
         self._errors = list(errors)
-        self.offers: list[Sequence[Entry]] = []
+        self.sends: list[Sequence[Entry]] = []
 
-    def offer(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
-        self.offers.append(entries)
+    def enqueue(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
+        self.sends.append(entries)
         if self._errors:
             raise self._errors.pop(0)
         futures: list[asyncio.Future[Outcome]] = []
@@ -39,30 +39,30 @@ class Shard:
 
 
 def router_to(shard: Shard) -> Router:
-    placement = Placement.over({"unix:counting": LocalTransport(shard.offer)}, PARTITIONS)
+    placement = Placement.over({"unix:counting": LocalTransport(shard.enqueue)}, PARTITIONS)
     retry = RetrySettings(backoff_seconds=0.001, max_backoff_seconds=0.001)
     return Router(lambda: placement, PARTITIONS, PartitionerSettings(retry=retry), Clock())
 
 
-async def test_the_entries_of_a_request_are_offered_together_and_as_they_are() -> None:
+async def test_the_entries_of_a_request_are_enqueued_together_and_as_they_are() -> None:
     shard = Shard()
     assert await router_to(shard).append(ENTRIES) == [Outcome.JOURNALED] * PARTITIONS
-    (offered,) = shard.offers
-    assert list(offered) == ENTRIES
-    assert all(one is other for one, other in zip(offered, ENTRIES, strict=True))
+    (sent,) = shard.sends
+    assert list(sent) == ENTRIES
+    assert all(one is other for one, other in zip(sent, ENTRIES, strict=True))
 
 
-async def test_while_the_shard_can_do_nothing_a_request_waits_and_is_offered_again() -> None:
+async def test_while_the_shard_can_do_nothing_a_request_waits_and_is_sent_again() -> None:
     shard = Shard(Unavailable("no log"), Unavailable("no log"))
     assert await router_to(shard).append(ENTRIES) == [Outcome.JOURNALED] * PARTITIONS
-    assert len(shard.offers) == 3
+    assert len(shard.sends) == 3
 
 
 async def test_a_shard_that_does_not_answer_keeps_nobody_beyond_the_deadline() -> None:
     futures: list[asyncio.Future[Outcome]] = []
 
     class Silent(Shard):
-        def offer(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
+        def enqueue(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
             futures.extend(asyncio.get_running_loop().create_future() for _ in entries)
             return futures
 
@@ -80,4 +80,4 @@ async def test_a_shard_that_has_enough_is_not_asked_again() -> None:
     shard = Shard(Overloaded("full", retry_after_s=1))
     with pytest.raises(Overloaded, match="full"):
         await router_to(shard).append(ENTRIES)
-    assert len(shard.offers) == 1
+    assert len(shard.sends) == 1
