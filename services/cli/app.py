@@ -14,19 +14,19 @@ from uuid import UUID
 import typer
 
 from libs.domain.rules import MAX_EVENTS
-from services.cli.backfill_commands import make_backfill
+from services.cli.backfill.commands import make_backfill
 from services.cli.catalog.commands import make_catalog
-from services.cli.dead_letter_commands import make_dead_letters
-from services.cli.failure import OK, USAGE, Failure
-from services.cli.floor_commands import make_floor
-from services.cli.job_commands import make_jobs
-from services.cli.location_commands import make_locations
-from services.cli.member_commands import make_channels, make_videos
-from services.cli.options import DEFAULT_ADDRESS, Address, AsJson, check_address
-from services.cli.quota_commands import make_quota
-from services.cli.region_commands import make_regions
-from services.cli.replication_commands import make_replication
-from services.cli.video_command import VideoCommand
+from services.cli.counting.dead_letter_commands import make_dead_letters
+from services.cli.counting.floor_commands import make_floor
+from services.cli.replication.location_commands import make_locations
+from services.cli.replication.region_commands import make_regions
+from services.cli.replication.replication_commands import make_replication
+from services.cli.scheduler.job_commands import make_jobs
+from services.cli.scheduler.member_commands import make_channels, make_videos
+from services.cli.scheduler.quota_commands import make_quota
+from services.cli.terminal.failure import OK, USAGE, Failure
+from services.cli.terminal.options import DEFAULT_ADDRESS, Address, AsJson, check_address
+from services.cli.terminal.video_command import VideoCommand
 from services.registry import BY_NAME, SERVICES
 from services.startup import end_on_signals, prepare_streams
 
@@ -155,7 +155,7 @@ def up(
       tally up
     """
     end_on_signals()
-    from services.cli.up import run
+    from services.cli.suite.up import run
 
     raise typer.Exit(run(names or ["all"]))
 
@@ -196,7 +196,7 @@ def cluster(
       tally cluster --replicas counting=1 --replicas query=1 --data-dir /tmp/tally
     """
     end_on_signals()
-    from services.cli.cluster import run
+    from services.cli.suite.cluster import run
 
     run(_read_replicas(replicas or []), address, data_dir)
 
@@ -233,7 +233,7 @@ def count(
     Example:
       tally count MBdVXkSdhwU --type like --times 3
     """
-    from services.cli.count import count as run
+    from services.cli.partitioner.count import count as run
 
     typer.echo(run(address, video, event_type, times, request_id))
 
@@ -265,8 +265,8 @@ def get(
     Example:
       tally get MBdVXkSdhwU --from 2017-09-20 --to 2017-09-21T12:30:00Z
     """
-    from services.cli.get import get as run
-    from services.cli.times import parse_range
+    from services.cli.query.get import get as run
+    from services.cli.terminal.times import parse_range
 
     range_start, range_end = parse_range(start, end)
     typer.echo(run(address, video, event_type, range_start, range_end, strong=strong, as_json=as_json))
@@ -308,7 +308,7 @@ def replay(
       tally replay events.csv
       zcat events.jsonl.gz | tally replay - --skip-bad
     """
-    from services.cli.replay import replay as run
+    from services.cli.partitioner.replay import replay as run
 
     run(file, address, skip_bad=skip_bad, max_bad_percent=max_bad, resume=resume, patience_s=patience)
 
@@ -329,7 +329,7 @@ def status(
     Example:
       tally status --json
     """
-    from services.cli import status as module
+    from services.cli.suite import status as module
 
     found = module.read_status(address)
     if as_json:
@@ -349,7 +349,7 @@ def migrate() -> None:
     Example:
       TALLY_POSTGRES__DSN=postgresql://tally@db.example/tally tally migrate
     """
-    from services.cli.migrate import migrate as run
+    from services.cli.suite.migrate import migrate as run
 
     for name in run() or ["nothing to do"]:
         typer.echo(name)

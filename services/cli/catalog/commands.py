@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.options import DEFAULT_ADDRESS, Address, AsJson
+from services.cli.terminal.options import DEFAULT_ADDRESS, Address, AsJson
 
 Id = Annotated[
     str, typer.Argument(metavar="ID", help="A number and the suffix of its type.", show_default=False)

@@ -30,8 +30,9 @@ def test_help_loads_no_grpc() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *("count", "get", "replay", "status", "dead_letters", "deciding"),
-        *("importing", "quotas", "jobs", "runs", "workers", "bins"),
+        *("partitioner.count", "query.get", "partitioner.replay", "suite.status"),
+        *("counting.dead_letters", "counting.deciding"),
+        *(f"scheduler.{name}" for name in ("importing", "quotas", "jobs", "runs", "workers", "bins")),
     ],
 )
 def test_a_command_that_calls_loads_no_server(command: str) -> None:
