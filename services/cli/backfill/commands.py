@@ -10,6 +10,11 @@ from services.cli.terminal.options import DEFAULT_ADDRESS, Address, AsJson
 Job = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", show_default="the latest")]
 
 
+def add_commands(app: typer.Typer) -> None:
+    """`tally backfill`."""
+    app.add_typer(make_backfill(), name="backfill")
+
+
 def make_backfill() -> typer.Typer:
     """The commands under `tally backfill`."""
     app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)

@@ -17,6 +17,11 @@ Viewer = Annotated[
 ]
 
 
+def add_commands(app: typer.Typer) -> None:
+    """`tally catalog`."""
+    app.add_typer(make_catalog(), name="catalog")
+
+
 def make_catalog() -> typer.Typer:
     """The commands under `tally catalog`."""
     app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)

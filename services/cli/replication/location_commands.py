@@ -49,7 +49,7 @@ def list_(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
     Example:
       tally locations list --json
     """
-    from services.cli.replication import replication as module
+    from services.cli.replication import locations as module
 
     module.show_locations(address, as_json=as_json)
 
@@ -73,7 +73,7 @@ def index(
     Example:
       tally locations index ~/Videos --strategy batch
     """
-    from services.cli.replication import replication as module
+    from services.cli.replication import locations as module
 
     module.index_location(address, folder.absolute(), strategy and strategy.value, as_json=as_json)
 
@@ -85,7 +85,7 @@ def load(location: Id, address: Address = DEFAULT_ADDRESS) -> None:
     Example:
       tally locations load 0b0c8a7e-9a4e-4c40-8d0a-8e1a6a1d8a11
     """
-    from services.cli.replication import replication as module
+    from services.cli.replication import locations as module
 
     module.load_location(address, location)
 
@@ -101,7 +101,7 @@ def delete(
     Example:
       tally locations delete 0b0c8a7e-9a4e-4c40-8d0a-8e1a6a1d8a11 --yes
     """
-    from services.cli.replication import replication as module
+    from services.cli.replication import locations as module
 
     if not yes:
         typer.confirm(f"Delete location {location} with its entries?", abort=True)

@@ -37,7 +37,7 @@ def list_(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
     Example:
       tally regions list --json
     """
-    from services.cli.replication import replication as module
+    from services.cli.replication import regions as module
 
     module.show_regions(address, as_json=as_json)
 
@@ -60,7 +60,7 @@ def add(
     Example:
       tally regions add 10.0.0.7:50051
     """
-    from services.cli.replication import replication as module
+    from services.cli.replication import regions as module
 
     module.add_region(address, check_address(peer), is_lazy=lazy)
 
@@ -76,7 +76,7 @@ def remove(
     Example:
       tally regions remove 0b0c8a7e-9a4e-4c40-8d0a-8e1a6a1d8a11
     """
-    from services.cli.replication import replication as module
+    from services.cli.replication import regions as module
 
     if not yes:
         typer.confirm(f"Delete everything that is here of region {device}?", abort=True)
@@ -103,6 +103,6 @@ def up(
       tally regions up
     """
     end_on_signals()
-    from services.devcluster.two_regions import run
+    from services.cli.replication.two_regions import run
 
     run(data_dir, first, second)

@@ -38,7 +38,7 @@ def status(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
     Example:
       tally replication status
     """
-    from services.cli.replication import replication as module
+    from services.cli.replication import regions as module
 
     module.show_status(address, as_json=as_json)
 
@@ -50,7 +50,7 @@ def transfers(limit: Limit = 20, as_json: AsJson = False, address: Address = DEF
     Example:
       tally replication transfers --limit 5
     """
-    from services.cli.replication import replication as module
+    from services.cli.replication import transfers as module
 
     module.show_transfers(address, limit, as_json=as_json)
 
@@ -62,7 +62,7 @@ def explain(region: Region = "", as_json: AsJson = False, address: Address = DEF
     Example:
       tally replication explain
     """
-    from services.cli.replication import replication as module
+    from services.cli.replication import transfers as module
 
     module.show_explanations(address, region, as_json=as_json)
 
@@ -80,6 +80,6 @@ def verify(region: Region = "", as_json: AsJson = False, address: Address = DEFA
     Example:
       tally replication verify --address 127.0.0.1:50061
     """
-    from services.cli.replication import replication as module
+    from services.cli.replication import verification as module
 
     raise typer.Exit(module.verify(address, region, as_json=as_json))

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from libs.domain.errors import TallyError
 from libs.telemetry.logs import set_up_logs
-from services.cli.suite.up import give_up, own_command, say_where
+from services.cli.suite.up import give_up
+from services.cli.terminal.advice import own_command, say_where
 from services.cli.terminal.configuration import read_settings
 from services.cli.terminal.failure import REFUSED, Failure
 from services.cli.terminal.output import make_table, open_console, under_way

@@ -14,7 +14,6 @@ from tally.client.scheduler import JobStatus, Worker
 
 T = TypeVar("T")
 
-_JOB_SERVICE = "tally.scheduler.v1.JobService"
 _SERVING = "SERVING"
 _UNREACHABLE = "UNREACHABLE"
 _WRONG_CLUSTER = "WRONG_CLUSTER"
@@ -104,7 +103,7 @@ async def _read(client: Client) -> Status:
     status.audit = await _ask(client.audit(), problems, "the audit")
     if status.audit and status.audit.discrepancy_events:
         problems.append(f"the discrepancy is {status.audit.discrepancy_events} events and must be 0")
-    if status.services.get(_JOB_SERVICE) == _SERVING:
+    if all(status.services[each.full_name] == _SERVING for each in BY_NAME["scheduler"].routed):
         await _read_work(client, status)
     return status
 

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 import structlog
@@ -12,6 +11,7 @@ import uvloop
 from libs.domain.errors import TallyError
 from libs.runtime.background import LoopDied
 from libs.telemetry.logs import set_up_logs
+from services.cli.terminal.advice import own_command, say_where
 from services.cli.terminal.configuration import read_settings
 from services.cli.terminal.failure import OK, REFUSED, USAGE, Failure
 from services.cli.terminal.output import under_way
@@ -20,8 +20,6 @@ from services.registry import ALL, check_names
 from services.settings import Settings
 
 _LOGGER = structlog.get_logger(__name__)
-
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 
 def run(names: Sequence[str]) -> int:
@@ -82,25 +80,10 @@ def _banner(settings: Settings, address: str) -> str:
     return "\n".join(lines)
 
 
-def say_where(address: str) -> str:
-    """The option with which a command on this machine reaches a server that listens at `address`."""
-    host, _, port = address.rpartition(":")
-    # Where a server listens on every address, an HTTP proxy could be asked for that "address" (http_proxy).
-    near = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - nothing listens there
-    return "" if f"{near}:{port}" == DEFAULT_ADDRESS else f" --address {near}:{port}"
-
-
 def give_up(message: str) -> NoReturn:
     """End the process at once. The kernel tells its children (`libs.embedded.launch`)."""
     _fail(f"cannot go on: {message}", REFUSED)
     os._exit(REFUSED)
-
-
-def own_command() -> str:
-    """The path of `tally` beside this Python, as short as it can be typed from here."""
-    command = Path(sys.executable).parent / "tally"
-    relative = os.path.relpath(command)
-    return str(command) if relative.startswith("..") else relative
 
 
 def _say(text: str) -> None:

@@ -33,3 +33,12 @@ Address = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option(metavar="N", min=1, help="Print at most so many.")]
+Video = Annotated[
+    str,
+    typer.Argument(
+        metavar="VIDEO",
+        help="The video's id. One that begins with - goes last, after a --.",
+        show_default=False,
+    ),
+]
+EventType = Annotated[str, typer.Option("--type", metavar="TYPE", help="What happened: view, like, …")]

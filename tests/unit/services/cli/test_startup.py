@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+from services.registry import SERVICES
+
 _LOADED = (
     "import sys, {module}; print(*(name for name in sys.modules if '.' not in name or 'services.' in name))"
 )
@@ -25,6 +27,17 @@ def test_help_loads_no_grpc() -> None:
         "pydantic",
         "services.process",
     }
+
+
+def test_a_command_loads_the_commands_of_no_other_service() -> None:
+    code = "import sys; sys.argv[1:] = ['count', '--help']; from services.cli.app import main; main()"
+    report = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); "
+    command = [sys.executable, "-c", report + code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - constants
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "services.cli.partitioner.commands" in loaded
+    packages = {name.split(".")[2] for name in loaded if name.startswith("services.cli.")}
+    assert not packages & {service.name for service in SERVICES} - {"partitioner"}
 
 
 @pytest.mark.parametrize(

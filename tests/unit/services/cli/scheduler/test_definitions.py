@@ -8,7 +8,7 @@ from services.cli.scheduler.definitions import read_job, read_quotas
 from services.cli.terminal.failure import Failure
 from tally.client.scheduler import Job, Period, Quota, Window
 
-SHIPPED = Path(__file__).parents[4] / "services" / "scheduler" / "jobs"
+SHIPPED = Path(__file__).parents[5] / "services" / "scheduler" / "jobs"
 LEAST = """
 name = "a"
 rationale = "r"
