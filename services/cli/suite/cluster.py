@@ -20,7 +20,7 @@ from services.cli.terminal.failure import REFUSED, Failure
 from services.cli.terminal.output import make_table, open_console, under_way
 from services.devcluster.cluster import Cluster, open_cluster
 from services.devcluster.topology import POSTGRES, VALKEY
-from services.process import watch_data
+from services.process.foreground import watch_data
 from services.settings import Settings
 
 _INDENT = "\n          "

@@ -15,7 +15,7 @@ from services.cli.terminal.advice import own_command, say_where
 from services.cli.terminal.configuration import read_settings
 from services.cli.terminal.failure import OK, REFUSED, USAGE, Failure
 from services.cli.terminal.output import under_way
-from services.process import run_process
+from services.process.foreground import run_process
 from services.registry import ALL, check_names
 from services.settings import Settings
 

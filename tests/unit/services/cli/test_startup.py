@@ -25,7 +25,7 @@ def test_help_loads_no_grpc() -> None:
         "uvloop",
         "numpy",
         "pydantic",
-        "services.process",
+        "services.process.life",
     }
 
 
@@ -51,4 +51,11 @@ def test_a_command_loads_the_commands_of_no_other_service() -> None:
 def test_a_command_that_calls_loads_no_server(command: str) -> None:
     loaded = loaded_by(f"services.cli.{command}")
     assert "grpc" in loaded
-    assert not loaded & {"asyncpg", "uvloop", "numpy", "pydantic", "services.process", "services.settings"}
+    assert not loaded & {
+        "asyncpg",
+        "uvloop",
+        "numpy",
+        "pydantic",
+        "services.process.life",
+        "services.settings",
+    }
