@@ -16,7 +16,8 @@ from libs.runtime.context import Context
 from libs.runtime.entries import OFFER
 from libs.runtime.presence import Presence
 from libs.runtime.service import Opened
-from libs.stores.postgres import PostgresSettings, open_pool, reaching_postgres, time_limits
+from libs.stores.pool import open_pool
+from libs.stores.postgres import PostgresSettings, reaching_postgres, time_limits
 from services.counting.dead_letter_servicer import DeadLetterServicer
 from services.counting.dead_letter_watch import DeadLetterWatch
 from services.counting.decisions import Decisions

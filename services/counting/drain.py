@@ -14,7 +14,8 @@ import structlog
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import InvalidRequest, Overloaded, Unavailable
 from libs.rpc.columns import parse
-from libs.stores.postgres import AWAY, InDoubt, Refused, borrow_for_writing, make_durable
+from libs.stores.postgres import AWAY, make_durable
+from libs.stores.write_connection import InDoubt, Refused, borrow_for_writing
 from services.counting.dead_letters import DeadLetter, set_aside
 from services.counting.shard import Shard
 from services.counting.spool import Spool

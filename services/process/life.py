@@ -11,7 +11,7 @@ from libs.rpc.server import OpenServer, ServerSettings, open_server
 from libs.runtime.background import Background, open_background
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
-from libs.stores.postgres import open_pool
+from libs.stores.pool import open_pool
 from libs.stores.schema import migrate
 from libs.stores.server_clock import ServerClock
 from libs.telemetry import catalogue

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 from libs.domain.errors import ReadTooLarge, Unavailable
-from libs.stores.postgres import PostgresSettings, open_pool, reaching_postgres
+from libs.stores.pool import open_pool
+from libs.stores.postgres import PostgresSettings, reaching_postgres
 from libs.stores.server_clock import ServerClock
 from tests.support.proxy import Proxy, open_proxy
 
