@@ -1,8 +1,9 @@
 """The table of the services. What others need to know about a service is in its row, or follows from it.
 
 From the rows follow the settings, the order in which services start and stop, the front proxy's routes and health
-checks, the processes of a cluster and how they find each other, what `tally up` and `tally status` print, the import
-rules, and the checks of the manifests. The table is cheap to import: a service's code is loaded when it is opened.
+checks, the processes of a cluster and how they find each other, the commands of `tally`, what `tally up` and `tally
+status` print, the import rules, and the checks of the manifests. The table is cheap to import: a service's code is
+loaded when it is opened, and its commands when one of them runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -67,6 +68,8 @@ class Service:
     """the field of its settings that names an instance whose disk must be found again"""
     replicas: int = 2
     """processes of it in `tally cluster`, unless somebody says how many"""
+    commands: Sequence[str] = ()
+    """the commands of `tally` that `services/cli/<name>` adds"""
 
     @property
     def health(self) -> str:
@@ -108,6 +111,7 @@ SERVICES: Sequence[Service] = (
         waits_for_postgres=False,
         instance="shard",
         replicas=3,
+        commands=("dead-letters", "floor"),
     ),
     Service(
         name="query",
@@ -116,6 +120,7 @@ SERVICES: Sequence[Service] = (
         routed=_services_of(query_pb2.DESCRIPTOR),
         needs=frozenset({Need.POSTGRES, Need.VALKEY}),
         reads=frozenset({"counting"}),
+        commands=("get",),
     ),
     Service(
         name="replication",
@@ -125,6 +130,7 @@ SERVICES: Sequence[Service] = (
         needs=frozenset({Need.POSTGRES}),
         reads=frozenset({"counting"}),
         replicas=1,
+        commands=("regions", "locations", "replication"),
     ),
     Service(
         name="catalog",
@@ -133,6 +139,7 @@ SERVICES: Sequence[Service] = (
         routed=_services_of(find_pb2.DESCRIPTOR),
         needs=frozenset({Need.POSTGRES, Need.VALKEY}),
         reads=frozenset({"counting"}),
+        commands=("catalog",),
     ),
     Service(
         name="scheduler",
@@ -140,6 +147,7 @@ SERVICES: Sequence[Service] = (
         serves=_services_of(work_pb2.DESCRIPTOR, job_pb2.DESCRIPTOR, population_pb2.DESCRIPTOR),
         routed=_services_of(population_pb2.DESCRIPTOR, job_pb2.DESCRIPTOR),
         needs=frozenset({Need.POSTGRES}),
+        commands=("videos", "channels", "quota", "jobs"),
     ),
     Service(
         name="partitioner",
@@ -149,6 +157,7 @@ SERVICES: Sequence[Service] = (
         calls={"counting": "shards"},
         needs=frozenset({Need.POSTGRES}),
         waits_for_postgres=False,
+        commands=("count", "replay"),
     ),
     Service(
         name="backfill",
@@ -158,6 +167,7 @@ SERVICES: Sequence[Service] = (
         calls={"scheduler": "scheduler", "partitioner": "partitioner"},
         needs=frozenset({Need.POSTGRES, Need.OBJECT_STORE}),
         replicas=1,
+        commands=("backfill",),
     ),
     Service(
         name="worker",

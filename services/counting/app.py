@@ -16,7 +16,8 @@ from libs.runtime.context import Context
 from libs.runtime.entries import ENQUEUE
 from libs.runtime.presence import Presence
 from libs.runtime.service import Opened
-from libs.stores.postgres import PostgresSettings, open_pool, reaching_postgres, time_limits
+from libs.stores.pool import open_pool
+from libs.stores.postgres import PostgresSettings, reaching_postgres, time_limits
 from services.counting.dead_letters.decisions import Decisions
 from services.counting.dead_letters.servicer import DeadLetterServicer
 from services.counting.dead_letters.watch import DeadLetterWatch

@@ -10,8 +10,9 @@ import structlog
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import NotReady, Unavailable
-from libs.stores.postgres import AWAY, InDoubt, PostgresSettings, Refused
+from libs.stores.postgres import AWAY, PostgresSettings
 from libs.stores.schema import Cluster
+from libs.stores.write_connection import InDoubt, Refused
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
 from services.counting.flush.backlog import Backlog

@@ -10,7 +10,8 @@ from libs.domain.errors import AlreadyDecided, NotFound, NotReplayable, Unavaila
 from libs.domain.horizon import floor_at
 from libs.domain.request_id import first_id_of, make_request_id, time_ms_of
 from libs.stores import floor
-from libs.stores.postgres import PostgresSettings, WriteConnection
+from libs.stores.postgres import PostgresSettings
+from libs.stores.write_connection import WriteConnection
 from services.counting.dead_letters.decisions import JOURNALED
 from services.counting.dead_letters.letters import Key
 from services.counting.journal.entry import NumberedEntry

@@ -7,7 +7,8 @@ import asyncpg
 import pytest
 
 from libs.domain.entry import Outcome
-from libs.stores.postgres import PostgresSettings, WriteConnection
+from libs.stores.postgres import PostgresSettings
+from libs.stores.write_connection import WriteConnection
 from services.counting.journal.entry import NumberedEntry
 from services.counting.journal.journal import Answer, Journal
 from services.counting.journal.log import Log, open_log

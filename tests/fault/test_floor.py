@@ -15,7 +15,8 @@ from libs.domain.entry import Outcome
 from libs.domain.horizon import FLOOR_BEHIND_DOOR_MS, HORIZON_MS, floor_at
 from libs.domain.request_id import first_id_of, make_request_id, time_ms_of
 from libs.stores import floor
-from libs.stores.postgres import PostgresSettings, WriteConnection
+from libs.stores.postgres import PostgresSettings
+from libs.stores.write_connection import WriteConnection
 from libs.telemetry.setup import OFF
 from services.counting.journal.entry import NumberedEntry
 from services.counting.journal.journal import Journal

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from libs.domain.entry import Outcome
-from libs.stores.postgres import InDoubt, PostgresSettings, Refused, WriteConnection, connect
+from libs.stores.postgres import PostgresSettings, connect
+from libs.stores.write_connection import InDoubt, Refused, WriteConnection
 from services.counting import shard as shards
 from services.counting.flush import rollups
 from services.counting.flush.flusher import Flusher

@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from libs.stores.postgres import InDoubt, PostgresSettings, WriteConnection, connect
+from libs.stores.postgres import PostgresSettings, connect
+from libs.stores.write_connection import InDoubt, WriteConnection
 from services.counting.spool.drain import Drain
 from services.counting.spool.file import Spooled
 from tests.support.database import make_template

@@ -9,7 +9,8 @@ from uuid import UUID
 import asyncpg
 
 from libs.domain.entry import Outcome
-from libs.stores.postgres import PostgresSettings, WriteConnection, connect
+from libs.stores.postgres import PostgresSettings, connect
+from libs.stores.write_connection import WriteConnection
 from libs.telemetry.setup import OFF
 from services.counting.flush import rollups
 from services.counting.flush.backlog import Backlog, Step

@@ -29,16 +29,8 @@ from libs.domain.errors import (
 from libs.domain.horizon import FLOOR_BEHIND_DOOR_MS, HORIZON_MS
 from libs.domain.request_id import time_ms_of
 from libs.rpc.columns import parse
-from libs.stores.postgres import (
-    AWAY,
-    InDoubt,
-    PostgresSettings,
-    Refused,
-    WriteConnection,
-    connect,
-    make_durable,
-    time_limits,
-)
+from libs.stores.postgres import AWAY, PostgresSettings, connect, make_durable, time_limits
+from libs.stores.write_connection import InDoubt, Refused, WriteConnection
 from services.counting.dead_letters.letters import Key, State, lock_letter, not_found, read_letter
 from services.counting.flush.buffer import Buffer, MinuteRows
 from services.counting.flush.rollups import add_rows

@@ -10,7 +10,7 @@ import structlog
 from libs.domain.clock import Clock
 from libs.domain.errors import Overloaded
 from libs.domain.minutes import minute_of
-from libs.stores.postgres import InDoubt, Refused
+from libs.stores.write_connection import InDoubt, Refused
 from services.counting.flush.backlog import Step
 from services.counting.flush.buffer import Buffer, Mask, MinuteRows
 from services.counting.flush.insert_hint import InsertHint

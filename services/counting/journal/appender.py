@@ -6,7 +6,7 @@ import structlog
 
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
-from libs.stores.postgres import InDoubt, Refused
+from libs.stores.write_connection import InDoubt, Refused
 from libs.telemetry.setup import Telemetry
 from services.counting.flush.backlog import Backlog
 from services.counting.journal.entry import NumberedEntry

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.stores.postgres import WriteConnection
+from libs.stores.write_connection import WriteConnection
 from services.counting.journal.entry import NumberedEntry
 
 # The rows go in sorted by key: unsorted groups of two shards wait for each other in a circle. Numbers come as strings,

@@ -16,7 +16,8 @@ import structlog
 from libs.domain.entry import Entry
 from libs.domain.errors import InvalidRequest
 from libs.rpc.columns import encode, parse
-from libs.stores.postgres import AWAY, is_of_the_data
+from libs.stores.postgres import AWAY
+from libs.stores.write_connection import is_of_the_data
 from services.counting.dead_letters.letters import DeadLetter, set_aside
 from services.counting.flush.buffer import Buffer
 from services.counting.flush.rollups import apply

@@ -15,7 +15,8 @@ from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import InvalidRequest, Overloaded, Unavailable
 from libs.rpc.columns import parse
 from libs.runtime.loop import Loop
-from libs.stores.postgres import AWAY, InDoubt, Refused, borrow_for_writing, make_durable
+from libs.stores.postgres import AWAY, make_durable
+from libs.stores.write_connection import InDoubt, Refused, borrow_for_writing
 from libs.telemetry.setup import OFF, Telemetry
 from services.counting.dead_letters.letters import DeadLetter, set_aside
 from services.counting.shard import Shard

@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 
 from libs.domain.errors import Overloaded
-from libs.stores.postgres import PostgresSettings, open_pool
+from libs.stores.pool import open_pool
+from libs.stores.postgres import PostgresSettings
 from services.query.lane import Lane, caller_of
 
 
