@@ -10,11 +10,13 @@ from libs.stores.server_clock import read_clocks
 
 _DAY_MS = 86_400_000
 _MOST_DAYS_BACK = 31
-_CLUSTER = "select floor, journal_from from cluster"
-_EXISTS = "select to_regclass($1) is not null"
+_CLUSTER = "select floor, journal_from from public.cluster"
+_EXISTS = "select to_regclass('counting.' || $1) is not null"
 # Attached, not created in place: `create … partition of` locks the whole journal behind a long reader.
-_CREATE = "create table {name} (like journal including all)"
-_ATTACH = "alter table journal attach partition {name} for values from ('{first}') to ('{end}')"
+_CREATE = "create table counting.{name} (like counting.journal including all)"
+_ATTACH = (
+    "alter table counting.journal attach partition counting.{name} for values from ('{first}') to ('{end}')"
+)
 
 
 async def keep_partitions(pool: Any, ahead_hours: int) -> None:
