@@ -29,8 +29,10 @@ create table if not exists public.schema_migration (
     name       text primary key,
     applied_at timestamptz not null default now()
 )"""
-_APPLIED = "select name from public.schema_migration"
 # Until there was more than one service with tables, names did not begin with that of the service.
+_APPLIED = """
+select case when position('/' in name) = 0 then 'counting/' || name else name end as name
+from public.schema_migration"""
 _NAME_OWNER = "update public.schema_migration set name = 'counting/' || name where position('/' in name) = 0"
 _MARK = "insert into public.schema_migration (name) values ($1)"
 _ENCODING = "select current_database() as name, current_setting('server_encoding') as encoding"
