@@ -61,7 +61,7 @@ class Service:
     """the services that it calls, and the field of its settings that lists the addresses of each"""
     needs: frozenset[Need] = frozenset()
     reads: frozenset[str] = frozenset()
-    """the services whose tables it reads besides its own"""
+    """the services whose tables it reads besides its own; every service reads what is of none, `public.cluster`"""
     waits_for_postgres: bool = True
     """whether it starts only where Postgres is; else it starts with what is known from its last start"""
     instance: str | None = None
@@ -128,7 +128,6 @@ SERVICES: Sequence[Service] = (
         serves=_services_of(entries_pb2.DESCRIPTOR, peers_pb2.DESCRIPTOR, replication_pb2.DESCRIPTOR),
         routed=_services_of(entries_pb2.DESCRIPTOR, peers_pb2.DESCRIPTOR),
         needs=frozenset({Need.POSTGRES}),
-        reads=frozenset({"counting"}),
         replicas=1,
         commands=("regions", "locations", "replication"),
     ),
@@ -138,7 +137,6 @@ SERVICES: Sequence[Service] = (
         serves=_services_of(find_pb2.DESCRIPTOR, resource_pb2.DESCRIPTOR, rights_pb2.DESCRIPTOR),
         routed=_services_of(find_pb2.DESCRIPTOR),
         needs=frozenset({Need.POSTGRES, Need.VALKEY}),
-        reads=frozenset({"counting"}),
         commands=("catalog",),
     ),
     Service(

@@ -74,7 +74,7 @@ async def test_an_insert_that_a_frozen_shard_left_open_is_ended_and_never_commit
         await eventually(is_taken_over, 5.0)
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
             await frozen.execute("commit")
-        assert await connection.fetchval("select count(*) from journal") == 0
+        assert await connection.fetchval("select count(*) from counting.journal") == 0
     log.abandon()
     await assert_exact(dsn, {})
 
@@ -110,7 +110,7 @@ async def test_a_log_has_one_insert_under_way_while_many_entries_arrive(
     ]
     async with open_proof(dsn) as connection, open_shard(dsn, quick()) as shard:
         async with connection.transaction():
-            await connection.execute("lock table journal in share row exclusive mode")
+            await connection.execute("lock table counting.journal in share row exclusive mode")
             appends = [asyncio.create_task(shard.append(requests[0]))]
 
             async def is_waiting() -> bool:
@@ -124,7 +124,7 @@ async def test_a_log_has_one_insert_under_way_while_many_entries_arrive(
         for outcomes in await asyncio.gather(*appends):
             assert set(outcomes) == {Outcome.JOURNALED}
         assert most == 1
-        assert await connection.fetchval("select count(*) from log") == 1
+        assert await connection.fetchval("select count(*) from counting.log") == 1
         await assert_exact(
             dsn,
             {

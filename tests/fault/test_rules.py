@@ -38,11 +38,11 @@ from tests.support.shards import NEVER, open_shard, quick, send
 pytestmark = [pytest.mark.exact, WITH_AND_WITHOUT]
 
 _HOLD = """
-insert into journal (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
+insert into counting.journal (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
 values ($1, $2, 0, 1, now(), 1, 0, '')"""
 _IS_HELD = """
 select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"""
-_IS_FLUSHED = "select exists (select from flush_log)"
+_IS_FLUSHED = "select exists (select from counting.flush_log)"
 
 
 async def ask(connection: Any, question: str) -> None:
@@ -169,7 +169,7 @@ async def test_a_request_is_in_the_journal_once(
     if not is_on:
         without(monkeypatch, journal, "_INSERT", "on conflict (request_id, partition) do nothing")
         async with open_proof(dsn) as connection:
-            await connection.execute("alter table journal drop constraint journal_pkey")
+            await connection.execute("alter table counting.journal drop constraint journal_pkey")
     await count_twice(dsn)
     await judge(dsn, X, 0 if is_on else X_EVENTS)
 
@@ -229,7 +229,7 @@ async def test_whoever_gives_a_log_up_drops_its_buffer(
         monkeypatch.setattr(shards, "Backlog", lambda _most_cells: kept)
     async with open_shard(dsn, quick(NEVER)) as shard, open_proof(dsn) as connection:
         assert await send(shard, X) == {Outcome.JOURNALED}
-        assert await take_over(dsn, await connection.fetchval("select log_id from log"))
+        assert await take_over(dsn, await connection.fetchval("select log_id from counting.log"))
         assert await send(shard, Y) == {Outcome.JOURNALED}
     await judge(dsn, {**X, **Y}, 0 if is_on else X_EVENTS)
 

@@ -72,7 +72,7 @@ async def test_what_leaves_the_spool_is_on_the_standby(primary: str, is_journale
         await other.execute("set synchronous_commit = local")
         if is_journaled:
             await other.execute(
-                """insert into journal
+                """insert into counting.journal
                     (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
                 values ($1, $2, 1, 1, now(), 1, $3, $4)""",
                 entry.request_id,

@@ -110,7 +110,7 @@ class LaneUnderTest:
             )
             for dsn in (self._owner_dsn, self._receiver_dsn)
         ]
-        identity = "select cluster_id from cluster"
+        identity = "select cluster_id from public.cluster"
         self.device = await self.owner.fetchval(identity)
         self.peer = await self.receiver.fetchval(identity)
         for pool, own, other in (

@@ -58,7 +58,7 @@ async def open_shard(
         await clock.read(pool)
         spool = None
         if spool_folder is not None:
-            cluster_id = await pool.fetchval("select cluster_id from cluster")
+            cluster_id = await pool.fetchval("select cluster_id from public.cluster")
             spool = await stack.enter_async_context(
                 open_spool(settings.spool, spool_folder, name, cluster_id)
             )

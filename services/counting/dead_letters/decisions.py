@@ -40,27 +40,28 @@ from services.counting.settings import FlushSettings, RecoverySettings
 
 # Sealing updates the row, and so waits for a replay under way; a replay that waited for sealing finds no row.
 _GENERATION = """
-select generation from generation where sealed_at is null order by generation desc limit 1 for share"""
+select generation from counting.generation where sealed_at is null order by generation desc limit 1 for share"""
 _IS_BELOW_FLOOR = """
-select floor > $1 and not exists (select from log where state = 'open' and log.floor <= $1) from cluster"""
-_JOURNALED_HASH = "select request_hash from journal where request_id = $1 and partition = $2"
+select floor > $1 and not exists (select from counting.log where state = 'open' and log.floor <= $1)
+from public.cluster"""
+_JOURNALED_HASH = "select request_hash from counting.journal where request_id = $1 and partition = $2"
 _HAS_PARTITION = """
 select exists (
     select from pg_inherits join pg_class on pg_class.oid = inhrelid
     cross join lateral regexp_match(pg_get_expr(relpartbound, inhrelid), $$FROM \\('(.+)'\\) TO \\('(.+)'\\)$$) as bound
-    where inhparent = 'journal'::regclass and not inhdetachpending
+    where inhparent = 'counting.journal'::regclass and not inhdetachpending
         and bound[1]::uuid <= $1 and $1 < bound[2]::uuid
-) or exists (select from dropped_partition where first_id <= $1 and $1 < end_id) -- it was empty"""
+) or exists (select from counting.dropped_partition where first_id <= $1 and $1 < end_id) -- it was empty"""
 _REPLAYED = """
-update dead_letter set state = 'replayed', generation = $3, decided_at = clock_timestamp(), note = '',
+update counting.dead_letter set state = 'replayed', generation = $3, decided_at = clock_timestamp(), note = '',
     replayed_events = events
 where request_id = $1 and partition = $2"""
 _REPLAYED_IN_PART = """
-update dead_letter set replayed_events = $3, note = $4 where request_id = $1 and partition = $2"""
+update counting.dead_letter set replayed_events = $3, note = $4 where request_id = $1 and partition = $2"""
 _NOTE_REPLAY = """
-insert into replay_log (request_id, partition, from_event, to_event, generation) values ($1, $2, $3, $4, $5)"""
+insert into counting.replay_log (request_id, partition, from_event, to_event, generation) values ($1, $2, $3, $4, $5)"""
 _DROPPED = """
-update dead_letter set state = 'dropped', decided_at = clock_timestamp(), note = $3
+update counting.dead_letter set state = 'dropped', decided_at = clock_timestamp(), note = $3
 where request_id = $1 and partition = $2"""
 
 # A commit that waits for a lost standby outlives the connection that was cut.

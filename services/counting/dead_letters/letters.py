@@ -12,7 +12,7 @@ from libs.domain.errors import NotFound
 # journal takes the place of one from a spool, even of one that was dropped: it is part of the journal that the rollups
 # lack. (One that was replayed has no entry in the journal, and never will.)
 _SET_ASIDE = """
-insert into dead_letter
+insert into counting.dead_letter
     (request_id, partition, log_id, seq, received_at, events, request_hash, payload, reason)
 values ($1, $2, $3, $4, to_timestamp($5::bigint / 1e6), $6, $7, $8, $9)
 on conflict (request_id, partition) do update set
@@ -27,14 +27,14 @@ request_id, partition, log_id, seq, events, reason, state, note, received_at, cr
 _IN_ORDER = """
 and (created_at, request_id, partition) > (coalesce($1::timestamptz, '-infinity'), $2::uuid, $3::smallint)
 order by created_at, request_id, partition limit $4"""
-_LIST = f"select {_COLUMNS} from dead_letter where true {_IN_ORDER}"
-_LIST_IN_STATE = f"select {_COLUMNS} from dead_letter where state = $5 {_IN_ORDER}"
+_LIST = f"select {_COLUMNS} from counting.dead_letter where true {_IN_ORDER}"
+_LIST_IN_STATE = f"select {_COLUMNS} from counting.dead_letter where state = $5 {_IN_ORDER}"
 _READ = f"""
 select {_COLUMNS}, payload, request_hash, replayed_events,
     (extract(epoch from received_at) * 1000000)::bigint as received_at_us
-from dead_letter where request_id = $1 and partition = $2"""
+from counting.dead_letter where request_id = $1 and partition = $2"""
 _LOCK = f"{_READ} for update"
-_COUNT_WAITING = "select count(*) from dead_letter where state = 'waiting'"
+_COUNT_WAITING = "select count(*) from counting.dead_letter where state = 'waiting'"
 
 
 class State(StrEnum):

@@ -15,7 +15,7 @@ from services.counting.journal.log import ROLLUPS
 from services.counting.journal.position import Position
 
 _ADVANCE = """
-update checkpoint set
+update counting.checkpoint set
     applied_seq = $4::bigint, applied_events = $5::integer, split_seq = case when $5 > 0 then $4 + 1 end
 where log_id = $1 and consumer = $6 and applied_seq = $2
     and applied_events = $3
@@ -25,7 +25,7 @@ returning generation"""
 # Names hold no control characters. Should one do so all the same, the columns differ in length, and a null is refused.
 # "old" is for those that go on with `on conflict`.
 _INSERT_COUNTS = """
-insert into rollup_minute as old (generation, video_id, event_type, minute, count)
+insert into counting.rollup_minute as old (generation, video_id, event_type, minute, count)
 select $1, * from unnest(string_to_array($2, chr(31)), string_to_array($3, chr(31)),
     string_to_array($4, ',')::integer[], string_to_array($5, ',')::bigint[])"""
 
@@ -33,7 +33,7 @@ _ADD_COUNTS = f"""{_INSERT_COUNTS}
 on conflict (video_id, event_type, minute, generation) do update set count = old.count + excluded.count"""
 
 _INSERT_VALUES = """
-insert into rollup_minute as old
+insert into counting.rollup_minute as old
     (generation, video_id, event_type, minute, count, value_count, sum, min, max, m2)
 select $1, * from unnest(string_to_array($2, chr(31)), string_to_array($3, chr(31)),
     string_to_array($4, ',')::integer[], string_to_array($5, ',')::bigint[], string_to_array($6, ',')::bigint[],
@@ -50,7 +50,8 @@ on conflict (video_id, event_type, minute, generation) do update set
     max = greatest(old.max, excluded.max),
     m2 = old.m2 + excluded.m2 + case
         when old.value_count = 0 or excluded.value_count = 0 then 0
-        else square_of(mean_of(excluded.sum, excluded.value_count) - mean_of(old.sum, old.value_count))
+        else counting.square_of(
+                counting.mean_of(excluded.sum, excluded.value_count) - counting.mean_of(old.sum, old.value_count))
             * old.value_count * excluded.value_count / (old.value_count + excluded.value_count)
         end"""
 
@@ -58,7 +59,7 @@ _INSERT = (_INSERT_COUNTS, _INSERT_VALUES)
 _ADD = (_ADD_COUNTS, _ADD_VALUES)
 
 _NOTE = """
-insert into flush_log (log_id, from_seq, from_events, to_seq, to_events, generation, events, cells)
+insert into counting.flush_log (log_id, from_seq, from_events, to_seq, to_events, generation, events, cells)
 values ($1, $2, $3, $4, $5, $6, $7, $8)"""
 
 

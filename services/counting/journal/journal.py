@@ -15,14 +15,14 @@ from services.counting.journal.entry import NumberedEntry
 # because asyncpg looks at each element of an array several times: see `rollups`.
 _INSERT = """
 with open_log as materialized (
-    select floor from log where log_id = $1 and state = 'open' for key share
+    select floor from counting.log where log_id = $1 and state = 'open' for key share
 ), entry as materialized (
     select * from unnest(string_to_array($2, ',')::uuid[], string_to_array($3, ',')::smallint[],
         string_to_array($4, ',')::bigint[], string_to_array($5, ',')::bigint[], string_to_array($6, ',')::integer[],
         string_to_array($7, ',')::bigint[], $8::bytea[])
         as entry (request_id, partition, seq, received_at_us, events, request_hash, payload)
 ), inserted as (
-    insert into journal (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
+    insert into counting.journal (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
     select request_id, partition, $1, seq, to_timestamp(received_at_us / 1e6), events, request_hash, payload
     from entry, open_log
     where request_id >= floor
@@ -38,7 +38,7 @@ select exists (select from open_log) as is_open,
 _COMPARE = """
 select entry.seq from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[]) as entry
     (request_id, partition, seq, request_hash)
-join journal using (request_id, partition)
+join counting.journal using (request_id, partition)
 where journal.request_hash <> entry.request_hash"""
 
 

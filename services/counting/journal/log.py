@@ -17,16 +17,18 @@ ROLLUPS = "rollups"
 """The consumer that moves entries to the rollups."""
 
 _OPEN = """
-insert into log (log_id, shard, pids, floor, opening_floor) select $1, $2, $3, floor, floor from cluster
+insert into counting.log (log_id, shard, pids, floor, opening_floor) select $1, $2, $3, floor, floor from public.cluster
 for share -- a floor that is being raised would be missed"""
 _START_CHECKPOINT = """
-insert into checkpoint (log_id, consumer, generation)
-select $1, $2, max(generation) from generation where sealed_at is null"""
-_START_HEART = "insert into heartbeat (log_id) values ($1)"
-_BEATS = "select log_id, beat from heartbeat join log using (log_id) where state <> 'settled'"
+insert into counting.checkpoint (log_id, consumer, generation)
+select $1, $2, max(generation) from counting.generation where sealed_at is null"""
+_START_HEART = "insert into counting.heartbeat (log_id) values ($1)"
+_BEATS = (
+    "select log_id, beat from counting.heartbeat join counting.log using (log_id) where state <> 'settled'"
+)
 _BEAT = """
-update heartbeat set beat = beat + 1
-where log_id = $1 and exists (select from log where log.log_id = $1 and state = 'open')
+update counting.heartbeat set beat = beat + 1
+where log_id = $1 and exists (select from counting.log where log.log_id = $1 and state = 'open')
 returning beat"""
 
 _FSYNC = "show fsync"

@@ -34,30 +34,30 @@ _WAIT = "set lock_timeout = {milliseconds}"
 _OLD = """
 with lowest as (
     select least(cluster.floor, (
-        select opening_floor from log where state <> 'settled' order by opening_floor limit 1
-    ), $1::uuid) as floor from cluster
+        select opening_floor from counting.log where state <> 'settled' order by opening_floor limit 1
+    ), $1::uuid) as floor from public.cluster
 )
 select relname as name, inhdetachpending as is_pending
 from lowest, pg_inherits join pg_class on pg_class.oid = inhrelid
 cross join lateral regexp_match(pg_get_expr(relpartbound, inhrelid), $$FROM \\('(.+)'\\) TO \\('(.+)'\\)$$) as bound
-where inhparent = 'journal'::regclass and bound[2]::uuid <= lowest.floor and relname like $2
+where inhparent = 'counting.journal'::regclass and bound[2]::uuid <= lowest.floor and relname like $2
 order by inhdetachpending desc, name"""
-_HAS_ROWS = "select exists (select from {name})"
-_DETACH = "alter table journal detach partition {name} concurrently"
-_FINALIZE = "alter table journal detach partition {name} finalize"
-_ATTACH = "alter table journal attach partition {name} for values from ('{first_id}') to ('{end_id}')"
+_HAS_ROWS = "select exists (select from counting.{name})"
+_DETACH = "alter table counting.journal detach partition counting.{name} concurrently"
+_FINALIZE = "alter table counting.journal detach partition counting.{name} finalize"
+_ATTACH = "alter table counting.journal attach partition counting.{name} for values from ('{first_id}') to ('{end_id}')"
 # A table of a day that is no partition was detached by a shard that was then interrupted.
 _DETACHED = """
 select relname as name from pg_class
-where relnamespace = (select relnamespace from pg_class where oid = 'journal'::regclass)
+where relnamespace = 'counting'::regnamespace
     and relkind = 'r' and not relispartition and relname ~ '^journal_[0-9]{4}_[0-9]{2}_[0-9]{2}$'"""
-_LOCK_TABLE = "lock table {name} in access exclusive mode"
-_DROP = "drop table {name}"
+_LOCK_TABLE = "lock table counting.{name} in access exclusive mode"
+_DROP = "drop table counting.{name}"
 _NOTE = """
-insert into dropped_partition (name, first_id, end_id) values ($1, $2, $3)
+insert into counting.dropped_partition (name, first_id, end_id) values ($1, $2, $3)
 on conflict (name) do update set dropped_at = now()"""
 # The floor may have been lowered, and the partition made again.
-_FORGET = "delete from dropped_partition where to_regclass(name) is not null"
+_FORGET = "delete from counting.dropped_partition where to_regclass('counting.' || name) is not null"
 
 
 async def drop_empty_partitions(pool: Any) -> int:

@@ -18,7 +18,7 @@ _LOGGER = structlog.get_logger(__name__)
 _LOOK_SECONDS, _LOOK_DEADLINE_SECONDS = 30.0, 60.0
 _STEP_MS = 600_000
 """The floor rises in steps: each waits for the insert under way in each log."""
-_FLOOR = "select floor from cluster"
+_FLOOR = "select floor from public.cluster"
 
 
 class FloorKeeper:

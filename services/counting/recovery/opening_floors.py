@@ -8,14 +8,16 @@ below it.
 
 from typing import Any
 
-_BEHIND = "select log_id, opening_floor, floor from log where state = 'open' and opening_floor < floor"
+_BEHIND = (
+    "select log_id, opening_floor, floor from counting.log where state = 'open' and opening_floor < floor"
+)
 # The bounds are constants, so that only the partitions between them are locked. A floor that was raised since it was
 # read needs a later snapshot: the next time.
 _RAISE = """
-update log set opening_floor = floor
+update counting.log set opening_floor = floor
 where log_id = $1 and state = 'open' and floor = '{floor}' and opening_floor < floor
     and not exists (
-        select from journal join checkpoint using (log_id)
+        select from counting.journal join counting.checkpoint using (log_id)
         where log_id = $1 and seq > applied_seq and request_id >= '{opening_floor}' and request_id < '{floor}'
     )"""
 

@@ -15,11 +15,13 @@ from services.counting.recovery.opening_floors import raise_opening_floors
 _UPKEEP_SECONDS, _UPKEEP_RETRY_SECONDS, _UPKEEP_DEADLINE_SECONDS = 600.0, 5.0, 300.0
 _DAY_MS = 86_400_000
 _MOST_DAYS_BACK = 31
-_CLUSTER = "select floor, journal_from from cluster"
-_EXISTS = "select to_regclass($1) is not null"
+_CLUSTER = "select floor, journal_from from public.cluster"
+_EXISTS = "select to_regclass('counting.' || $1) is not null"
 # Attached, not created in place: `create … partition of` locks the whole journal behind a long reader.
-_CREATE = "create table {name} (like journal including all)"
-_ATTACH = "alter table journal attach partition {name} for values from ('{first}') to ('{end}')"
+_CREATE = "create table counting.{name} (like counting.journal including all)"
+_ATTACH = (
+    "alter table counting.journal attach partition counting.{name} for values from ('{first}') to ('{end}')"
+)
 
 
 def upkeep_loop(pool: Any, ahead_hours: int, telemetry: Telemetry) -> Loop:

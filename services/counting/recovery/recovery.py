@@ -31,16 +31,16 @@ _LOGGER = structlog.get_logger(__name__)
 
 # A plain update would not wait for an insert that holds the row `for key share`; this lock does not go together
 # with it. Skipping instead of waiting: whoever holds the row is looked at first.
-_LOCK = "select state from log where log_id = $1 for update skip locked"
-_CLOSE = "update log set state = 'closed' where log_id = $1 and state = 'open'"
+_LOCK = "select state from counting.log where log_id = $1 for update skip locked"
+_CLOSE = "update counting.log set state = 'closed' where log_id = $1 and state = 'open'"
 _TERMINATE = """
-select pg_terminate_backend(pid) from log join pg_stat_activity on pid = any (pids)
+select pg_terminate_backend(pid) from counting.log join pg_stat_activity on pid = any (pids)
 where log_id = $1 and application_name like 'tally counting % ' || log_id"""
-_SETTLE = "update log set state = 'settled' where log_id = $1 and state = 'closed'"
-_STATE = "select state from log where log_id = $1"
+_SETTLE = "update counting.log set state = 'settled' where log_id = $1 and state = 'closed'"
+_STATE = "select state from counting.log where log_id = $1"
 # Skipping one that is being moved: to wait for it would use up the time of a statement, and come to nothing.
 _APPLIED = """
-select applied_seq, applied_events from checkpoint where log_id = $1 and consumer = $2
+select applied_seq, applied_events from counting.checkpoint where log_id = $1 and consumer = $2
 for no key update skip locked"""
 # By number, never by time; no entry is below the floor that its log was opened with, which leaves old partitions out.
 _UNAPPLIED = """
@@ -48,7 +48,7 @@ select * from (
     select journal.seq, request_id, partition, request_hash, payload, events,
         (extract(epoch from received_at) * 1000000)::bigint as received_at_us,
         sum(events) over (order by journal.seq) as events_so_far
-    from log join journal using (log_id)
+    from counting.log join counting.journal using (log_id)
     where log_id = $1 and journal.seq > $2 and request_id >= opening_floor
     order by journal.seq limit $3
 ) as entry

@@ -42,7 +42,7 @@ _UNREADABLE = "came out of a shard's spool, and cannot be read: {}"
 # makes the transaction a write, whose commit waits for the standby: a row that can be seen may not be there yet, if the
 # wait of whoever inserted it was cancelled.
 _FIND_JOURNALED = """
-select true from journal where request_id = $1 and partition = $2 and request_hash = $3 for key share"""
+select true from counting.journal where request_id = $1 and partition = $2 and request_hash = $3 for key share"""
 
 
 class Drain:

@@ -44,7 +44,7 @@ async def test_a_schema_of_a_later_version_is_refused_by_everything_that_uses_it
     dsn: str, valkey_url: str, tmp_path: Path
 ) -> None:
     connection = await asyncpg.connect(dsn)
-    await connection.execute("insert into schema_migration (name) values ('counting/9999_later')")
+    await connection.execute("insert into public.schema_migration (name) values ('counting/9999_later')")
     await connection.close()
     refused = await run("migrate", TALLY_POSTGRES__DSN=dsn, TALLY_PARTITION_COUNT="4")
     assert refused.exit_code == REFUSED

@@ -32,11 +32,11 @@ async def database(dsn: str) -> AsyncIterator[Any]:
     try:
         for log_id in (LOG, OTHER_LOG):
             await connection.execute(
-                "insert into log (log_id, shard, pids, floor, opening_floor) "
-                "select $1, 'test', '{}', floor, floor from cluster",
+                "insert into counting.log (log_id, shard, pids, floor, opening_floor) "
+                "select $1, 'test', '{}', floor, floor from public.cluster",
                 log_id,
             )
-            await connection.execute("insert into checkpoint values ($1, 'rollups', 0, 1)", log_id)
+            await connection.execute("insert into counting.checkpoint values ($1, 'rollups', 0, 1)", log_id)
         yield connection
     finally:
         await connection.close()
@@ -52,7 +52,7 @@ def rows_of(events: list[Row]) -> MinuteRows:
 
 
 async def rollups(database: Any) -> dict[tuple[str, str, int], Cell]:
-    found = await database.fetch("select * from rollup_minute")
+    found = await database.fetch("select * from counting.rollup_minute")
     return {
         (row["video_id"], row["event_type"], row["minute"]): Cell(
             *(row[name] for name in ("count", "value_count", "sum", "min", "max", "m2"))
@@ -96,7 +96,7 @@ async def test_batches_split_anywhere_add_up_to_what_their_events_amount_to(data
     assert found.keys() == expected.keys()
     for key, cell in found.items():
         Truth(expected[key]).assert_is(cell)
-    notes = await database.fetch("select * from flush_log order by log_id, from_seq")
+    notes = await database.fetch("select * from counting.flush_log order by log_id, from_seq")
     assert sum(note["events"] for note in notes) == 400
     assert {
         log_id: max((n["to_seq"] for n in notes if n["log_id"] == log_id), default=0) for log_id in applied
@@ -126,14 +126,14 @@ async def test_a_checkpoint_that_somebody_else_has_moved_is_left_alone(database:
     for from_seq in (0, 4, 6):
         assert not await apply(database, LOG, Position(from_seq), Position(9), rows, 1_000)
     assert list((await rollups(database)).values()) == [Cell(1)]
-    assert await database.fetchval("select applied_seq from checkpoint where log_id = $1", LOG) == 5
-    assert await database.fetchval("select count(*) from flush_log") == 1
+    assert await database.fetchval("select applied_seq from counting.checkpoint where log_id = $1", LOG) == 5
+    assert await database.fetchval("select count(*) from counting.flush_log") == 1
 
 
 async def test_a_span_without_events_moves_the_checkpoint_all_the_same(database: Any) -> None:
     await apply(database, LOG, Position(0), Position(3), rows_of([]), 1_000)  # all of them were duplicates
     assert await rollups(database) == {}
-    note = await database.fetchrow("select from_seq, to_seq, events, cells from flush_log")
+    note = await database.fetchrow("select from_seq, to_seq, events, cells from counting.flush_log")
     assert tuple(note) == (0, 3, 0, 0)
 
 
@@ -144,7 +144,7 @@ async def test_a_flush_that_fails_half_way_leaves_nothing(database: Any) -> None
     with pytest.raises(asyncpg.DataError):
         await apply(database, LOG, Position(0), Position(30), rows, 10)
     assert await rollups(database) == {}
-    assert await database.fetchval("select applied_seq from checkpoint where log_id = $1", LOG) == 0
+    assert await database.fetchval("select applied_seq from counting.checkpoint where log_id = $1", LOG) == 0
 
 
 async def test_rows_that_are_new_and_rows_that_are_not_come_to_the_same(database: Any) -> None:
@@ -169,18 +169,20 @@ async def test_a_row_that_was_there_after_all_fails_the_flush_as_a_whole(databas
     with pytest.raises(asyncpg.UniqueViolationError):
         await apply(database, LOG, Position(0), Position(300), rows, 100, np.ones(300, np.bool_))
     assert len(await rollups(database)) == 1
-    assert await database.fetchval("select applied_seq from checkpoint where log_id = $1", LOG) == 0
+    assert await database.fetchval("select applied_seq from counting.checkpoint where log_id = $1", LOG) == 0
     assert await apply(database, LOG, Position(0), Position(300), rows, 100)
     assert sum(cell.count for cell in (await rollups(database)).values()) == 301
 
 
 async def test_a_row_is_of_the_generation_of_its_checkpoint(database: Any) -> None:
-    await database.execute("insert into generation values (7)")
-    await database.execute("create table rollup_minute_7 partition of rollup_minute for values in (7)")
+    await database.execute("insert into counting.generation values (7)")
+    await database.execute(
+        "create table counting.rollup_minute_7 partition of counting.rollup_minute for values in (7)"
+    )
     await apply(database, LOG, Position(0), Position(1), rows_of([Row("a", "view", time_us=START_US)]), 1_000)
-    await database.execute("update checkpoint set generation = 7 where log_id = $1", LOG)
+    await database.execute("update counting.checkpoint set generation = 7 where log_id = $1", LOG)
     await apply(database, LOG, Position(1), Position(2), rows_of([Row("a", "view", time_us=START_US)]), 1_000)
-    found = await database.fetch("select generation, count from rollup_minute order by generation")
+    found = await database.fetch("select generation, count from counting.rollup_minute order by generation")
     assert [tuple(row) for row in found] == [(1, 1), (7, 1)]
-    notes = await database.fetch("select generation from flush_log order by to_seq")
+    notes = await database.fetch("select generation from counting.flush_log order by to_seq")
     assert [note["generation"] for note in notes] == [1, 7]
