@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import asyncpg
 
@@ -28,7 +28,9 @@ from services.replication.sync import SyncService
 from services.replication.transactions import TransactionManager
 from tally.replication.v1 import peers_pb2 as pb
 
-QUIET_SECONDS = 0.25
+_QUIET_LOOKS = 3
+"""So often the sender finds nothing to send before a stream counts as quiet."""
+_SETTLED_SECONDS = 30.0
 
 
 class Clock:
@@ -41,6 +43,27 @@ class Clock:
         return time.time_ns() // 1000
 
 
+class Looks(asyncio.Event):
+    """What a sender waits for when it has found nothing to send: counts how often that is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._quiet = asyncio.Condition()
+        self._count = 0
+
+    async def wait(self) -> Literal[True]:
+        async with self._quiet:
+            self._count += 1
+            self._quiet.notify_all()
+        return await super().wait()
+
+    async def until_quiet(self) -> None:
+        """Until the sender has found nothing several times from now on."""
+        async with self._quiet:
+            least = self._count + _QUIET_LOOKS
+            await self._quiet.wait_for(lambda: self._count >= least)
+
+
 class Call:
     """A call of `Sync`. It breaks after so many frames, or when nothing comes any more."""
 
@@ -49,6 +72,7 @@ class Call:
     ) -> None:
         self._frames = frames
         self._queue: asyncio.Queue[pb.SyncResponse] = asyncio.Queue(1)
+        self._looks = sync._changed = Looks()
         self._serving = asyncio.create_task(sync.serve(requests, self._queue.put))
 
     def cancel(self) -> None:
@@ -58,14 +82,16 @@ class Call:
         delivered = 0
         while self._frames is None or delivered < self._frames:
             getting = asyncio.ensure_future(self._queue.get())
-            await asyncio.wait(
-                {getting, self._serving}, timeout=QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-            if not getting.done():
+            quiet = asyncio.ensure_future(self._looks.until_quiet())
+            try:
+                await asyncio.wait({getting, quiet, self._serving}, return_when=asyncio.FIRST_COMPLETED)
+                if not getting.done():
+                    if self._serving.done():
+                        self._serving.result()
+                    raise Unavailable("quiet")
+            finally:
+                quiet.cancel()
                 getting.cancel()
-                if self._serving.done():
-                    self._serving.result()
-                raise Unavailable("quiet")
             delivered += 1
             yield pb.SyncResponse.FromString(getting.result().SerializeToString())
         raise Unavailable("cut")
@@ -167,8 +193,9 @@ class LaneUnderTest:
         return ({row[0]: tuple(row[1:]) for row in there}, {row[0]: tuple(row[1:]) for row in here})
 
     async def settle(self) -> None:
-        """Streams until both ends are equal. Fails when they are not after a few."""
-        for _ in range(6):
+        """Streams until both ends are equal. Fails when they are not after a while."""
+        deadline = time.monotonic() + _SETTLED_SECONDS
+        while True:
             await self.stream()
             there, here = await self.rows()
             waiting = await self.receiver.fetchval(
@@ -176,5 +203,6 @@ class LaneUnderTest:
             )
             if there == here and not waiting:
                 return
-        assert there == here
-        raise AssertionError(f"{waiting} locations are still not loaded")
+            if time.monotonic() > deadline:
+                assert there == here
+                raise AssertionError(f"{waiting} locations are still not loaded")

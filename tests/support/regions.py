@@ -99,6 +99,10 @@ class RegionUnderTest:
         request = replication_pb2.VerifyRequest(device_id=str(other.device))
         return (await self.operators.Verify(request, timeout=TIMEOUT_S)).locations
 
+    async def verdict_of(self, other: "RegionUnderTest", location: str) -> Any:
+        (verdict,) = [each for each in await self.verify(other) if each.location_id == location]
+        return verdict
+
 
 @dataclass(slots=True)
 class Pair:
