@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -19,7 +20,7 @@ from services.replication.lane import take_lane
 from services.replication.metrics import ReplicationMetrics
 from services.replication.peer_servicer import PeerServicer
 from services.replication.pruning import prune_tombstones
-from services.replication.receiver import LaneReceiver, SnapshotNeeded
+from services.replication.receiver import LaneReceiver, SnapshotNeeded, rows_of
 from services.replication.regions import put_own, put_region
 from services.replication.settings import ReplicationSettings
 from services.replication.snapshot import SnapshotExporter
@@ -64,16 +65,53 @@ class Looks(asyncio.Event):
             await self._quiet.wait_for(lambda: self._count >= least)
 
 
+@dataclass(slots=True)
+class Meter:
+    """What streams have sent, and how much of it had been acknowledged before."""
+
+    rows: int = 0
+    again: int = 0
+    """rows that were sent although the receiver had acknowledged them"""
+    chunks: int = 0
+    acknowledged: set[tuple[Any, int]] = field(default_factory=set)
+    """key and version of each row, by its acknowledgement"""
+
+    def sent(self, frame: pb.SyncResponse) -> None:
+        keys = _keys_of(frame)
+        self.rows += len(keys)
+        self.again += len(keys & self.acknowledged)
+
+
+def _keys_of(frame: pb.SyncResponse) -> set[tuple[Any, int]]:
+    return {
+        (getattr(row, "key", None) or getattr(row, "uuid", None) or row, row.version)
+        for row in rows_of(frame)
+    }
+
+
 class Call:
     """A call of `Sync`. It breaks after so many frames, or when nothing comes any more."""
 
     def __init__(
-        self, sync: SyncService, requests: AsyncIterator[pb.SyncRequest], frames: int | None
+        self, sync: SyncService, requests: AsyncIterator[pb.SyncRequest], frames: int | None, meter: Meter
     ) -> None:
         self._frames = frames
+        self._meter = meter
+        self._sent: dict[int, set[tuple[Any, int]]] = {}
         self._queue: asyncio.Queue[pb.SyncResponse] = asyncio.Queue(1)
         self._looks = sync._changed = Looks()
-        self._serving = asyncio.create_task(sync.serve(requests, self._queue.put))
+        self._serving = asyncio.create_task(sync.serve(self._heard(requests), self._write))
+
+    async def _write(self, frame: pb.SyncResponse) -> None:
+        self._meter.sent(frame)
+        self._sent[frame.frame] = _keys_of(frame)
+        await self._queue.put(frame)
+
+    async def _heard(self, requests: AsyncIterator[pb.SyncRequest]) -> AsyncIterator[pb.SyncRequest]:
+        async for request in requests:
+            if request.HasField("ack"):
+                self._meter.acknowledged |= self._sent.pop(request.ack.frame, set())
+            yield request
 
     def cancel(self) -> None:
         self._serving.cancel()
@@ -100,19 +138,34 @@ class Call:
 class Stub:
     """What the receiver calls in the place of a gRPC stub."""
 
-    def __init__(self, sync: SyncService, servicer: PeerServicer, frames: int | None) -> None:
+    def __init__(
+        self,
+        sync: SyncService,
+        servicer: PeerServicer,
+        frames: int | None,
+        chunks: int | None,
+        meter: Meter,
+    ) -> None:
         self._sync = sync
         self._servicer = servicer
         self._frames = frames
+        self._chunks = chunks
+        self._meter = meter
 
     def Sync(self, requests: AsyncIterator[pb.SyncRequest]) -> Call:  # noqa: N802 - the name of the rpc
-        return Call(self._sync, requests, self._frames)
+        return Call(self._sync, requests, self._frames, self._meter)
 
     async def ExportDeviceState(self, request: Any, timeout: float) -> Any:  # noqa: N802, ASYNC109, ARG002
         return await self._servicer.ExportDeviceState(request, None)  # type: ignore[arg-type]
 
-    def ReadSnapshot(self, request: Any, timeout: float) -> Any:  # noqa: N802, ARG002
-        return self._servicer.ReadSnapshot(request, None)  # type: ignore[arg-type]
+    async def ReadSnapshot(self, request: Any, timeout: float) -> Any:  # noqa: N802, ASYNC109, ARG002
+        delivered = 0
+        async for chunk in self._servicer.ReadSnapshot(request, None):  # type: ignore[arg-type]
+            if delivered == self._chunks:
+                raise Unavailable("cut")
+            delivered += 1
+            self._meter.chunks += 1
+            yield chunk
 
 
 class LaneUnderTest:
@@ -121,20 +174,20 @@ class LaneUnderTest:
     def __init__(
         self, owner_dsn: str, receiver_dsn: str, folder: Path, settings: ReplicationSettings
     ) -> None:
-        self._owner_dsn = owner_dsn
+        self.owner_dsn = owner_dsn
         self._receiver_dsn = receiver_dsn
         self._folder = folder
         self._settings = settings
         self._holder = uuid.UUID(int=1)  # the same after a restart: its lease goes on
         self._stack = AsyncExitStack()
-        self.again = 0
+        self.meter = Meter()
 
     async def __aenter__(self) -> Self:
         self.owner, self.receiver = [
             await self._stack.enter_async_context(
                 asyncpg.create_pool(dsn, min_size=1, max_size=6, command_timeout=20)
             )
-            for dsn in (self._owner_dsn, self._receiver_dsn)
+            for dsn in (self.owner_dsn, self._receiver_dsn)
         ]
         identity = "select cluster_id from cluster"
         self.device = await self.owner.fetchval(identity)
@@ -145,7 +198,7 @@ class LaneUnderTest:
         ):
             await put_own(pool, own, str(own), await confirm_epoch(pool))
             await put_region(pool, other, str(other), "elsewhere", "follow", 0)
-        self.transactions = TransactionManager(self.owner, self._owner_dsn, PostgresSettings(), 20.0)
+        self.transactions = TransactionManager(self.owner, self.owner_dsn, PostgresSettings(), 20.0)
         self.sync = SyncService(self.owner, self._settings, Clock(), self.device)
         exporter = SnapshotExporter(self.owner, self._settings, Clock(), self._folder)
         self._servicer = PeerServicer(self.owner, self.sync, exporter, self.device, "owner")
@@ -160,11 +213,14 @@ class LaneUnderTest:
     ) -> None:
         await self._stack.aclose()
 
-    async def stream(self, frames: int | None = None) -> None:
-        """One stream of the lane, which is cut after so many frames, or when nothing comes any more."""
+    async def stream(self, frames: int | None = None, chunks: int | None = None) -> None:
+        """One stream of the lane, which is cut after so many frames, or when nothing comes any more.
+
+        A snapshot that it is offered is loaded, but for what is behind the first `chunks` that are missing.
+        """
         taken = await take_lane(self.receiver, self.device, self._holder, 5.0)
         assert taken is not None
-        stub = Stub(self.sync, self._servicer, frames)
+        stub = Stub(self.sync, self._servicer, frames, chunks, self.meter)
         metrics = ReplicationMetrics(OFF, Clock())
         receiver = LaneReceiver(self.receiver, self._settings.receiver, metrics, self.peer, *taken)
 
@@ -177,7 +233,8 @@ class LaneUnderTest:
         except SnapshotNeeded as needed:
             held = await take_lane(self.receiver, self.device, self._holder, 5.0)
             assert held is not None
-            await self._importer.load(stub, held[0], needed.not_before)
+            with suppress(Unavailable):
+                await self._importer.load(stub, held[0], needed.not_before)
 
     async def prune(self) -> int:
         """Prune every tombstone, as if its retention had ended."""
