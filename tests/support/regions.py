@@ -95,9 +95,18 @@ class RegionUnderTest:
         request = replication_pb2.PutPeerRequest(address=other.address)
         await self.operators.PutPeer(request, timeout=TIMEOUT_S)
 
+    async def region(self, device: uuid.UUID) -> Any:
+        answer = await self.operators.ListPeers(replication_pb2.ListPeersRequest(), timeout=TIMEOUT_S)
+        (found,) = [each for each in answer.regions if each.device_id == str(device)]
+        return found
+
     async def verify(self, other: "RegionUnderTest") -> Any:
         request = replication_pb2.VerifyRequest(device_id=str(other.device))
         return (await self.operators.Verify(request, timeout=TIMEOUT_S)).locations
+
+    async def verdict_of(self, other: "RegionUnderTest", location: str) -> Any:
+        (verdict,) = [each for each in await self.verify(other) if each.location_id == location]
+        return verdict
 
 
 @dataclass(slots=True)
