@@ -57,7 +57,7 @@ class Queue:
         return [each.outcome for each in queued]
 
     async def take_group(self, most_entries: int | None = None) -> list[QueuedEntry]:
-        """Wait for entries and take as many as one insert may have. One whose caller no longer waits is left out."""
+        """Wait for entries and take as many as one insert may have, without those whose caller no longer waits."""
         most_entries = most_entries or self._settings.max_group_entries
         group: list[QueuedEntry] = []
         while not group:

@@ -39,7 +39,7 @@ class Failover:
         self._read_own = read_own
         self._clock = clock
         self._metrics = metrics
-        self._given_up: set[int] = set()
+        self._unsettled: set[int] = set()
         """logs that this shard gave up and that are not settled yet"""
         self._takeover = Takeover(settings.takeover_seconds, settings.heartbeat_seconds)
         self.loop = Loop(
@@ -53,22 +53,22 @@ class Failover:
 
     def give_up(self, log_id: int) -> None:
         """Recover this log from now on."""
-        self._given_up.add(log_id)
+        self._unsettled.add(log_id)
 
     async def recover_given_up(self) -> None:
         """Recover the logs that this shard gave up, each as far as it can be recovered now."""
-        await self._recover(self._given_up)
+        await self._recover(self._unsettled)
 
     async def _look(self) -> None:
         beats = await read_beats(self._pool)
         silent = self._takeover.look(beats, self._clock.monotonic())
-        await self._recover(self._given_up.union(silent) - {self._read_own()})
+        await self._recover(self._unsettled.union(silent) - {self._read_own()})
 
     async def _recover(self, log_ids: Iterable[int]) -> None:
         for log_id in list(log_ids):
             try:
                 if await self._recovery.take_over(log_id):
-                    self._given_up.discard(log_id)
+                    self._unsettled.discard(log_id)
                     self._metrics.taken_over.add(1)
             except AWAY as error:
                 _LOGGER.warning("log recovery failed; will retry", log_id=log_id, error=str(error))
