@@ -65,10 +65,10 @@ regions: $(VENV)/.run $(VENV)/.proto ## Run two complete regions on this machine
 load: setup ## Count and read for 20 s with locust; fails unless counted = acknowledged
 	@$(PY) -m loadtests.load
 
-docs: setup ## Renew what is made from the table of services: docs/settings.md, docs/services.md, kustomize's list
+docs: setup ## Renew what is made from the code: docs/settings.md, docs/services.md, k8s/base/services
 	@$(PY) -m services.settings_table > docs/settings.md
 	@$(PY) -m services.services_table > docs/services.md
-	@$(PY) -m services.manifests > k8s/base/services/kustomization.yaml
+	@$(PY) -m services.kustomize
 
 k8s: setup ## Render and validate the Kubernetes manifests
 	@$(PY) -m pytest -q tests/k8s

@@ -2,7 +2,7 @@
 
 From the rows follow the settings, the order in which services start and stop, the front proxy's routes and health
 checks, the processes of a cluster and how they find each other, what `tally up` and `tally status` print, the import
-rules, and the checks of the manifests. The table is cheap to import: a service's code is loaded when it is opened.
+rules, the list and the network policies of the manifests, and their checks. The table is cheap to import: a service's code is loaded when it is opened.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +49,8 @@ class Service:
     """the gRPC services; the health of the first is that of the process, and without any the server's"""
     routed: Sequence[ServiceDescriptor] = ()
     """those of them that the front proxy makes public"""
+    direct: bool = False
+    """whether clients in direct mode call it, besides the services that do"""
     calls: Mapping[str, str] = field(default_factory=dict)
     """the services that it calls, and the field of its settings that lists the addresses of each"""
     needs: frozenset[Need] = frozenset()
@@ -99,6 +101,7 @@ SERVICES: Sequence[Service] = (
         name="counting",
         purpose="makes events durable and counts them",
         serves=_services_of("counting", "counting", "dead_letters"),
+        direct=True,
         needs=frozenset({Need.POSTGRES, Need.DISK}),
         waits_for_postgres=False,
         instance="shard",

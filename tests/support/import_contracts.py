@@ -12,9 +12,7 @@ _EACH = "services.<name>"
 
 
 class _OfTheTable(Contract):
-    def __init__(
-        self, name: str, session_options: dict[str, Any], contract_options: dict[str, Any]
-    ) -> None:
+    def __init__(self, name: str, session_options: dict[str, Any], contract_options: dict[str, Any]) -> None:
         """The options are those of the contract, with the services in them."""
         packages = [f"services.{service.name}" for service in SERVICES]
         filled = {
