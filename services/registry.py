@@ -2,7 +2,8 @@
 
 From the rows follow the settings, the order in which services start and stop, the front proxy's routes and health
 checks, the processes of a cluster and how they find each other, what `tally up` and `tally status` print, the import
-rules, the list and the network policies of the manifests, and their checks. The table is cheap to import: a service's code is loaded when it is opened.
+rules, and the manifests' list of services, network policies and checks. The table is cheap to import: a service's code
+is loaded when it is opened.
 """
 
 from collections.abc import Callable, Mapping, Sequence

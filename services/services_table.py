@@ -6,9 +6,9 @@ from services.registry import SERVICES, Service
 
 _HEAD = """# Services
 
-Made by `make docs` from `services/registry.py`; a test fails when it is old. What the front proxy makes public is in bold.
-A service starts after those above it. Each has its code in `services/<name>/`, its settings in `TALLY_<NAME>__…` and its
-tables in the Postgres schema of its name.
+Made by `make docs` from `services/registry.py`; a test fails when it is old. What the front proxy makes public is in
+bold. A service starts after those above it. Each has its code in `services/<name>/`, its settings in `TALLY_<NAME>__…`
+and its tables in the Postgres schema of its name.
 
 | service | what it does | serves | calls | needs | reads the tables of | in a cluster |
 |---|---|---|---|---|---|---|
