@@ -1,9 +1,9 @@
 """The table of the services. What others need to know about a service is in its row, or follows from it.
 
 From the rows follow the settings, the order in which services start and stop, the front proxy's routes and health
-checks, the processes of a cluster and how they find each other, what `tally up` and `tally status` print, the import
-rules, and the manifests' list of services, network policies and checks. The table is cheap to import: a service's code
-is loaded when it is opened.
+checks, the processes of a cluster and how they find each other, the commands of `tally`, what `tally up` and `tally
+status` print, the import rules, and the manifests' list of services, network policies and checks. The table is cheap to
+import: a service's code is loaded when it is opened, and its commands when one of them runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -63,6 +63,8 @@ class Service:
     """the field of its settings that names an instance whose disk must be found again"""
     replicas: int = 2
     """processes of it in `tally cluster`, unless somebody says how many"""
+    commands: Sequence[str] = ()
+    """the commands of `tally` that `services/cli/<name>` adds"""
 
     @property
     def health(self) -> str:
@@ -107,6 +109,7 @@ SERVICES: Sequence[Service] = (
         waits_for_postgres=False,
         instance="shard",
         replicas=3,
+        commands=("dead-letters", "floor"),
     ),
     Service(
         name="query",
@@ -115,6 +118,7 @@ SERVICES: Sequence[Service] = (
         routed=_services_of("query", "query"),
         needs=frozenset({Need.POSTGRES, Need.VALKEY}),
         reads=frozenset({"counting"}),
+        commands=("get",),
     ),
     Service(
         name="replication",
@@ -124,6 +128,7 @@ SERVICES: Sequence[Service] = (
         needs=frozenset({Need.POSTGRES}),
         reads=frozenset({"counting"}),
         replicas=1,
+        commands=("regions", "locations", "replication"),
     ),
     Service(
         name="catalog",
@@ -132,6 +137,7 @@ SERVICES: Sequence[Service] = (
         routed=_services_of("catalog", "find"),
         needs=frozenset({Need.POSTGRES, Need.VALKEY}),
         reads=frozenset({"counting"}),
+        commands=("catalog",),
     ),
     Service(
         name="scheduler",
@@ -139,6 +145,7 @@ SERVICES: Sequence[Service] = (
         serves=_services_of("scheduler", "work", "job", "population"),
         routed=_services_of("scheduler", "population", "job"),
         needs=frozenset({Need.POSTGRES}),
+        commands=("videos", "channels", "quota", "jobs"),
     ),
     Service(
         name="partitioner",
@@ -148,6 +155,7 @@ SERVICES: Sequence[Service] = (
         calls={"counting": "shards"},
         needs=frozenset({Need.POSTGRES}),
         waits_for_postgres=False,
+        commands=("count", "replay"),
     ),
     Service(
         name="backfill",
@@ -157,6 +165,7 @@ SERVICES: Sequence[Service] = (
         calls={"scheduler": "scheduler", "partitioner": "partitioner"},
         needs=frozenset({Need.POSTGRES, Need.OBJECT_STORE}),
         replicas=1,
+        commands=("backfill",),
     ),
     Service(
         name="worker",

@@ -16,7 +16,7 @@ from libs.stores.postgres import PostgresSettings
 from loadtests.simulators.network import Fate, Network, make_network, open_network
 from services.backfill.settings import BackfillSettings, DirectorySettings
 from services.partitioner.settings import PartitionerSettings
-from services.process import open_process
+from services.process.life import open_process
 from services.scheduler.settings import SchedulerSettings
 from services.settings import ValkeySettings, read_settings
 from tally.client import Client

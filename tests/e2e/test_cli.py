@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from services.cli.failure import OK, REFUSED, UNKNOWN, USAGE
+from services.cli.terminal.failure import OK, REFUSED, UNKNOWN, USAGE
 from tally.client.request_id import RequestIds
 from tally.client.scheduler import Job
 from tests.support.eventually import eventually

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from services.cli.failure import OK, REFUSED, UNKNOWN, USAGE
+from services.cli.terminal.failure import OK, REFUSED, UNKNOWN, USAGE
 from tests.support.entries import new_id
 from tests.support.eventually import eventually
 from tests.support.letters import REASON, bury_spooled, old_id, waiting

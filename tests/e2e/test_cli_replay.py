@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.failure import INTERRUPTED, OK, REFUSED, UNKNOWN
+from services.cli.terminal.failure import INTERRUPTED, OK, REFUSED, UNKNOWN
 from tests.support.eventually import eventually
 from tests.support.stack import Stack, open_stack
 from tests.support.terminal import finish, kill, run, start

@@ -14,7 +14,7 @@ from libs.domain.errors import NotReady, PartitionCountMismatch
 from libs.runtime.background import Background, LoopDied
 from libs.stores.known_cluster import FILE, keep_cluster, load_cluster
 from libs.stores.schema import Cluster, read_identity
-from services.process import open_process
+from services.process.life import open_process
 from services.settings import Settings, read_settings
 from tally.client import Client, Durability
 from tests.support.database import PARTITION_COUNT, make_template

@@ -8,7 +8,7 @@ from typing import Any
 
 from libs.rpc.server import ServerSettings
 from libs.stores.postgres import PostgresSettings
-from services.process import open_process
+from services.process.life import open_process
 from services.settings import ValkeySettings, read_settings
 from tally.client import Client
 from tests.support.database import PARTITION_COUNT

@@ -32,7 +32,7 @@ _RPC_VALUES = {
     "open_connection",
     "open_unix_connection",
 }
-_RPC_VALUES_IN = re.compile(r"^(libs/rpc|libs/tally|services/partitioner|services/children)")
+_RPC_VALUES_IN = re.compile(r"^(libs/rpc|libs/tally|services/partitioner|services/devcluster/children)")
 _STREAM = {"call.write", "self.call.write", "call.done_writing"}
 _OPENS = {
     "asyncpg.connect": {"timeout"},

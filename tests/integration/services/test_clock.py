@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from libs.stores.server_clock import ServerClock
-from services import process
+from services.process import clock, life
 from tests.support.eventually import eventually
 from tests.support.glitch import install_glitch, set_clock
 from tests.support.proof import assert_exact, open_proof
@@ -24,8 +24,8 @@ async def test_nothing_is_ready_while_the_machines_clock_is_off(
     dsn: str, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead = [0.0]
-    monkeypatch.setattr(process, "ServerClock", lambda: ServerClock(lambda: time.time() + ahead[0]))
-    monkeypatch.setattr(process, "_CLOCK_SECONDS", 0.05)
+    monkeypatch.setattr(life, "ServerClock", lambda: ServerClock(lambda: time.time() + ahead[0]))
+    monkeypatch.setattr(clock, "_CLOCK_SECONDS", 0.05)
     async with open_stack(dsn, valkey_url, tmp_path) as stack:
 
         async def health() -> set[str]:
@@ -54,7 +54,7 @@ async def test_nothing_is_ready_while_the_machines_clock_is_off(
 async def test_while_postgres_clock_alone_is_wrong_nothing_is_ready_and_no_sound_request_is_refused(
     dsn: str, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: float
 ) -> None:
-    monkeypatch.setattr(process, "_CLOCK_SECONDS", 0.05)
+    monkeypatch.setattr(clock, "_CLOCK_SECONDS", 0.05)
     async with open_proof(dsn) as connection:
         await install_glitch(connection)
         async with open_stack(dsn, valkey_url, tmp_path) as stack:

@@ -10,8 +10,8 @@ import grpc
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 
-from services.cli.dead_letters import open_letters
-from services.cli.failure import Failure
+from services.cli.counting.dead_letters import open_letters
+from services.cli.terminal.failure import Failure
 from tally.client import Client, Cluster, ClusterMismatch, Event, OutcomeUnknown
 from tally.client.status import Details
 from tally.common.v1.common_pb2 import ClusterIdentity

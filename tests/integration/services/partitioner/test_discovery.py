@@ -7,7 +7,7 @@ from pathlib import Path
 from libs.rpc.server import ServerSettings
 from libs.stores.postgres import PostgresSettings
 from services.partitioner.settings import PartitionerSettings
-from services.process import open_process
+from services.process.life import open_process
 from services.settings import Settings, ValkeySettings, read_settings
 from tally.client import Client, TallyError
 from tests.support.database import PARTITION_COUNT
