@@ -9,7 +9,17 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parents[2]
 _FILES = Path(__file__).parent / "files"
-_COPIED = ("Makefile", "pyproject.toml", "requirements*.lock", "docs", "k8s", "libs", "proto", "services", "tests")
+_COPIED = (
+    "Makefile",
+    "pyproject.toml",
+    "requirements*.lock",
+    "docs",
+    "k8s",
+    "libs",
+    "proto",
+    "services",
+    "tests",
+)
 _MARKS = (".made", ".run", ".dev", ".protoc")
 """what the Makefile knows an environment by"""
 _TABLE = Path("services", "registry.py")
@@ -28,7 +38,7 @@ _ROW = """    Service(
 
 
 def make_tree(folder: Path) -> None:
-    """Make the copy, and in it what the Makefile makes: the code of the protos, and the files that follow from the table.
+    """Make the copy, and in it what the Makefile makes: the code of the protos, and what follows from the table.
 
     The environment is this one; what `environment_of` returns makes its Python take the modules of the copy.
     """

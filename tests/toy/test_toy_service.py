@@ -1,6 +1,6 @@
-"""A service is its own files and one row: a copy of the repository with a toy service in it runs, and passes its checks.
+"""A service is its own files and one row: a copy of this repository with a toy service runs, and passes its checks.
 
-What has to be changed elsewhere for it to do so is a defect: mend that, and not this test.
+A change elsewhere that the toy service needs is a defect: mend that, and not this test.
 """
 
 import asyncio
@@ -56,17 +56,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def modules(tree: Path) -> dict[str, str]:
-    """The variable that leads a Python to the modules of the copy."""
-    return {"PYTHONPATH": environment_of(tree)["PYTHONPATH"]}
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stores(servers: Servers, modules: dict[str, str]) -> AsyncIterator[dict[str, str]]:
+async def stores(servers: Servers, tree: Path) -> AsyncIterator[dict[str, str]]:
     """The variables for services on a migrated database."""
     async with fresh_database(servers.postgres_dsn) as dsn:
-        variables = {"TALLY_POSTGRES__DSN": dsn, "TALLY_VALKEY__URL": servers.valkey_url, **modules}
+        variables = {"TALLY_POSTGRES__DSN": dsn, "TALLY_VALKEY__URL": servers.valkey_url, **modules_of(tree)}
         migrated = await run("migrate", **variables)
         assert "toy/0001_toys" in migrated.out.splitlines(), migrated.err
         yield variables
@@ -100,17 +94,11 @@ async def until_serving(process: Process, address: str, health: str) -> None:
     await eventually(is_serving, 60.0)
 
 
-async def put_and_get(address: str, modules: dict[str, str]) -> str:
-    """What `client.toy` does in a Python of its own."""
-    ended = await run_in(tree, sys.executable, "-c", PUT_AND_GET, address)
-    assert ended.exit_code == 0, ended.err
-    return ended.out
-
-
-async def check_toy(address: str, modules: dict[str, str]) -> None:
+async def check_toy(address: str, tree: Path) -> None:
     """The service is there for the client, the command line and `tally status`."""
-    found = await put_and_get(address, modules)
-    assert found.startswith("FoundToy(colour='red', view_count=")
+    modules = modules_of(tree)
+    called = await run_in(tree, sys.executable, "-c", PUT_AND_GET, address)
+    assert called.out.startswith("FoundToy(colour='red', view_count="), called.err
     put, status = await asyncio.gather(
         run("toy", "put", "ball", "green", address=address, **modules),
         run("status", "--json", address=address, **modules),
@@ -122,16 +110,15 @@ async def check_toy(address: str, modules: dict[str, str]) -> None:
     assert got.out.startswith("ball is green and was viewed "), got.err
 
 
-async def test_it_runs_in_all_beside_the_others(
-    stores: dict[str, str], modules: dict[str, str], tmp_path: Path
-) -> None:
+async def test_it_runs_in_all_beside_the_others(stores: dict[str, str], tree: Path, tmp_path: Path) -> None:
     async with serving("all", "", tmp_path, **stores) as address:
-        await check_toy(address, modules)
+        await check_toy(address, tree)
 
 
 async def test_it_runs_split_with_settings_a_schema_and_metrics_of_its_own(
-    stores: dict[str, str], modules: dict[str, str], tmp_path: Path
+    stores: dict[str, str], tree: Path, tmp_path: Path
 ) -> None:
+    modules = modules_of(tree)
     with open_collector() as collector:
         telemetry = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}
         async with serving("query", "tally.query.v1.QueryService", tmp_path, **stores) as query:
@@ -179,6 +166,11 @@ async def test_the_import_contracts_know_it(tree: Path) -> None:
     assert "services.toy is not allowed to import services.query" in broken.out
 
 
+def modules_of(tree: Path) -> dict[str, str]:
+    """The variable that leads a Python to the modules of the copy."""
+    return {"PYTHONPATH": environment_of(tree)["PYTHONPATH"]}
+
+
 async def run_in(tree: Path, *command: str | Path) -> Ended:
     """Run a program in the copy, and wait for its end."""
     process = await asyncio.create_subprocess_exec(
@@ -188,11 +180,17 @@ async def run_in(tree: Path, *command: str | Path) -> Ended:
 
 
 @pytest.mark.long
-async def test_a_cluster_runs_it_behind_its_front_door(modules: dict[str, str], tmp_path: Path) -> None:
+async def test_a_cluster_runs_it_behind_its_front_door(tree: Path, tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     one_of_each = [f"--replicas={name}=1" for name in ("counting", "query", "catalog", "scheduler", "worker")]
     cluster = await start(
-        "cluster", *one_of_each, "--replicas=toy=2", "--data-dir", tmp_path, address=address, **modules
+        "cluster",
+        *one_of_each,
+        "--replicas=toy=2",
+        "--data-dir",
+        tmp_path,
+        address=address,
+        **modules_of(tree),
     )
     try:
         assert cluster.stdout is not None
@@ -202,12 +200,14 @@ async def test_a_cluster_runs_it_behind_its_front_door(modules: dict[str, str], 
             assert line, await finish(cluster)
             table += line.decode()
         assert {"toy-0", "toy-1"} <= set(table.split())
-        await check_toy(address, modules)
+        await check_toy(address, tree)
         cluster.send_signal(signal.SIGINT)
         ended = await asyncio.wait_for(finish(cluster), 60)
         assert ended.exit_code == 0, ended.err
         stopping = [line for line in ended.out.splitlines() if line.startswith("Stopping")]
-        assert [("toy-0" in line, "query-0" in line) for line in stopping if "toy-0" in line or "query-0" in line] == [
+        assert [
+            ("toy-0" in line, "query-0" in line) for line in stopping if "toy-0" in line or "query-0" in line
+        ] == [
             (True, False),
             (False, True),
         ]

@@ -23,7 +23,10 @@ class ToyServicer(ToyServiceServicer):
     """Serves toys."""
 
     def __init__(
-        self, pool: Any, count_views: UnaryCall[GetViewsCountRequest, GetViewsCountResponse], settings: ToySettings
+        self,
+        pool: Any,
+        count_views: UnaryCall[GetViewsCountRequest, GetViewsCountResponse],
+        settings: ToySettings,
     ) -> None:
         self._pool = pool
         self._count_views = count_views
