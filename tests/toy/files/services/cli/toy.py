@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from services.cli.terminal.calling import call
 from services.cli.terminal.options import DEFAULT_ADDRESS, Address
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The toy's name.", show_default=False)]
@@ -29,11 +28,15 @@ def put(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Store a toy."""
+    from services.cli.terminal.calling import call
+
     call(address, lambda client: client.toy.put(name, colour))
     typer.echo(f"{name} is {colour}")
 
 
 def get(name: Name, address: Address = DEFAULT_ADDRESS) -> None:
     """Print a toy, and the views of its video."""
+    from services.cli.terminal.calling import call
+
     found = call(address, lambda client: client.toy.get(name))
     typer.echo(f"{name} is {found.colour} and was viewed {found.view_count} times")

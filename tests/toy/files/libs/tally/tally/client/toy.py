@@ -2,11 +2,10 @@
 
 # ruff: noqa: ASYNC109 - the service is told the deadline of a call, and asyncio.timeout would keep it here
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from tally.client.connection import Connection
 from tally.client.methods import Method
+from tally.client.namespace import Namespace
 from tally.toy.v1 import toy_pb2 as pb
 
 _SERVICE = "/tally.toy.v1.ToyService"
@@ -22,11 +21,8 @@ class FoundToy:
     view_count: int
 
 
-class Toy:
+class Toy(Namespace):
     """The methods of `client.toy`."""
-
-    def __init__(self, opened: Callable[[], Connection]) -> None:
-        self._open = opened
 
     async def put(self, name: str, colour: str, *, timeout: float | None = None) -> None:
         """Store a toy. Raises InvalidRequest when there is no such colour."""
