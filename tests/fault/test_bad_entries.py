@@ -1,7 +1,5 @@
 """One bad value, or one entry that nobody should have sent, stops neither a shard nor a log."""
 
-from pathlib import Path
-
 import grpc
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from tests.support.entries import append, as_entry, cut_request, events_of
 from tests.support.eventually import eventually
 from tests.support.proof import assert_exact, open_proof, rolled_up, states
 from tests.support.shards import NEVER, open_shard, quick, send
-from tests.support.stack import Stack, open_stack
+from tests.support.stack import OpenService, Stack
 
 pytestmark = pytest.mark.exact
 
@@ -79,7 +77,7 @@ async def test_a_stop_does_not_wait_for_a_flush_that_is_refused(dsn: str) -> Non
 
 @pytest.mark.parametrize("name", ["nul", "partition", "minute", "count"])
 async def test_a_shard_refuses_what_it_could_not_apply(
-    dsn: str, valkey_url: str, tmp_path: Path, name: str
+    open_service: OpenService, dsn: str, name: str
 ) -> None:
     [sent] = cut_request({("video", "view"): 2})
     events = events_of({("video", "view"): 2})
@@ -96,7 +94,7 @@ async def test_a_shard_refuses_what_it_could_not_apply(
             sent.payload = payload.SerializeToString()
         case "count":
             sent.event_count = 3
-    async with open_stack(dsn, valkey_url, tmp_path) as stack:
+    async with open_service("all") as stack:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await append(stack.address, [sent])
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT

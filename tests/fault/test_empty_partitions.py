@@ -4,7 +4,6 @@ import asyncio
 import datetime as dt
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -19,7 +18,7 @@ from tests.support.eventually import eventually
 from tests.support.letters import bury_spooled, open_decisions
 from tests.support.proof import open_proof
 from tests.support.shards import NEVER, open_shard, quick, send
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService
 
 pytestmark = pytest.mark.exact
 
@@ -150,12 +149,10 @@ async def test_a_floor_that_is_ahead_of_this_machines_clock_costs_no_partition(
     assert await partitions(database) == kept
 
 
-async def test_the_upkeep_of_a_shard_drops_them(
-    dsn: str, database: Any, valkey_url: str, tmp_path: Path
-) -> None:
+async def test_the_upkeep_of_a_shard_drops_them(open_service: OpenService, database: Any) -> None:
     kept = await partitions(database)
     await make_old(database, 1, 2)
-    async with open_stack(dsn, valkey_url, tmp_path, ["counting"]):
+    async with open_service("counting"):
 
         async def are_dropped() -> bool:
             return await partitions(database) == kept

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import uuid
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -29,7 +28,7 @@ from tests.support.glitch import install_glitch, set_clock
 from tests.support.letters import bury_spooled, open_decisions
 from tests.support.proof import assert_exact, open_proof
 from tests.support.shards import FAST, open_shard, send
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService
 from tests.support.terminal import run
 
 pytestmark = pytest.mark.exact
@@ -156,7 +155,7 @@ async def test_a_postgres_clock_that_is_wrong_for_a_moment_raises_no_floor(
 
 
 async def test_a_shard_that_starts_while_postgres_clock_is_wrong_raises_no_floor(
-    dsn: str, valkey_url: str, tmp_path: Path
+    open_service: OpenService, dsn: str
 ) -> None:
     async with open_proof(dsn) as connection:
         await install_glitch(connection)
@@ -167,7 +166,7 @@ async def test_a_shard_that_starts_while_postgres_clock_is_wrong_raises_no_floor
             return bool(await connection.fetchval("select exists (select from counting.log)"))
 
         async def start() -> None:
-            async with open_stack(dsn, valkey_url, tmp_path, names=("counting",)):
+            async with open_service("counting"):
                 raise AssertionError("it says that it is ready")
 
         starting = asyncio.create_task(start())

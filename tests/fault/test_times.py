@@ -1,7 +1,5 @@
 """Neither what was counted before nor what is still to be counted is found by the time of its arrival."""
 
-from pathlib import Path
-
 import pytest
 
 from libs.domain.entry import Outcome
@@ -10,7 +8,7 @@ from tests.support.entries import new_id
 from tests.support.eventually import eventually
 from tests.support.proof import assert_exact, open_proof
 from tests.support.shards import open_shard, send
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService
 
 pytestmark = pytest.mark.exact
 
@@ -34,7 +32,7 @@ async def test_a_retry_is_a_duplicate_in_the_partition_of_yesterday_too(dsn: str
 
 
 async def test_an_entry_received_before_what_is_applied_is_read_and_recovered(
-    dsn: str, valkey_url: str, tmp_path: Path
+    open_service: OpenService, dsn: str
 ) -> None:
     """Its number is what tells that it is not applied: clocks step back, and shards wait between clock and commit."""
     async with open_proof(dsn) as holding, open_proof(dsn) as connection:
@@ -50,7 +48,7 @@ async def test_an_entry_received_before_what_is_applied_is_read_and_recovered(
         await connection.execute(
             "update counting.journal set received_at = received_at - interval '10 minutes' where seq = 2"
         )
-        async with open_stack(dsn, valkey_url, tmp_path, names=("query",)) as stack:
+        async with open_service("query") as stack:
             assert (await stack.client.get_count("video")).count == 1
             assert (await stack.client.get_count("video", strong=True)).count == 3
         await holding.execute("commit")

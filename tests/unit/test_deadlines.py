@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,7 @@ def _sources() -> Iterator[tuple[str, str]]:
                 yield path, file.read_text()
 
 
+@cache
 def _all_unbounded() -> Sequence[Found]:
     return [found for path, source in _sources() for found in unbounded(source, path)]
 

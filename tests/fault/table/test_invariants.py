@@ -19,7 +19,7 @@ from tests.support.entries import as_entry
 from tests.support.proof import find_wrong, is_applied, open_proof
 from tests.support.servers import Servers, fresh_database
 from tests.support.shards import open_shard
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService
 
 PREFIX = "round/"
 SPOOLED_LETTER = """
@@ -256,10 +256,8 @@ async def test_events_counted_again_under_an_id_of_nobody_do_not_pass_for_those_
     assert all(stranger.request_id in sentence for sentence in found["strangers"][:-1])
 
 
-async def test_the_audit_finds_an_event_that_the_journal_lacks(
-    dsn: str, valkey_url: str, tmp_path: Path
-) -> None:
-    async with open_stack(dsn, valkey_url, tmp_path) as stack, open_proof(dsn) as connection:
+async def test_the_audit_finds_an_event_that_the_journal_lacks(open_service: OpenService, dsn: str) -> None:
+    async with open_service("all") as stack, open_proof(dsn) as connection:
         assert await invariants.check_audit(stack.client) == []
         await connection.execute(
             "insert into counting.rollup_minute (generation, video_id, event_type, minute, count) "
