@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from libs.domain.errors import NotReady
+from tally.contract.errors import NotReady
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from libs.domain.errors import NotReady
 from tally.client import Client, Event
+from tally.contract.errors import NotReady
 from tests.support.database import PARTITION_COUNT
 from tests.support.eventually import eventually
 from tests.support.proof import find_wrong, is_applied, open_proof, rolled_up, states

@@ -8,7 +8,6 @@ import numpy as np
 import structlog
 
 from libs.domain.clock import Clock
-from libs.domain.errors import Overloaded
 from libs.domain.minutes import minute_of
 from libs.stores.write_connection import InDoubt, Refused
 from services.counting.flush.backlog import Step
@@ -21,6 +20,7 @@ from services.counting.journal.log import Log
 from services.counting.journal.position import Position
 from services.counting.metrics import Metrics
 from services.counting.settings import SERVER_ENDS_FIRST_S, FlushSettings
+from tally.contract.errors import Overloaded
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -4,13 +4,13 @@ import datetime as dt
 from typing import Any
 
 from libs.domain.horizon import floor_ms_at
-from libs.domain.request_id import first_id_of, time_ms_of
 from libs.runtime.loop import Loop
 from libs.stores.floor import LOCK_UPKEEP
 from libs.stores.server_clock import read_clocks
 from libs.telemetry.setup import Telemetry
 from services.counting.recovery.empty_partitions import drop_empty_partitions
 from services.counting.recovery.opening_floors import raise_opening_floors
+from tally.contract.request_id import first_id_of, time_ms_of
 
 _UPKEEP_SECONDS, _UPKEEP_RETRY_SECONDS, _UPKEEP_DEADLINE_SECONDS = 600.0, 5.0, 300.0
 _DAY_MS = 86_400_000

@@ -14,7 +14,6 @@ import asyncpg
 import structlog
 
 from libs.domain.entry import Entry
-from libs.domain.errors import InvalidRequest
 from libs.rpc.columns import encode, parse
 from libs.stores.postgres import AWAY
 from libs.stores.write_connection import is_of_the_data
@@ -26,6 +25,7 @@ from services.counting.journal.log import ROLLUPS
 from services.counting.journal.position import Position
 from services.counting.recovery.stride import Stride
 from services.counting.settings import FlushSettings, RecoverySettings
+from tally.contract.errors import InvalidRequest
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -12,7 +12,6 @@ from typing import Any
 import structlog
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import InvalidRequest, Overloaded, Unavailable
 from libs.rpc.columns import parse
 from libs.runtime.loop import Loop
 from libs.stores.postgres import AWAY, make_durable
@@ -22,6 +21,7 @@ from services.counting.dead_letters.letters import DeadLetter, set_aside
 from services.counting.shard import Shard
 from services.counting.spool.file import NoRoom, Spooled
 from services.counting.spool.spool import Spool
+from tally.contract.errors import InvalidRequest, Overloaded, Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from libs.domain.clock import Clock
 from libs.domain.entry import Outcome
-from libs.domain.errors import Overloaded
 from services.counting.journal.queue import Queue, QueuedEntry, complete, fail
 from services.counting.metrics import Metrics
 from services.counting.spool.spool import Spool
+from tally.contract.errors import Overloaded
 
 
 class Spooler:

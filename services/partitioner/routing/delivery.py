@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
 from services.partitioner.routing.placement import Placement
+from tally.contract.errors import DeadlineExceeded, Overloaded, TallyError, Unavailable
 
 
 class Sent(NamedTuple):
@@ -83,7 +83,7 @@ class Delivery:
         """
         try:
             outcome = self.outcomes[sent.entry_index] = await sent.outcome
-        except (Unavailable, DeadlineExpired) as error:
+        except (Unavailable, DeadlineExceeded) as error:
             self._note_failure(sent.address, error.message)
         except Overloaded as error:
             return error

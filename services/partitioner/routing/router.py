@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import DeadlineExpired
 from libs.rpc.deadline import call_timeout
-from libs.rpc.retry_budget import RetryBudget
 from services.partitioner.routing.delivery import Delivery
 from services.partitioner.routing.placement import Placement
 from services.partitioner.settings import PartitionerSettings
+from tally.contract.errors import DeadlineExceeded
+from tally.contract.retry_budget import RetryBudget
 
 _DEADLINE_CAP_S = 60.0
 _SHAVE_S = 0.01
@@ -37,7 +37,7 @@ class Router:
         self._settings = settings.retry
         self._clock = clock
         self._budget = RetryBudget(
-            clock,
+            clock.monotonic,
             share=settings.retry.budget_share,
             per_second=settings.retry.budget_per_second,
             burst=settings.retry.budget_burst,
@@ -52,7 +52,7 @@ class Router:
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Send all entries; the outcome of each, in order, none of them UNAVAILABLE.
 
-        Raises Overloaded as soon as a shard says so, and DeadlineExpired when not all were durable in time. The same
+        Raises Overloaded as soon as a shard says so, and DeadlineExceeded when not all were durable in time. The same
         entries may be sent again after both.
         """
         deadline = self._clock.monotonic() + call_timeout(_DEADLINE_CAP_S, _SHAVE_S)
@@ -85,5 +85,5 @@ class Router:
         await asyncio.sleep(min(pause, max(0.0, deadline - self._clock.monotonic())))
 
 
-def _too_late(reason: str) -> DeadlineExpired:
-    return DeadlineExpired(f"not every event was durable in time ({reason}); send the same request again")
+def _too_late(reason: str) -> DeadlineExceeded:
+    return DeadlineExceeded(f"not every event was durable in time ({reason}); send the same request again")

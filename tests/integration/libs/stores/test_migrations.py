@@ -8,9 +8,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from libs.domain.errors import NotReady
 from libs.stores.schema import migrate, read_cluster
 from services.migrations import list_migrations
+from tally.contract.errors import NotReady
 from tests.support.database import PARTITION_COUNT
 from tests.support.proof import find_wrong
 from tests.support.servers import Servers, fresh_database
