@@ -10,7 +10,8 @@ from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.loop import Loop
 from libs.runtime.service import Opened
-from libs.stores.postgres import AWAY, open_pool, time_limits
+from libs.stores.pool import open_pool
+from libs.stores.postgres import AWAY, time_limits
 from libs.stores.transactions import durable_settings
 from services.backfill.settings import BackfillSettings
 from services.backfill.uninstalled import INSTALL, UninstalledBackfill, UninstalledDelivery

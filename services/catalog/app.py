@@ -14,7 +14,8 @@ from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.loop import Loop
 from libs.runtime.service import Opened
-from libs.stores.postgres import AWAY, open_pool, time_limits
+from libs.stores.pool import open_pool
+from libs.stores.postgres import AWAY, time_limits
 from libs.telemetry import catalogue
 from services.catalog.contents import VALKEY_AWAY, Contents
 from services.catalog.feed import remove_changes

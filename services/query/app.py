@@ -8,7 +8,7 @@ from libs.rpc.breaker import reporter
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
-from libs.stores.postgres import open_pool
+from libs.stores.pool import open_pool
 from services.query.hot import AWAY, Hot, open_client
 from services.query.lane import Lane
 from services.query.reader import Reader

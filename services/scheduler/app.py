@@ -8,7 +8,8 @@ from typing import Any
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
-from libs.stores.postgres import open_pool, reaching_postgres, time_limits
+from libs.stores.pool import open_pool
+from libs.stores.postgres import reaching_postgres, time_limits
 from libs.stores.transactions import durable_settings
 from libs.telemetry.setup import Telemetry
 from services.scheduler.job_servicer import JobServicer

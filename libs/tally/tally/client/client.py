@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import aclosing
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 
@@ -25,6 +25,7 @@ from tally.client.ends import F, Progress
 from tally.client.errors import ClientUnusable
 from tally.client.events import Event, check_function
 from tally.client.methods import Answer, Method, Request
+from tally.client.namespace import Namespace, find_namespace
 from tally.client.reading import Reading
 from tally.client.replication import Replication
 from tally.client.request_id import RequestIds
@@ -306,6 +307,12 @@ class Client(Reading, DeadLetterMethods):
     def replication(self) -> Replication:
         """Calls to the replication service: regions, locations, and what comes in."""
         return Replication(lambda: self._open)
+
+    if not TYPE_CHECKING:  # so that a misspelt method is found by a type checker
+
+        def __getattr__(self, name: str) -> Namespace:
+            """The methods for the service of that name."""
+            return find_namespace(name)(lambda: self._open)
 
     @property
     def _open(self) -> Connection:

@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 
-from libs.stores.postgres import PostgresSettings, open_pool
+from libs.stores.pool import open_pool
+from libs.stores.postgres import PostgresSettings
 from services.query.lane import Lane, caller_of
 from tally.contract.errors import Overloaded
 
