@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from libs.domain.errors import NotReady
+from tally.contract.errors import NotReady
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -56,7 +56,7 @@ class Service:
     """the services that it calls, and the field of its settings that lists the addresses of each"""
     needs: frozenset[Need] = frozenset()
     reads: frozenset[str] = frozenset()
-    """the services whose tables it reads besides its own"""
+    """the services whose tables it reads besides its own; every service reads what is of none, `public.cluster`"""
     waits_for_postgres: bool = True
     """whether it starts only where Postgres is; else it starts with what is known from its last start"""
     instance: str | None = None
@@ -126,7 +126,6 @@ SERVICES: Sequence[Service] = (
         serves=_services_of("replication", "entries", "peers", "replication"),
         routed=_services_of("replication", "entries", "peers"),
         needs=frozenset({Need.POSTGRES}),
-        reads=frozenset({"counting"}),
         replicas=1,
         commands=("regions", "locations", "replication"),
     ),
@@ -136,7 +135,6 @@ SERVICES: Sequence[Service] = (
         serves=_services_of("catalog", "find", "resource", "rights"),
         routed=_services_of("catalog", "find"),
         needs=frozenset({Need.POSTGRES, Need.VALKEY}),
-        reads=frozenset({"counting"}),
         commands=("catalog",),
     ),
     Service(

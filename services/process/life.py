@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from libs.domain.errors import NotReady
 from libs.embedded.folder import check_owner
 from libs.rpc import ports
 from libs.rpc.server import OpenServer, ServerSettings, open_server
 from libs.runtime.background import Background, open_background
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
-from libs.stores.postgres import open_pool
+from libs.stores.pool import open_pool
 from libs.stores.schema import migrate
 from libs.stores.server_clock import ServerClock
 from libs.telemetry import catalogue
@@ -24,6 +23,7 @@ from services.process.sockets import open_private_sockets, settings_of
 from services.process.stores import Report, open_stores
 from services.registry import ALL, SERVICES
 from services.settings import Settings
+from tally.contract.errors import NotReady
 
 
 @asynccontextmanager

@@ -41,14 +41,16 @@ async def test_an_entry_that_the_rollups_refuse_becomes_a_dead_letter_and_the_ot
 ) -> None:
     good = {(f"video {n}", "view"): n + 1 for n in range(9)}
     async with open_proof(dsn) as connection:
-        await connection.execute("alter table rollup_minute add constraint odd check (video_id <> 'bad')")
+        await connection.execute(
+            "alter table counting.rollup_minute add constraint odd check (video_id <> 'bad')"
+        )
         async with open_shard(dsn) as shard:
             assert await send(shard, good) == {Outcome.JOURNALED}
             assert await send(shard, {("bad", "view"): 1}) == {Outcome.JOURNALED}
             assert await send(shard, good) == {Outcome.JOURNALED}
 
             async def is_set_aside() -> bool:
-                return bool(await connection.fetchval("select count(*) from dead_letter") == 1)
+                return bool(await connection.fetchval("select count(*) from counting.dead_letter") == 1)
 
             await eventually(is_set_aside)
             await send(shard, good)
@@ -57,7 +59,7 @@ async def test_an_entry_that_the_rollups_refuse_becomes_a_dead_letter_and_the_ot
                 return bool(await rolled_up(connection) == {key: 3 * n for key, n in good.items()})
 
             await eventually(is_counted)
-        assert await connection.fetchval("select reason from dead_letter")
+        assert await connection.fetchval("select reason from counting.dead_letter")
         assert set(await states(connection)) == {"settled"}
 
 
@@ -66,9 +68,9 @@ async def test_a_stop_does_not_wait_for_a_flush_that_is_refused(dsn: str) -> Non
     async with open_proof(dsn) as connection:
         async with open_shard(dsn, quick(NEVER)) as shard:
             await send(shard, counts)
-            await connection.execute("revoke all on rollup_minute from public")
-            await connection.execute("alter table rollup_minute rename to away")
-        await connection.execute("alter table away rename to rollup_minute")
+            await connection.execute("revoke all on counting.rollup_minute from public")
+            await connection.execute("alter table counting.rollup_minute rename to away")
+        await connection.execute("alter table counting.away rename to rollup_minute")
         async with open_shard(dsn, name="next"):
             await assert_exact(dsn, counts)
 

@@ -74,5 +74,5 @@ async def test_while_postgres_clock_alone_is_wrong_nothing_is_ready_and_no_sound
             await eventually(serves)
             await stack.client.count("video")
             await assert_exact(dsn, {("video", "view"): 2})
-            minutes = await connection.fetchrow("select min(minute), max(minute) from rollup_minute")
+            minutes = await connection.fetchrow("select min(minute), max(minute) from counting.rollup_minute")
             assert minutes["max"] - minutes["min"] <= 1

@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from libs.domain.errors import NotReady
 from services.cli.terminal.failure import REFUSED, UNKNOWN, USAGE
+from tally.contract.errors import NotReady
 from tests.support.glitch import install_glitch, set_clock
 from tests.support.proof import open_proof
 from tests.support.servers import Servers, fresh_database
@@ -44,7 +44,7 @@ async def test_a_schema_of_a_later_version_is_refused_by_everything_that_uses_it
     open_service: OpenService, dsn: str
 ) -> None:
     connection = await asyncpg.connect(dsn)
-    await connection.execute("insert into schema_migration (name) values ('counting/9999_later')")
+    await connection.execute("insert into public.schema_migration (name) values ('counting/9999_later')")
     await connection.close()
     refused = await run("migrate", TALLY_POSTGRES__DSN=dsn, TALLY_PARTITION_COUNT="4")
     assert refused.exit_code == REFUSED

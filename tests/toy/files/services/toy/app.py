@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from libs.domain.errors import NotReady
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import open_channel
 from libs.rpc.server import Servable
@@ -11,6 +10,7 @@ from libs.runtime.context import Context
 from libs.runtime.service import Opened
 from services.toy.servicer import ToyServicer
 from services.toy.settings import ToySettings
+from tally.contract.errors import NotReady
 from tally.query.v1.query_pb2_grpc import QueryServiceStub
 from tally.toy.v1.toy_pb2_grpc import add_ToyServiceServicer_to_server
 

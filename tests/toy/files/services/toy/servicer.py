@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, NotFound, Violation
 from libs.rpc.calls import UnaryCall
 from libs.rpc.deadline import call_timeout
 from libs.rpc.types import ServicerContext
 from services.toy.settings import ToySettings
+from tally.contract.errors import InvalidRequest, NotFound, Violation
 from tally.query.v1.query_pb2 import GetViewsCountRequest, GetViewsCountResponse
 from tally.toy.v1 import toy_pb2 as pb
 from tally.toy.v1.toy_pb2_grpc import ToyServiceServicer
