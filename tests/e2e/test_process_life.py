@@ -22,8 +22,10 @@ from services.cli.failure import OK, REFUSED, USAGE
 from tally.client import Client
 from tally.ingest.v1.ingest_pb2 import CountEventRequest
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceStub
+from tests.support.database import PARTITION_COUNT
 from tests.support.eventually import eventually
 from tests.support.processes import free_port, run_service
+from tests.support.servers import copy_cluster
 from tests.support.terminal import TALLY, finish, run, start
 
 NO_RETRIES = ChannelSettings(max_attempts=1)
@@ -46,7 +48,9 @@ async def serving(
     folder: Path, address: str, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[Process]:
     """`tally up` with its data in `folder`, killed at the end unless it has ended."""
-    tally = await start("up", address=address, TALLY_DATA_DIR=str(folder), **(environment or {}))
+    await copy_cluster(folder / "postgres")
+    settings = {"TALLY_DATA_DIR": str(folder), "TALLY_PARTITION_COUNT": str(PARTITION_COUNT)}
+    tally = await start("up", address=address, **settings, **(environment or {}))
     try:
         await read_until(tally, SERVING)
         yield tally
@@ -81,7 +85,7 @@ async def test_it_serves_whatever_the_environment_holds(tmp_path: Path, name: st
         told = await read_until(tally, b"Ctrl-C stops it")
         # The banner's own line, in the same environment.
         line = next(line for line in told.decode("iso-8859-1").splitlines() if " count " in line)
-        counted = await run(*line.split()[1:], **environment)
+        counted = await finish(await start(*line.split()[1:], **environment))
         assert counted.out == "counted 1 view of MBdVXkSdhwU\n", counted.err
         async with Client(f"127.0.0.1:{port}", transport="direct") as direct:
             assert (await direct.count("MBdVXkSdhwU")).accepted_count == 1

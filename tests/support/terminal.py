@@ -1,4 +1,4 @@
-"""The `tally` command as a user runs it: the installed script, its streams in pipes; or a fork, its streams in files."""
+"""The `tally` command as a user runs it: the installed script, with pipes as its streams; or a fork, with files."""
 
 import asyncio
 import os
