@@ -5,12 +5,12 @@ import importlib
 import pkgutil
 
 import services.cli
+import services.process
 from services.registry import SERVICES
 
-for name in (
-    "services.process",
-    *(f"services.{service.name}.app" for service in SERVICES),
-    *(module.name for module in pkgutil.walk_packages(services.cli.__path__, "services.cli.")),
-):
-    importlib.import_module(name)
+for package in (services.cli, services.process):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+for service in SERVICES:
+    importlib.import_module(f"services.{service.name}.app")
 gc.freeze()  # a collection in a fork need not copy these pages
