@@ -85,7 +85,7 @@ async def test_it_serves_whatever_the_environment_holds(tmp_path: Path, name: st
         told = await read_until(tally, b"Ctrl-C stops it")
         # The banner's own line, in the same environment.
         line = next(line for line in told.decode("iso-8859-1").splitlines() if " count " in line)
-        counted = await finish(await start(*line.split()[1:], **environment))
+        counted = await run(*line.split()[1:], **environment)
         assert counted.out == "counted 1 view of MBdVXkSdhwU\n", counted.err
         async with Client(f"127.0.0.1:{port}", transport="direct") as direct:
             assert (await direct.count("MBdVXkSdhwU")).accepted_count == 1

@@ -40,7 +40,9 @@ async def finish(process: Process, stdin: str = "") -> Ended:
 
 
 async def run(*arguments: str | Path, address: str = "", stdin: str = "", **variables: str) -> Ended:
-    """The same in a fork, from its start to its end."""
+    """The same from its start to its end: in a fork, but for variables that Python itself reads when it starts."""
+    if any(name.startswith("PYTHON") for name in variables):
+        return await finish(await start(*arguments, address=address, **variables), stdin)
     with tempfile.TemporaryDirectory(prefix="tally-run-") as folder:
         given, out, err = (Path(folder, name) for name in ("in", "out", "err"))
         given.write_bytes(stdin.encode(errors="surrogateescape"))
