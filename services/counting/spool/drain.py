@@ -14,6 +14,7 @@ import structlog
 from libs.domain.entry import Entry, Outcome
 from libs.domain.errors import InvalidRequest, Overloaded, Unavailable
 from libs.rpc.columns import parse
+from libs.rpc.tracebacks import drop_tracebacks
 from libs.runtime.loop import Loop
 from libs.stores.postgres import AWAY, InDoubt, Refused, borrow_for_writing, make_durable
 from libs.telemetry.setup import OFF, Telemetry
@@ -113,6 +114,7 @@ class Drain:
         try:
             await self._move(share)
         except NoRoom as error:
+            drop_tracebacks(error)  # its frames hold the share
             self._no_room = error
         self._after_id = share[-1].id
         return True
