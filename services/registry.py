@@ -115,7 +115,7 @@ SERVICES: Sequence[Service] = (
         serves=_services_of(query_pb2.DESCRIPTOR),
         routed=_services_of(query_pb2.DESCRIPTOR),
         needs=frozenset({Need.POSTGRES, Need.VALKEY}),
-        reads=frozenset({"counting"}),
+        reads=frozenset({"counting", "replication"}),
     ),
     Service(
         name="replication",

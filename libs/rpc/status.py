@@ -46,6 +46,7 @@ CODES: Mapping[type[TallyError], grpc.StatusCode] = {
     errors.LeaseLost: grpc.StatusCode.FAILED_PRECONDITION,
     errors.PeerMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     errors.StaleFrame: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RegionStale: grpc.StatusCode.FAILED_PRECONDITION,
     errors.StaleSnapshot: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DataLoss: grpc.StatusCode.DATA_LOSS,
     errors.NotPrimary: grpc.StatusCode.FAILED_PRECONDITION,

@@ -79,6 +79,20 @@ class SnapshotSettings(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
+class RollupSettings(BaseModel, frozen=True, extra="forbid"):
+    """The counts of this region on their way to others."""
+
+    pass_seconds: float = Field(
+        10.0, gt=0, le=600, description="how often a peer gets the counts that have changed"
+    )
+    most_busy_share: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="part of the time that passes may take; they are made less often beyond it",
+    )
+
+
 class TombstoneSettings(BaseModel, frozen=True, extra="forbid"):
     """Deleted rows."""
 
@@ -117,6 +131,7 @@ class ReplicationSettings(BaseModel, frozen=True, extra="forbid"):
     sender: SenderSettings = SenderSettings()
     receiver: ReceiverSettings = ReceiverSettings()
     snapshot: SnapshotSettings = SnapshotSettings()
+    rollups: RollupSettings = RollupSettings()
     tombstones: TombstoneSettings = TombstoneSettings()
     channel: ChannelSettings = ChannelSettings(max_message_mib=16)
 
