@@ -114,7 +114,7 @@ async def open_replication(context: Context, settings: ReplicationSettings) -> A
         ):
             context.background.start(loop.name, loop.run())
         entries = EntryServicer(context.pool, transactions, sync, device)
-        peers = PeerServicer(bulk_pool, sync, exporter, device, name)
+        peers = PeerServicer(bulk_pool, sync, exporter, device, name, settings.sender.pause_seconds)
         operators = ReplicationServicer(bulk_pool, peering, settings, metrics)
         try:
             yield Opened(

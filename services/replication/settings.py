@@ -37,7 +37,9 @@ class SenderSettings(BaseModel, frozen=True, extra="forbid"):
     gather_seconds: float = Field(
         0.1, ge=0, le=10, description="how long changes are gathered after the first one"
     )
-    pause_seconds: float = Field(0.0, ge=0, le=10, description="pause between two batches")
+    pause_seconds: float = Field(
+        0.0, ge=0, le=10, description="pause between two batches, or two chunks of a snapshot"
+    )
     idle_pass_seconds: float = Field(
         5.0, gt=0, le=600, description="how often a peer is told that nothing has changed"
     )

@@ -1,7 +1,7 @@
 """The same for counts (rule 9): a flush writes two levels, and readers at the peer see both of one instant.
 
-The owner has a minute and a total, and flushes raise both, or the total alone (for another minute). The sender reads one
-level a page. At every instant what the peer shows is what the owner had after some number of its transactions; in the
+The owner has a minute and a total. Flushes raise both, or the total alone (for another minute). The sender reads one
+level a page. At every instant what the peer shows is what the owner had after some number of its transactions. In the
 end it is what the owner has.
 """
 
