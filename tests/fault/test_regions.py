@@ -36,6 +36,9 @@ ENVIRONMENT = {
 }
 _SMALL = EmbeddedPostgresSettings(shared_buffers_mb=32, max_connections=60)
 _HERE = "select count(*) from replication.received_entry where location = $1"
+_CHUNKS = """
+select count(*) from replication.snapshot_chunk
+where export = (select id from replication.snapshot_export order by made_at desc limit 1)"""
 _AGAIN = "select coalesce(sum(rows_again), 0)::int8 from replication.transfer"
 
 
@@ -131,8 +134,7 @@ async def until_part_is_here(regions: Regions, location: str, strategy: "pb.Stra
     async def is_part_here() -> bool:
         if strategy == pb.STRATEGY_SNAPSHOT:
             sizes = [file.stat().st_size for file in folder.glob("import-*.sqlite")]
-            chunks = await regions.owner.ask("select count(*) from replication.snapshot_chunk")
-            return bool(sizes) and max(sizes) >= share * chunks * CHUNK_BYTES
+            return bool(sizes) and max(sizes) >= share * await regions.owner.ask(_CHUNKS) * CHUNK_BYTES
         here: int = await regions.receiver.ask(_HERE, location)
         assert here < ROWS, "everything had arrived before the kill"
         return here >= share * ROWS

@@ -1,5 +1,6 @@
 """Counts of other regions: shown whole or not at all, and the sum over regions is that of what each acknowledged."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,7 +15,7 @@ import pytest_asyncio
 
 from services.counting.settings import CountingSettings
 from services.partitioner.settings import PartitionerSettings
-from services.replication import rollup_sender
+from services.replication import rollup_sender, rollup_store
 from services.replication.rollups import write_rollups
 from services.replication.settings import RollupSettings
 from tally.client import Client, Event
@@ -255,6 +256,37 @@ async def test_readers_see_a_pass_whole_or_not_at_all_and_one_that_is_broken_off
 
     await eventually(is_there)
     assert packed > 4
+    for name in names[:3]:
+        await south.sees(name, 1)
+
+
+async def test_the_rows_of_a_pass_that_is_not_complete_are_seen_by_nobody(
+    regions: tuple[CountingRegion, CountingRegion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T003-38: its last frame is held back after all others were committed."""
+    north, south = regions
+    names = [video() for _ in range(30)]
+    is_complete = asyncio.Event()
+    show_pass = rollup_store.show_pass
+
+    async def count_in(table: str, database: Any = south.database) -> int:
+        return int(await database.fetchval(f"select count(*) from {table} where video_id = any($1)", names))
+
+    async def show_later(connection: Any, *arguments: Any) -> None:
+        if await count_in("replication.rollup_pass", connection):
+            await is_complete.wait()
+        await show_pass(connection, *arguments)
+
+    async def is_staged() -> bool:
+        assert await count_in("replication.received_rollup") == 0
+        return await count_in("replication.rollup_pass") == len(names)
+
+    monkeypatch.setattr(rollup_store, "show_pass", show_later)
+    try:
+        await north.client.process_many([Event(name) for name in names])
+        await eventually(is_staged)
+    finally:
+        is_complete.set()
     for name in names[:3]:
         await south.sees(name, 1)
 
