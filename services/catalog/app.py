@@ -9,7 +9,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from libs.domain.errors import NotReady
+from libs.domain.errors import NotReady, Unavailable
 from libs.rpc.breaker import Breaker, reporter
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
@@ -25,6 +25,7 @@ from services.catalog.follower import Follower
 from services.catalog.freshness import Freshness
 from services.catalog.listener import Listener
 from services.catalog.projection import Projection
+from services.catalog.reindexing import reindex_piece
 from services.catalog.replicas import sweep
 from services.catalog.resource_servicer import ResourceServicer
 from services.catalog.rights_servicer import RightsServicer
@@ -104,8 +105,21 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             await sweep(pool)
             await remove_changes(pool, settings.feed.kept_seconds)
 
+        async def reindex() -> float | None:
+            if not follower.is_reindexing:
+                return None
+            return 0.0 if await reindex_piece(writing, pool) else None
+
         loops = [
             following,
+            loop(
+                "catalog re-indexing",
+                reindex,
+                interval_seconds=settings.feed.interval_seconds,
+                deadline_seconds=_READ_SECONDS,
+                retry_seconds=1.0,
+                transient=(*AWAY, Unavailable),
+            ),
             loop(
                 "catalog listener",
                 listener.turn,

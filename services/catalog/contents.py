@@ -17,7 +17,7 @@ from libs.stores.postgres import reaching_postgres
 from libs.stores.schema import Cluster
 from services.catalog import keys
 from services.catalog.projection import make_token
-from services.catalog.resource_record import read_details
+from services.catalog.resource_reading import read_details
 
 VALKEY_AWAY = (RedisError, OSError, TimeoutError, Unavailable)
 _OVERHEAD_BYTES = 200

@@ -7,7 +7,7 @@ one finds the position elsewhere, and writes nothing. Without the token everythi
 import asyncio
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -19,11 +19,11 @@ from libs.domain.errors import NotReady, Unavailable
 from libs.stores.schema import Cluster
 from services.catalog import keys
 from services.catalog.feed import EPOCH_BITS, Head, read_changes, read_head
+from services.catalog.layout import Layouts, name_scores, read_layouts
 from services.catalog.projection_library import NAME, SOURCE
-from services.catalog.resource_record import MAX_BATCH, read_all_projected, read_projected
-from services.catalog.resource_type import ResourceType
+from services.catalog.resource_reading import read_all_projected, read_projected
+from services.catalog.resource_record import MAX_BATCH
 from services.catalog.settings import ProjectionSettings
-from services.catalog.type_record import read_types
 
 _LOGGER = structlog.get_logger(__name__)
 
@@ -156,9 +156,9 @@ class Projection:
 
     async def _items_of(self, connection: Any, ids: Sequence[str]) -> str:
         rows = await read_projected(connection, ids)
-        types = {each.suffix: each for each in await read_types(connection)}
+        layouts = await read_layouts(connection)
         gone = [{"id": each, "keys": [], "sorts": {}} for each in ids if each not in rows]
-        return json.dumps([*(_item(row, types) for row in rows.values()), *gone])
+        return json.dumps([*(_item(row, layouts) for row in rows.values()), *gone])
 
     # Building
 
@@ -177,10 +177,10 @@ class Projection:
                     return _OTHER_SECONDS
                 if not cursor:
                     break
-        types = {each.suffix: each for each in await read_types(connection)}
+        layouts = await read_layouts(connection)
         after = ""
         while rows := await read_all_projected(connection, after, self._settings.batch_resources):
-            items = json.dumps([_item(row, types) for row in rows])
+            items = json.dumps([_item(row, layouts) for row in rows])
             if await self._call("catalog_build", self._builder, items) != b"done":
                 return _OTHER_SECONDS
             if not await self._has_room():
@@ -203,11 +203,9 @@ def make_token(cluster: Cluster, change: int) -> str:
     return f"{cluster.cluster_id}:{cluster.epoch}:{change >> EPOCH_BITS}"
 
 
-def _item(row: Any, types: dict[str, ResourceType]) -> dict[str, Any]:
-    names: Iterable[str] = types[row["id"][-1]].sort_names
-    scores = {
-        name: repr(score) for name, score in zip(names, row["scores"], strict=True) if score is not None
-    }
+def _item(row: Any, layouts: Layouts) -> dict[str, Any]:
+    named = name_scores(layouts, row["layout"], row["scores"])
+    scores = {name: repr(score) for name, score in named.items()}
     fields = ["details", row["details"].decode(), "version", str(row["version"])]
     for name, score in scores.items():
         fields += [name, score]

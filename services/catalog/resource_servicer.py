@@ -6,22 +6,20 @@ from typing import Any
 from libs.domain.errors import InvalidRequest, NotFound, Violation
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
+from services.catalog.deletion import delete_resource
 from services.catalog.enforcement import until_in_force
 from services.catalog.find_wire import read_viewer
 from services.catalog.finder import Finder
 from services.catalog.follower import Follower
 from services.catalog.ids import WHAT_AN_ID_IS, is_id
 from services.catalog.projection import Projection
-from services.catalog.resource_record import (
-    delete_resource,
-    put_resources,
-    read_by_external_id,
-    read_resources,
-)
+from services.catalog.resource_reading import read_by_external_id, read_resources
+from services.catalog.resource_record import put_resources
 from services.catalog.resource_wire import (
     MAX_IDS,
     message_of_row,
     of_single,
+    read_children,
     read_external_id,
     read_put,
     write_problems,
@@ -55,7 +53,8 @@ class ResourceServicer(ResourceServiceServicer):
         self._projection = projection
 
     async def PutType(self, request: pb.PutTypeRequest, context: ServicerContext) -> pb.PutTypeResponse:
-        return pb.PutTypeResponse(change=await put_type(self._writing, type_of_message(request.type)))
+        stored = await put_type(self._writing, type_of_message(request.type))
+        return pb.PutTypeResponse(change=stored.change, reindexing=stored.is_reindexed)
 
     async def ListTypes(self, request: pb.ListTypesRequest, context: ServicerContext) -> pb.ListTypesResponse:
         with reaching_postgres():
@@ -112,10 +111,11 @@ class ResourceServicer(ResourceServiceServicer):
         self, request: pb.DeleteResourceRequest, context: ServicerContext
     ) -> pb.DeleteResourceResponse:
         expected = request.expected_version if request.HasField("expected_version") else None
-        change = await delete_resource(self._writing, request.id, expected)
-        if request.everywhere and change:
-            await until_in_force(self._pool, change)
-        return pb.DeleteResourceResponse(change=change)
+        children = read_children(request.children)
+        deleted = await delete_resource(self._writing, request.id, expected, children)
+        if request.everywhere and deleted.change:
+            await until_in_force(self._pool, deleted.change)
+        return pb.DeleteResourceResponse(change=deleted.change, children=deleted.children)
 
     async def WatchChanges(
         self, request: pb.WatchChangesRequest, context: ServicerContext

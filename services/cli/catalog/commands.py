@@ -1,6 +1,7 @@
 """`tally catalog`: what its commands take, and what they say of themselves."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +59,8 @@ def types_put(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Store the types of a TOML file, and the applications and platforms that it lists. Harmless to repeat.
+
+    The resources of a type that has changed are indexed anew: `status` shows how far that is.
 
     \b
     Example of a file:
@@ -181,16 +184,33 @@ def put(
     typer.echo(run(address, resource, details, external_id, version))
 
 
-def delete(resource: Id, address: Address = DEFAULT_ADDRESS) -> None:
+class Children(StrEnum):
+    """What becomes of the children of a resource that is deleted."""
+
+    REFUSE = "refuse"
+    DETACH = "detach"
+    DELETE = "delete"
+
+
+def delete(
+    resource: Id,
+    children: Annotated[
+        Children, typer.Option(help="What becomes of its children; they go in pieces.")
+    ] = Children.REFUSE,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
     """Remove a resource from every set; returns when no process can show it any more. Its rules stay.
 
+    Children that are detached keep no rules of this resource. A delete that was cut off goes on when it is run again.
+
     \b
-    Example:
+    Examples:
       tally catalog delete 38v
+      tally catalog delete 1000c --children delete
     """
     from services.cli.catalog.resources import delete as run
 
-    typer.echo(run(address, resource))
+    typer.echo(run(address, resource, children.value))
 
 
 def rules() -> None:

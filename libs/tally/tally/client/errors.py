@@ -218,6 +218,10 @@ class VersionMismatch(TallyError):
     """A resource is stored with another version than the one that was expected. Nothing was changed."""
 
 
+class IndexIncomplete(TallyError):
+    """A find names an index or a sort that is being made anew for a changed type. Ask again later."""
+
+
 class InUse(TallyError):
     """Something cannot be changed or removed, because other things depend on it."""
 

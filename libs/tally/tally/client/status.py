@@ -29,6 +29,7 @@ _REASONS: dict[str, type[errors.TallyError]] = {
     "CHANGE_OUT_OF_RANGE": errors.ChangeOutOfRange,
     "VERSION_MISMATCH": errors.VersionMismatch,
     "IN_USE": errors.InUse,
+    "INDEX_INCOMPLETE": errors.IndexIncomplete,
     "NOT_ENABLED": errors.NotEnabled,
 }
 

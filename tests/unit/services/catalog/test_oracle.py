@@ -1,7 +1,7 @@
 """The index against brute force: random writes, then random finds in every strategy, and rights for every viewer."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from random import Random
 
@@ -47,7 +47,7 @@ class World:
         self.index.stage_dimensions(DIMENSIONS)
         self.index.begin_moves(0)
         self.change = 0
-        self.history: list[tuple[int, str, list[float | None] | None]] = []
+        self.history: list[tuple[int, str, Mapping[str, float] | None]] = []
         self.removed: dict[str, set[str]] = {}
 
     def write(self) -> None:
@@ -74,10 +74,7 @@ class World:
         resource = Resource(resource_id, parent, frozenset(keys), scores)
         self.oracle.resources[resource_id] = resource
         self.change += 1
-        self.history.append((self.change, resource_id, self.scores_of(resource)))
-
-    def scores_of(self, resource: Resource) -> list[float | None]:
-        return [resource.scores.get(name) for name in TYPES[resource.id[-1]].sort_names]
+        self.history.append((self.change, resource_id, scores))
 
     def delete(self, resource_id: str) -> None:
         if not any(each.parent == resource_id for each in self.oracle.resources.values()):
@@ -116,9 +113,7 @@ class World:
             if resource is None:
                 self.index.stage_deleted(resource_id, removed)
                 continue
-            row = Row(
-                resource_id, resource.parent, sorted(resource.keys), self.scores_of(resource), self.change
-            )
+            row = Row(resource_id, resource.parent, sorted(resource.keys), resource.scores, self.change)
             self.index.stage_resource(row, removed)
         self.removed.clear()
         self.change += 1
