@@ -30,6 +30,7 @@ from services.catalog.replicas import sweep
 from services.catalog.resource_servicer import ResourceServicer
 from services.catalog.rights_servicer import RightsServicer
 from services.catalog.settings import CatalogSettings
+from services.catalog.verification import Verification
 from services.catalog.watching import Watching
 from services.catalog.writing import WRITE_SECONDS, Writing
 from tally.catalog.v1.find_pb2_grpc import add_FindServiceServicer_to_server
@@ -84,7 +85,8 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             on_change=reporter(context.telemetry),
         )
         cache_bytes = settings.contents.cache_mb * 1024 * 1024
-        contents = Contents(pool, contents_client, breaker, context.cluster, cache_bytes)
+        parts = settings.projection.parts if settings.projection.enabled else ()
+        contents = Contents(pool, contents_client, breaker, context.cluster, parts, cache_bytes)
         finder = Finder(follower, contents, settings.find.max_steps)
         writing = Writing(pool, settings.feed.notify_seconds)
         stack.push_async_callback(writing.close)
@@ -130,17 +132,16 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
                 "catalog upkeep", keep_up, interval_seconds=_UPKEEP_SECONDS, deadline_seconds=_UPKEEP_SECONDS
             ),
         ]
+        projecting = loop(
+            "catalog projection",
+            projection.turn,
+            interval_seconds=settings.feed.interval_seconds,
+            deadline_seconds=_READ_SECONDS,
+            retry_seconds=1.0,
+            transient=(*AWAY, RedisError),
+        )
         if settings.projection.enabled:
-            loops.append(
-                loop(
-                    "catalog projection",
-                    projection.turn,
-                    interval_seconds=settings.feed.interval_seconds,
-                    deadline_seconds=_READ_SECONDS,
-                    retry_seconds=1.0,
-                    transient=(*AWAY, RedisError),
-                )
-            )
+            loops.append(projecting)
         tasks = [context.background.start(each.name, each.run()) for each in loops]
         stack.push_async_callback(follower.leave)
         for task in tasks:
@@ -153,6 +154,8 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             Watching(pool, settings.feed.interval_seconds),
             follower,
             projection,
+            Verification(projection_client, pool, context.cluster, settings.projection),
+            projecting.wake,
         )
         rules = RightsServicer(pool, writing, default_allow=rights.default_allow)
         yield Opened(

@@ -22,7 +22,7 @@ def make_catalog() -> typer.Typer:
     """The commands under `tally catalog`."""
     app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     app.callback()(catalog)
-    for command in (load, find, get, put, delete, keys, status):
+    for command in (load, find, get, put, delete, keys, status, rebuild, verify):
         app.command()(command)
     app.add_typer(_group(types, put=types_put, list=types_list), name="types")
     app.add_typer(_group(rules, put=rules_put, list=rules_list), name="rules")
@@ -271,3 +271,21 @@ def status(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
     from services.cli.catalog.status import show
 
     show(address, as_json=as_json)
+
+
+def rebuild(address: Address = DEFAULT_ADDRESS) -> None:
+    """Have the projection in Valkey built anew, and wait until it is complete. Finds go on meanwhile."""
+    from services.cli.catalog.projection import rebuild as run
+
+    typer.echo(run(address))
+
+
+def verify(address: Address = DEFAULT_ADDRESS) -> None:
+    """Compare the projection in Valkey with the record, key by key. Exits with 1 when something is wrong.
+
+    `rebuild` mends it.
+    """
+    from services.cli.catalog.projection import verify as run
+
+    for line in run(address):
+        typer.echo(line)

@@ -49,6 +49,16 @@ LIST_PROJECTED_KEYS = Method(
     resource_pb2.ListProjectedKeysRequest,
     resource_pb2.ListProjectedKeysResponse.FromString,
 )
+REBUILD_PROJECTION = Method(
+    f"{_RESOURCE}/RebuildProjection",
+    resource_pb2.RebuildProjectionRequest,
+    resource_pb2.RebuildProjectionResponse.FromString,
+)
+VERIFY_PROJECTION = Method(
+    f"{_RESOURCE}/VerifyProjection",
+    resource_pb2.VerifyProjectionRequest,
+    resource_pb2.VerifyProjectionResponse.FromString,
+)
 GET_STATUS = Method(
     f"{_RESOURCE}/GetCatalogStatus",
     resource_pb2.GetCatalogStatusRequest,
@@ -226,6 +236,18 @@ class Catalog:
         """What Valkey holds of a resource."""
         request = resource_pb2.ListProjectedKeysRequest(id=resource_id)
         return await self._open().call(LIST_PROJECTED_KEYS, request, timeout)
+
+    async def rebuild_projection(self, *, timeout: float | None = None) -> int:
+        """Have the projection built anew; the change that it holds at least when it is complete again: see `status`."""
+        request = resource_pb2.RebuildProjectionRequest()
+        return (await self._open().call(REBUILD_PROJECTION, request, timeout)).change
+
+    async def verify_projection(
+        self, cursor: str = "", *, timeout: float = RULES_TIMEOUT_S
+    ) -> resource_pb2.VerifyProjectionResponse:
+        """Compare a piece of the projection with the record; go on with `next_cursor` until it is empty."""
+        request = resource_pb2.VerifyProjectionRequest(cursor=cursor)
+        return await self._open().call(VERIFY_PROJECTION, request, timeout)
 
     async def status(self, *, timeout: float | None = None) -> resource_pb2.GetCatalogStatusResponse:
         """How far the record, the replica that answers, the others and the projection are."""

@@ -21,7 +21,7 @@ def changed(**fields: Any) -> resource_pb2.Type:
     new = resource_pb2.Type()
     new.CopyFrom(VIDEO)
     for name in fields:
-        new.ClearField(name)  # type: ignore[arg-type]
+        new.ClearField(name)
     new.MergeFrom(resource_pb2.Type(**fields))
     return new
 
