@@ -192,7 +192,8 @@ class Index:
         orders = {name: order for name, order in self._orders.items() if name in names}
         new = [name for name in names if name not in orders]
         for name in new:
-            orders[name] = orders.get(BY_ID, empty_order())
+            everything = self._orders.get(BY_ID, empty_order())
+            orders[name] = everything if name == BY_ID else everything.without_values()
         if touched:
             ordinals = np.fromiter(self._put, np.uint32, len(self._put))
             packed = np.fromiter((self._ids.packed[each] for each in self._put), np.int64, len(self._put))

@@ -243,3 +243,16 @@ def test_a_version_that_is_not_kept_is_told() -> None:
     view = world.publish()
     page = find(view, Query(VIEWERS[0], (), "id"), Page(after=Cursor(4, (0.0, 1 << 40))), (0, 0), 100)
     assert page.order_changed
+
+
+def test_a_sort_that_is_new_has_no_value_of_what_was_there_before() -> None:
+    """T004-47: a resource of another type must not come above one whose value is below 0."""
+    index = Index(default_allow=True)
+    index.stage_types([ResourceType("v", "video")])
+    index.stage_resource(Row("1v", None, (), {}, 1))
+    asyncio.run(index.publish(1))
+    index.stage_types([ResourceType("v", "video"), ResourceType("w", "free", sorts=("/views",))])
+    index.stage_resource(Row("2w", None, (), {"views": -1.0}, 2))
+    view = asyncio.run(index.publish(2))
+    page = find(view, Query(VIEWERS[0], (), "views"), Page(), (0, 0), 100)
+    assert [unpack(view.ids.packed[each]) for each in page.ordinals] == ["2w", "1v"]
