@@ -11,13 +11,13 @@ from typing import Any
 
 import asyncpg
 
-from libs.domain.errors import InUse, InvalidRequest, Violation
 from services.catalog.feed import DRAWN
 from services.catalog.ids import WHAT_AN_ID_IS, is_id
 from services.catalog.index import MAX_DEPTH
 from services.catalog.resource_record import join_scores, make_fingerprint, make_mismatch
 from services.catalog.resource_type import Indexed
 from services.catalog.writing import Writing
+from tally.contract.errors import InUse, InvalidRequest, Violation
 
 _LOCK = """
 select id, keys, version from catalog.resource where id = any($1::text[]) order by id for update"""

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from pyroaring import BitMap
 
-from libs.domain.errors import IndexIncomplete, InvalidRequest, Violation
 from services.catalog.ids import is_id
 from services.catalog.moves import Scores
 from services.catalog.order import BY_ID, MISSING, Order, Place
 from services.catalog.query import Filter, Page, Query
 from services.catalog.view import View, describe_unknown
+from tally.contract.errors import IndexIncomplete, InvalidRequest, Violation
 
 MAX_FACET_VALUES = 1_000
 _NONE = BitMap()

@@ -15,7 +15,6 @@ import redis.asyncio as valkey
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from libs.domain.errors import NotEnabled, NotReady, Unavailable
 from libs.stores.schema import Cluster
 from services.catalog import keys
 from services.catalog.feed import Head, read_changes, read_head
@@ -25,6 +24,7 @@ from services.catalog.projection_library import NAME, SOURCE
 from services.catalog.resource_reading import read_all_projected, read_projected
 from services.catalog.resource_record import MAX_BATCH
 from services.catalog.settings import ProjectionSettings
+from tally.contract.errors import NotEnabled, NotReady, Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
 

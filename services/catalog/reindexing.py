@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.domain.errors import InvalidRequest
 from services.catalog.details import parse_details
 from services.catalog.feed import DRAWN
 from services.catalog.resource_record import check_depth, join_scores, lock_parents, make_fingerprint
 from services.catalog.resource_type import Indexed
 from services.catalog.type_record import HeldType, hold_types
 from services.catalog.writing import Writing
+from tally.contract.errors import InvalidRequest
 
 _FIRST = "select suffix from catalog.reindexing order by suffix limit 1"
 _LOCK = "select after from catalog.reindexing where suffix = $1 for update skip locked"

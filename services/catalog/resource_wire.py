@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, Violation
 from services.catalog.deletion import Children
 from services.catalog.resource_record import Put
 from tally.catalog.v1 import resource_pb2 as pb
+from tally.contract.errors import InvalidRequest, Violation
 
 MAX_IDS = 1_000
 _CHILDREN: Mapping[int, Children] = {

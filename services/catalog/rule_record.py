@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, Violation
 from services.catalog.feed import DRAWN
 from services.catalog.ids import is_id
 from services.catalog.rule import Rule, check_rules
 from services.catalog.type_record import hold_all_types, hold_dimensions
 from services.catalog.view import describe_unknown
 from services.catalog.writing import Writing
+from tally.contract.errors import InvalidRequest, Violation
 
 # The row stays when the rules go, so that a put which is sent again finds the change to wait for.
 _LOCK = """

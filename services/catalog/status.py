@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from libs.domain.errors import Unavailable
 from libs.stores.postgres import reaching_postgres
 from services.catalog.feed import read_head
 from services.catalog.follower import Follower
@@ -10,6 +9,7 @@ from services.catalog.projection import Projection
 from services.catalog.reindexing import read_misfits, read_progress
 from services.catalog.replicas import list_replicas
 from tally.catalog.v1 import resource_pb2 as pb
+from tally.contract.errors import Unavailable
 
 _MISFITS = 20
 

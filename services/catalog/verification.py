@@ -12,7 +12,6 @@ from typing import Any
 import redis.asyncio as valkey
 from redis.exceptions import RedisError
 
-from libs.domain.errors import InvalidRequest, Unavailable, Violation
 from libs.stores.schema import Cluster
 from services.catalog import keys
 from services.catalog.feed import read_head
@@ -21,6 +20,7 @@ from services.catalog.layout import read_layouts
 from services.catalog.projected import Projected, make_token, project
 from services.catalog.resource_reading import read_all_projected, read_projected
 from services.catalog.settings import ProjectionSettings
+from tally.contract.errors import InvalidRequest, Unavailable, Violation
 
 _SNAPSHOT = {"isolation": "repeatable_read", "readonly": True}
 _CHANGED = """

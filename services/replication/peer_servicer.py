@@ -4,7 +4,6 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, PeerMismatch, Violation
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.replication.checks import read_uuid
@@ -16,6 +15,7 @@ from services.replication.sync import SyncService
 from services.replication.verify import sum_own
 from services.replication.wire import write_sums
 from services.replication.words import make_word
+from tally.contract.errors import InvalidRequest, PeerMismatch, Violation
 from tally.replication.v1 import peers_pb2 as pb
 from tally.replication.v1.peers_pb2_grpc import PeerServiceServicer
 
@@ -49,6 +49,9 @@ class PeerServicer(PeerServiceServicer):
         self, request: pb.ExportDeviceStateRequest, context: ServicerContext
     ) -> pb.ExportDeviceStateResponse:
         peer = read_uuid(request.peer_device_id, "peer_device_id")
+        resumed = request.resumed_snapshot_id and read_uuid(
+            request.resumed_snapshot_id, "resumed_snapshot_id"
+        )
         with reaching_postgres():
             self._check_owner(request.device_id)
             if not await is_peer(self._pool, peer):
@@ -56,7 +59,9 @@ class PeerServicer(PeerServiceServicer):
                     f"region {peer} is not known here. Make it known: tally regions add HOST:PORT"
                 )
             epoch = await confirm_epoch(self._pool)
-            manifest = await self._exporter.export_device_snapshot(self._device, epoch, request.not_before)
+            manifest = await self._exporter.export_device_snapshot(
+                self._device, epoch, request.not_before, resumed or None
+            )
             manifest.closing_word = await make_word(self._pool, peer, MODEL, epoch, manifest.watermark)
         return manifest
 

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterator
 from functools import partial
 
-from services.cli.calling import call
-from services.cli.failure import Failure
+from services.cli.terminal.calling import call
+from services.cli.terminal.failure import Failure
 from tally.catalog.v1 import resource_pb2
 from tally.client import Client
 

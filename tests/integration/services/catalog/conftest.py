@@ -1,15 +1,14 @@
 """The catalog alone in the test's own process."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest_asyncio
 
-from tests.support.stack import Stack, open_stack
+from tests.support.stack import OpenService, Stack
 
 
 @pytest_asyncio.fixture
-async def alone(dsn: str, valkey_url: str, tmp_path: Path) -> AsyncIterator[Stack]:
+async def alone(open_service: OpenService) -> AsyncIterator[Stack]:
     """A replica of the catalog, on a database of its own."""
-    async with open_stack(dsn, valkey_url, tmp_path, ["catalog"]) as opened:
+    async with open_service("catalog") as opened:
         yield opened

@@ -1,14 +1,13 @@
 """The projection in Valkey: the source's keys, complete or not believed."""
 
 import asyncio
-from pathlib import Path
 
 import redis.asyncio as valkey
 
+from services.catalog.settings import CatalogSettings, Part, ProjectionSettings
 from tests.support.catalog import find, prepare, rule, video
 from tests.support.eventually import eventually
-from tests.support.servers import Servers
-from tests.support.stack import Stack, open_stack
+from tests.support.stack import OpenService, Stack
 
 
 async def verify(stack: Stack) -> list[tuple[str, str]]:
@@ -90,12 +89,12 @@ async def test_a_wiped_valkey_is_built_anew_and_is_believed_in_nothing_meanwhile
 
 
 async def test_the_projection_of_another_cluster_is_left_alone(
-    dsn: str, servers: Servers, valkey_url: str, tmp_path: Path
+    open_service: OpenService, valkey_url: str
 ) -> None:
     async with valkey.Redis.from_url(valkey_url) as client:
         await client.set("catalog:token", "another:1:1")
         await client.hset("r:1v", mapping={"details": b"{}", "version": 1 << 60})
-        async with open_stack(dsn, servers.valkey_url, tmp_path, ["catalog"]) as stack:
+        async with open_service("catalog") as stack:
             catalog = await prepare(stack.client)
             change = (await catalog.put("1v", video(1))).version
             assert (await find(stack.client, min_change=change)).items[0].details == video(1)
@@ -149,7 +148,7 @@ async def test_comparing_while_others_write_finds_nothing_wrong(alone: Stack) ->
     await projected(alone)
 
     async def write() -> None:
-        for turn in range(1, 6):
+        for turn in range(1, 3):
             for number in range(1, 31, 2):
                 await catalog.put(f"{number}v", video(number, type=f"t{turn % 3}", views=turn))
 
@@ -160,15 +159,16 @@ async def test_comparing_while_others_write_finds_nothing_wrong(alone: Stack) ->
 
 
 async def test_only_what_the_setting_names_is_projected_and_a_change_of_it_builds_anew(
-    dsn: str, servers: Servers, valkey_url: str, tmp_path: Path
+    open_service: OpenService, valkey_url: str
 ) -> None:
     async with valkey.Redis.from_url(valkey_url) as client:
-        for parts, expected in (
-            (["details"], {b"r:1v", b"catalog:token", b"catalog:position"}),
-            (["sets"], {b"r:i:1v", b"r:x:t:clips", b"s:views", b"catalog:token", b"catalog:position"}),
-        ):
-            overrides = {"catalog": {"projection": {"parts": parts}}}
-            async with open_stack(dsn, servers.valkey_url, tmp_path, ["catalog"], overrides) as stack:
+        cases: list[tuple[tuple[Part, ...], set[bytes]]] = [
+            (("details",), {b"r:1v", b"catalog:token", b"catalog:position"}),
+            (("sets",), {b"r:i:1v", b"r:x:t:clips", b"s:views", b"catalog:token", b"catalog:position"}),
+        ]
+        for parts, expected in cases:
+            settings = CatalogSettings(projection=ProjectionSettings(parts=parts))
+            async with open_service("catalog", settings) as stack:
                 catalog = await prepare(stack.client)
                 await catalog.put("1v", video(1, type="clips", views=1))
                 await projected(stack)
