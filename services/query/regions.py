@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from libs.domain.cells import Cell
-from tally.contract.errors import RegionStale
 from services.query.question import Question, Size, TooHeavy
 from services.query.warm import Reading, cell_of
+from tally.contract.errors import RegionStale
 
 _PARTS = """
 with region as materialized (
