@@ -1,9 +1,14 @@
-"""`make load`: count and read for a while on a throw-away Tally; exit code 1 unless counted = acknowledged."""
+"""`make load`: users on a throw-away Tally for a while; the exit code is 1 unless all that they saw is right.
+
+In the scenario `count` they count and read, and counted = acknowledged is proved; in `find` they find in the catalog,
+and store and hide meanwhile.
+"""
 
 import argparse
 import signal
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
@@ -11,9 +16,10 @@ import gevent
 import locust
 from locust.env import Environment
 
-from loadtests.locustfile import Viewer, prepare
 from loadtests.stack import open_stack
 from tally.contract.errors import TallyError
+
+_SCENARIOS = {"count": "loadtests.locustfile", "find": "loadtests.catalog.locustfile"}
 
 
 def main() -> int:
@@ -26,7 +32,7 @@ def main() -> int:
             open_stack(Path(folder), Path(folder) / "tally.log") as address,
         ):
             print(f"{arguments.users} users for {arguments.seconds:g} s on {address} …", flush=True)
-            return run_load(address, arguments.users, arguments.seconds)
+            return run_load(address, arguments.users, arguments.seconds, arguments.scenario)
     except TallyError as error:
         print(f"tally: {error.message}", file=sys.stderr)
         return 1
@@ -34,11 +40,12 @@ def main() -> int:
         return 130
 
 
-def run_load(address: str, users: int, seconds: float) -> int:
-    """Run the users of the locustfile against `address`; 0 when the verdict is right."""
-    environment = Environment(user_classes=[Viewer], events=locust.events, host=address)
+def run_load(address: str, users: int, seconds: float, scenario: str = "count") -> int:
+    """Run the users of a locustfile against `address`; 0 when the verdict is right."""
+    module = import_module(_SCENARIOS[scenario])  # it adds what begins and proves the run to locust's events
+    environment = Environment(user_classes=[module.USER], events=locust.events, host=address)
     runner = environment.create_local_runner()
-    prepare(environment=environment, runner=runner)
+    module.prepare(environment=environment, runner=runner)
     runner.start(users, spawn_rate=users)
     gevent.sleep(seconds)
     runner.quit()
@@ -47,6 +54,7 @@ def run_load(address: str, users: int, seconds: float) -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.load", description=__doc__)
+    parser.add_argument("--scenario", choices=_SCENARIOS, default="count")
     parser.add_argument("--users", type=int, default=8, help="users at once (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long (default %(default)g)")
     return parser.parse_args()
