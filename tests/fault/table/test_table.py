@@ -41,7 +41,7 @@ def named(part: str) -> Fault:
 
 
 async def test_faults_at_the_same_time_lose_and_double_nothing(deployment: Deployment) -> None:
-    parts = ("of a counting process", "of a partitioner", "Valkey", "of a commit", "two shards fed")
+    parts = ("of a counting process", "of a partitioner", "Valkey killed", "of a commit", "two shards fed")
     row = await run(deployment, 1, *map(named, parts))
     assert row.wrong == ()
     assert row.acknowledged > 0
