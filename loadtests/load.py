@@ -12,8 +12,8 @@ import gevent
 import locust
 from locust.env import Environment
 
-from libs.domain.errors import TallyError
 from loadtests.stack import open_stack
+from tally.contract.errors import TallyError
 
 
 def main() -> int:

@@ -6,12 +6,12 @@ from importlib.util import find_spec
 
 import structlog
 
-from libs.domain.errors import NotReady, TallyError
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.loop import Loop
 from libs.runtime.service import Opened
-from libs.stores.postgres import AWAY, open_pool, time_limits
+from libs.stores.pool import open_pool
+from libs.stores.postgres import AWAY, time_limits
 from libs.stores.transactions import durable_settings
 from services.backfill.settings import BackfillSettings
 from services.backfill.uninstalled import INSTALL, UninstalledBackfill, UninstalledDelivery
@@ -23,6 +23,7 @@ from tally.backfill.v1.delivery_pb2_grpc import (
     DeliveryServiceServicer,
     add_DeliveryServiceServicer_to_server,
 )
+from tally.contract.errors import NotReady, TallyError
 
 NAME = "tally.backfill.v1.BackfillService"
 _DELIVERY_NAME = "tally.backfill.v1.DeliveryService"

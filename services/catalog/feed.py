@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.domain.errors import ChangeOutOfRange
+from tally.contract.errors import ChangeOutOfRange
 
 EPOCH_BITS = 40
 IDENTITY = """(
-    select epoch || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) from cluster
+    select epoch || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) from public.cluster
 )"""
 """The cluster's epoch and the timeline of Postgres, both of now."""
 

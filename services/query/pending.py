@@ -7,21 +7,22 @@ from typing import Any
 import numpy as np
 
 from libs.domain.cells import Cell, cells_of_events
-from libs.domain.errors import InvalidRequest, NotPrimary
-from libs.domain.events import NO_TIME, Events
+from libs.domain.events import Events
 from libs.domain.minutes import MINUTE_US
 from libs.rpc.columns import parse
 from services.query.question import Question, Size, TooHeavy
 from services.query.standby import replayed_until_us
 from services.query.unsettled import JOURNAL_SINCE, Unsettled
 from services.query.warm import CELL, Reading, cell_of
+from tally.contract.errors import InvalidRequest, NotPrimary
+from tally.contract.rules import NO_TIME
 
 # By number, never by time. No unapplied entry is below the opening floor of its log.
 _READ = f"""
 with {CELL}, pending as materialized (
     select payload, events, (extract(epoch from received_at) * 1000000)::bigint as received_at_us,
         case when seq = split_seq then applied_events else 0 end as applied_events
-    from log join checkpoint using (log_id) join journal using (log_id)
+    from counting.log join counting.checkpoint using (log_id) join counting.journal using (log_id)
     where state <> 'settled' and seq > applied_seq and request_id >= opening_floor and partition = $6
         and request_id >= {{since}}
 ), much as (

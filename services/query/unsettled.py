@@ -9,13 +9,13 @@ is older than the constant, the answer is discarded and the statement is repeate
 import uuid
 from typing import Any
 
-from libs.domain.errors import Unavailable
-from libs.domain.request_id import first_id_of, time_ms_of
+from tally.contract.errors import Unavailable
+from tally.contract.request_id import first_id_of, time_ms_of
 
 JOURNAL_SINCE = """(
     select least(cluster.floor, (
-        select opening_floor from log where state <> 'settled' order by opening_floor limit 1
-    )) from cluster
+        select opening_floor from counting.log where state <> 'settled' order by opening_floor limit 1
+    )) from public.cluster
 ) as journal_since"""
 """A column that each statement for `Unsettled.fetch` returns."""
 

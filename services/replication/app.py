@@ -7,7 +7,8 @@ from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.loop import Loop
 from libs.runtime.service import Opened
-from libs.stores.postgres import open_pool, reaching_postgres, time_limits
+from libs.stores.pool import open_pool
+from libs.stores.postgres import reaching_postgres, time_limits
 from services.replication.entry_servicer import EntryServicer
 from services.replication.epoch import confirm_epoch
 from services.replication.lanes import Lanes

@@ -7,7 +7,6 @@ from typing import Any
 
 import structlog
 
-from libs.domain.errors import DataLoss, TallyError
 from libs.rpc.channel import open_channel
 from libs.stores.postgres import AWAY
 from services.replication import rollups, rows
@@ -27,6 +26,7 @@ from services.replication.regions import Region, list_regions
 from services.replication.rollup_receiver import RollupReceiver
 from services.replication.settings import ReplicationSettings
 from services.replication.snapshot_import import SnapshotImporter
+from tally.contract.errors import DataLoss, TallyError
 from tally.replication.v1.peers_pb2_grpc import PeerServiceStub
 
 _LOGGER = structlog.get_logger(__name__)

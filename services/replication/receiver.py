@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from libs.domain.errors import DataLoss, PeerMismatch, StaleFrame
 from services.replication import apply, progress, state
 from services.replication.hashing import COLUMNS_HASH, Sums
 from services.replication.lane import Held, Position, advance_lane, keep_lane, restart_lane
@@ -28,6 +27,7 @@ from services.replication.wire import (
     write_place,
     write_sums,
 )
+from tally.contract.errors import DataLoss, PeerMismatch, StaleFrame
 from tally.replication.v1 import peers_pb2 as pb
 
 CODECS = (pb.CODEC_GZIP, pb.CODEC_IDENTITY)

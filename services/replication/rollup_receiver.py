@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from libs.domain.errors import DataLoss, PeerMismatch
 from services.replication import rollup_store as store
 from services.replication.hashing import Sums
 from services.replication.lane import Held, Position, advance_lane, keep_lane, restart_lane
@@ -22,6 +21,7 @@ from services.replication.rows import to_time
 from services.replication.settings import ReceiverSettings
 from services.replication.stream import Stream
 from services.replication.wire import read_sums
+from tally.contract.errors import DataLoss, PeerMismatch
 from tally.replication.v1 import peers_pb2 as pb
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.domain.errors import DataLoss
 from services.replication.rollups import MODEL, RollupRow
+from tally.contract.errors import DataLoss
 from tally.replication.v1 import peers_pb2 as pb
 
 _COLUMNS = "video_id, event_type, minute, generation, count, value_count, sum, min, max, m2"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-from libs.domain.errors import DataLoss, InvalidRequest, Violation
 from services.replication.hashing import Sums
 from services.replication.wire import unpack_checked
+from tally.contract.errors import DataLoss, InvalidRequest, Violation
 from tally.replication.v1 import peers_pb2 as pb
 
 MODEL = "rollup"

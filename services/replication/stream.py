@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from libs.rpc.status import error_from_rpc
+from tally.contract.status import error_from_rpc
 from tally.replication.v1 import peers_pb2 as pb
 
 

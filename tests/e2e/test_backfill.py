@@ -16,7 +16,7 @@ from libs.stores.postgres import PostgresSettings
 from loadtests.simulators.network import Fate, Network, make_network, open_network
 from services.backfill.settings import BackfillSettings, DirectorySettings
 from services.partitioner.settings import PartitionerSettings
-from services.process import open_process
+from services.process.life import open_process
 from services.scheduler.settings import SchedulerSettings
 from services.settings import ValkeySettings, read_settings
 from tally.client import Client
@@ -81,7 +81,7 @@ async def counts_of(dsn: str) -> Counter[tuple[str, str]]:
     connection = await asyncpg.connect(dsn)
     try:
         rows = await connection.fetch(
-            "select video_id, event_type, sum(count)::bigint as n from rollup_minute group by 1, 2"
+            "select video_id, event_type, sum(count)::bigint as n from counting.rollup_minute group by 1, 2"
         )
     finally:
         await connection.close()

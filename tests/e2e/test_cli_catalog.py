@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.catalog.resources import DATA, read_resources
-from services.cli.failure import OK, REFUSED, USAGE
+from services.cli.terminal.failure import OK, REFUSED, USAGE
 from tests.support.processes import run_service
 from tests.support.terminal import run
 

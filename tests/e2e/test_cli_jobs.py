@@ -18,8 +18,8 @@ from loadtests.youtube.__main__ import read_videos
 from loadtests.youtube.meter import Meter
 from loadtests.youtube.simulator import Simulator, open_simulator
 from loadtests.youtube.videos import Catalog
-from services.cli.definitions import _Job, _Quota
-from services.cli.failure import OK, REFUSED, UNKNOWN
+from services.cli.scheduler.definitions import _Job, _Quota
+from services.cli.terminal.failure import OK, REFUSED, UNKNOWN
 from services.worker.settings import WorkerSettings, YoutubeSettings
 from tally.client.scheduler import RunState
 from tests.support.eventually import eventually

@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from libs.rpc import ports
-from services.cluster import Cluster, open_cluster
+from services.devcluster.cluster import Cluster, open_cluster
 from services.registry import SERVICES, stages
 from tally.counting.v1 import counting_pb2, dead_letters_pb2
 from tally.ingest.v1.ingest_pb2 import CountEventRequest

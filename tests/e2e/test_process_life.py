@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from libs.rpc.channel import ChannelSettings, open_channel
-from services.cli.failure import OK, REFUSED, USAGE
+from services.cli.terminal.failure import OK, REFUSED, USAGE
 from tally.client import Client
 from tally.ingest.v1.ingest_pb2 import CountEventRequest
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceStub

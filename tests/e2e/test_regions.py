@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from services.cli.failure import OK
+from services.cli.terminal.failure import OK
 from tests.support.eventually import eventually
 from tests.support.processes import free_port
 

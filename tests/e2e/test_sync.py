@@ -15,7 +15,7 @@ from loadtests.youtube.__main__ import read_videos, write_videos
 from loadtests.youtube.meter import Meter
 from loadtests.youtube.simulator import Simulator, open_simulator
 from loadtests.youtube.videos import Catalog, Video
-from services.cli.failure import OK
+from services.cli.terminal.failure import OK
 from services.worker.settings import WorkerSettings, YoutubeSettings
 from tests.support.eventually import eventually
 from tests.support.processes import ServiceProcess, run_service

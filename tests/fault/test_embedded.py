@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.failure import REFUSED
+from services.cli.terminal.failure import REFUSED
 from tests.support.terminal import finish, kill, start
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from libs.domain.errors import NotReady, PartitionCountMismatch
 from libs.runtime.background import Background, LoopDied
 from libs.stores.known_cluster import FILE, keep_cluster, load_cluster
 from libs.stores.schema import Cluster, read_identity
-from services.process import open_process
+from services.process.life import open_process
 from services.settings import Settings, read_settings
 from tally.client import Client, Durability
+from tally.contract.errors import NotReady, PartitionCountMismatch
 from tests.support.database import PARTITION_COUNT, make_template
 from tests.support.processes import run_service, stop
 from tests.support.proof import assert_exact, open_proof
@@ -123,7 +123,7 @@ async def test_a_shard_that_comes_to_another_cluster_ends_and_writes_nothing(
     assert f"leads to cluster {here.cluster_id}" in told
     assert load_cluster(tmp_path) == other
     async with open_proof(dsn) as connection:
-        assert await connection.fetchval("select count(*) from log") == 0
+        assert await connection.fetchval("select count(*) from counting.log") == 0
 
 
 async def test_a_shard_that_comes_to_a_restored_cluster_ends(
@@ -132,7 +132,7 @@ async def test_a_shard_that_comes_to_a_restored_cluster_ends(
     here = await identity_of(dsn)
     keep_cluster(tmp_path, here, 0)
     async with open_proof(dsn) as connection:
-        await connection.execute("update cluster set epoch = 2")
+        await connection.execute("update public.cluster set epoch = 2")
     async with open_proxy(dsn) as proxy:
         told = await end_of(settings_of(proxy.dsn, valkey_url, tmp_path), proxy)
     assert "restored while this process served it (epoch 1, now 2). Start it again" in told

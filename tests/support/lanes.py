@@ -12,7 +12,6 @@ from typing import Any, Literal, Self
 
 import asyncpg
 
-from libs.domain.errors import Unavailable
 from libs.stores.postgres import PostgresSettings
 from libs.telemetry.setup import OFF
 from services.replication.epoch import confirm_epoch
@@ -27,6 +26,7 @@ from services.replication.snapshot import SnapshotExporter
 from services.replication.snapshot_import import SnapshotImporter
 from services.replication.sync import SyncService
 from services.replication.transactions import TransactionManager
+from tally.contract.errors import Unavailable
 from tally.replication.v1 import peers_pb2 as pb
 
 _QUIET_LOOKS = 3
@@ -189,7 +189,7 @@ class LaneUnderTest:
             )
             for dsn in (self.owner_dsn, self._receiver_dsn)
         ]
-        identity = "select cluster_id from cluster"
+        identity = "select cluster_id from public.cluster"
         self.device = await self.owner.fetchval(identity)
         self.peer = await self.receiver.fetchval(identity)
         for pool, own, other in (

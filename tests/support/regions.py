@@ -171,7 +171,7 @@ async def open_region(
     ):
         database = await asyncpg.connect(dsn)
         try:
-            device = await database.fetchval("select cluster_id from cluster")
+            device = await database.fetchval("select cluster_id from public.cluster")
             entries: Any = entries_pb2_grpc.EntryServiceStub(channel)
             peers: Any = peers_pb2_grpc.PeerServiceStub(channel)
             operators: Any = replication_pb2_grpc.ReplicationServiceStub(channel)
@@ -186,7 +186,7 @@ async def region_database(postgres_dsn: str, template: str) -> AsyncIterator[str
     async with fresh_database(postgres_dsn, template) as dsn:
         connection = await asyncpg.connect(dsn)
         try:
-            await connection.execute("update cluster set cluster_id = gen_random_uuid()")
+            await connection.execute("update public.cluster set cluster_id = gen_random_uuid()")
         finally:
             await connection.close()
         yield dsn

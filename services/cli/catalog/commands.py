@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.options import DEFAULT_ADDRESS, Address, AsJson
+from services.cli.terminal.options import DEFAULT_ADDRESS, Address, AsJson
 
 Id = Annotated[
     str, typer.Argument(metavar="ID", help="A number and the suffix of its type.", show_default=False)
@@ -15,6 +15,11 @@ Viewer = Annotated[
     str | None,
     typer.Option(metavar="COUNTRY/APPLICATION/PLATFORM", help="Who looks: us/48/mobile.", show_default=False),
 ]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """`tally catalog`."""
+    app.add_typer(make_catalog(), name="catalog")
 
 
 def make_catalog() -> typer.Typer:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.cli.calling import call
 from services.cli.catalog.viewers import read_viewer
-from services.cli.output import make_table, open_console
+from services.cli.terminal.calling import call
+from services.cli.terminal.output import make_table, open_console
 from tally.catalog.v1 import find_pb2
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from services.cli.calling import call
-from services.cli.failure import USAGE, Failure
-from services.cli.output import open_console
+from services.cli.terminal.calling import call
+from services.cli.terminal.failure import USAGE, Failure
+from services.cli.terminal.output import open_console
 from tally.catalog.v1 import resource_pb2
 from tally.client import Client
 

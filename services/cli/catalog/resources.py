@@ -3,9 +3,9 @@
 import json
 import sys
 
-from services.cli.calling import call
 from services.cli.catalog.viewers import read_viewer
-from services.cli.failure import Failure
+from services.cli.terminal.calling import call
+from services.cli.terminal.failure import Failure
 
 
 def get(address: str, resource_id: str, viewer: str | None) -> str:

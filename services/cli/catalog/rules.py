@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from services.cli.calling import call
-from services.cli.failure import USAGE, Failure
+from services.cli.terminal.calling import call
+from services.cli.terminal.failure import USAGE, Failure
 from tally.catalog.v1 import rights_pb2
 from tally.client import Client
 

@@ -4,9 +4,9 @@ import json
 
 from google.protobuf.json_format import MessageToDict
 
-from services.cli.calling import call
-from services.cli.failure import Failure
-from services.cli.output import make_table, open_console
+from services.cli.terminal.calling import call
+from services.cli.terminal.failure import Failure
+from services.cli.terminal.output import make_table, open_console
 from tally.catalog.v1 import resource_pb2
 
 _STALE_SECONDS = 60.0

@@ -7,8 +7,8 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 
-from services.cli.calling import call
-from services.cli.failure import USAGE, Failure
+from services.cli.terminal.calling import call
+from services.cli.terminal.failure import USAGE, Failure
 from tally.catalog.v1 import resource_pb2
 from tally.client import Client
 

@@ -1,6 +1,6 @@
 """Who looks, as the command line has it: us/48/mobile."""
 
-from services.cli.failure import USAGE, Failure
+from services.cli.terminal.failure import USAGE, Failure
 from tally.catalog.v1 import rights_pb2
 
 _PARTS = 3

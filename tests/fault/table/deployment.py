@@ -12,7 +12,7 @@ from pathlib import Path
 
 from libs.embedded.postgres import EmbeddedPostgresSettings
 from libs.stores.postgres import PostgresSettings
-from services.cluster import Cluster, open_cluster
+from services.devcluster.cluster import Cluster, open_cluster
 from services.settings import ValkeySettings, read_settings
 from tests.fault.table.load import Doors
 from tests.fault.table.pair import Pair, open_pair

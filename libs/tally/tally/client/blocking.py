@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial, wraps
 from types import TracebackType
-from typing import Any, Concatenate, NamedTuple, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, Self, TypeVar, cast
 
 import grpc
 
@@ -21,16 +21,18 @@ from tally.client.batching import Batching
 from tally.client.buffer import Awaited
 from tally.client.columns import Batch, Columns
 from tally.client.ends import NO_PROGRESS, Progress
-from tally.client.errors import BufferFull, ClientUnusable, TallyError
-from tally.client.events import VIEW, Event, check_function
+from tally.client.errors import BufferFull, ClientUnusable
+from tally.client.events import Event, check_function
 from tally.client.loop_thread import LoopThread
-from tally.client.namespace import Blocking
+from tally.client.namespace import Blocking, find_namespace
 from tally.client.process import FORK_GUARD
 from tally.client.request_id import RequestIds
 from tally.client.rules import check_value, read_event_time
 from tally.client.scheduler import Scheduler
 from tally.client.sending import still_sending
 from tally.client.transport import TransportName, check_transport
+from tally.contract.errors import TallyError
+from tally.contract.rules import VIEW
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -171,11 +173,19 @@ class Client:
     @property
     def scheduler(self) -> Blocking:
         """The methods of tally.client.scheduler.Scheduler, each of which waits for its result."""
+        return self._blocking(Scheduler, "scheduler")
 
+    if not TYPE_CHECKING:  # so that a misspelt method is found by a type checker
+
+        def __getattr__(self, name: str) -> Blocking:
+            """The methods for the service of that name, each of which waits for its result."""
+            return self._blocking(find_namespace(name), name)
+
+    def _blocking(self, namespace: type, name: str) -> Blocking:
         def run(call: Coroutine[Any, Any, Any]) -> Any:
             return self._run.thread.run(call)
 
-        return Blocking(Scheduler, lambda: self._run.client.scheduler, run)
+        return Blocking(namespace, lambda: getattr(self._run.client, name), run)
 
     def count(
         self,

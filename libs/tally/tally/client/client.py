@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import aclosing
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 
@@ -22,9 +22,10 @@ from tally.client.columns import Batch, Columns, columns_of
 from tally.client.connection import Connection
 from tally.client.dead_letters import DeadLetterMethods
 from tally.client.ends import F, Progress
-from tally.client.errors import ClientUnusable, InvalidRequest, OutOfRange, TallyError, refuse_wrong_types
-from tally.client.events import VIEW, Event, check_function
+from tally.client.errors import ClientUnusable
+from tally.client.events import Event, check_function
 from tally.client.methods import Answer, Method, Request
+from tally.client.namespace import Namespace, find_namespace
 from tally.client.reading import Reading
 from tally.client.replication import Replication
 from tally.client.request_id import RequestIds
@@ -33,6 +34,9 @@ from tally.client.scheduler import Scheduler
 from tally.client.sending import Delivery, Limits, Sender, still_sending
 from tally.client.times import to_timestamp
 from tally.client.transport import TransportName, open_transport
+from tally.client.wrong_type import refuse_wrong_types
+from tally.contract.errors import InvalidRequest, OutOfRange, TallyError
+from tally.contract.rules import VIEW
 from tally.ingest.v1 import ingest_pb2
 
 DEFAULT_TIMEOUT_S = 5.0
@@ -303,6 +307,12 @@ class Client(Reading, DeadLetterMethods):
     def replication(self) -> Replication:
         """Calls to the replication service: regions, locations, and what comes in."""
         return Replication(lambda: self._open)
+
+    if not TYPE_CHECKING:  # so that a misspelt method is found by a type checker
+
+        def __getattr__(self, name: str) -> Namespace:
+            """The methods for the service of that name."""
+            return find_namespace(name)(lambda: self._open)
 
     @property
     def _open(self) -> Connection:

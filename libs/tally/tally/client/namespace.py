@@ -1,13 +1,38 @@
-"""A part of the asynchronous client for threads: the same methods, each of which waits for its result."""
+"""The methods for one service: `client.<service>`, the class `<Service>` of the module `tally.client.<service>`.
+
+A module of this package that defines such a class is found by its name, and `Blocking` is the same for threads.
+"""
 
 import inspect
 from collections.abc import Callable, Coroutine
 from functools import wraps
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
+
+from tally.client.connection import Connection
+
+
+class Namespace:
+    """The methods for one service."""
+
+    def __init__(self, opened: Callable[[], Connection]) -> None:
+        """`opened` gives the connection of a client that is open."""
+        self._open = opened
+
+
+def find_namespace(name: str) -> type[Namespace]:
+    """The class of `client.<name>`. Raises AttributeError when there is none."""
+    module = f"tally.client.{name}"
+    if not name.startswith("_") and find_spec(module) is not None:
+        found = getattr(import_module(module), name.capitalize(), None)
+        if isinstance(found, type) and issubclass(found, Namespace):
+            return found
+    raise AttributeError(f"the client has no attribute {name!r}")
 
 
 class Blocking:
-    """The methods are those of the asynchronous namespace, and found there by their names."""
+    """The same methods, each of which waits for its result; they are found in the namespace by their names."""
 
     def __init__(
         self,

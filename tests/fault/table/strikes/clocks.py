@@ -8,9 +8,8 @@ import sys
 import asyncpg
 import grpc
 
-from libs.domain.horizon import HORIZON_MS
-from libs.domain.request_id import time_ms_of
 from libs.rpc.probe import is_serving
+from tally.contract.request_id import HORIZON_MS, time_ms_of
 from tally.counting.v1 import counting_pb2 as pb
 from tests.fault.table.deployment import PARTITIONERS, SHARDS
 from tests.fault.table.requests import draw_request
@@ -28,9 +27,9 @@ _REQUESTS = 60
 _SERVICE = "tally.counting.v1.CountingService"
 
 _NOW = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
-_LATEST_MINUTE = "select max(minute) from rollup_minute"
-_LATEST_RECEIPT = "select (extract(epoch from max(received_at)) * 1000)::bigint from journal"
-_FLOOR = "select floor from cluster"
+_LATEST_MINUTE = "select max(minute) from counting.rollup_minute"
+_LATEST_RECEIPT = "select (extract(epoch from max(received_at)) * 1000)::bigint from counting.journal"
+_FLOOR = "select floor from public.cluster"
 
 
 async def run_ahead(scene: Scene) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from itertools import zip_longest
 
-from services.children import takes_calls
+from services.devcluster.children import takes_calls
 from tally.client import Durability
 from tests.fault.table.deployment import PARTITIONERS, QUERIES, SHARDS
 from tests.fault.table.scene import Scene

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest_asyncio
 
-from libs.stores.postgres import PostgresSettings, open_pool
+from libs.stores.pool import open_pool
+from libs.stores.postgres import PostgresSettings
 
 
 @pytest_asyncio.fixture

@@ -12,11 +12,11 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from libs.domain.errors import DataLoss, StaleFrame, StaleSnapshot
 from services.replication.lane import Held, take_lane
 from services.replication.rows import EntryRow
 from services.replication.settings import ReceiverSettings, ReplicationSettings, SnapshotSettings
 from services.replication.snapshot_import import SnapshotImporter
+from tally.contract.errors import DataLoss, StaleFrame, StaleSnapshot
 from tally.replication.v1 import peers_pb2 as pb
 from tests.support.lanes import LaneUnderTest, Meter, Stub
 from tests.support.regions import region_database

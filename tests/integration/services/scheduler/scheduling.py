@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from libs.stores.postgres import PostgresSettings, open_pool
+from libs.stores.pool import open_pool
+from libs.stores.postgres import PostgresSettings
 from libs.telemetry.setup import OFF
 from services.scheduler.app import Parts, build
 from services.scheduler.definition import Definition

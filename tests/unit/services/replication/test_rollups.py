@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.domain.errors import DataLoss, InvalidRequest
 from services.replication.hashing import Sums
 from services.replication.rollups import (
     RollupRow,
@@ -13,6 +12,7 @@ from services.replication.rollups import (
     sum_rows,
     write_rollups,
 )
+from tally.contract.errors import DataLoss, InvalidRequest
 
 _numbers = st.floats(allow_nan=False, allow_infinity=False)
 _counted = st.builds(

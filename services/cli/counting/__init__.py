@@ -1,0 +1,1 @@
+"""`tally dead-letters` and `tally floor`."""

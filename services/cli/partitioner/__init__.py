@@ -1,0 +1,1 @@
+"""`tally count` and `tally replay`."""

@@ -1,0 +1,1 @@
+"""`tally regions`, `tally locations` and `tally replication`."""

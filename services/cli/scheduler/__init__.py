@@ -1,0 +1,1 @@
+"""`tally videos`, `tally channels`, `tally quota` and `tally jobs`."""

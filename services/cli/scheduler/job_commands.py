@@ -1,0 +1,191 @@
+"""`tally jobs`: what its commands take, and what they say of themselves."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from services.cli.terminal.options import DEFAULT_ADDRESS, Address, AsJson, Limit
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The job's name.", show_default=False)]
+
+
+class Filter(StrEnum):
+    """Which runs are listed."""
+
+    PLANNED = "planned"
+    RUNNING = "running"
+    DONE = "done"
+    PARTIAL = "partial"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    ALL = "all"
+
+
+def make_jobs() -> typer.Typer:
+    """The commands under `tally jobs`."""
+    app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    app.callback()(jobs)
+    app.command()(put)
+    app.command("list")(list_)
+    for command in (show, runs, run, workers, bins):
+        app.command()(command)
+    return app
+
+
+def jobs() -> None:
+    """Define jobs that keep videos and channels in sync with another company's api, and see how they do.
+
+    \b
+    Example:
+      tally jobs list
+    """
+
+
+def put(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="TOML; - is standard input.")],
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Define the job of a file, or change it from the next run on. Harmless to repeat.
+
+    docs/scheduler.md explains the keys.
+
+    \b
+    Example:
+      tally jobs put services/scheduler/jobs/metadata.toml
+    """
+    from services.cli.scheduler import jobs as module
+    from services.cli.scheduler.definitions import read_job
+    from services.cli.terminal.output import write_json
+
+    stored = module.put_job(address, read_job(file))
+    if as_json:
+        typer.echo(write_json(stored))
+    else:
+        module.show_job(stored)
+
+
+def list_(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """List the jobs.
+
+    \b
+    Example:
+      tally jobs list --json
+    """
+    from services.cli.scheduler import jobs as module
+    from services.cli.terminal.output import write_json
+
+    found = module.read_jobs(address)
+    if as_json:
+        typer.echo(write_json(found))
+    else:
+        module.show_jobs(found)
+
+
+def show(name: Name, as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """Show one job: its definition, when it runs next, and what an operator should know.
+
+    \b
+    Example:
+      tally jobs show daily_sync_all_metadata_binned
+    """
+    from services.cli.scheduler import jobs as module
+    from services.cli.terminal.output import write_json
+
+    found = module.read_job(address, name)
+    if as_json:
+        typer.echo(write_json(found))
+    else:
+        module.show_job(found)
+
+
+def runs(
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Of this job alone.", show_default=False)
+    ] = "",
+    state: Annotated[Filter, typer.Option(help="Only runs in this state.")] = Filter.ALL,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """List runs, newest first, with what has become of their members.
+
+    \b
+    Example:
+      tally jobs runs daily_sync_all_metadata_binned --state running
+    """
+    from services.cli.scheduler import runs as module
+    from services.cli.terminal.output import write_json
+
+    found = module.read_runs(address, name, None if state is Filter.ALL else state.value, limit)
+    if as_json:
+        typer.echo(write_json(found))
+    else:
+        module.show_runs(found)
+
+
+def run(
+    name: Name,
+    within: Annotated[
+        int,
+        typer.Option(metavar="SECONDS", min=0, help="Its slots become due over so many seconds; 0: at once."),
+    ] = 0,
+    request_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Of an earlier try without an answer, so that one run is planned."),
+    ] = None,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Run a job now, beside the runs of its cadence, with the bins of the current period.
+
+    \b
+    Example:
+      tally jobs run daily_sync_all_metadata_binned --within 600
+    """
+    from services.cli.scheduler import runs as module
+    from services.cli.terminal.output import write_json
+
+    planned = module.run_job(address, name, within, request_id)
+    typer.echo(write_json(planned) if as_json else module.describe(planned))
+
+
+def workers(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """List the workers that asked for work within the last minute, or hold a lease.
+
+    \b
+    Example:
+      tally jobs workers
+    """
+    from services.cli.scheduler import workers as module
+    from services.cli.terminal.output import write_json
+
+    found = module.read_workers(address)
+    if as_json:
+        typer.echo(write_json(found))
+    else:
+        module.show_workers(found)
+
+
+def bins(
+    population: Annotated[
+        str, typer.Argument(metavar="POPULATION", help="youtube_video or youtube_channel.")
+    ],
+    bin_max: Annotated[int, typer.Option(metavar="N", min=1, help="Into how many bins it is divided.")] = 7,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Count the members of a population in each bin.
+
+    \b
+    Example:
+      tally jobs bins youtube_video --bin-max 28
+    """
+    from services.cli.scheduler import bins as module
+
+    counts = module.read_bins(address, population, bin_max)
+    if as_json:
+        typer.echo(module.to_json(counts))
+    else:
+        module.show_bins(counts)

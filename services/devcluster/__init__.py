@@ -1,0 +1,1 @@
+"""What runs a cluster, or two regions, on one machine."""
