@@ -151,7 +151,7 @@ async def test_statistics_over_all_regions_are_those_of_all_their_events(
         request = query_pb2.GetStatsRequest(
             video_id=name,
             event_type="watch",
-            function=common_pb2.Function.Value(f"FUNCTION_{function}"),
+            function=f"FUNCTION_{function}",
             scope=query_pb2.SCOPE_ALL,
         )
         found = await regions[0].query.GetStats(request, timeout=TIMEOUT_S)
@@ -179,7 +179,7 @@ async def test_a_part_that_is_older_than_the_caller_accepts_is_refused_by_the_na
 ) -> None:
     north, _ = regions
     await north.sees(video(), 0)
-    request = {"max_staleness": {"seconds": 20}}
+    request: dict[str, Any] = {"max_staleness": {"seconds": 20}}
     assert (await north.count(video(), **request)).count == 0
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await north.count(video(), max_staleness={"nanos": 1000})
