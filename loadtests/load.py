@@ -11,9 +11,9 @@ import gevent
 import locust
 from locust.env import Environment
 
-from libs.domain.errors import TallyError
 from loadtests.locustfile import Viewer, prepare
 from loadtests.stack import open_stack
+from tally.contract.errors import TallyError
 
 
 def main() -> int:

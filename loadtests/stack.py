@@ -20,9 +20,9 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # it ships no types
 
-from libs.domain.errors import NotReady
 from libs.embedded.process import make_launch, read_tail
 from libs.rpc import ports
+from tally.contract.errors import NotReady
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0

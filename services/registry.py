@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
 
-from libs.domain.errors import NotReady
 from tally.backfill.v1 import backfill_pb2, delivery_pb2
 from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
+from tally.contract.errors import NotReady
 from tally.counting.v1 import counting_pb2, dead_letters_pb2
 from tally.ingest.v1 import ingest_pb2
 from tally.query.v1 import query_pb2

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from libs.atproto.syntax import is_tid, parse_datetime, time_of_tid
-from libs.domain.rules import EARLIEST_EVENT_US
+from tally.contract.rules import EARLIEST_EVENT_US
 
 
 class Source(StrEnum):

@@ -11,8 +11,8 @@ from libs.atproto.defects import Defect, Reason
 from libs.atproto.repo import Record, Repo
 from libs.atproto.syntax import time_of_tid
 from libs.dataset.event_time import event_time
-from libs.domain.horizon import AHEAD_MS
-from libs.domain.rules import EARLIEST_EVENT_US
+from tally.contract.request_id import AHEAD_MS
+from tally.contract.rules import EARLIEST_EVENT_US
 
 BUCKETS = 64
 LIKE, POST, REPOST = "app.bsky.feed.like", "app.bsky.feed.post", "app.bsky.feed.repost"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from libs.domain.errors import Unimplemented
-from libs.domain.function import Function
+from tally.contract.errors import Unimplemented
+from tally.contract.function import Function
 
 
 @dataclass(frozen=True, slots=True)

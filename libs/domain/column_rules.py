@@ -3,8 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from libs.domain.events import NO_TIME
-from libs.domain.rules import EARLIEST_EVENT_US, FUTURE_TOLERANCE_US, MAX_MAGNITUDE
+from tally.contract.rules import EARLIEST_EVENT_US, FUTURE_TOLERANCE_US, MAX_MAGNITUDE, NO_TIME
 
 Places = npt.NDArray[np.intp]
 """ascending"""

@@ -5,12 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-VIEW = "view"
-"""The event type that CountViewEvent and GetViewsCount speak of."""
-NO_TIME = np.iinfo(np.int64).min
-"""In `time_us`: this event has no time of its own."""
-NO_ACTOR = np.iinfo(np.uint16).max
-"""In `actor_index`: this event has no actor."""
+from tally.contract.rules import NO_ACTOR
 
 
 @dataclass(slots=True)  # not frozen: that takes five times as long to make, and requests make hundreds

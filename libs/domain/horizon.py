@@ -6,10 +6,8 @@ and counted by another.
 
 import uuid
 
-from libs.domain.request_id import first_id_of
+from tally.contract.request_id import AHEAD_MS, HORIZON_MS, first_id_of
 
-HORIZON_MS = 24 * 3_600_000
-AHEAD_MS = 5 * 60_000
 FLOOR_BEHIND_DOOR_MS = 30 * 60_000
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from libs.domain.rules import EARLIEST_EVENT_US
+from tally.contract.rules import EARLIEST_EVENT_US
 
 MINUTE_US = 60_000_000
 LAST_MINUTE = 2**31 - 1

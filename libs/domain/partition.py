@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from libs.domain.events import NO_ACTOR, Events, narrow
+from libs.domain.events import Events, narrow
+from tally.contract.rules import NO_ACTOR
 
 _FEW_TYPES = 16
 """So many event types may be in every part, used or not: to leave some out costs more than to keep them."""

@@ -17,12 +17,12 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from libs.domain.errors import NotReady
 from libs.embedded.envoy_config import Pool, make_config
 from libs.embedded.files import write_new
 from libs.embedded.process import OnDeath, Process
 from libs.embedded.sockets import open_socket_folder
 from libs.rpc import ports
+from tally.contract.errors import NotReady
 
 SOCKET = "envoy.sock"
 START_SECONDS = 60.0

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from libs.domain.errors import NotReady
 from libs.embedded.files import describe_user, open_private, refuse_link_of_another
+from tally.contract.errors import NotReady
 
 
 @contextmanager

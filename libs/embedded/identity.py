@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from libs.domain.errors import NotReady
 from libs.embedded.process import Process, read_tail
+from tally.contract.errors import NotReady
 
 PROBE_TIMEOUT_SECONDS = 30.0
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import asyncpg
 from pydantic import BaseModel, Field
 
-from libs.domain.errors import NotReady
 from libs.embedded.files import rotate_log
 from libs.embedded.folder import hold_folder
 from libs.embedded.identity import Identity, choose_identity, give
 from libs.embedded.process import OnDeath, Process, Step, end_residents, read_tail
 from libs.embedded.sockets import SocketFolder, open_socket_folder
+from tally.contract.errors import NotReady
 
 NAME = "tally"  # of the user and of the database
 PORT = 5432  # nothing listens on it: it is part of the socket's name

@@ -22,8 +22,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
-from libs.domain.errors import NotReady
 from libs.embedded.files import append_to
+from tally.contract.errors import NotReady
 
 POLL_SECONDS = 0.01
 WATCH_SECONDS = 0.5

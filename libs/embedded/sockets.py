@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from libs.domain.errors import NotReady
 from libs.embedded.files import open_private
 from libs.embedded.folder import open_folder
+from tally.contract.errors import NotReady
 
 PREFIX = "sockets-"
 WATCH_SECONDS = 0.5

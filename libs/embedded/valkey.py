@@ -14,11 +14,11 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as NotAnswering
 from redis.exceptions import TimeoutError as TooLate
 
-from libs.domain.errors import NotReady
 from libs.embedded.files import rotate_log, write_new
 from libs.embedded.folder import hold_folder
 from libs.embedded.process import OnDeath, Process, end_residents
 from libs.embedded.sockets import SocketFolder, open_socket_folder
+from tally.contract.errors import NotReady
 
 SOCKET = "valkey.sock"
 PROGRAM = "valkey-server"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from libs.domain.errors import Overloaded
+from tally.contract.errors import Overloaded
 
 _RETRY_AFTER_S = 0.2
 

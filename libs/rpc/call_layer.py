@@ -20,16 +20,23 @@ import grpc
 import structlog
 from opentelemetry import trace
 
-from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable, Unimplemented
 from libs.rpc.admission import Admission
 from libs.rpc.deadline import has_passed, set_deadline
 from libs.rpc.intake import Intake
 from libs.rpc.look import look_for
 from libs.rpc.parsing import Parse, make_parse
-from libs.rpc.status import abort_details
 from libs.rpc.stopping import Stopped, Stopping
 from libs.rpc.tracebacks import drop_tracebacks
 from libs.rpc.tracing import ServerTracing
+from tally.contract.errors import (
+    DeadlineExceeded,
+    Overloaded,
+    ServerFault,
+    TallyError,
+    Unavailable,
+    Unimplemented,
+)
+from tally.contract.status import abort_details
 
 _LOGGER = structlog.get_logger(__name__)
 
@@ -118,7 +125,7 @@ class CallLayer:
                         return await answer(requests, context)
                 set_deadline(remaining)
                 if remaining <= 0:
-                    raise DeadlineExpired("the deadline had passed before the call was begun")
+                    raise DeadlineExceeded("the deadline had passed before the call was begun")
                 return await answer(requests, context)  # gRPC itself cancels it at the caller's deadline
             except grpc.aio.BaseError:
                 raise  # the call is over: aborted by the handler, or the caller is gone
@@ -268,7 +275,7 @@ def _as_tally_error(error: BaseException) -> TallyError:
         # leave the caller without an answer until its deadline.
         return Unavailable("the server gave this call up, as it does when it stops; send the same again")
     if isinstance(error, TimeoutError) and has_passed():
-        return DeadlineExpired("the deadline passed before the call was answered")
+        return DeadlineExceeded("the deadline passed before the call was answered")
     if isinstance(error, NotImplementedError):
         return Unimplemented("this server does not answer this method")
     return _internal(error)
@@ -279,7 +286,7 @@ def _internal(error: BaseException) -> TallyError:
     error_id = uuid.uuid4().hex
     _LOGGER.error("unexpected exception", error_id=error_id, exc_info=error)
     trace.get_current_span().record_exception(error)
-    return TallyError(
+    return ServerFault(
         f"internal error; the server's log has it as {error_id}", metadata={"error_id": error_id}
     )
 

@@ -10,11 +10,11 @@ from typing import Generic, TypeVar
 import grpc
 from opentelemetry.trace import SpanKind
 
-from libs.domain.errors import TallyError
-from libs.rpc.status import error_from_rpc
 from libs.rpc.tracing import inject_context, method_attributes, set_status
 from libs.telemetry import catalogue
 from libs.telemetry.setup import OFF, Telemetry
+from tally.contract.errors import ServerFault
+from tally.contract.status import error_from_rpc
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -42,7 +42,7 @@ class UnaryCall(Generic[Request, Response]):
     async def __call__(self, request: Request, *, timeout_s: float) -> Response:
         """The response, within `timeout_s` seconds (see `libs.rpc.deadline.call_timeout`).
 
-        Raises the TallyError that the other side raised, or Unavailable or DeadlineExpired without its help, and
+        Raises the TallyError that the other side raised, or Unavailable or DeadlineExceeded without its help, and
         TallyError for a response that does not parse.
         """
         try:
@@ -53,7 +53,7 @@ class UnaryCall(Generic[Request, Response]):
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from error
         if response is None:  # this is how grpc.aio reports it
-            raise TallyError(f"the response of {self._name} does not parse")
+            raise ServerFault(f"the response of {self._name} does not parse")
         return response
 
     async def _call_traced(self, request: Request, timeout_s: float) -> Response:

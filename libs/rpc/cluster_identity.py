@@ -4,9 +4,9 @@ Without it a shard of another cluster that got into the list of shards would jou
 nobody finds again.
 """
 
-from libs.domain.errors import ClusterMismatch
 from libs.stores.schema import Cluster
 from tally.common.v1.common_pb2 import ClusterIdentity
+from tally.contract.errors import ClusterMismatch
 
 _ABSENT = ClusterIdentity()
 

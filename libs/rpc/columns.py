@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from libs.domain.errors import MAX_VIOLATIONS, InvalidRequest, Violation
-from libs.domain.events import NO_ACTOR, Events
+from libs.domain.events import Events
+from tally.contract.errors import MAX_VIOLATIONS, InvalidRequest, Violation
+from tally.contract.rules import NO_ACTOR
 from tally.ingest.v1.ingest_pb2 import EventColumns
 
 _INDEX = np.dtype("<u2")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 
-from libs.domain.errors import DeadlineExpired
+from tally.contract.errors import DeadlineExceeded
 
 # event loops round to milliseconds, and gRPC's timers have a clock of their own
 _TIMER_SLACK_S = 0.01
@@ -36,11 +36,11 @@ def has_passed(now: Callable[[], float] = time.monotonic) -> bool:
 def call_timeout(cap_s: float, shave_s: float, now: Callable[[], float] = time.monotonic) -> float:
     """The time-out of an outgoing call: what is left, less `shave_s` to answer in, and at most `cap_s`.
 
-    Raises DeadlineExpired when nothing would be left.
+    Raises DeadlineExceeded when nothing would be left.
     """
     remaining = remaining_seconds(now)
     if remaining is None:
         return cap_s
     if remaining <= shave_s:
-        raise DeadlineExpired("the deadline is too near for another call")
+        raise DeadlineExceeded("the deadline is too near for another call")
     return min(cap_s, remaining - shave_s)

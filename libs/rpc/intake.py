@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import grpc
 
-from libs.domain.errors import InvalidRequest, Overloaded, Unavailable, Violation
+from tally.contract.errors import InvalidRequest, Overloaded, Unavailable, Violation
 
 _RETRY_AFTER_S = 0.2
 _WAIT_FACTOR = 2

@@ -15,8 +15,8 @@ from operator import or_
 
 import numpy as np
 
-from libs.domain.errors import InvalidRequest, Violation
-from libs.domain.rules import MAX_EVENTS, MAX_REQUEST_BYTES
+from tally.contract.errors import InvalidRequest, Violation
+from tally.contract.rules import MAX_EVENTS, MAX_REQUEST_BYTES
 
 Look = Callable[[bytes], None]
 """Raises InvalidRequest for a request that must not be parsed."""

@@ -3,7 +3,7 @@
 import base64
 import binascii
 
-from libs.domain.errors import InvalidRequest, Violation
+from tally.contract.errors import InvalidRequest, Violation
 
 PAGE, LARGEST_PAGE = 50, 1_000
 

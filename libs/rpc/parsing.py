@@ -5,8 +5,8 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from libs.domain.errors import InvalidRequest, Violation
 from libs.rpc.look import Look
+from tally.contract.errors import InvalidRequest, Violation
 
 Parse = Callable[[bytes], Any]
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import psutil
 
-from libs.domain.errors import NotReady
+from tally.contract.errors import NotReady
 
 # Below what Linux gives to outgoing connections (32768 to 60999 unless told otherwise): a port that its server leaves
 # for a moment, to be started again, is not taken by one of them.

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from libs.domain.errors import TallyError
+from tally.contract.errors import TallyError
 
 
 class LoopDied(Exception):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from libs.domain.errors import NotReady
+from tally.contract.errors import NotReady
 
 LOOK_SECONDS = 0.25
 

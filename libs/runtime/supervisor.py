@@ -15,7 +15,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 
-from libs.domain.errors import NotReady
+from tally.contract.backoff import Backoff
+from tally.contract.errors import NotReady
 
 LONG_LIFE_SECONDS = 10.0
 """Who lived so long has not died of its start."""
@@ -34,8 +35,7 @@ def pause_after(early_deaths: int) -> float:
     """Seconds to wait before the next start, after so many lives in a row that were not long."""
     if early_deaths == 0:
         return 0.0
-    doublings = min(early_deaths - 1, 10)
-    return min(FIRST_PAUSE_SECONDS * 2.0**doublings, LONGEST_PAUSE_SECONDS)
+    return Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS).cap_s(early_deaths - 1)
 
 
 class Child:

@@ -12,9 +12,9 @@ import asyncpg
 import structlog
 
 from libs.domain.horizon import floor_ms_at
-from libs.domain.request_id import first_id_of, time_ms_of
 from libs.stores.postgres import make_durable
 from libs.stores.server_clock import read_clocks
+from tally.contract.request_id import first_id_of, time_ms_of
 
 _LOGGER = structlog.get_logger(__name__)
 

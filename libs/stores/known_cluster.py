@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from libs.domain.errors import NotReady
 from libs.stores.schema import Cluster
+from tally.contract.errors import NotReady
 
 FILE = "cluster.json"
 _MOST_BEHIND_US = 1_000_000

@@ -15,7 +15,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore, from_url
 
-from libs.domain.errors import NotReady, Unavailable
+from tally.contract.errors import NotReady, Unavailable
 
 
 class Missing(Unavailable):

@@ -7,8 +7,8 @@ from typing import Any
 
 import asyncpg
 
-from libs.domain.errors import NotReady
 from libs.stores.postgres import AWAY, PostgresSettings
+from tally.contract.errors import NotReady
 
 # The server cancels a statement itself before we stop waiting for it: then the cause is known, and a client that is
 # frozen leaves nothing running.

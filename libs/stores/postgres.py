@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 from pydantic import BaseModel, Field
 
-from libs.domain.errors import ReadTooLarge, Unavailable
+from tally.contract.errors import ReadTooLarge, Unavailable
 
 AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What a statement raises when Postgres is away or will not do it now; `TimeoutError` is an OSError."""

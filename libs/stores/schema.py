@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.domain.errors import NotReady, PartitionCountMismatch
 from libs.domain.horizon import floor_at
 from libs.stores.server_clock import read_clocks
+from tally.contract.errors import NotReady, PartitionCountMismatch
 
 # Any constant number will do; it keeps two migrations apart.
 _LOCK = "select pg_advisory_xact_lock(7305801)"

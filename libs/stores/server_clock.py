@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from libs.domain.errors import NotReady
+from tally.contract.errors import NotReady
 
 _NOW = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint"
 _LONGEST_READING_SECONDS = 1.0

@@ -6,8 +6,8 @@ from typing import Any
 
 import asyncpg
 
-from libs.domain.errors import Unavailable
 from libs.stores.postgres import reaching_postgres
+from tally.contract.errors import Unavailable
 
 _WEAK = "select current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"
 # A deadlock, a lock that was not had in time, or a request that is being answered by another call right now.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from opentelemetry.metrics import Meter, NoOpMeter
 from opentelemetry.trace import NoOpTracer, Tracer
 
-from libs.domain.errors import NotReady
+from tally.contract.errors import NotReady
 
 _SCOPE = "tally"
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"

@@ -18,13 +18,13 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from libs.domain.errors import TallyError
 from loadtests.bench import catalogue, page, plot, report
 from loadtests.bench.contender import Contender
 from loadtests.bench.events import make_events
 from loadtests.bench.figures import Result, compute_ratios, judge_targets
 from loadtests.bench.machine import describe_machine
 from loadtests.bench.rounds import Plan, Tell, run_group
+from tally.contract.errors import TallyError
 
 ROOT = Path(__file__).parents[2]
 JSON = ROOT / "loadtests" / "results" / "bench.json"

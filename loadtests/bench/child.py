@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from libs.domain.errors import NotReady
 from libs.embedded.process import make_launch, read_tail
+from tally.contract.errors import NotReady
 
 ROOT = Path(__file__).parents[2]
 _START_SECONDS = 60.0

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import asyncpg
 
-from libs.domain.errors import NotReady
 from libs.embedded.postgres import open_postgres
 from libs.embedded.process import read_tail
 from libs.embedded.valkey import open_valkey
@@ -21,6 +20,7 @@ from loadtests.bench.tally import Make, Tally, connect
 from loadtests.stack import START_SECONDS
 from services.migrations import list_migrations
 from tally.client import Client, TallyError
+from tally.contract.errors import NotReady
 
 _PARTITION_COUNT = 16
 _SERVICES = {

@@ -9,9 +9,9 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]  # it ships no types
 from redis.asyncio import Redis
 
-from libs.domain.errors import NotReady
 from libs.embedded.valkey import open_valkey
 from loadtests.bench.oracle import Counts
+from tally.contract.errors import NotReady
 
 _DURABLE = {
     "maxmemory-policy": "noeviction",

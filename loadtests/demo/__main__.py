@@ -12,7 +12,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from libs.domain.errors import NotReady
 from libs.embedded.process import read_tail
 from loadtests.demo import report
 from loadtests.demo.check import ask_everything, check, is_exact
@@ -23,6 +22,7 @@ from loadtests.demo.replay import replay, wait_for_flush
 from loadtests.demo.rises import find_rises
 from loadtests.stack import interrupts_held_back, open_stack
 from tally.client import Client, TallyError
+from tally.contract.errors import NotReady
 
 FILE = Path(__file__).parents[1] / "data" / "youtube_trending_us_2017.csv"
 _REQUEST_EVENTS = 5_000

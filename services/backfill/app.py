@@ -6,7 +6,6 @@ from importlib.util import find_spec
 
 import structlog
 
-from libs.domain.errors import NotReady, TallyError
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.loop import Loop
@@ -24,6 +23,7 @@ from tally.backfill.v1.delivery_pb2_grpc import (
     DeliveryServiceServicer,
     add_DeliveryServiceServicer_to_server,
 )
+from tally.contract.errors import NotReady, TallyError
 
 NAME = "tally.backfill.v1.BackfillService"
 _DELIVERY_NAME = "tally.backfill.v1.DeliveryService"

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, Violation
 from libs.stores.transactions import transaction
+from tally.contract.errors import InvalidRequest, Violation
 
 _DELIVERY = "insert into backfill.delivery (delivery_id) values ($1) on conflict do nothing"
 _PARTS = """

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from libs.atproto.syntax import is_did
-from libs.domain.rules import MAX_ID_BYTES
+from tally.contract.rules import MAX_ID_BYTES
 
 _HOST_TYPE = "AtprotoPersonalDataServer"
 _MOST_URL = 2_048

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from libs.dataset.rows import bucket_of
-from libs.domain.errors import InvalidRequest, NotFound, Unavailable, Violation
 from libs.stores.postgres import reaching_postgres
 from libs.stores.transactions import transaction
+from tally.contract.errors import InvalidRequest, NotFound, Unavailable, Violation
 
 _CREATE = """
 insert into backfill.job (job_id, batch_size) values ($1, $2) on conflict (job_id) do nothing"""

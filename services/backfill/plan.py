@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from libs.domain.events import Events
 from libs.domain.partition import partitions_of
-from libs.domain.request_id import request_id_of
-from libs.domain.rules import MAX_ID_BYTES
 from libs.rpc.columns import encode
+from tally.contract.request_id import request_id_of
+from tally.contract.rules import MAX_ID_BYTES
 from tally.ingest.v1.ingest_pb2 import ProcessEventsRequest
 
 MOST_EVENTS = 5_000

@@ -11,11 +11,11 @@ from typing import Any
 
 import grpc
 
-from libs.domain.errors import NotFound
 from libs.rpc.channel import open_channel
-from libs.rpc.status import error_from_rpc
 from libs.stores.transactions import transaction
 from services.backfill.settings import BackfillSettings
+from tally.contract.errors import NotFound
+from tally.contract.status import error_from_rpc
 from tally.scheduler.v1 import job_pb2, population_pb2
 from tally.scheduler.v1.job_pb2_grpc import JobServiceStub
 from tally.scheduler.v1.population_pb2_grpc import PopulationServiceStub

@@ -7,11 +7,11 @@ from enum import StrEnum
 
 import grpc
 
-from libs.domain.errors import DeadlineExpired, OutOfRange, Overloaded, TallyError, Unavailable
 from libs.rpc.channel import open_channel
-from libs.rpc.status import error_from_rpc
 from services.backfill.settings import BackfillSettings
 from tally.common.v1 import common_pb2
+from tally.contract.errors import DeadlineExceeded, OutOfRange, Overloaded, TallyError, Unavailable
+from tally.contract.status import error_from_rpc
 from tally.ingest.v1.ingest_pb2 import ProcessEventsResponse
 
 _METHOD = "/tally.ingest.v1.IngestService/ProcessEvents"
@@ -56,8 +56,8 @@ class Shipping:
             except OutOfRange:
                 return Receipt.TOO_OLD
             except Overloaded as error:
-                await asyncio.sleep(min(error.retry_after_s, remaining))
-            except (Unavailable, DeadlineExpired):
+                await asyncio.sleep(min(error.delay_s, remaining))
+            except (Unavailable, DeadlineExceeded):
                 break
         return Receipt.UNANSWERED
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from libs.domain.errors import Unimplemented
 from tally.backfill.v1.backfill_pb2_grpc import BackfillServiceServicer
 from tally.backfill.v1.delivery_pb2_grpc import DeliveryServiceServicer
+from tally.contract.errors import Unimplemented
 
 INSTALL = (
     "the backfill needs more libraries where it runs. Install them: pip install 'tally-services[backfill]'"

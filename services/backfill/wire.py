@@ -8,13 +8,13 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.atproto.syntax import is_nsid, is_tid
-from libs.domain.errors import MAX_VIOLATIONS, InvalidRequest, Violation
 from services.backfill.deliveries import Delivery, PartRow, RepoRow
 from services.backfill.documents import is_resolvable
 from services.backfill.jobs import Wish
 from services.backfill.report import Report
 from services.backfill.repos import Failure
 from tally.backfill.v1 import backfill_pb2, delivery_pb2
+from tally.contract.errors import MAX_VIOLATIONS, InvalidRequest, Violation
 
 MOST_DIDS = 5_000
 MOST_ACCOUNTS = 1_000

@@ -9,8 +9,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from libs.domain.errors import NotReady
-from libs.rpc.breaker import Breaker, reporter
+from libs.rpc.breaker import reporter
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.loop import Loop
@@ -35,6 +34,8 @@ from services.catalog.writing import WRITE_SECONDS, Writing
 from tally.catalog.v1.find_pb2_grpc import add_FindServiceServicer_to_server
 from tally.catalog.v1.resource_pb2_grpc import add_ResourceServiceServicer_to_server
 from tally.catalog.v1.rights_pb2_grpc import add_RightsServiceServicer_to_server
+from tally.contract.breaker import Breaker
+from tally.contract.errors import NotReady
 
 NAME = "tally.catalog.v1.FindService"
 _RESOURCES = "tally.catalog.v1.ResourceService"
@@ -80,7 +81,7 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             failures=settings.contents.breaker_failures,
             reset_after_s=settings.contents.breaker_reset_seconds,
             is_failure=lambda error: isinstance(error, VALKEY_AWAY),
-            clock=context.clock,
+            now=context.clock.monotonic,
             on_change=reporter(context.telemetry),
         )
         cache_bytes = settings.contents.cache_mb * 1024 * 1024

@@ -11,13 +11,13 @@ from typing import Any
 import redis.asyncio as valkey
 from redis.exceptions import RedisError
 
-from libs.domain.errors import Unavailable
-from libs.rpc.breaker import Breaker
 from libs.stores.postgres import reaching_postgres
 from libs.stores.schema import Cluster
 from services.catalog import keys
 from services.catalog.projection import make_token
 from services.catalog.resource_record import read_details
+from tally.contract.breaker import Breaker
+from tally.contract.errors import Unavailable
 
 VALKEY_AWAY = (RedisError, OSError, TimeoutError, Unavailable)
 _OVERHEAD_BYTES = 200

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.domain.errors import ChangeOutOfRange
+from tally.contract.errors import ChangeOutOfRange
 
 EPOCH_BITS = 40
 IDENTITY = """(

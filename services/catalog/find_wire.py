@@ -2,7 +2,6 @@
 
 import math
 
-from libs.domain.errors import InvalidRequest, NotEnabled, Violation
 from services.catalog.finder import Answer
 from services.catalog.order import BY_ID, MISSING
 from services.catalog.page_token import read_token, write_token
@@ -20,6 +19,7 @@ from services.catalog.rule import Viewer
 from services.catalog.times import read_time, write_time
 from tally.catalog.v1 import find_pb2 as pb
 from tally.catalog.v1 import rights_pb2
+from tally.contract.errors import InvalidRequest, NotEnabled, Violation
 
 
 def read_viewer(message: rights_pb2.Viewer) -> Viewer:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from libs.domain.errors import ChangeOutOfRange, Unavailable
 from services.catalog.contents import Contents
 from services.catalog.finding import Found, Window, check_query, find, is_visible
 from services.catalog.follower import Follower
@@ -15,6 +14,7 @@ from services.catalog.ids import unpack
 from services.catalog.query import Cursor, Page, Query
 from services.catalog.rule import Viewer
 from services.catalog.view import View
+from tally.contract.errors import ChangeOutOfRange, Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from pyroaring import BitMap
 
-from libs.domain.errors import InvalidRequest, Violation
 from services.catalog.moves import Scores
 from services.catalog.order import BY_ID, MISSING, Order, Place
 from services.catalog.query import Filter, Page, Query
 from services.catalog.view import View, describe_unknown
+from tally.contract.errors import InvalidRequest, Violation
 
 MAX_FACET_VALUES = 1_000
 _NONE = BitMap()

@@ -14,7 +14,6 @@ from typing import Any
 
 import structlog
 
-from libs.domain.errors import RightsStale, Unavailable
 from libs.stores.postgres import AWAY
 from services.catalog import replicas
 from services.catalog.feed import Change, Head, check_change, read_changes, read_head
@@ -27,6 +26,7 @@ from services.catalog.rule_record import read_rules
 from services.catalog.settings import CatalogSettings
 from services.catalog.type_record import read_dimensions, read_types
 from services.catalog.view import View
+from tally.contract.errors import RightsStale, Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from libs.domain.errors import RightsStale
+from tally.contract.errors import RightsStale
 
 # It goes on while the machine is suspended, which the monotonic clock of Linux does not.
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

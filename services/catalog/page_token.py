@@ -10,8 +10,8 @@ import struct
 
 import xxhash
 
-from libs.domain.errors import InvalidRequest, Violation
 from services.catalog.query import Cursor
+from tally.contract.errors import InvalidRequest, Violation
 
 _FORM = struct.Struct(">BQqdq")
 _SUM = struct.Struct(">I")

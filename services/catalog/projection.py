@@ -15,7 +15,6 @@ import redis.asyncio as valkey
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from libs.domain.errors import NotReady, Unavailable
 from libs.stores.schema import Cluster
 from services.catalog import keys
 from services.catalog.feed import EPOCH_BITS, Head, read_changes, read_head
@@ -24,6 +23,7 @@ from services.catalog.resource_record import MAX_BATCH, read_all_projected, read
 from services.catalog.resource_type import ResourceType
 from services.catalog.settings import ProjectionSettings
 from services.catalog.type_record import read_types
+from tally.contract.errors import NotReady, Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
 

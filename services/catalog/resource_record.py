@@ -9,7 +9,6 @@ from typing import Any
 
 import asyncpg
 
-from libs.domain.errors import InUse, InvalidRequest, Unavailable, VersionMismatch, Violation
 from services.catalog.details import parse_details
 from services.catalog.feed import DRAWN
 from services.catalog.ids import WHAT_AN_ID_IS, is_id
@@ -17,6 +16,7 @@ from services.catalog.index import MAX_DEPTH, Row
 from services.catalog.resource_type import Indexed, ResourceType
 from services.catalog.type_record import hold_types
 from services.catalog.writing import Writing
+from tally.contract.errors import InUse, InvalidRequest, Unavailable, VersionMismatch, Violation
 
 MAX_BATCH = 1_000
 MAX_EXTERNAL_ID_BYTES = 128

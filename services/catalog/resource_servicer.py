@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, NotFound, Violation
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.catalog.enforcement import until_in_force
@@ -33,6 +32,7 @@ from services.catalog.watching import Watching
 from services.catalog.writing import Writing
 from tally.catalog.v1 import resource_pb2 as pb
 from tally.catalog.v1.resource_pb2_grpc import ResourceServiceServicer
+from tally.contract.errors import InvalidRequest, NotFound, Violation
 
 
 class ResourceServicer(ResourceServiceServicer):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from libs.domain.errors import Violation
 from services.catalog.details import check_pointer, resolve
 from services.catalog.ids import WHAT_AN_ID_IS, is_id
+from tally.contract.errors import Violation
 
 MAX_KEYS = 100
 MAX_VALUE_BYTES = 128

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, Violation
 from services.catalog.resource_record import Put
 from tally.catalog.v1 import resource_pb2 as pb
+from tally.contract.errors import InvalidRequest, Violation
 
 MAX_IDS = 1_000
 

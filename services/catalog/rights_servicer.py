@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, Violation
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.catalog.enforcement import until_in_force
@@ -15,6 +14,7 @@ from services.catalog.view import describe_unknown
 from services.catalog.writing import Writing
 from tally.catalog.v1 import rights_pb2 as pb
 from tally.catalog.v1.rights_pb2_grpc import RightsServiceServicer
+from tally.contract.errors import InvalidRequest, Violation
 
 _SUBJECTS = 1_000
 _KINDS: Mapping[int, str] = {

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from libs.domain.errors import Violation
 from services.catalog.countries import COUNTRIES
+from tally.contract.errors import Violation
 
 MAX_RULES = 1_000
 CODE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)

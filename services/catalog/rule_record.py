@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from libs.domain.errors import InvalidRequest
 from services.catalog.feed import DRAWN
 from services.catalog.rule import Rule, check_rules
 from services.catalog.type_record import hold_dimensions
 from services.catalog.writing import Writing
+from tally.contract.errors import InvalidRequest
 
 # The row stays when the rules go, so that a put which is sent again finds the change to wait for.
 _LOCK = """

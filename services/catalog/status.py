@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from libs.domain.errors import Unavailable
 from libs.stores.postgres import reaching_postgres
 from services.catalog.feed import read_head
 from services.catalog.follower import Follower
 from services.catalog.projection import Projection
 from services.catalog.replicas import list_replicas
 from tally.catalog.v1 import resource_pb2 as pb
+from tally.contract.errors import Unavailable
 
 
 async def read_status(pool: Any, follower: Follower, projection: Projection) -> pb.GetCatalogStatusResponse:

@@ -3,7 +3,7 @@
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from libs.domain.errors import InvalidRequest, Violation
+from tally.contract.errors import InvalidRequest, Violation
 
 _MIN_SECONDS = -62_135_596_800
 _MAX_SECONDS = 253_402_300_799

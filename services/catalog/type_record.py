@@ -5,13 +5,13 @@ from typing import Any
 
 import asyncpg
 
-from libs.domain.errors import InUse, InvalidRequest, Violation
 from services.catalog.feed import DRAWN
 from services.catalog.resource_type import ResourceType
 from services.catalog.rule import CODE, WHAT_A_CODE_IS, Dimensions
 from services.catalog.type_wire import message_of_type, type_of_message
 from services.catalog.writing import Writing
 from tally.catalog.v1 import resource_pb2 as pb
+from tally.contract.errors import InUse, InvalidRequest, Violation
 
 # Puts read their type `for key share`, and so wait for this, or this for them.
 _LOCK_TYPE = "select definition, change from catalog.type where suffix = $1 for update"

@@ -9,7 +9,6 @@ from typing import Any
 
 import structlog
 
-from libs.domain.errors import NotReady, Unavailable
 from libs.rpc.cluster_identity import ClusterCheck, identity_of
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
@@ -30,6 +29,7 @@ from services.counting.settings import CountingSettings, RecoverySettings
 from services.counting.shard import Shard
 from services.counting.spool import open_spool
 from services.counting.wire import Wire
+from tally.contract.errors import NotReady, Unavailable
 from tally.counting.v1.counting_pb2_grpc import add_CountingServiceServicer_to_server
 from tally.counting.v1.dead_letters_pb2_grpc import add_DeadLetterServiceServicer_to_server
 

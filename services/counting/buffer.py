@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from libs.domain.cells import NO_CELLS, Cells, cells_of_events, merge_cells
-from libs.domain.events import NO_TIME
 from libs.domain.minutes import MINUTE_US
 from services.counting.entry import NumberedEntry
+from tally.contract.rules import NO_TIME
 
 Mask = npt.NDArray[np.bool_]
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, Violation
 from libs.rpc.cluster_identity import ClusterCheck
 from libs.rpc.columns import parse
 from libs.rpc.types import ServicerContext
@@ -17,6 +16,7 @@ from services.counting.dead_letter_wire import (
 )
 from services.counting.dead_letters import Key, Place, State, list_letters, not_found, read_letter
 from services.counting.decisions import Decisions
+from tally.contract.errors import InvalidRequest, Violation
 from tally.counting.v1 import dead_letters_pb2 as pb
 from tally.counting.v1.dead_letters_pb2_grpc import DeadLetterServiceServicer
 

@@ -9,9 +9,10 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from libs.domain.errors import InvalidRequest, Violation
-from libs.domain.events import NO_ACTOR, NO_TIME, Events
+from libs.domain.events import Events
 from services.counting.dead_letters import Key, Place, State
+from tally.contract.errors import InvalidRequest, Violation
+from tally.contract.rules import NO_ACTOR, NO_TIME
 from tally.ingest.v1.ingest_pb2 import Event
 
 _MAX_PARTITION = 4095

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from libs.domain.errors import NotFound
+from tally.contract.errors import NotFound
 
 # One letter for each key. The same entry may have come to grief in two spools: the first stays. But the entry of the
 # journal takes the place of one from a spool, even of one that was dropped: it is part of the journal that the rollups

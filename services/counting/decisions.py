@@ -18,16 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from libs.domain.entry import Entry
-from libs.domain.errors import (
-    AlreadyDecided,
-    InvalidRequest,
-    NotReplayable,
-    TallyError,
-    Unavailable,
-    Violation,
-)
-from libs.domain.horizon import FLOOR_BEHIND_DOOR_MS, HORIZON_MS
-from libs.domain.request_id import time_ms_of
+from libs.domain.horizon import FLOOR_BEHIND_DOOR_MS
 from libs.rpc.columns import parse
 from libs.stores.postgres import AWAY, PostgresSettings, connect, make_durable, time_limits
 from libs.stores.write_connection import InDoubt, Refused, WriteConnection
@@ -37,6 +28,15 @@ from services.counting.entry import NumberedEntry
 from services.counting.rollups import add_rows
 from services.counting.settings import FlushSettings, RecoverySettings
 from services.counting.stride import Stride
+from tally.contract.errors import (
+    AlreadyDecided,
+    InvalidRequest,
+    NotReplayable,
+    TallyError,
+    Unavailable,
+    Violation,
+)
+from tally.contract.request_id import HORIZON_MS, time_ms_of
 
 # Sealing updates the row, and so waits for a replay under way; a replay that waited for sealing finds no row.
 _GENERATION = """

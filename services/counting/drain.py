@@ -12,7 +12,6 @@ from typing import Any
 import structlog
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import InvalidRequest, Overloaded, Unavailable
 from libs.rpc.columns import parse
 from libs.stores.postgres import AWAY, make_durable
 from libs.stores.write_connection import InDoubt, Refused, borrow_for_writing
@@ -20,6 +19,7 @@ from services.counting.dead_letters import DeadLetter, set_aside
 from services.counting.shard import Shard
 from services.counting.spool import Spool
 from services.counting.spool_file import NoRoom, Spooled
+from tally.contract.errors import InvalidRequest, Overloaded, Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ import asyncpg
 import structlog
 
 from libs.domain.horizon import floor_at
-from libs.domain.request_id import first_id_of
+from tally.contract.request_id import first_id_of
 
 _LOGGER = structlog.get_logger(__name__)
 

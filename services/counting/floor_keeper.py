@@ -7,12 +7,12 @@ from typing import Any
 import structlog
 
 from libs.domain.floor_pace import FloorPace, Look, Verdict
-from libs.domain.request_id import first_id_of, time_ms_of
 from libs.stores.floor import align_logs, raise_floor
 from libs.stores.postgres import AWAY
 from libs.stores.server_clock import Reading, read_clocks
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
+from tally.contract.request_id import first_id_of, time_ms_of
 
 _LOGGER = structlog.get_logger(__name__)
 

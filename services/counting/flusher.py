@@ -8,7 +8,6 @@ import numpy as np
 import structlog
 
 from libs.domain.clock import Clock
-from libs.domain.errors import Overloaded
 from libs.domain.minutes import minute_of
 from libs.stores.write_connection import InDoubt, Refused
 from services.counting.appender import Appender, LogClosed
@@ -21,6 +20,7 @@ from services.counting.pace import Pace
 from services.counting.position import Position
 from services.counting.rollups import apply
 from services.counting.settings import SERVER_ENDS_FIRST_S, FlushSettings
+from tally.contract.errors import Overloaded
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -6,12 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from libs.domain.errors import NotReady
 from libs.stores.postgres import PostgresSettings, connect, make_durable, time_limits
 from libs.stores.schema import Cluster, read_identity
 from libs.stores.write_connection import WriteConnection
 from services.counting.position import Position
 from services.counting.settings import RecoverySettings
+from tally.contract.errors import NotReady
 
 ROLLUPS = "rollups"
 """The consumer that moves entries to the rollups."""

@@ -9,8 +9,8 @@ there after all, Postgres refuses the whole flush, and it is made again without 
 import numpy as np
 import numpy.typing as npt
 
-from libs.domain.horizon import AHEAD_MS
 from services.counting.buffer import PIECE_NAMES, Mask, MinuteRows
+from tally.contract.request_id import AHEAD_MS
 
 _PLACE_BITS = 21
 """2^21 places a minute, a byte each. Of two rows at one place the one flushed later is taken for known."""

@@ -4,9 +4,9 @@ import datetime as dt
 from typing import Any
 
 from libs.domain.horizon import floor_ms_at
-from libs.domain.request_id import first_id_of, time_ms_of
 from libs.stores.floor import LOCK_UPKEEP
 from libs.stores.server_clock import read_clocks
+from tally.contract.request_id import first_id_of, time_ms_of
 
 _DAY_MS = 86_400_000
 _MOST_DAYS_BACK = 31

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import Overloaded, TallyError
 from libs.rpc.tracebacks import drop_tracebacks
 from services.counting.settings import JournalSettings
+from tally.contract.errors import Overloaded, TallyError
 
 _RETRY_AFTER_S = 0.2
 

@@ -14,7 +14,6 @@ import asyncpg
 import structlog
 
 from libs.domain.entry import Entry
-from libs.domain.errors import InvalidRequest
 from libs.rpc.columns import encode, parse
 from libs.stores.postgres import AWAY
 from libs.stores.write_connection import is_of_the_data
@@ -26,6 +25,7 @@ from services.counting.position import Position
 from services.counting.rollups import apply
 from services.counting.settings import FlushSettings, RecoverySettings
 from services.counting.stride import Stride
+from tally.contract.errors import InvalidRequest
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -9,7 +9,6 @@ import structlog
 
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import NotReady, Unavailable
 from libs.stores.postgres import AWAY, PostgresSettings
 from libs.stores.schema import Cluster
 from libs.stores.write_connection import InDoubt, Refused
@@ -32,6 +31,7 @@ from services.counting.settings import CountingSettings
 from services.counting.spool import Spool
 from services.counting.spooler import Spooler
 from services.counting.takeover import Takeover
+from tally.contract.errors import NotReady, Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -16,9 +16,9 @@ from urllib.parse import quote
 import structlog
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import Overloaded
 from services.counting.settings import SpoolSettings
 from services.counting.spool_file import Contents, HeldElsewhere, NoRoom, Spooled, SpoolFile
+from tally.contract.errors import Overloaded
 
 _LOGGER = structlog.get_logger(__name__)
 

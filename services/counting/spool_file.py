@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import NotReady
 from libs.embedded.files import append_to, refuse_link_of_another
+from tally.contract.errors import NotReady
 
 # Before anything else is asked.
 _LOCK = "pragma locking_mode = exclusive"

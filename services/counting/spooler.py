@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from libs.domain.clock import Clock
 from libs.domain.entry import Outcome
-from libs.domain.errors import Overloaded
 from services.counting.metrics import Metrics
 from services.counting.queue import Queue, Waiting, answer, refuse
 from services.counting.spool import Spool
+from tally.contract.errors import Overloaded
 
 
 class Spooler:

@@ -7,15 +7,15 @@ from typing import NoReturn
 
 import numpy as np
 
-from libs.domain import rules
 from libs.domain.clock import Clock
 from libs.domain.column_rules import find_bad_times, find_bad_values
 from libs.domain.entry import MAX_TRACEPARENT_BYTES, Entry, signed
-from libs.domain.errors import InvalidRequest, Violation
 from libs.domain.events import Events
-from libs.domain.horizon import AHEAD_MS
 from libs.domain.partition import partitions_of
 from libs.rpc.columns import parse_all
+from tally.contract import rules
+from tally.contract.errors import InvalidRequest, Violation
+from tally.contract.request_id import AHEAD_MS
 from tally.counting.v1 import counting_pb2 as pb
 
 _CLOCK_SLACK_US = 2_000_000

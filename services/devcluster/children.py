@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from libs.domain.errors import NotReady
 from libs.embedded import postgres, valkey
 from libs.embedded.process import Process
 from libs.embedded.sockets import open_socket_folder
@@ -16,6 +15,7 @@ from libs.rpc.probe import is_serving
 from libs.runtime.supervisor import Died
 from services.devcluster.topology import POSTGRES, VALKEY, Place
 from services.settings import EmbeddedSettings
+from tally.contract.errors import NotReady
 
 WATCH_SECONDS = 0.1
 _POLL_SECONDS = 0.05

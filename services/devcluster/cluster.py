@@ -23,7 +23,6 @@ from pathlib import Path
 
 import asyncpg
 
-from libs.domain.errors import NotReady
 from libs.embedded import envoy
 from libs.embedded.files import rotate_log
 from libs.embedded.folder import check_owner, hold_folder
@@ -36,6 +35,7 @@ from services.devcluster.topology import ENVOY, POSTGRES, PURPOSES, VALKEY, Plac
 from services.migrations import list_migrations
 from services.registry import stages
 from services.settings import Settings, read_settings
+from tally.contract.errors import NotReady
 
 _SERVING_SECONDS = 120.0
 _POLL_SECONDS = 0.05

@@ -3,9 +3,8 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from libs.domain.errors import ClusterMismatch, NotReady, Overloaded, Rejected
 from libs.rpc.admission import Admission
-from libs.rpc.breaker import Breaker, reporter
+from libs.rpc.breaker import reporter
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import open_channel
 from libs.rpc.cluster_identity import identity_of
@@ -29,6 +28,8 @@ from services.partitioner.settings import PartitionerSettings
 from services.partitioner.shard import Shard
 from services.partitioner.shards import Shards
 from tally.common.v1.common_pb2 import ClusterIdentity
+from tally.contract.breaker import Breaker
+from tally.contract.errors import ClusterMismatch, NotReady, Overloaded, Rejected
 from tally.counting.v1.counting_pb2 import (
     AppendRequest,
     AppendResponse,
@@ -114,7 +115,7 @@ def _connect(address: str, context: Context, settings: PartitionerSettings) -> S
         reset_after_s=settings.sender.breaker_reset_seconds,
         # What it refuses it has understood; any other answer is that of a shard that is away or broken.
         is_failure=lambda error: not isinstance(error, Overloaded | Rejected | ClusterMismatch),
-        clock=context.clock,
+        now=context.clock.monotonic,
         on_change=reporter(context.telemetry),
     )
     sender = Sender(

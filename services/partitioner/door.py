@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from libs.domain import rules
 from libs.domain.clock import Clock
 from libs.domain.column_rules import find_bad_times, find_bad_values
-from libs.domain.errors import InvalidRequest
 from libs.domain.events import Events
 from libs.domain.horizon import is_inside
-from libs.domain.request_id import make_request_id, parse_request_id, time_ms_of
 from libs.rpc.columns import decode
 from services.partitioner.findings import Findings
 from services.partitioner.rows import read_rows
+from tally.contract import rules
+from tally.contract.errors import InvalidRequest
+from tally.contract.request_id import make_request_id, parse_request_id, time_ms_of
 from tally.ingest.v1.ingest_pb2 import Event, EventColumns, ProcessEventsRequest
 
 _HORIZON = (

@@ -3,7 +3,7 @@
 What is wrong in itself comes before what is out of range just now.
 """
 
-from libs.domain.errors import MAX_VIOLATIONS, InvalidRequest, OutOfRange, Violation
+from tally.contract.errors import MAX_VIOLATIONS, InvalidRequest, OutOfRange, Violation
 
 
 class Findings:

@@ -9,13 +9,13 @@ from opentelemetry.trace import SpanKind
 
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome, signed
-from libs.domain.errors import OutOfRange, RequestIdReused, TallyError, Violation
 from libs.domain.events import Events
 from libs.domain.partition import cut, partition_of
 from libs.rpc.columns import encode
 from libs.rpc.tracing import inject_context
 from libs.telemetry.setup import Telemetry
 from services.partitioner.router import Router
+from tally.contract.errors import OutOfRange, RequestIdReused, TallyError, Violation
 
 _DURABLE = frozenset((Outcome.JOURNALED, Outcome.DUPLICATE, Outcome.SPOOLED))
 

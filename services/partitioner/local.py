@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import Unavailable
 from libs.runtime.entries import Offer
+from tally.contract.errors import Unavailable
 
 
 class LocalWay:

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from libs.domain.errors import DeadlineExpired, TallyError, Unavailable
 from libs.rpc.cluster_identity import describe
 from libs.rpc.probe import NoAnswer
 from tally.common.v1.common_pb2 import ClusterIdentity
+from tally.contract.errors import DeadlineExceeded, TallyError, Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Membership:
     async def _belongs(self, timeout_s: float) -> bool:
         try:
             found = await self._ask_identity(max(timeout_s, 0.001))
-        except (Unavailable, DeadlineExpired) as error:
+        except (Unavailable, DeadlineExceeded) as error:
             raise NoAnswer(error.message) from error
         except TallyError as error:
             self._report(f"it does not tell its cluster: {error.message}")

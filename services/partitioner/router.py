@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import (
-    DeadlineExpired,
+from libs.rpc.deadline import call_timeout
+from services.partitioner.placement import Placement
+from services.partitioner.settings import PartitionerSettings
+from tally.contract.errors import (
+    DeadlineExceeded,
     Overloaded,
     TallyError,
     Unavailable,
 )
-from libs.rpc.deadline import call_timeout
-from libs.rpc.retry_budget import RetryBudget
-from services.partitioner.placement import Placement
-from services.partitioner.settings import PartitionerSettings
+from tally.contract.retry_budget import RetryBudget
 
 Sent = tuple[int, str, "asyncio.Future[Outcome]"]
 """the place of an entry, the shard that it was sent to, and its outcome"""
@@ -44,7 +44,7 @@ class Router:
         self._settings = settings.retry
         self._clock = clock
         self._budget = RetryBudget(
-            clock,
+            clock.monotonic,
             share=settings.retry.budget_share,
             per_second=settings.retry.budget_per_second,
             burst=settings.retry.budget_burst,
@@ -59,7 +59,7 @@ class Router:
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Send all entries; the outcome of each, in order, none of them UNAVAILABLE.
 
-        Raises Overloaded as soon as a shard says so, and DeadlineExpired when not all were durable in time. The same
+        Raises Overloaded as soon as a shard says so, and DeadlineExceeded when not all were durable in time. The same
         entries may be sent again after both.
         """
         deadline = self._clock.monotonic() + call_timeout(_DEADLINE_CAP_S, _SHAVE_S)
@@ -122,8 +122,8 @@ class Router:
         await asyncio.sleep(min(pause, max(0.0, deadline - self._clock.monotonic())))
 
 
-def _too_late(reason: str) -> DeadlineExpired:
-    return DeadlineExpired(f"not every event was durable in time ({reason}); send the same request again")
+def _too_late(reason: str) -> DeadlineExceeded:
+    return DeadlineExceeded(f"not every event was durable in time ({reason}); send the same request again")
 
 
 async def _gather(sent: Sequence[Sent], outcomes: list[Outcome], tried: set[str]) -> str:
@@ -137,7 +137,7 @@ async def _gather(sent: Sequence[Sent], outcomes: list[Outcome], tried: set[str]
         for place, address, future in sent:
             try:
                 outcomes[place] = await future
-            except (Unavailable, DeadlineExpired) as error:
+            except (Unavailable, DeadlineExceeded) as error:
                 tried.add(address)
                 reason = error.message
             except Overloaded as error:

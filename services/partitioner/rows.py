@@ -7,10 +7,11 @@ from math import nan
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from libs.domain import rules
-from libs.domain.events import NO_ACTOR, NO_TIME, Events
-from libs.domain.function import NEEDS_ACTOR, NEEDS_VALUE
+from libs.domain.events import Events
 from services.partitioner.findings import Findings
+from tally.contract import rules
+from tally.contract.function import NEEDS_ACTOR, NEEDS_VALUE
+from tally.contract.rules import NO_ACTOR, NO_TIME
 from tally.ingest.v1.ingest_pb2 import Event
 
 

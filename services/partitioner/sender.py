@@ -9,13 +9,13 @@ import structlog
 
 from libs.domain.clock import Clock
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
-from libs.rpc.breaker import Breaker
 from libs.rpc.stopping import Stopped, Stopping
 from libs.rpc.tracebacks import drop_tracebacks
 from services.partitioner.settings import SenderSettings
 from services.partitioner.wire import write_entry
 from tally.common.v1.common_pb2 import ClusterIdentity
+from tally.contract.breaker import Breaker
+from tally.contract.errors import DeadlineExceeded, Overloaded, TallyError, Unavailable
 from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse
 
 Append = Callable[[AppendRequest, float], Awaitable[AppendResponse]]
@@ -130,7 +130,7 @@ class Sender:
         left_s = max(each.deadline for each in taken) - self._clock.monotonic()
         timeout_s = max(0.001, min(self._settings.attempt_timeout_seconds, left_s))
         # A caller in a hurry must not close the way to the shard for everybody.
-        silent = (DeadlineExpired,) if timeout_s < self._settings.attempt_timeout_seconds else ()
+        silent = (DeadlineExceeded,) if timeout_s < self._settings.attempt_timeout_seconds else ()
         try:
             outcomes = await self._giving_up.unless_stopped(
                 self._breaker.call(lambda: self._ask(request, timeout_s), silent=silent)

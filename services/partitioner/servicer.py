@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import xxhash
 from google.protobuf.message import Message
 
-from libs.domain.events import VIEW, Events
-from libs.domain.rules import MAX_REQUEST_BYTES
+from libs.domain.events import Events
 from libs.rpc.admission import Admission
 from libs.rpc.look import too_large
 from libs.rpc.types import ServicerContext
@@ -17,6 +16,7 @@ from services.partitioner.ingest import Counted, Ingest
 from services.partitioner.router import Router
 from services.partitioner.stream import answer_stream
 from tally.common.v1.common_pb2 import DURABILITY_JOURNALED, DURABILITY_SPOOLED, ClusterIdentity
+from tally.contract.rules import MAX_REQUEST_BYTES, VIEW
 from tally.ingest.v1 import ingest_pb2 as pb
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceServicer
 

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from libs.domain.clock import Clock
-from libs.domain.errors import Unavailable
 from libs.rpc.probe import NoAnswer
 from services.partitioner.liveness import Life, Liveness
 from services.partitioner.sender import Sender
 from services.partitioner.settings import ProbeSettings
+from tally.contract.errors import Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
 

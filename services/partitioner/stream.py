@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from libs.domain.errors import InvalidRequest, OutOfRange, Overloaded, TallyError, Violation
-from libs.rpc.status import code_of
 from libs.rpc.tracebacks import drop_tracebacks
+from tally.contract.errors import InvalidRequest, OutOfRange, Overloaded, TallyError, Violation
+from tally.contract.status import code_of
 from tally.ingest.v1 import ingest_pb2 as pb
 
 Process = Callable[[pb.ProcessEventsRequest], Awaitable[pb.Receipt]]
@@ -62,8 +62,8 @@ async def _answer(batch: pb.ProcessEventsRequest, process: Process) -> pb.Stream
 def _refusal(request_id: str, error: TallyError) -> pb.Refusal:
     number: int = code_of(error).value[0]
     refusal = pb.Refusal(request_id=request_id, code=number, reason=error.reason, message=error.message)
-    if isinstance(error, OutOfRange):
+    if isinstance(error, OutOfRange) and error.server_time_us is not None:
         refusal.server_time.FromMicroseconds(error.server_time_us)
     elif isinstance(error, Overloaded):
-        refusal.retry_delay.FromMilliseconds(int(error.retry_after_s * 1000))
+        refusal.retry_delay.FromMilliseconds(int(error.delay_s * 1000))
     return refusal

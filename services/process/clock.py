@@ -5,9 +5,9 @@ from typing import Any
 
 import structlog
 
-from libs.domain.errors import NotReady
 from libs.stores.postgres import AWAY
 from libs.stores.server_clock import ServerClock
+from tally.contract.errors import NotReady
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from libs.domain.errors import NotReady
 from libs.embedded.folder import list_data
 from libs.rpc.server import OpenServer
 from libs.runtime.presence import Presence
 from services.process.life import open_process
 from services.process.stores import Report
 from services.settings import Settings
+from tally.contract.errors import NotReady
 
 _SWITCH_SECONDS = 0.0005
 

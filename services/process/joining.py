@@ -7,12 +7,12 @@ from typing import Any
 
 import structlog
 
-from libs.domain.errors import NotReady, Unavailable
 from libs.stores.known_cluster import keep_cluster, load_cluster
 from libs.stores.postgres import AWAY, reaching_postgres
 from libs.stores.schema import Cluster, check_partition_count, read_cluster
 from libs.stores.server_clock import ServerClock
 from services.migrations import list_migrations
+from tally.contract.errors import NotReady, Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
 

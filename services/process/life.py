@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from libs.domain.errors import NotReady
 from libs.embedded.folder import check_owner
 from libs.rpc import ports
 from libs.rpc.server import OpenServer, ServerSettings, open_server
@@ -24,6 +23,7 @@ from services.process.sockets import open_private_sockets, settings_of
 from services.process.stores import Report, open_stores
 from services.registry import ALL, SERVICES
 from services.settings import Settings
+from tally.contract.errors import NotReady
 
 
 @asynccontextmanager

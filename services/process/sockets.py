@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from libs.domain.errors import NotReady
 from libs.embedded.sockets import SocketFolder, open_socket_folder
 from services.registry import ALL, SERVICES, Service
 from services.settings import Settings
+from tally.contract.errors import NotReady
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from libs.domain.errors import NotReady
 from libs.embedded.postgres import open_postgres
 from libs.embedded.process import OnDeath
 from libs.embedded.valkey import open_valkey
 from services.registry import ALL
 from services.settings import Settings
+from tally.contract.errors import NotReady
 
 Report = Callable[[str], None]
 """is told what takes time"""

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from libs.rpc.breaker import Breaker, reporter
+from libs.rpc.breaker import reporter
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
@@ -15,6 +15,7 @@ from services.query.reader import Reader
 from services.query.server import Server
 from services.query.servicer import QueryServicer
 from services.query.settings import QuerySettings
+from tally.contract.breaker import Breaker
 from tally.query.v1.query_pb2_grpc import add_QueryServiceServicer_to_server
 
 NAME = "tally.query.v1.QueryService"
@@ -29,7 +30,7 @@ async def open_query(context: Context, settings: QuerySettings) -> AsyncIterator
         failures=settings.hot.breaker_failures,
         reset_after_s=settings.hot.breaker_reset_seconds,
         is_failure=lambda error: isinstance(error, AWAY),
-        clock=context.clock,
+        now=context.clock.monotonic,
         on_change=reporter(context.telemetry),
     )
 

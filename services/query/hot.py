@@ -16,11 +16,11 @@ from redis.exceptions import RedisError
 
 from libs.domain.cells import Cell
 from libs.domain.clock import Clock
-from libs.domain.errors import NotReady, Unavailable
-from libs.rpc.breaker import Breaker
 from libs.stores.schema import Cluster
 from services.query.settings import HotSettings
 from services.query.warm import Reading
+from tally.contract.breaker import Breaker
+from tally.contract.errors import NotReady, Unavailable
 
 # A value begins with its version, 40 digits: what it is as of, and its count. Digits compare like numbers.
 _SET_IF_NEWER = """

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from libs.domain.errors import Overloaded
+from tally.contract.errors import Overloaded
 
 _RETRY_AFTER_S = 2.0
 

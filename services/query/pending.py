@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 from libs.domain.cells import Cell, cells_of_events
-from libs.domain.errors import InvalidRequest, NotPrimary
-from libs.domain.events import NO_TIME, Events
+from libs.domain.events import Events
 from libs.domain.minutes import MINUTE_US
 from libs.rpc.columns import parse
 from services.query.question import Question, Size, TooHeavy
 from services.query.standby import replayed_until_us
 from services.query.unsettled import JOURNAL_SINCE, Unsettled
 from services.query.warm import CELL, Reading, cell_of
+from tally.contract.errors import InvalidRequest, NotPrimary
+from tally.contract.rules import NO_TIME
 
 # By number, never by time. No unapplied entry is below the opening floor of its log.
 _READ = f"""

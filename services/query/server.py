@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from libs.domain.clock import Clock
-from libs.domain.errors import Overloaded
 from services.query.lane import Lane
 from services.query.question import Question, Size, TooHeavy
 from services.query.settings import HeavySettings
 from services.query.unsettled import Unsettled
+from tally.contract.errors import Overloaded
 
 _LATER_S = 5.0
 _REMEMBERED = 1_000

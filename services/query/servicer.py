@@ -3,11 +3,7 @@
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from libs.domain import rules
 from libs.domain.cells import check_told_by_cells
-from libs.domain.errors import InvalidRequest, Violation
-from libs.domain.events import VIEW
-from libs.domain.function import Function
 from libs.domain.minutes import MinuteRange, range_of
 from libs.rpc.types import ServicerContext
 from services.query.lane import Lane, caller_of
@@ -17,6 +13,10 @@ from services.query.reader import Reader
 from services.query.server import Server
 from services.query.warm import Reading
 from tally.common.v1.common_pb2 import CONSISTENCY_STRONG, Consistency
+from tally.contract import rules
+from tally.contract.errors import InvalidRequest, Violation
+from tally.contract.function import Function
+from tally.contract.rules import VIEW
 from tally.query.v1 import query_pb2 as pb
 from tally.query.v1.query_pb2_grpc import QueryServiceServicer
 

@@ -9,8 +9,8 @@ is older than the constant, the answer is discarded and the statement is repeate
 import uuid
 from typing import Any
 
-from libs.domain.errors import Unavailable
-from libs.domain.request_id import first_id_of, time_ms_of
+from tally.contract.errors import Unavailable
+from tally.contract.request_id import first_id_of, time_ms_of
 
 JOURNAL_SINCE = """(
     select least(cluster.floor, (

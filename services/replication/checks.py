@@ -4,8 +4,8 @@ import re
 import uuid
 from collections.abc import Sequence
 
-from libs.domain.errors import InvalidRequest, Violation
 from services.replication.rows import LAST, LOCATION_ROW_KEY, NIL, EntryRow
+from tally.contract.errors import InvalidRequest, Violation
 from tally.replication.v1 import entries_pb2 as pb
 
 MAX_BATCH_ROWS = 10_000

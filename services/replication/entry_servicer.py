@@ -4,7 +4,6 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, Violation
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.replication.checks import MAX_BATCH_ROWS, check_location, read_entries, read_uuid
@@ -22,6 +21,7 @@ from services.replication.rows import NIL, EntryRow
 from services.replication.state import want_location
 from services.replication.sync import SyncService
 from services.replication.transactions import TransactionManager, no_location
+from tally.contract.errors import InvalidRequest, Violation
 from tally.replication.v1 import entries_pb2 as pb
 from tally.replication.v1.entries_pb2_grpc import EntryServiceServicer
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import xxhash
 
-from libs.domain.errors import InvalidRequest, Violation
 from services.replication.checks import check_text
 from services.replication.rows import EntryRow
+from tally.contract.errors import InvalidRequest, Violation
 
 MAX_SKIPPED = 100
 _MAX_NAME_BYTES = 1024

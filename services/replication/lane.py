@@ -10,9 +10,9 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from libs.domain.errors import StaleFrame
 from services.replication.hashing import Sums, sums_of
 from services.replication.rows import MODEL, NIL, START, Place
+from tally.contract.errors import StaleFrame
 
 _CREATE = "insert into replication.lane (device, model) values ($1, $2) on conflict do nothing"
 _TAKE = """

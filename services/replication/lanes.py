@@ -7,7 +7,6 @@ from typing import Any
 
 import structlog
 
-from libs.domain.errors import TallyError
 from libs.rpc.channel import open_channel
 from libs.stores.postgres import AWAY
 from services.replication.lane import Held, Position, keep_lane, release_lane, take_lane
@@ -16,6 +15,7 @@ from services.replication.receiver import LaneReceiver, SnapshotNeeded
 from services.replication.regions import Region, list_regions, set_problem
 from services.replication.settings import ReplicationSettings
 from services.replication.snapshot_import import SnapshotImporter
+from tally.contract.errors import TallyError
 from tally.replication.v1.peers_pb2_grpc import PeerServiceStub
 
 _LOGGER = structlog.get_logger(__name__)

@@ -4,7 +4,6 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, PeerMismatch, Violation
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.replication.checks import read_uuid
@@ -16,6 +15,7 @@ from services.replication.sync import SyncService
 from services.replication.verify import sum_own
 from services.replication.wire import write_sums
 from services.replication.words import make_word
+from tally.contract.errors import InvalidRequest, PeerMismatch, Violation
 from tally.replication.v1 import peers_pb2 as pb
 from tally.replication.v1.peers_pb2_grpc import PeerServiceServicer
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import grpc
 
-from libs.domain.errors import InvalidRequest, NotFound, PeerMismatch, TallyError, Violation
 from libs.rpc.channel import ChannelSettings, open_channel
-from libs.rpc.status import error_from_rpc
 from libs.stores.postgres import reaching_postgres
 from services.replication.hashing import Sums
 from services.replication.regions import Region, list_regions, put_region
 from services.replication.verify import There, Verdict, judge, sum_received
 from services.replication.wire import read_sums
+from tally.contract.errors import InvalidRequest, NotFound, PeerMismatch, TallyError, Violation
+from tally.contract.status import error_from_rpc
 from tally.replication.v1 import peers_pb2 as pb
 from tally.replication.v1.peers_pb2_grpc import PeerServiceStub
 

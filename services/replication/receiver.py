@@ -14,8 +14,6 @@ from typing import Any
 import grpc
 import structlog
 
-from libs.domain.errors import DataLoss, PeerMismatch, StaleFrame
-from libs.rpc.status import error_from_rpc
 from services.replication import apply, progress, state
 from services.replication.hashing import COLUMNS_HASH, Sums
 from services.replication.lane import Held, Position, advance_lane, keep_lane
@@ -31,6 +29,8 @@ from services.replication.wire import (
     write_place,
     write_sums,
 )
+from tally.contract.errors import DataLoss, PeerMismatch, StaleFrame
+from tally.contract.status import error_from_rpc
 from tally.replication.v1 import peers_pb2 as pb
 
 _LOGGER = structlog.get_logger(__name__)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, NotFound, Violation
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.replication.checks import read_uuid
@@ -20,6 +19,7 @@ from services.replication.state import want_location
 from services.replication.strategy import Strategy
 from services.replication.verify import Verdict
 from services.replication.wire import write_sums
+from tally.contract.errors import InvalidRequest, NotFound, Violation
 from tally.replication.v1 import replication_pb2 as pb
 from tally.replication.v1.replication_pb2_grpc import ReplicationServiceServicer
 

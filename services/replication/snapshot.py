@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from libs.domain.clock import Clock
-from libs.domain.errors import NotFound
 from services.replication.hashing import COLUMNS_HASH, Sums
 from services.replication.passes import location_of
 from services.replication.rows import entry_of
 from services.replication.settings import ReplicationSettings
 from services.replication.snapshot_file import SnapshotWriter
 from services.replication.wire import compress_batch, write_sums
+from tally.contract.errors import NotFound
 from tally.replication.v1 import peers_pb2 as pb
 
 _FRESH = """

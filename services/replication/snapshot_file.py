@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from libs.domain.errors import StaleSnapshot
 from services.replication.rows import EntryRow, LocationRow
+from tally.contract.errors import StaleSnapshot
 
 _TABLES = {
     "manifest": "CREATE TABLE manifest (key text primary key, value text not null) without rowid",

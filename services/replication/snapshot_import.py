@@ -16,8 +16,6 @@ import asyncpg
 import grpc
 import structlog
 
-from libs.domain.errors import DataLoss, PeerMismatch, StaleSnapshot
-from libs.rpc.status import error_from_rpc
 from services.replication import progress
 from services.replication.hashing import COLUMNS_HASH, sums_of
 from services.replication.lane import Held, hold_lane
@@ -25,6 +23,8 @@ from services.replication.rows import MODEL, EntryRow, LocationRow, to_time
 from services.replication.settings import ReplicationSettings
 from services.replication.snapshot_file import open_snapshot
 from services.replication.wire import read_sums, unpack
+from tally.contract.errors import DataLoss, PeerMismatch, StaleSnapshot
+from tally.contract.status import error_from_rpc
 from tally.replication.v1 import peers_pb2 as pb
 
 _LOGGER = structlog.get_logger(__name__)

@@ -12,7 +12,6 @@ from typing import Any
 import structlog
 
 from libs.domain.clock import Clock
-from libs.domain.errors import InvalidRequest, PeerMismatch, Violation
 from libs.stores.postgres import reaching_postgres
 from services.replication import words
 from services.replication.epoch import confirm_epoch
@@ -22,6 +21,7 @@ from services.replication.regions import is_peer
 from services.replication.rows import MODEL, LocationRow
 from services.replication.sender import LaneSender
 from services.replication.settings import ReplicationSettings
+from tally.contract.errors import InvalidRequest, PeerMismatch, Violation
 from tally.replication.v1 import peers_pb2 as pb
 
 _LOGGER = structlog.get_logger(__name__)

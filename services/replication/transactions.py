@@ -14,10 +14,10 @@ from typing import Any
 
 import asyncpg
 
-from libs.domain.errors import InvalidRequest, NotFound, Violation
 from libs.stores.postgres import PostgresSettings, connect, reaching_postgres, time_limits
 from services.replication.passes import location_of
 from services.replication.rows import EntryRow, LocationRow, to_time
+from tally.contract.errors import InvalidRequest, NotFound, Violation
 
 _PUT_LOCATION = """
 insert into replication.location (uuid, kind, origin) values ($1, $2, $3)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from libs.domain.errors import DataLoss, InvalidRequest, Violation
 from services.replication.hashing import Sums
 from services.replication.rows import NIL, EntryRow, LocationRow, Place, Row, TombstoneRow, to_time
+from tally.contract.errors import DataLoss, InvalidRequest, Violation
 from tally.replication.v1 import peers_pb2 as pb
 
 MAX_UNPACKED_BYTES = 8 * 1024 * 1024

@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from libs.domain.errors import NotReady
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
@@ -27,6 +26,7 @@ from services.scheduler.ticker import Ticker
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.wakeups import Bell, Listener
 from services.scheduler.work_servicer import WorkServicer
+from tally.contract.errors import NotReady
 from tally.scheduler.v1.job_pb2_grpc import add_JobServiceServicer_to_server
 from tally.scheduler.v1.population_pb2_grpc import add_PopulationServiceServicer_to_server
 from tally.scheduler.v1.work_pb2_grpc import add_WorkServiceServicer_to_server

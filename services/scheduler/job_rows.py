@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, Violation
 from libs.stores.transactions import transaction
 from services.scheduler.definition import Definition
 from services.scheduler.populations import POPULATIONS
 from services.scheduler.wakeups import notify
+from tally.contract.errors import InvalidRequest, Violation
 
 _LOCK = "select job_id, definition, next_logical_at from scheduler.sync_job where name = $1 for update"
 _INSERT = """

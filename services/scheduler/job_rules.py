@@ -7,10 +7,10 @@ from datetime import timedelta
 from libs.domain import cadence as cadences
 from libs.domain.bins import skew
 from libs.domain.cadence import PRESETS, Cadence
-from libs.domain.errors import InvalidRequest, Violation
 from libs.domain.handlers import HANDLERS
 from services.scheduler.definition import Definition
 from services.scheduler.populations import POPULATIONS
+from tally.contract.errors import InvalidRequest, Violation
 from tally.scheduler.v1 import job_pb2 as pb
 
 _NAME = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)

@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 from libs.domain.cadence import get_current_bin_numbers, period_start
-from libs.domain.errors import InvalidRequest, NotFound, Violation
 from libs.rpc.paging import read_size, read_token, write_token
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
@@ -27,6 +26,7 @@ from services.scheduler.quota_rows import list_quotas, most_units, put_quota
 from services.scheduler.runs import list_runs, read_run
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.work_wire import timestamp
+from tally.contract.errors import InvalidRequest, NotFound, Violation
 from tally.scheduler.v1 import job_pb2 as pb
 from tally.scheduler.v1.job_pb2_grpc import JobServiceServicer
 

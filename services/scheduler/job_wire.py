@@ -9,12 +9,12 @@ from zoneinfo import ZoneInfo
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.domain.cadence import largest_gap
-from libs.domain.errors import InvalidRequest, Violation
 from libs.domain.quota_day import day_of, find_zone, reset_after
 from services.scheduler.definition import Definition
 from services.scheduler.job_rules import check_name
 from services.scheduler.quota_rows import QuotaDefinition
 from services.scheduler.work_wire import timestamp
+from tally.contract.errors import InvalidRequest, Violation
 from tally.scheduler.v1 import job_pb2 as pb
 
 _HOUR = timedelta(hours=1)

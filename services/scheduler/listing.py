@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, Violation
 from services.scheduler.members import LAST, Key, Range, read_members
 from services.scheduler.populations import POPULATIONS, Population
+from tally.contract.errors import InvalidRequest, Violation
 
 _COUNT = "select count(*) from {table} where {condition}"
 _DISTRIBUTION = """

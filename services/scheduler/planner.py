@@ -12,7 +12,6 @@ from typing import Any
 import structlog
 
 from libs.domain.cadence import get_current_bin_numbers, period_start
-from libs.domain.errors import InvalidRequest, NotFound, Unavailable, Violation
 from libs.stores.transactions import transaction
 from services.scheduler.cut import Cut, cut
 from services.scheduler.definition import Definition
@@ -21,6 +20,7 @@ from services.scheduler.partitions import Partitions
 from services.scheduler.populations import POPULATIONS
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.wakeups import notify
+from tally.contract.errors import InvalidRequest, NotFound, Unavailable, Violation
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, Violation
 from libs.rpc.paging import read_size, write_token
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
@@ -19,6 +18,7 @@ from services.scheduler.population_wire import (
 )
 from services.scheduler.populations import POPULATIONS
 from services.scheduler.timekeeper import Timekeeper
+from tally.contract.errors import InvalidRequest, Violation
 from tally.scheduler.v1 import population_pb2 as pb
 from tally.scheduler.v1.population_pb2_grpc import PopulationServiceServicer
 

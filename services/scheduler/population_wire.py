@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from libs.domain import rules
-from libs.domain.errors import InvalidRequest, Violation
 from libs.rpc.paging import read_token
 from services.scheduler.listing import Selection
 from services.scheduler.members import FIRST, Key
+from tally.contract import rules
+from tally.contract.errors import InvalidRequest, Violation
 from tally.scheduler.v1 import population_pb2 as pb
 
 _MOST_ROWS = 5_000

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, Violation
 from libs.stores.transactions import transaction
 from services.scheduler.wakeups import notify
+from tally.contract.errors import InvalidRequest, Violation
 
 _INSERT = """
 insert into scheduler.quota (name, kind, limit_units, zone, protected_percent, protected_units, send_within_seconds,

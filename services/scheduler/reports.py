@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, Violation
 from libs.stores.postgres import reaching_postgres
 from libs.stores.transactions import transaction
 from services.scheduler import slots
@@ -19,6 +18,7 @@ from services.scheduler.settings import SchedulerSettings
 from services.scheduler.slots import Slot, State
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.wakeups import notify
+from tally.contract.errors import InvalidRequest, Violation
 
 # Apart from the transaction that reported: its lock on the slot came first, and locks of jobs come before those.
 _RESTED = """

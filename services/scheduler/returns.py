@@ -7,7 +7,6 @@ from typing import Any
 
 import structlog
 
-from libs.domain.errors import InvalidRequest, Violation
 from libs.stores.transactions import transaction
 from services.scheduler import slots
 from services.scheduler.metrics import Metrics
@@ -16,6 +15,7 @@ from services.scheduler.settings import SchedulerSettings
 from services.scheduler.slots import Slot, State
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.wakeups import notify
+from tally.contract.errors import InvalidRequest, Violation
 
 _LOGGER = structlog.get_logger(__name__)
 

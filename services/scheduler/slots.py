@@ -7,9 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from libs.domain.errors import InvalidRequest, LeaseLost, Violation
 from services.scheduler.definition import Definition
 from services.scheduler.members import Key
+from tally.contract.errors import InvalidRequest, LeaseLost, Violation
 
 _ID = re.compile(r"\d{1,18}/\d{1,9}", re.ASCII)
 _COLUMNS = """

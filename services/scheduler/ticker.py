@@ -12,7 +12,6 @@ from typing import Any
 
 import structlog
 
-from libs.domain.errors import TallyError
 from libs.stores.postgres import AWAY
 from services.scheduler.cut import SCHEDULED
 from services.scheduler.payments import read_budget
@@ -21,6 +20,7 @@ from services.scheduler.runs import end_runs
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.wakeups import Bell
+from tally.contract.errors import TallyError
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from libs.domain.clock import Clock
-from libs.domain.errors import Unavailable
 from libs.stores.server_clock import ServerClock
+from tally.contract.errors import Unavailable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRIES = 5

@@ -6,8 +6,6 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from libs.domain import rules
-from libs.domain.errors import InvalidRequest, Violation
 from services.scheduler.job_rules import check_name
 from services.scheduler.leases import Ask, Lease, Permit
 from services.scheduler.outcomes import ItemOutcome, Outcome
@@ -15,6 +13,8 @@ from services.scheduler.populations import POPULATIONS
 from services.scheduler.reports import Answer, Report
 from services.scheduler.returns import Reason, Return
 from services.scheduler.slots import State
+from tally.contract import rules
+from tally.contract.errors import InvalidRequest, Violation
 from tally.scheduler.v1 import work_pb2 as pb
 
 _REASONS: Mapping[int, Reason] = {

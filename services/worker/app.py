@@ -11,7 +11,6 @@ from importlib.util import find_spec
 
 import structlog
 
-from libs.domain.errors import NotReady
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
 from libs.telemetry import catalogue
@@ -21,6 +20,7 @@ from services.worker.lane import Lane
 from services.worker.scheduler import Scheduler
 from services.worker.settings import WorkerSettings
 from services.worker.threads import Threads
+from tally.contract.errors import NotReady
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import structlog
 
 from libs.domain.clock import Clock
-from libs.domain.errors import LeaseLost
 from services.worker.answer import check_results, cut_detail
 from services.worker.handlers.handler import CallFailed, Handler, QuotaExceeded, TooManyRequests
 from services.worker.scheduler import Scheduler
 from services.worker.threads import Threads, TimeLimit
 from services.worker.wire import read_items, write_handlers, write_results
+from tally.contract.errors import LeaseLost
 from tally.scheduler.v1 import work_pb2 as pb
 
 _LOGGER = structlog.get_logger(__name__)

@@ -7,18 +7,18 @@ from typing import TypeVar
 
 import structlog
 
-from libs.domain.errors import DeadlineExpired, Overloaded, Unavailable
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import open_channel
 from libs.telemetry.setup import Telemetry
 from services.worker.settings import WorkerSettings
+from tally.contract.errors import DeadlineExceeded, Overloaded, Unavailable
 from tally.scheduler.v1 import work_pb2 as pb
 from tally.scheduler.v1.work_pb2_grpc import WorkServiceStub
 
 _LOGGER = structlog.get_logger(__name__)
 
 _FIRST_PAUSE_SECONDS = 0.05
-_NO_ANSWER = (Unavailable, DeadlineExpired, Overloaded)
+_NO_ANSWER = (Unavailable, DeadlineExceeded, Overloaded)
 _SERVICE = "tally.scheduler.v1.WorkService"
 
 Request = TypeVar("Request")

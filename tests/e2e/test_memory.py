@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 
-from libs.domain.rules import MAX_EVENTS
+from tally.contract.rules import MAX_EVENTS
 from tally.ingest.v1.ingest_pb2 import EventColumns, ProcessEventsRequest
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 from tests.support.entries import new_id

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from libs.domain.errors import AlreadyDecided, NotFound, NotReplayable, Unavailable
 from libs.domain.horizon import floor_at
-from libs.domain.request_id import first_id_of, make_request_id, time_ms_of
 from libs.stores import floor
 from libs.stores.postgres import PostgresSettings
 from libs.stores.write_connection import WriteConnection
@@ -18,6 +16,8 @@ from services.counting.entry import NumberedEntry
 from services.counting.journal import Journal
 from services.counting.log import open_log
 from services.query.proof import audit
+from tally.contract.errors import AlreadyDecided, NotFound, NotReplayable, Unavailable
+from tally.contract.request_id import first_id_of, make_request_id, time_ms_of
 from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually
 from tests.support.letters import (

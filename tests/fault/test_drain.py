@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from libs.domain.entry import Outcome
-from libs.domain.request_id import first_id_of, make_request_id, time_ms_of
 from services.counting.settings import SpoolSettings
 from services.counting.spool_file import NoRoom
+from tally.contract.request_id import first_id_of, make_request_id, time_ms_of
 from tally.counting.v1.counting_pb2 import OUTCOME_DUPLICATE, OUTCOME_SPOOLED
 from tests.support.entries import append, as_entry, cut_request, new_id
 from tests.support.eventually import eventually

@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from libs.domain.request_id import first_id_of, make_request_id, time_ms_of
 from services.counting import empty_partitions
 from services.counting.empty_partitions import drop_empty_partitions
 from services.counting.opening_floors import raise_opening_floors
+from tally.contract.request_id import first_id_of, make_request_id, time_ms_of
 from tests.support.eventually import eventually
 from tests.support.letters import bury_spooled, open_decisions
 from tests.support.proof import open_proof

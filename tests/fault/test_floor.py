@@ -12,8 +12,7 @@ from structlog.testing import capture_logs
 
 from libs.domain import floor_pace
 from libs.domain.entry import Outcome
-from libs.domain.horizon import FLOOR_BEHIND_DOOR_MS, HORIZON_MS, floor_at
-from libs.domain.request_id import first_id_of, make_request_id, time_ms_of
+from libs.domain.horizon import FLOOR_BEHIND_DOOR_MS, floor_at
 from libs.stores import floor
 from libs.stores.postgres import PostgresSettings
 from libs.stores.write_connection import WriteConnection
@@ -23,6 +22,7 @@ from services.counting.floor_keeper import FloorKeeper
 from services.counting.journal import Journal
 from services.counting.log import open_log
 from services.counting.partitions import keep_partitions
+from tally.contract.request_id import HORIZON_MS, first_id_of, make_request_id, time_ms_of
 from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually
 from tests.support.glitch import install_glitch, set_clock

@@ -8,8 +8,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from libs.domain.entry import Outcome
-from libs.domain.horizon import AHEAD_MS, HORIZON_MS
-from libs.domain.request_id import make_request_id, time_ms_of
 from libs.stores.postgres import PostgresSettings
 from libs.telemetry.setup import OFF
 from services.counting.appender import Appender, LogClosed
@@ -18,6 +16,7 @@ from services.counting.log import open_log
 from services.counting.metrics import Metrics
 from services.counting.queue import Queue
 from services.counting.settings import JournalSettings
+from tally.contract.request_id import AHEAD_MS, HORIZON_MS, make_request_id, time_ms_of
 from tests.support.clock import Clock
 from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually

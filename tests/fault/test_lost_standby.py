@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from libs.domain.entry import Outcome
-from libs.domain.errors import Unavailable
 from services.counting import shard as shard_module
 from services.counting.log import open_log
 from services.counting.settings import JournalSettings
+from tally.contract.errors import Unavailable
 from tests.support.database import make_template
 from tests.support.entries import new_id
 from tests.support.eventually import eventually

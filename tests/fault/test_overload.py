@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from libs.domain.errors import Overloaded
 from services.counting.settings import CountingSettings, FlushSettings, JournalSettings
+from tally.contract.errors import Overloaded
 from tests.support.entries import as_entry, cut_request
 from tests.support.eventually import eventually
 from tests.support.proof import assert_exact
@@ -23,7 +23,7 @@ async def test_entries_beyond_the_queue_are_refused_and_the_others_counted(dsn: 
         )
         refused = [answer for answer in answers if isinstance(answer, Overloaded)]
         assert 0 < len(refused) < 50
-        assert all(0 < answer.retry_after_s <= 2 for answer in refused)
+        assert all(0 < answer.delay_s <= 2 for answer in refused)
         await assert_exact(dsn, {("video", "view"): 50 - len(refused)})
 
 

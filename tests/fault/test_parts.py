@@ -6,7 +6,6 @@ import asyncpg
 import pytest
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import AlreadyDecided, Unavailable
 from libs.domain.minutes import MinuteRange
 from libs.stores.postgres import PostgresSettings
 from services.counting import recovery, rollups
@@ -21,6 +20,7 @@ from services.query.pending import read_everything
 from services.query.proof import audit
 from services.query.question import Question, Size
 from services.query.unsettled import Unsettled
+from tally.contract.errors import AlreadyDecided, Unavailable
 from tests.support.entries import spread_over_minutes
 from tests.support.letters import waiting
 from tests.support.life import Life, backlog, open_life, take_over

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from libs.domain.entry import Outcome
-from libs.domain.request_id import make_request_id, time_ms_of
+from tally.contract.request_id import make_request_id, time_ms_of
 from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.proof import assert_exact, open_proof
 from tests.support.proxy import Cut, open_proxy

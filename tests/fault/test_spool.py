@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from libs.domain.entry import Outcome
-from libs.domain.errors import Overloaded, Unavailable
 from services.counting.settings import JournalSettings, SpoolSettings
 from tally.client import Durability
+from tally.contract.errors import Overloaded, Unavailable
 from tally.counting.v1.counting_pb2 import OUTCOME_SPOOLED
 from tests.support.database import make_template
 from tests.support.entries import append, as_entry, cut_request, new_id
@@ -165,7 +165,7 @@ async def test_a_full_spool_refuses_with_a_delay_and_what_it_took_is_counted(
 
         with pytest.raises(Overloaded) as refused:
             await fill()
-        assert refused.value.retry_after_s > 0
+        assert refused.value.delay_s > 0
         assert not shard.is_ready
         proxy.reopen()
         await assert_drained(dsn, shard, acknowledged)

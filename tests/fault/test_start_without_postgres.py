@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from libs.domain.errors import NotReady, PartitionCountMismatch
 from libs.runtime.background import Background, LoopDied
 from libs.stores.known_cluster import FILE, keep_cluster, load_cluster
 from libs.stores.schema import Cluster, read_identity
 from services.process.life import open_process
 from services.settings import Settings, read_settings
 from tally.client import Client, Durability
+from tally.contract.errors import NotReady, PartitionCountMismatch
 from tests.support.database import PARTITION_COUNT, make_template
 from tests.support.processes import run_service, stop
 from tests.support.proof import assert_exact, open_proof

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from libs.domain.entry import Outcome
-from libs.domain.request_id import make_request_id, time_ms_of
+from tally.contract.request_id import make_request_id, time_ms_of
 from tests.support.entries import new_id
 from tests.support.eventually import eventually
 from tests.support.proof import assert_exact, open_proof

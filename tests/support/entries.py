@@ -13,10 +13,10 @@ from libs.domain.entry import Entry, signed
 from libs.domain.events import Events
 from libs.domain.minutes import MINUTE_US
 from libs.domain.partition import cut, partition_of
-from libs.domain.request_id import make_request_id
-from libs.domain.rules import EARLIEST_EVENT_US
 from libs.rpc.columns import decode, encode
 from tally.common.v1.common_pb2 import ClusterIdentity
+from tally.contract.request_id import make_request_id
+from tally.contract.rules import EARLIEST_EVENT_US
 from tally.counting.v1 import counting_pb2 as pb
 from tally.counting.v1.counting_pb2_grpc import CountingServiceStub
 from tally.ingest.v1.ingest_pb2 import EventColumns

@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import asyncpg
 
-from libs.domain.errors import Unavailable
 from libs.stores.postgres import PostgresSettings
 from libs.telemetry.setup import OFF
 from services.replication.epoch import confirm_epoch
@@ -26,6 +25,7 @@ from services.replication.snapshot import SnapshotExporter
 from services.replication.snapshot_import import SnapshotImporter
 from services.replication.sync import SyncService
 from services.replication.transactions import TransactionManager
+from tally.contract.errors import Unavailable
 from tally.replication.v1 import peers_pb2 as pb
 
 QUIET_SECONDS = 0.25

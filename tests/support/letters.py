@@ -3,11 +3,11 @@
 import uuid
 from typing import Any
 
-from libs.domain.request_id import make_request_id, time_ms_of
 from libs.stores.postgres import PostgresSettings
 from services.counting.dead_letters import DeadLetter, Key, set_aside
 from services.counting.decisions import Decisions
 from services.counting.settings import FlushSettings
+from tally.contract.request_id import make_request_id, time_ms_of
 from tests.support.entries import Counts, as_entry, cut_request
 from tests.support.eventually import eventually
 from tests.support.shards import FAST, open_shard, send

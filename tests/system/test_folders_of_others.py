@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from libs.domain.errors import NotReady
 from libs.embedded.folder import hold_folder
 from libs.embedded.valkey import open_valkey
 from services.counting.spool_file import SpoolFile
+from tally.contract.errors import NotReady
 
 pytestmark = pytest.mark.system
 
@@ -19,7 +19,7 @@ NOBODY = 65534
 _CHECK = """
 import os, sys
 from pathlib import Path
-from libs.domain.errors import NotReady
+from tally.contract.errors import NotReady
 from libs.embedded.folder import check_owner
 os.setresuid(65534, 65534, 65534)
 try:

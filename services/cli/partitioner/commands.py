@@ -5,9 +5,9 @@ from uuid import UUID
 
 import typer
 
-from libs.domain.rules import MAX_EVENTS
 from services.cli.terminal.options import DEFAULT_ADDRESS, Address, EventType, Video
 from services.cli.terminal.video_command import VideoCommand
+from tally.contract.rules import MAX_EVENTS
 
 
 def _check_replay_id(text: str | None) -> str | None:

@@ -7,7 +7,8 @@ from hashlib import blake2b
 
 from services.cli.partitioner.records import BadLine, Record
 from tally.client import Event
-from tally.client.request_id import RANDOM_BYTES, make_request_id
+from tally.client.request_id import make_request_id
+from tally.contract.request_id import RANDOM_BYTES
 
 PIECE_LINES = 5_000
 

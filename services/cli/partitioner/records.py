@@ -13,12 +13,13 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from libs.domain import rules
 from services.cli.terminal.rows import BadLine, NoHeading, check, read_rows, read_text
 from services.cli.terminal.times import of_number, parse_time
 from tally.client import Event, Function, InvalidRequest
-from tally.client.events import VIEW, check_function
+from tally.client.events import check_function
 from tally.client.times import to_microseconds
+from tally.contract import rules
+from tally.contract.rules import VIEW
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 """Python's own reading takes `1_000`, digits of other scripts, and words."""

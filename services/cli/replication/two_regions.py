@@ -8,10 +8,10 @@ from pathlib import Path
 import typer
 import uvloop
 
-from libs.domain.errors import TallyError
 from services.cli.terminal.advice import own_command
 from services.cli.terminal.failure import REFUSED, Failure
 from services.devcluster.regions import open_regions
+from tally.contract.errors import TallyError
 
 
 def run(data_dir: Path, first: str, second: str) -> None:

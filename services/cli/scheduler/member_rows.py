@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from libs.domain import rules
 from services.cli.terminal.rows import BadLine, Row, check, read_rows, read_text
 from tally.client.scheduler import Channel, Video
+from tally.contract import rules
 
 T = TypeVar("T", Video, Channel)
 

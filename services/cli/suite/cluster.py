@@ -11,7 +11,6 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from libs.domain.errors import TallyError
 from libs.telemetry.logs import set_up_logs
 from services.cli.suite.up import give_up
 from services.cli.terminal.advice import own_command, say_where
@@ -22,6 +21,7 @@ from services.devcluster.cluster import Cluster, open_cluster
 from services.devcluster.topology import POSTGRES, VALKEY
 from services.process.foreground import watch_data
 from services.settings import Settings
+from tally.contract.errors import TallyError
 
 _INDENT = "\n          "
 

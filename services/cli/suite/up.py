@@ -8,7 +8,6 @@ from typing import NoReturn
 import structlog
 import uvloop
 
-from libs.domain.errors import TallyError
 from libs.runtime.background import LoopDied
 from libs.telemetry.logs import set_up_logs
 from services.cli.terminal.advice import own_command, say_where
@@ -18,6 +17,7 @@ from services.cli.terminal.output import under_way
 from services.process.foreground import run_process
 from services.registry import ALL, check_names
 from services.settings import Settings
+from tally.contract.errors import TallyError
 
 _LOGGER = structlog.get_logger(__name__)
 

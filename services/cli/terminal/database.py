@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import asyncpg
 
-from libs.domain.errors import TallyError
 from services.cli.terminal.failure import REFUSED, UNKNOWN, USAGE, Failure
 from services.settings import Settings
+from tally.contract.errors import TallyError
 
 
 def read_dsn(settings: Settings, otherwise: str) -> str:

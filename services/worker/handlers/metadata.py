@@ -14,7 +14,6 @@ from http.client import HTTPException
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from libs.domain.errors import NotReady
 from services.worker.handlers.handler import (
     CallFailed,
     Handler,
@@ -26,6 +25,7 @@ from services.worker.handlers.handler import (
     VideoMetadata,
 )
 from services.worker.settings import YoutubeSettings
+from tally.contract.errors import NotReady
 
 NAME = "metadata"
 PARTS = ("snippet", "statistics", "contentDetails")

@@ -30,11 +30,12 @@ from tally.client import (
     Unimplemented,
 )
 from tally.client.transport import TransportName
+from tally.contract.errors import PartitionCountMismatch
 from tests.fault.table.ledger import Ledger, Request
 from tests.fault.table.requests import columns_of, draw_request
 from tests.fault.table.submitting import submit_events
 
-_MUST_NOT_HAPPEN = (InvalidRequest, OutOfRange, ServerFault, Unimplemented)
+_MUST_NOT_HAPPEN = (InvalidRequest, OutOfRange, PartitionCountMismatch, ServerFault, Unimplemented)
 """No request of the load deserves one of these, whatever is broken."""
 
 _OF_CALLERS: tuple[TransportName, ...] = ("unary", "direct")

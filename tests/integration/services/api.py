@@ -11,8 +11,8 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # it has no py.typed
 
-from libs.domain.request_id import make_request_id
 from tally.common.v1.common_pb2 import CONSISTENCY_STRONG
+from tally.contract.request_id import make_request_id
 from tally.ingest.v1 import ingest_pb2_grpc
 from tally.query.v1 import query_pb2, query_pb2_grpc
 from tests.support.eventually import eventually

@@ -13,8 +13,8 @@ from google.protobuf.message_factory import GetMessageClass
 from services.cli.counting.dead_letters import open_letters
 from services.cli.terminal.failure import Failure
 from tally.client import Client, Cluster, ClusterMismatch, Event, OutcomeUnknown
-from tally.client.status import Details
 from tally.common.v1.common_pb2 import ClusterIdentity
+from tally.contract.status import read_details
 from tally.counting.v1 import counting_pb2, dead_letters_pb2
 from tally.ingest.v1.ingest_pb2 import GetPartitionMapResponse, ShardPartitions
 from tests.integration.tally.peer import open_peer, refuse
@@ -82,7 +82,7 @@ async def test_every_internal_call_without_the_identity_of_the_cluster_is_refuse
                 with pytest.raises(grpc.aio.AioRpcError) as refused:
                     await call(request.SerializeToString(), timeout=10)
                 assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION, method.name
-                info = Details(refused.value).info
+                info = read_details(refused.value)
                 assert info.reason == "CLUSTER_MISMATCH"
                 for named in (info.metadata["sent"], info.metadata["own"]):
                     assert named in (refused.value.details() or "")

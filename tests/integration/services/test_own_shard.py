@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from libs.domain.errors import NotReady
 from services.partitioner.settings import PartitionerSettings
 from tally.client import Client
+from tally.contract.errors import NotReady
 from tests.support.proof import assert_exact
 from tests.support.stack import open_stack
 

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.domain.partition import partition_of
-from libs.rpc.status import DETAILS_KEY
+from tally.contract.status import DETAILS_KEY
 from tally.ingest.v1 import ingest_pb2 as pb
 from tally.query.v1 import query_pb2
 from tests.integration.services.api import TIMEOUT_S, Api, new_id, refused

@@ -7,8 +7,8 @@ import grpc
 import pytest
 
 from libs.domain.partition import partition_of
-from libs.domain.request_id import parse_request_id
 from tally.common.v1.common_pb2 import DURABILITY_JOURNALED
+from tally.contract.request_id import parse_request_id
 from tally.ingest.v1 import ingest_pb2 as pb
 from tests.integration.services.api import TIMEOUT_S, Api, new_id, refused
 from tests.support.database import PARTITION_COUNT

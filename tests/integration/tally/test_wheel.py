@@ -36,15 +36,16 @@ def required(name: str) -> Iterator[str]:
             yield from required(requirement.name)
 
 
-def test_the_wheel_holds_the_client_the_generated_code_and_its_types(wheel: Path) -> None:
+def test_the_wheel_holds_the_client_the_contract_the_generated_code_and_its_types(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     protos = list((ROOT / "proto").glob("tally/*/v1/*.proto"))
     assert protos
     for proto in protos:
         path = f"{proto.relative_to(ROOT / 'proto').with_suffix('')}_pb2"
         assert {f"{path}.py", f"{path}.pyi", f"{path}_grpc.py"} <= names
-    client = ROOT / "libs" / "tally" / "tally" / "client"
-    assert {f"tally/client/{path.name}" for path in client.glob("*.py")} <= names
+    for package in ("client", "contract"):
+        modules = ROOT / "libs" / "tally" / "tally" / package
+        assert {f"tally/{package}/{path.name}" for path in modules.glob("*.py")} <= names
     assert "tally/py.typed" in names
     assert all(name.startswith(("tally/", "tally_client-")) for name in names)
 
@@ -58,7 +59,7 @@ async def test_the_wheel_counts_with_its_dependencies_alone(wheel: Path, tmp_pat
         Requirement(line.partition(": ")[2]) for line in lines if line.startswith("Requires-Dist")
     ]
     direct = [each.name for each in requirements if not each.marker or each.marker.evaluate({"extra": ""})]
-    assert sorted(direct) == ["googleapis-common-protos", "grpcio", "protobuf"]
+    assert sorted(direct) == ["googleapis-common-protos", "grpcio", "protobuf", "pybreaker"]
     for name in {name for start in direct for name in required(start)}:
         for file in distribution(name).files or ():
             if file.parts[0] != ".." and file.suffix != ".pyc":

@@ -77,7 +77,7 @@ async def test_events_whose_id_was_used_before_never_go_under_another() -> None:
     """A part of them may have been counted, whatever else the refusal names."""
     violations = [Violation("columns.value[0]", "is bad")]
     async with open_case() as case:
-        reused = RequestIdReused("reused", reason="REQUEST_ID_REUSED", violations=violations)
+        reused = RequestIdReused(violations)
         case.transport.turns.append(fail(reused))
         futures = case.add("a", "b")
         await asyncio.wait(futures)

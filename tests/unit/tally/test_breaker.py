@@ -1,38 +1,47 @@
+"""Calls that wait for the breaker, and are let through in the end. When it opens is tested with the contract."""
+
 import asyncio
 
 import pytest
 
-from tally.client.breaker import Breaker
+from tally.client.breaker import WaitingBreaker
 from tests.support.virtual_time import in_virtual_time
 
 
-def make_breaker() -> Breaker:
-    return Breaker(asyncio.get_running_loop().time, failures=3, reset_after_s=10.0)
+def make_breaker() -> WaitingBreaker:
+    return WaitingBreaker(asyncio.get_running_loop().time, failures=3, reset_after_s=10.0)
 
 
-async def call(breaker: Breaker, has_failed: bool | None) -> None:
+async def call(breaker: WaitingBreaker, has_failed: bool | None) -> None:
     life = await breaker.enter()
     breaker.leave(life, has_failed=has_failed)
 
 
-async def open_it(breaker: Breaker) -> None:
+async def open_it(breaker: WaitingBreaker) -> None:
     for _ in range(3):
         await call(breaker, has_failed=True)
 
 
-def is_let_through(breaker: Breaker) -> "asyncio.Task[int]":
+def is_let_through(breaker: WaitingBreaker) -> "asyncio.Task[int]":
     return asyncio.create_task(breaker.enter())
 
 
 @in_virtual_time
-async def test_failures_in_a_row_open_it_and_a_success_between_them_does_not() -> None:
+async def test_a_call_waits_until_it_may_be_the_probe_and_again_if_the_probe_fails() -> None:
     breaker = make_breaker()
-    for has_failed in (True, True, False, True, True):
-        await call(breaker, has_failed)
     began = asyncio.get_running_loop().time()
+    await open_it(breaker)
     await call(breaker, has_failed=True)
     await call(breaker, has_failed=False)
-    assert asyncio.get_running_loop().time() - began == pytest.approx(10.0)
+    await call(breaker, has_failed=False)
+    assert asyncio.get_running_loop().time() - began == pytest.approx(20.0)
+
+
+@in_virtual_time
+async def test_the_call_that_opens_it_is_told_so_and_no_other() -> None:
+    breaker = make_breaker()
+    begun = [await breaker.enter() for _ in range(5)]
+    assert [breaker.leave(each, has_failed=True) for each in begun] == [False, False, True, False, False]
 
 
 @in_virtual_time
@@ -45,16 +54,6 @@ async def test_half_open_lets_one_in_and_the_others_wait_for_its_end() -> None:
     breaker.leave(probe.result(), has_failed=False)
     await asyncio.sleep(0.001)
     assert all(task.done() for task in waiting)
-
-
-@in_virtual_time
-async def test_a_probe_that_fails_opens_it_again() -> None:
-    breaker = make_breaker()
-    await open_it(breaker)
-    began = asyncio.get_running_loop().time()
-    await call(breaker, has_failed=True)
-    await call(breaker, has_failed=False)
-    assert asyncio.get_running_loop().time() - began == pytest.approx(20.0)
 
 
 @in_virtual_time
@@ -81,17 +80,6 @@ async def test_who_is_cancelled_while_waiting_takes_no_place() -> None:
     waiting.cancel()
     await asyncio.sleep(6)
     await asyncio.wait_for(breaker.enter(), 1)
-
-
-@in_virtual_time
-async def test_a_call_that_began_before_it_opened_says_nothing_about_now() -> None:
-    breaker = make_breaker()
-    old = await breaker.enter()
-    await open_it(breaker)
-    breaker.leave(old, has_failed=False)
-    began = asyncio.get_running_loop().time()
-    await breaker.enter()
-    assert asyncio.get_running_loop().time() - began == pytest.approx(10.0)
 
 
 @in_virtual_time

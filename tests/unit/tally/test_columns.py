@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tally.client import Columns, Event, Function, InvalidRequest
-from tally.client.columns import MAX_EVENTS, to_little_endian
+from tally.client.columns import to_little_endian
+from tally.contract.rules import MAX_EVENTS
 from tally.ingest.v1.ingest_pb2 import EventColumns
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

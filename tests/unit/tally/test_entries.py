@@ -8,8 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.domain import entry
-from libs.domain.errors import TallyError
-from libs.domain.request_id import make_request_id
 from libs.rpc.admission import Admission
 from libs.rpc.columns import decode, encode
 from libs.telemetry.setup import OFF
@@ -20,8 +18,10 @@ from services.partitioner.servicer import IngestServicer
 from services.partitioner.wire import write_entry
 from tally.client.columns import Batch, Columns
 from tally.client.entries import cut
-from tally.client.rules import EARLIEST_EVENT_US
 from tally.common.v1.common_pb2 import ClusterIdentity
+from tally.contract.errors import TallyError
+from tally.contract.request_id import make_request_id
+from tally.contract.rules import EARLIEST_EVENT_US
 from tally.counting.v1.counting_pb2 import AppendRequest, Entry
 from tally.ingest.v1.ingest_pb2 import EventColumns, ProcessEventsRequest
 from tests.support.clock import Clock

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tally.client.errors import InvalidRequest, Violation
 from tally.client.members import Video, cut, shift_rows
+from tally.contract.errors import InvalidRequest, Violation
 
 
 @given(st.lists(st.integers(0, 60), max_size=40))
@@ -22,8 +22,8 @@ def test_every_row_is_in_one_request_in_its_order(sizes: list[int]) -> None:
 
 def test_a_wrong_row_is_named_by_its_place_among_all() -> None:
     violations = [Violation("videos[3].title", "is long"), Violation("videos", "are many")]
-    shifted = shift_rows(InvalidRequest("x", reason="R", violations=violations), 5_000)
+    shifted = shift_rows(InvalidRequest.received("x", reason="R", violations=violations), 5_000)
     assert [each.field for each in shifted.violations] == ["videos[5003].title", "videos"]
     assert str(shifted) == "videos[5003].title: is long; videos: are many"
     assert shifted.reason == "R"
-    assert str(shift_rows(InvalidRequest("no details"), 5_000)) == "no details"
+    assert str(shift_rows(InvalidRequest.received("no details"), 5_000)) == "no details"

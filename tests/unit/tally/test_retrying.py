@@ -1,10 +1,10 @@
-"""When a retry may go. Time is virtual."""
+"""When a retry may go that waits for its turn. Time is virtual. How many there may be is tested with the contract."""
 
 import asyncio
 
 import pytest
 
-from tally.client.retrying import RetryBudget
+from tally.client.retrying import WaitingBudget
 from tests.support.virtual_time import in_virtual_time
 
 
@@ -12,11 +12,11 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def open_empty(most: float = 3.0) -> RetryBudget:
+async def open_empty(burst: int = 3) -> WaitingBudget:
     """A budget from which all was taken."""
-    budget = RetryBudget(now, share=0.25, per_second=0.5, most=most)
+    budget = WaitingBudget(now, share=0.25, per_second=0.5, burst=burst)
     began = now()
-    for _ in range(int(most)):
+    for _ in range(burst):
         await budget.take()
     assert now() == began
     return budget
@@ -66,19 +66,6 @@ async def test_who_waits_no_longer_has_taken_nothing() -> None:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     await budget.take()
-    assert now() - began == pytest.approx(2.0, abs=0.001)
-
-
-@in_virtual_time
-async def test_no_more_is_saved_than_the_most() -> None:
-    budget = await open_empty()
-    await asyncio.sleep(100)
-    for _ in range(20):
-        budget.give_back()
-        budget.earn()
-    began = now()
-    for _ in range(4):
-        await budget.take()
     assert now() - began == pytest.approx(2.0, abs=0.001)
 
 

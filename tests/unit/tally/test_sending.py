@@ -210,7 +210,7 @@ async def test_a_refusal_after_an_attempt_without_an_answer_settles_nothing() ->
 @in_virtual_time
 async def test_an_id_that_was_used_for_other_events_is_told_as_such() -> None:
     case = Case()
-    case.transport.turns.append(fail(RequestIdReused("reused", reason="REQUEST_ID_REUSED")))
+    case.transport.turns.append(fail(RequestIdReused.received("reused")))
     with pytest.raises(RequestIdReused):
         await case.send(request_id=ID)
     assert case.delivery.is_in_doubt  # other parts of the request may have been counted
@@ -219,7 +219,7 @@ async def test_an_id_that_was_used_for_other_events_is_told_as_such() -> None:
 @in_virtual_time
 async def test_an_id_of_the_clients_own_that_has_other_events_leaves_the_outcome_unknown() -> None:
     case = Case()
-    case.transport.turns.append(fail(RequestIdReused("reused", reason="REQUEST_ID_REUSED")))
+    case.transport.turns.append(fail(RequestIdReused.received("reused")))
     with pytest.raises(OutcomeUnknown, match="that of other events: reused") as raised:
         await case.send()
     assert raised.value.request_ids == (case.sent_ids[0],)

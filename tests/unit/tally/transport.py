@@ -85,29 +85,20 @@ def unanswered(reason: str = "UNAVAILABLE") -> OutcomeUnknown:
 
 
 def overloaded(retry_after_s: float | None = None) -> Overloaded:
-    return Overloaded("busy", reason="OVERLOADED", retry_after_s=retry_after_s)
+    return Overloaded.received("busy", retry_after_s=retry_after_s)
 
 
 def shed(retry_after_s: float | None = None) -> Overloaded:
     """Refused at the door, before any work was done for it."""
-    return Overloaded(
-        "busy", reason="OVERLOADED", retry_after_s=retry_after_s, metadata={"nothing_done": "true"}
-    )
+    return Overloaded.received("busy", retry_after_s=retry_after_s, metadata={"nothing_done": "true"})
 
 
 def invalid(*fields: str) -> InvalidRequest:
-    return InvalidRequest(
-        "bad", reason="INVALID_REQUEST", violations=[Violation(name, "is bad") for name in fields]
-    )
+    return InvalidRequest([Violation(name, "is bad") for name in fields])
 
 
 def out_of_range(server_time_us: int, fields: Sequence[str] = ("request_id",)) -> OutOfRange:
-    return OutOfRange(
-        "out of range",
-        reason="OUT_OF_RANGE",
-        metadata={"server_time_us": str(server_time_us)},
-        violations=[Violation(name, "is out of range") for name in fields],
-    )
+    return OutOfRange([Violation(name, "is out of range") for name in fields], server_time_us=server_time_us)
 
 
 def fail(error: TallyError) -> Turn:

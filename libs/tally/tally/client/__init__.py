@@ -26,33 +26,32 @@ from tally.client.dead_letters import (
     Decision,
 )
 from tally.client.ends import Progress
-from tally.client.errors import (
+from tally.client.errors import BufferFull, ClientUnusable, NotSent, OutcomeUnknown, StillSending
+from tally.client.events import Event, Function
+from tally.contract.errors import (
     AlreadyDecided,
-    BufferFull,
     ChangeOutOfRange,
-    ClientUnusable,
     ClusterMismatch,
     DeadlineExceeded,
     InUse,
     InvalidRequest,
     NotEnabled,
     NotFound,
+    NotPrimary,
     NotReplayable,
-    NotSent,
-    OutcomeUnknown,
     OutOfRange,
     Overloaded,
+    PeerMismatch,
+    ReadTooLarge,
     RequestIdReused,
     RightsStale,
     ServerFault,
-    StillSending,
     TallyError,
     Unavailable,
     Unimplemented,
     VersionMismatch,
     Violation,
 )
-from tally.client.events import Event, Function
 
 __all__ = [
     "AlreadyDecided",
@@ -81,13 +80,16 @@ __all__ = [
     "Log",
     "NotEnabled",
     "NotFound",
+    "NotPrimary",
     "NotReplayable",
     "NotSent",
     "OutOfRange",
     "OutcomeUnknown",
     "Overloaded",
     "PartitionMap",
+    "PeerMismatch",
     "Progress",
+    "ReadTooLarge",
     "Receipt",
     "Refusal",
     "RequestIdReused",

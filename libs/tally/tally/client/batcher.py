@@ -11,16 +11,10 @@ from tally.client.batching import Batching
 from tally.client.blame import find_bad_events
 from tally.client.buffer import Awaited, Buffer, Draft
 from tally.client.ends import Ends, F, Progress
-from tally.client.errors import (
-    BufferFull,
-    ClientUnusable,
-    InvalidRequest,
-    OutOfRange,
-    Overloaded,
-    TallyError,
-)
+from tally.client.errors import BufferFull, ClientUnusable
 from tally.client.rules import check_actor_id, check_event_type, check_video_id
 from tally.client.sending import Limits, Sender, cut_off
+from tally.contract.errors import InvalidRequest, OutOfRange, Overloaded, TallyError
 
 ATTEMPT_TIMEOUT_S = 20.0
 """Of one attempt. A service that is late with it is late with all; to ask again too soon would add to that."""

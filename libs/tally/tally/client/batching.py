@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tally.client.columns import MAX_EVENTS, MAX_REQUEST_BYTES
-from tally.client.errors import InvalidRequest
 from tally.client.sending import LONGEST_PATIENCE_S
+from tally.contract.errors import InvalidRequest
+from tally.contract.rules import MAX_EVENTS, MAX_REQUEST_BYTES
 
 
 @dataclass(frozen=True, slots=True)

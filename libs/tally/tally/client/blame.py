@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from tally.client.columns import Columns
-from tally.client.errors import Violation
+from tally.contract.errors import Violation
 
 _OF_EVENT = re.compile(r"columns\.(?:video_index|event_type_index|actor_index|event_time_us|value)\[(\d+)\]")
 _OF_STRING = re.compile(r"columns\.(video_ids|event_types|actor_ids)\[(\d+)\]")

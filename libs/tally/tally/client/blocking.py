@@ -21,8 +21,8 @@ from tally.client.batching import Batching
 from tally.client.buffer import Awaited
 from tally.client.columns import Batch, Columns
 from tally.client.ends import NO_PROGRESS, Progress
-from tally.client.errors import BufferFull, ClientUnusable, TallyError
-from tally.client.events import VIEW, Event, check_function
+from tally.client.errors import BufferFull, ClientUnusable
+from tally.client.events import Event, check_function
 from tally.client.loop_thread import LoopThread
 from tally.client.namespace import Blocking
 from tally.client.process import FORK_GUARD
@@ -31,6 +31,8 @@ from tally.client.rules import check_value, read_event_time
 from tally.client.scheduler import Scheduler
 from tally.client.sending import still_sending
 from tally.client.transport import TransportName, check_transport
+from tally.contract.errors import TallyError
+from tally.contract.rules import VIEW
 
 P = ParamSpec("P")
 T = TypeVar("T")

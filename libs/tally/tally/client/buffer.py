@@ -10,9 +10,9 @@ from typing import Generic, TypeVar
 
 from tally.client.batching import Batching
 from tally.client.columns import NUMBERS_BYTES, Layout
-from tally.client.errors import TallyError
 from tally.client.rules import MAX_TEXT_BYTES
 from tally.client.sending import Delivery
+from tally.contract.errors import TallyError
 
 F = TypeVar("F")
 """The future of one event: asyncio's, or that of a thread."""

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, S
 
 from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
 from tally.client.connection import Connection
-from tally.client.errors import InvalidRequest
 from tally.client.methods import Method
+from tally.contract.errors import InvalidRequest
 
 RULES_TIMEOUT_S = 75.0
 """A replica that died, or is frozen, holds up a change of rules for as long as its staleness."""

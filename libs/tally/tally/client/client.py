@@ -22,8 +22,8 @@ from tally.client.columns import Batch, Columns, columns_of
 from tally.client.connection import Connection
 from tally.client.dead_letters import DeadLetterMethods
 from tally.client.ends import F, Progress
-from tally.client.errors import ClientUnusable, InvalidRequest, OutOfRange, TallyError, refuse_wrong_types
-from tally.client.events import VIEW, Event, check_function
+from tally.client.errors import ClientUnusable
+from tally.client.events import Event, check_function
 from tally.client.methods import Answer, Method, Request
 from tally.client.reading import Reading
 from tally.client.replication import Replication
@@ -33,6 +33,9 @@ from tally.client.scheduler import Scheduler
 from tally.client.sending import Delivery, Limits, Sender, still_sending
 from tally.client.times import to_timestamp
 from tally.client.transport import TransportName, open_transport
+from tally.client.wrong_type import refuse_wrong_types
+from tally.contract.errors import InvalidRequest, OutOfRange, TallyError
+from tally.contract.rules import VIEW
 from tally.ingest.v1 import ingest_pb2
 
 DEFAULT_TIMEOUT_S = 5.0

@@ -13,16 +13,14 @@ from itertools import islice, repeat
 from math import isnan, nan
 from typing import Any
 
-from tally.client.errors import InvalidRequest, refuse_wrong_types
 from tally.client.events import Event, check_function
 from tally.client.rules import check_actor_id, check_event_type, check_number, check_video_id
 from tally.client.times import to_microseconds
+from tally.client.wrong_type import refuse_wrong_types
+from tally.contract.errors import InvalidRequest
+from tally.contract.rules import MAX_EVENTS, MAX_REQUEST_BYTES, NO_ACTOR, NO_TIME
 from tally.ingest.v1 import ingest_pb2
 
-MAX_EVENTS = 50_000
-MAX_REQUEST_BYTES = 8 * 1024 * 1024
-NO_ACTOR = 0xFFFF
-NO_TIME = -(2**63)
 NUMBERS_BYTES = 2 + 2 + 2 + 8 + 8
 """What the numbers of one event take at most; its strings come on top where they are new."""
 _TAG_BYTES = 4

@@ -11,12 +11,13 @@ from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 
 import grpc
 
-from tally.client.columns import MAX_REQUEST_BYTES
-from tally.client.errors import ClientUnusable, InvalidRequest, OutcomeUnknown, Overloaded
+from tally.client.errors import ClientUnusable, OutcomeUnknown
 from tally.client.methods import Answer, Method, Request
 from tally.client.process import FORK_GUARD
-from tally.client.retrying import spread_s
 from tally.client.status import to_error
+from tally.contract.backoff import spread_s
+from tally.contract.errors import InvalidRequest, Overloaded
+from tally.contract.rules import MAX_REQUEST_BYTES
 
 # gRPC itself sends again what the service had no answer for, but not batches: the sender must know of every attempt
 # that went without an answer, because after one it may not make a new id. What gRPC still repeats of those (gRFC A6,

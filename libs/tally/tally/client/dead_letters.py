@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from tally.client.answers import Cluster
 from tally.client.connection import Connection
-from tally.client.errors import ClusterMismatch, InvalidRequest
 from tally.client.events import Event
 from tally.client.methods import Answer, Method
 from tally.client.times import from_timestamp
+from tally.contract.errors import ClusterMismatch, InvalidRequest
 from tally.counting.v1 import dead_letters_pb2 as pb
 from tally.ingest.v1 import ingest_pb2
 

@@ -18,9 +18,10 @@ from tally.client.columns import Batch
 from tally.client.connection import Connection
 from tally.client.doubt import may_have_counted
 from tally.client.entries import cut
-from tally.client.errors import OutcomeUnknown, Overloaded, RequestIdReused, TallyError
+from tally.client.errors import OutcomeUnknown
 from tally.client.shards import Shard, Shards
 from tally.client.unary import UnaryTransport
+from tally.contract.errors import Overloaded, RequestIdReused, TallyError
 from tally.counting.v1 import counting_pb2
 from tally.counting.v1.counting_pb2 import Entry, Outcome
 
@@ -162,7 +163,7 @@ def _receipt(batch: Batch, parts: Sequence[_Part]) -> Receipt:
 
 def _of_a_part(error: Overloaded) -> Overloaded:
     """The same for the whole batch: that nothing was done for a part says nothing of the others."""
-    return Overloaded(
+    return Overloaded.received(
         error.message, reason=error.reason, retry_after_s=error.retry_after_s, request_ids=error.request_ids
     )
 

@@ -1,7 +1,8 @@
 """What the end of an attempt says of its events, and what is left to say of a request that has no receipt."""
 
 from tally.client.columns import Batch
-from tally.client.errors import NotSent, OutcomeUnknown, Overloaded, RequestIdReused, TallyError
+from tally.client.errors import NotSent, OutcomeUnknown
+from tally.contract.errors import Overloaded, RequestIdReused, TallyError
 
 
 def may_have_counted(error: TallyError) -> bool:

@@ -10,8 +10,9 @@ from typing import Generic, Protocol, TypeVar
 from tally.client.answers import Receipt
 from tally.client.buffer import Draft
 from tally.client.columns import Batch
-from tally.client.errors import NotSent, OutcomeUnknown, TallyError, Violation
+from tally.client.errors import NotSent, OutcomeUnknown
 from tally.client.sending import cut_off, last_attempt
+from tally.contract.errors import TallyError, Violation
 
 _LOGGER = logging.getLogger("tally.client")
 
@@ -98,7 +99,7 @@ class Ends(Generic[F]):
         _LOGGER.warning("%s of %d refused: %s", _events(len(bad)), len(draft), error)
         told: list[F] = []
         for future, violation in zip(draft.take(bad), bad.values(), strict=True):
-            own = type(error)(
+            own = type(error).received(
                 f"{violation.field}: {violation.description}",
                 reason=error.reason,
                 metadata=error.metadata,

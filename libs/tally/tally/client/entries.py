@@ -14,24 +14,25 @@ from dataclasses import replace
 from itertools import chain
 from operator import itemgetter
 from typing import Any
-from uuid import UUID
 
 import xxhash
 
-from tally.client.columns import MAX_EVENTS, NO_ACTOR, NO_TIME, Batch, Columns, to_little_endian
-from tally.client.rules import (
+from tally.client.columns import Batch, Columns, to_little_endian
+from tally.client.rules import check_actor_id, check_event_type, check_video_id
+from tally.contract.request_id import parse_request_id, time_ms_of
+from tally.contract.rules import (
     EARLIEST_EVENT_US,
+    MAX_EVENTS,
+    MAX_ID_BYTES,
     MAX_MAGNITUDE,
-    check_actor_id,
-    check_event_type,
-    check_video_id,
+    NO_ACTOR,
+    NO_TIME,
+    check_dictionary,
 )
 from tally.counting.v1.counting_pb2 import Entry
 
 _FEW_TYPES = 16
 """So many event types are in every part, used or not, as the partitioner has it."""
-_FEW_NAMES = 256
-"""So many names may be in a dictionary, however few the events are, as the partitioner has it."""
 _LATER_US = 60_000_000
 """An event may be so much later than its request's id. Then a shard that takes the id takes the event too, except
 for an id nearly 5 minutes ahead of the service."""
@@ -42,11 +43,9 @@ def cut(batch: Batch, partition_count: int) -> list[Entry]:
 
     Raises ValueError, of which InvalidRequest is one, when the partitioner should see the batch instead.
     """
-    request_id = UUID(batch.request_id)
-    if request_id.version != 7 or str(request_id) != batch.request_id:
-        raise ValueError(batch.request_id)
+    request_id = parse_request_id(batch.request_id)
     columns = batch.columns
-    _check(columns, (request_id.int >> 80) * 1_000 + _LATER_US)
+    _check(columns, time_ms_of(request_id) * 1_000 + _LATER_US)
     # A retry repeats the bytes of the request, and so their hash.
     request_hash = xxhash.xxh3_64_intdigest(batch.payload)
     return [
@@ -91,7 +90,7 @@ def _check_sizes(columns: Columns) -> None:
         if len(column) not in (0, width * n):
             raise ValueError("a column has another length than the others")
     for names in (columns.video_ids, columns.event_types, columns.actor_ids):
-        if len(names) > max(n, _FEW_NAMES):
+        if check_dictionary(len(names), n) is not None:
             raise ValueError("a dictionary has more names than the partitioner takes")
 
 
@@ -139,7 +138,7 @@ def _partitions_of(video_ids: Sequence[str], partition_count: int) -> list[int]:
     """
     together, lengths = "".join(video_ids), set(map(len, video_ids))
     is_plain = together.isascii() and together.isprintable()
-    if not is_plain or min(lengths) < 1 or max(lengths) > 128:
+    if not is_plain or min(lengths) < 1 or max(lengths) > MAX_ID_BYTES:
         for video_id in video_ids:
             check_video_id(video_id)
     return [digest % partition_count for digest in map(xxhash.xxh3_64_intdigest, map(str.encode, video_ids))]

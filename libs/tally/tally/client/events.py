@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from tally.client.errors import InvalidRequest, refuse_wrong_types, wrong_type
 from tally.client.times import to_timestamp
+from tally.client.wrong_type import refuse_wrong_types, wrong_type
+from tally.contract import function
+from tally.contract.errors import InvalidRequest
+from tally.contract.rules import VIEW
 from tally.ingest.v1 import ingest_pb2
-
-VIEW = "view"
 
 
 class Function(StrEnum):
@@ -30,6 +31,11 @@ class Function(StrEnum):
             return cls(name)
         except ValueError:
             raise InvalidRequest.of("function", f"{name!r} is none of {', '.join(cls)}") from None
+
+    @property
+    def number(self) -> function.Function:
+        """Its number in the protos."""
+        return function.Function[self.name]
 
     @property
     def proto_name(self) -> str:
@@ -74,10 +80,9 @@ def check_function(event: Event, field: str) -> None:
 
     The service does the same, where it is told the function; columns have no place for one.
     """
-    if event.function is None or event.function is Function.COUNT:
+    if event.function is None:
         return
-    if event.function is Function.DISTINCT:
-        if not event.actor_id:
-            raise InvalidRequest.of(f"{field}.actor_id", "the function distinct needs an actor")
-    elif event.value is None:
+    if event.function.number in function.NEEDS_ACTOR and not event.actor_id:
+        raise InvalidRequest.of(f"{field}.actor_id", f"the function {event.function} needs an actor")
+    if event.function.number in function.NEEDS_VALUE and event.value is None:
         raise InvalidRequest.of(f"{field}.value", f"the function {event.function} needs a value")

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from tally.client.errors import InvalidRequest
 from tally.client.times import from_timestamp
+from tally.contract.errors import InvalidRequest
 from tally.scheduler.v1 import job_pb2 as pb
 
 T = TypeVar("T")

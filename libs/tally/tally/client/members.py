@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tally.client.errors import InvalidRequest, Violation
+from tally.contract.errors import InvalidRequest, Violation
 from tally.scheduler.v1 import population_pb2 as pb
 
 MOST_ROWS = 5_000
@@ -102,7 +102,9 @@ def shift_rows(error: InvalidRequest, first: int) -> InvalidRequest:
     """The same error with rows numbered as the caller gave them; `first` is the place of the request's first row."""
     violations = [Violation(_shift(each.field, first), each.description) for each in error.violations]
     message = "; ".join(f"{each.field}: {each.description}" for each in violations) or error.message
-    return InvalidRequest(message, reason=error.reason, metadata=error.metadata, violations=violations)
+    return InvalidRequest.received(
+        message, reason=error.reason, metadata=error.metadata, violations=violations
+    )
 
 
 def _shift(field: str, first: int) -> str:

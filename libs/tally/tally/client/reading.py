@@ -10,10 +10,12 @@ from google.protobuf.wrappers_pb2 import StringValue
 from tally.client import methods
 from tally.client.answers import Audit, Cluster, Count, Log, PartitionMap, Stats
 from tally.client.connection import Connection
-from tally.client.errors import NotFound, refuse_wrong_types
-from tally.client.events import VIEW, Function
+from tally.client.events import Function
 from tally.client.times import to_timestamp
+from tally.client.wrong_type import refuse_wrong_types
 from tally.common.v1 import common_pb2
+from tally.contract.errors import NotFound
+from tally.contract.rules import VIEW
 from tally.counting.v1 import counting_pb2
 from tally.ingest.v1 import ingest_pb2
 from tally.query.v1 import query_pb2

@@ -8,9 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from tally.client.connection import Connection
-from tally.client.errors import InvalidRequest
 from tally.client.methods import Method
 from tally.client.times import from_timestamp
+from tally.contract.errors import InvalidRequest
 from tally.replication.v1 import entries_pb2, peers_pb2, replication_pb2
 
 LONG_TIMEOUT_S = 600.0

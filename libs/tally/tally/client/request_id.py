@@ -1,25 +1,15 @@
-"""Request ids: UUIDs of version 7 (RFC 9562, section 5.7), made once for each request.
-
-The service refuses an id whose time is far from its own, so the time inside is a part of the contract.
-"""
+"""The request ids of one client, each made once and kept through all retries."""
 
 import os
 import time
 from collections.abc import Callable
-from uuid import UUID
 
-RANDOM_BYTES = 10
+from tally.contract.request_id import RANDOM_BYTES, request_id_of
 
 
 def make_request_id(now_ms: int, random: bytes) -> str:
-    """Lay out one id and return its text form.
-
-    `now_ms`: milliseconds since 1970-01-01 UTC, 48 bits. `random`: 10 bytes, of which the id takes the
-    low 74 bits: 12 beside the version, 62 beside the variant.
-    """
-    bits = int.from_bytes(random, "big")
-    rand_a, rand_b = bits >> 62 & 0xFFF, bits & 0x3FFF_FFFF_FFFF_FFFF
-    return str(UUID(int=now_ms << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b))
+    """The text form of an id of that time, milliseconds since 1970-01-01 UTC, and the low 74 bits of 10 bytes."""
+    return str(request_id_of(now_ms, int.from_bytes(random, "big")))
 
 
 class RequestIds:

@@ -11,13 +11,13 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from tally.client.connection import Connection
-from tally.client.errors import InvalidRequest
 from tally.client.jobs import BinNumbers, Job, JobStatus, Period, Window, cadence_message
 from tally.client.members import MOST_ROWS, Channel, Put, Video, cut, shift_rows
 from tally.client.methods import Answer, Method, Request
 from tally.client.quotas import Quota, QuotaStatus
 from tally.client.runs import OutcomeCounts, Run, RunState, Worker, state_number
 from tally.client.times import from_timestamp, to_timestamp
+from tally.contract.errors import InvalidRequest
 from tally.scheduler.v1 import job_pb2 as jobs
 from tally.scheduler.v1 import population_pb2 as populations
 

@@ -12,28 +12,20 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from tally.client.answers import Receipt
-from tally.client.breaker import Breaker
+from tally.client.breaker import WaitingBreaker
 from tally.client.columns import Batch, Columns
 from tally.client.doubt import held_back, in_view_of, may_have_counted
-from tally.client.errors import (
-    BufferFull,
-    NotSent,
-    OutcomeUnknown,
-    OutOfRange,
-    Overloaded,
-    RequestIdReused,
-    StillSending,
-    TallyError,
-)
+from tally.client.errors import BufferFull, NotSent, OutcomeUnknown, StillSending
 from tally.client.request_id import RequestIds
-from tally.client.retrying import RetryBudget, pause_s, spread_s
+from tally.client.retrying import BACKOFF, WaitingBudget
 from tally.client.transport import Transport
+from tally.contract.backoff import spread_s
+from tally.contract.errors import OutOfRange, Overloaded, RequestIdReused, TallyError
+from tally.contract.request_id import HORIZON_MS
 
 _LOGGER = logging.getLogger("tally.client")
 
-HORIZON_S = 24 * 3600.0
-"""How long the service remembers an id."""
-LONGEST_PATIENCE_S = HORIZON_S - 5 * 60
+LONGEST_PATIENCE_S = HORIZON_MS / 1_000 - 5 * 60
 """How long a request may be tried: the last attempt still has its time until the service refuses the id."""
 _MOST_RENEWALS = 3
 _WARNING_PAUSE_S = 60.0
@@ -71,8 +63,8 @@ class Sender:
         self._transport = transport
         self._request_ids = request_ids
         self._now = asyncio.get_running_loop().time
-        self._breaker = Breaker(self._now)
-        self._budget = RetryBudget(self._now)
+        self._breaker = WaitingBreaker(self._now)
+        self._budget = WaitingBudget(self._now)
         self._closing = asyncio.Event()
         self._warn_again_at = 0.0
         self.retries = 0
@@ -121,7 +113,7 @@ class Sender:
                 delay_s = error.retry_after_s if isinstance(error, Overloaded) else None
                 is_paid = delay_s is None
                 attempts += is_paid
-                wait_s = pause_s(attempts - 1) if delay_s is None else spread_s(delay_s)
+                wait_s = BACKOFF.pause_s(attempts - 1) if delay_s is None else spread_s(delay_s)
                 is_over = attempts == limits.attempts or self._now() + wait_s >= until
                 if is_over or await self._closes_within(wait_s):
                     _conclude(delivery, error)

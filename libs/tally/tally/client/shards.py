@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from tally.client import methods
 from tally.client.answers import Cluster, PartitionMap
 from tally.client.connection import Connection
-from tally.client.errors import InvalidRequest, OutcomeUnknown, Overloaded, TallyError
+from tally.client.errors import OutcomeUnknown
+from tally.contract.backoff import Backoff
+from tally.contract.errors import InvalidRequest, Overloaded, TallyError
 from tally.counting.v1.counting_pb2 import OUTCOME_UNAVAILABLE, AppendRequest, Entry, Outcome
 
 _MAP_AGE_S = 30.0
@@ -16,8 +18,7 @@ _MAP_AGE_S = 30.0
 _DOUBTED_MAP_AGE_S = 1.0
 """or this, while it leads nowhere."""
 _MAP_TIMEOUT_S = 5.0
-_FIRST_REST_S = 1.0
-_LONGEST_REST_S = 60.0
+_REST = Backoff(first_s=1.0, longest_s=60.0)
 _FAIR_S = 1.0
 """A call that had less time than this, and used it up, says nothing about the shard."""
 _LEAVE_S = 1.0
@@ -90,8 +91,7 @@ class Shard:
             return  # it was under way when another failed, and says no more than that
         self._failures += 1
         self._failed_at = self._now()
-        rest_s = min(_LONGEST_REST_S, _FIRST_REST_S * 2.0 ** min(self._failures - 1, 30))
-        self._rests_until = self._failed_at + rest_s
+        self._rests_until = self._failed_at + _REST.cap_s(self._failures - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tally.client.errors import InvalidRequest, wrong_type
+from tally.client.wrong_type import wrong_type
+from tally.contract.errors import InvalidRequest
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

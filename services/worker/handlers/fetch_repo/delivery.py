@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from libs.domain.errors import DeadlineExpired, Unavailable
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import open_channel
 from libs.telemetry.setup import Telemetry
 from services.worker.settings import WorkerSettings
 from tally.backfill.v1 import delivery_pb2 as pb
 from tally.backfill.v1.delivery_pb2_grpc import DeliveryServiceStub
+from tally.contract.errors import DeadlineExceeded, Unavailable
 
 _SERVICE = "tally.backfill.v1.DeliveryService"
 _MOST_DIDS = 1_000
@@ -67,6 +67,6 @@ class Delivery:
     async def _call(self, calls: list[UnaryCall[Request, Response]], request: Request) -> Response:
         try:
             return await calls[self._turn % len(calls)](request, timeout_s=self._seconds)
-        except (Unavailable, DeadlineExpired):
+        except (Unavailable, DeadlineExceeded):
             self._turn += 1
             raise

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from libs.domain.clock import Clock
-from libs.domain.errors import TallyError
 from libs.egress.session import open_session
 from libs.runtime.context import Context
 from libs.stores.objects import Objects
@@ -17,6 +16,7 @@ from services.worker.handlers.fetch_repo.verifying import verify
 from services.worker.handlers.handler import CallFailed, Handler, Item, Outcome, Result
 from services.worker.settings import WorkerSettings
 from tally.backfill.v1 import delivery_pb2 as pb
+from tally.contract.errors import TallyError
 
 NAME = "fetch_repo"
 

@@ -10,13 +10,13 @@ import structlog
 
 from libs.dataset.parts import Part, open_duckdb, write_part
 from libs.domain.clock import Clock
-from libs.domain.errors import TallyError
 from libs.stores.objects import Objects
 from services.worker.handlers.fetch_repo.checkpoint import Checkpoint, Kept
 from services.worker.handlers.fetch_repo.delivery import Delivery
 from services.worker.handlers.fetch_repo.verifying import Fetched
 from services.worker.settings import FetchSettings
 from tally.backfill.v1 import delivery_pb2 as pb
+from tally.contract.errors import TallyError
 
 _LOGGER = structlog.get_logger(__name__)
 

@@ -8,9 +8,8 @@ import sys
 import asyncpg
 import grpc
 
-from libs.domain.horizon import HORIZON_MS
-from libs.domain.request_id import time_ms_of
 from libs.rpc.probe import is_serving
+from tally.contract.request_id import HORIZON_MS, time_ms_of
 from tally.counting.v1 import counting_pb2 as pb
 from tests.fault.table.deployment import PARTITIONERS, SHARDS
 from tests.fault.table.requests import draw_request

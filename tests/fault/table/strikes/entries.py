@@ -7,8 +7,8 @@ import asyncpg
 import numpy as np
 
 from libs.domain.minutes import MINUTE_US
-from libs.domain.rules import EARLIEST_EVENT_US
 from tally.client import Client, Columns, TallyError
+from tally.contract.rules import EARLIEST_EVENT_US
 from tests.fault.table.ledger import Request
 from tests.fault.table.requests import draw_key, new_id
 from tests.fault.table.scene import Scene

@@ -5,8 +5,8 @@ import datetime as dt
 
 import asyncpg
 
-from libs.domain.request_id import first_id_of
 from services.counting.partitions import keep_partitions
+from tally.contract.request_id import first_id_of
 from tests.fault.table.scene import Scene
 
 _AHEAD_HOURS = 48

@@ -9,9 +9,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from libs.domain.errors import NotReady
 from libs.embedded.postgres import open_postgres
 from libs.embedded.valkey import open_valkey
+from tally.contract.errors import NotReady
 
 
 async def hold(what: str, folder: Path) -> None:

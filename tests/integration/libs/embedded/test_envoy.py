@@ -14,14 +14,14 @@ import grpc
 import psutil
 import pytest
 
-from libs.domain.errors import NotReady, Overloaded
 from libs.embedded.envoy import DRAIN_SECONDS, Envoy, find_binary, open_envoy
 from libs.embedded.envoy_config import Pool, make_config
 from libs.embedded.process import Process
 from libs.rpc import ports
 from libs.rpc.probe import is_serving
 from libs.rpc.server import OpenServer, Servable, ServerSettings, open_server
-from libs.rpc.status import error_from_rpc
+from tally.contract.errors import NotReady, Overloaded
+from tally.contract.status import error_from_rpc
 from tests.support.eventually import eventually
 
 INGEST, QUERY = "tally.ingest.v1.IngestService", "tally.query.v1.QueryService"
@@ -334,7 +334,7 @@ async def test_a_refusal_before_a_large_request_was_received_arrives_as_what_it_
                     await call(bytes(LARGEST), timeout=10)
                 error = error_from_rpc(caught.value)
                 assert isinstance(error, Overloaded), caught.value
-                assert error.retry_after_s > 0
+                assert error.delay_s > 0
             release.set()
             assert await first == b"full got 9"
             assert await call(bytes(LARGEST), timeout=10) == f"full got {LARGEST}".encode()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from libs.domain.errors import NotReady
 from libs.embedded.files import append_to, rotate_log, write_new
 from libs.embedded.folder import hold_folder
 from libs.embedded.sockets import open_socket_folder
+from tally.contract.errors import NotReady
 from tests.integration.libs.embedded.holding import hold, read_address
 
 

@@ -15,7 +15,6 @@ import asyncpg
 import psutil
 import pytest
 
-from libs.domain.errors import NotReady
 from libs.embedded.postgres import (
     SOCKET,
     EmbeddedPostgresSettings,
@@ -24,6 +23,7 @@ from libs.embedded.postgres import (
     read_pid,
 )
 from libs.embedded.sockets import open_socket_folder
+from tally.contract.errors import NotReady
 from tests.integration.libs.embedded.holding import eventually, has, hold, is_alive, is_deserted, read_address
 
 BUSY = "do $$ begin while clock_timestamp() < now() + interval '100 s' loop end loop; end $$"

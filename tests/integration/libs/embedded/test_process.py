@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from libs.domain.errors import NotReady
 from libs.embedded.process import Process, end_residents, find_residents
+from tally.contract.errors import NotReady
 from tests.integration.libs.embedded.holding import eventually, is_alive
 
 

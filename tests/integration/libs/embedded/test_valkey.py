@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from libs.domain.errors import NotReady
 from libs.embedded.valkey import EmbeddedValkeySettings, open_valkey
+from tally.contract.errors import NotReady
 from tests.integration.libs.embedded.holding import eventually, hold, is_deserted, read_address
 
 

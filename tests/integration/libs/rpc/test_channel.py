@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from libs.domain.errors import Overloaded, Unavailable
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import ChannelSettings, open_channel
 from libs.rpc.server import open_server
+from tally.contract.errors import Overloaded, Unavailable
 from tally.counting.v1 import counting_pb2
 from tests.integration.libs.rpc.servicer import (
     ANY_PORT,

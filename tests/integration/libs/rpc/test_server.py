@@ -17,10 +17,10 @@ from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]  # it ship
     reflection_pb2_grpc,
 )
 
-from libs.domain.errors import NotReady, Unavailable
 from libs.rpc.channel import ChannelSettings, open_channel
 from libs.rpc.server import OpenServer, ServerSettings, open_server
-from libs.rpc.status import error_from_rpc
+from tally.contract.errors import NotReady, Unavailable
+from tally.contract.status import error_from_rpc
 from tally.counting.v1 import counting_pb2
 from tally.ingest.v1 import ingest_pb2
 from tests.integration.libs.rpc.servicer import (

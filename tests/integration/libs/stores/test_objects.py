@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from libs.domain.errors import NotReady, Unavailable
 from libs.stores.objects import Missing, Objects, folder_url
+from tally.contract.errors import NotReady, Unavailable
 
 
 async def test_an_object_is_read_as_it_was_written_and_never_overwritten(tmp_path: Path) -> None:

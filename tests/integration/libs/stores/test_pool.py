@@ -8,10 +8,10 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from libs.domain.errors import ReadTooLarge, Unavailable
 from libs.stores.pool import open_pool
 from libs.stores.postgres import PostgresSettings, reaching_postgres
 from libs.stores.server_clock import ServerClock
+from tally.contract.errors import ReadTooLarge, Unavailable
 from tests.support.proxy import Proxy, open_proxy
 
 SETTINGS = PostgresSettings(pool_size=2, connect_timeout_seconds=0.5, statement_timeout_seconds=0.5)

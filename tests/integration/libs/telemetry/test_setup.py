@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from libs.domain.errors import NotReady, Overloaded, Unavailable
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import ChannelSettings, open_channel
 from libs.rpc.server import open_server
 from libs.telemetry import catalogue
 from libs.telemetry.setup import OFF, Telemetry, open_telemetry
+from tally.contract.errors import NotReady, Overloaded, Unavailable
 from tally.counting.v1 import counting_pb2
 from tests.integration.libs.rpc.servicer import ANY_PORT, APPEND, Counting, CountingStub, counting
 from tests.support.otlp import Collector, open_collector

@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from libs.dataset.rows import BUCKETS
-from libs.domain.request_id import parse_request_id
 from libs.rpc.columns import decode
 from libs.stores.objects import Objects
 from services.backfill.candidates import Found
@@ -18,6 +17,7 @@ from services.backfill.ledger import Ledger
 from services.backfill.plan import Event
 from services.backfill.report import Report
 from services.backfill.shipping import Receipt
+from tally.contract.request_id import parse_request_id
 from tally.ingest.v1.ingest_pb2 import ProcessEventsRequest
 
 PARTITIONS = 4

@@ -10,7 +10,6 @@ import pytest
 from libs.atproto.syntax import make_tid
 from libs.dataset.parts import open_duckdb, write_part
 from libs.dataset.rows import BUCKETS, LIKE, POST, REPOST, Row, bucket_of
-from libs.domain.errors import InvalidRequest, NotFound, Unavailable
 from libs.stores.objects import Objects, folder_url
 from loadtests.simulators.network import did_of
 from services.backfill.candidates import open_candidates
@@ -24,6 +23,7 @@ from services.backfill.repos import (
     record_failures,
     record_resolved,
 )
+from tally.contract.errors import InvalidRequest, NotFound, Unavailable
 
 DIDS = [did_of(number) for number in range(12)]
 REVS = [make_tid(1_750_000_000_000_000 + number) for number in range(3)]

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import NotReady
 from services.counting.settings import SpoolSettings
 from services.counting.spool import open_spool
 from services.counting.spool_file import HeldElsewhere, NoRoom, Spooled, SpoolFile
+from tally.contract.errors import NotReady
 from tests.support.entries import as_entry, cut_request, new_id
 
 pytestmark = pytest.mark.exact

@@ -14,14 +14,14 @@ import pytest_asyncio
 import redis.asyncio as valkey
 
 from libs.domain.cells import Cell
-from libs.domain.errors import NotReady
-from libs.rpc.breaker import Breaker
 from libs.stores.schema import Cluster, migrate, read_cluster
 from services.counting.settings import CountingSettings, FlushSettings
 from services.migrations import list_migrations
 from services.query.hot import AWAY, Hot, open_client
 from services.query.settings import HotSettings
 from services.query.warm import Reading
+from tally.contract.breaker import Breaker
+from tally.contract.errors import NotReady
 from tally.ingest.v1 import ingest_pb2 as pb
 from tally.query.v1 import query_pb2
 from tests.integration.services.api import TIMEOUT_S, Api, new_id, open_api
@@ -159,7 +159,7 @@ async def open_hot(
         failures=5,
         reset_after_s=1,
         is_failure=lambda error: isinstance(error, AWAY),
-        clock=Clock(),
+        now=time.monotonic,
         on_change=lambda *_: None,
     )
     async with open_client(url, settings) as client:

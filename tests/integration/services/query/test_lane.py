@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 
-from libs.domain.errors import Overloaded
 from libs.stores.pool import open_pool
 from libs.stores.postgres import PostgresSettings
 from services.query.lane import Lane, caller_of
+from tally.contract.errors import Overloaded
 
 
 @pytest_asyncio.fixture

@@ -8,12 +8,12 @@ import pytest
 import pytest_asyncio
 
 from libs.domain.minutes import MinuteRange
-from libs.domain.request_id import first_id_of, make_request_id, time_ms_of
 from services.query.pending import read_everything
 from services.query.proof import list_logs
 from services.query.question import Question, Size
 from services.query.unsettled import Unsettled
 from services.query.warm import read_rollups
+from tally.contract.request_id import first_id_of, make_request_id, time_ms_of
 from tests.support.entries import cut_request
 from tests.support.proof import open_proof
 

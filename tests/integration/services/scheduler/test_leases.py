@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from libs.domain.errors import InvalidRequest, LeaseLost
 from services.scheduler.leases import Ask, Lease
 from services.scheduler.outcomes import ItemOutcome, Outcome
 from services.scheduler.reports import Report
 from services.scheduler.returns import Reason, Return
 from services.scheduler.slots import State
+from tally.contract.errors import InvalidRequest, LeaseLost
 from tests.integration.services.scheduler.scheduling import JOB, Scene, begin_key, ids_of
 from tests.support.eventually import eventually
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from libs.domain.errors import InvalidRequest
 from services.scheduler.outcomes import Outcome
+from tally.contract.errors import InvalidRequest
 from tests.integration.services.scheduler.scheduling import DAY, JOB, MONDAY, Scene, ids_of
 
 

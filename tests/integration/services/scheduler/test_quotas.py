@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from libs.domain.errors import InvalidRequest
 from services.scheduler.returns import Reason, Return
 from services.scheduler.slots import State
+from tally.contract.errors import InvalidRequest
 from tests.integration.services.scheduler.scheduling import DAY, MONDAY, Scene, ids_of
 
 QUOTAS = {"youtube_units": 1}

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from libs.domain.errors import InvalidRequest
 from services.scheduler.job_rules import read_definition
 from services.scheduler.leases import Ask, Lease
 from services.scheduler.membership import REPOS, Put, put_members
 from services.scheduler.outcomes import ItemOutcome, Outcome
 from services.scheduler.reports import Report
+from tally.contract.errors import InvalidRequest
 from tally.scheduler.v1 import job_pb2 as pb
 from tests.integration.services.scheduler.scheduling import Scene, begin_key, ids_of
 

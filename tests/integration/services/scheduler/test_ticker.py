@@ -7,7 +7,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from libs.domain.errors import NotReady, Unavailable
 from libs.stores.postgres import PostgresSettings
 from libs.stores.server_clock import ServerClock
 from libs.telemetry.setup import OFF
@@ -16,6 +15,7 @@ from services.scheduler.leases import Ask
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.wakeups import Bell, Listener, notify
+from tally.contract.errors import NotReady, Unavailable
 from tests.integration.services.scheduler.scheduling import Scene, TurnedClock, open_scene
 from tests.support.eventually import eventually
 from tests.support.stack import open_stack

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from libs.atproto.syntax import make_tid
 from libs.dataset.event_time import EventTime, Source, event_time
-from libs.domain.rules import EARLIEST_EVENT_US
+from tally.contract.rules import EARLIEST_EVENT_US
 
 REV_US = int(datetime(2025, 6, 1, tzinfo=UTC).timestamp()) * 1_000_000
 KEY_US = REV_US - 10_000_000

@@ -7,7 +7,8 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from libs.domain.events import NO_ACTOR, NO_TIME, Events
+from libs.domain.events import Events
+from tally.contract.rules import NO_ACTOR, NO_TIME
 
 MODEST = settings(max_examples=60, deadline=None, derandomize=True)
 """The same examples in each run; a busy machine makes none of them fail."""

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.domain.cells import NO_CELLS, Cell, Cells, cells_of_events, merge_cells
-from libs.domain.errors import Unimplemented
-from libs.domain.function import Function
+from tally.contract.errors import Unimplemented
+from tally.contract.function import Function
 from tests.unit.libs.domain.batches import MODEST
 from tests.unit.libs.domain.oracle import Truth, cell_of
 

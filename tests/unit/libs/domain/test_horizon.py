@@ -3,7 +3,7 @@
 import pytest
 
 from libs.domain.horizon import floor_at, is_inside
-from libs.domain.request_id import make_request_id, time_ms_of
+from tally.contract.request_id import make_request_id, time_ms_of
 
 NOW = 1_800_000_000_000
 MINUTE = 60_000

@@ -5,8 +5,8 @@ from contextlib import suppress
 
 import pytest
 
-from libs.domain.errors import Overloaded
 from libs.rpc.admission import Admission
+from tally.contract.errors import Overloaded
 
 
 def test_beyond_what_may_be_under_way_requests_are_refused_until_others_have_ended() -> None:
@@ -14,7 +14,7 @@ def test_beyond_what_may_be_under_way_requests_are_refused_until_others_have_end
     with admission.admit(600):
         with pytest.raises(Overloaded, match="send the same request again") as caught, admission.admit(401):
             pass
-        assert caught.value.retry_after_s > 0
+        assert caught.value.delay_s > 0
         assert caught.value.nothing_done
         with admission.admit(400):
             assert admission.bytes == 1000

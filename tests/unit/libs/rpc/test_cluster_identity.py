@@ -4,10 +4,10 @@ import uuid
 
 import pytest
 
-from libs.domain.errors import ClusterMismatch
 from libs.rpc.cluster_identity import ClusterCheck, identity_of
 from libs.stores.schema import Cluster
 from tally.common.v1.common_pb2 import ClusterIdentity
+from tally.contract.errors import ClusterMismatch
 
 ID = uuid.UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 OTHER_ID = "01890a5d-ac96-774b-bcce-000000000000"

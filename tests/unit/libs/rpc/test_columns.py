@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.domain.errors import InvalidRequest
-from libs.domain.events import NO_TIME, Events
+from libs.domain.events import Events
 from libs.rpc.columns import decode, encode, parse, parse_all
+from tally.contract.errors import InvalidRequest
+from tally.contract.rules import NO_TIME
 from tally.ingest.v1.ingest_pb2 import EventColumns
 from tests.unit.libs.domain.batches import MODEST, ROWS, Row, batch_of, rows_of
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from libs.domain.errors import DeadlineExpired
 from libs.rpc.deadline import call_timeout, has_passed, remaining_seconds, set_deadline
+from tally.contract.errors import DeadlineExceeded
 
 
 class Now:
@@ -68,7 +68,7 @@ def test_an_outgoing_call_gets_no_more_than_its_cap() -> None:
 def test_a_call_with_no_time_left_is_not_begun() -> None:
     now = Now()
     set_deadline(0.25, now)
-    with pytest.raises(DeadlineExpired):
+    with pytest.raises(DeadlineExceeded):
         call_timeout(cap_s=10, shave_s=0.25, now=now)
 
 

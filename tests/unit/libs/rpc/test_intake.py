@@ -6,8 +6,8 @@ from typing import Any
 import grpc
 import pytest
 
-from libs.domain.errors import InvalidRequest, Overloaded, Unavailable
 from libs.rpc.intake import Intake
+from tally.contract.errors import InvalidRequest, Overloaded, Unavailable
 from tests.support.virtual_time import in_virtual_time
 
 

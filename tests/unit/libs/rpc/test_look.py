@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.domain.errors import InvalidRequest
 from libs.rpc import look
 from libs.rpc.look import Part, look_at_append, look_at_batch, look_at_events, look_at_request, look_for
+from tally.contract.errors import InvalidRequest
 from tally.counting.v1.counting_pb2 import AppendRequest, Entry
 from tally.ingest.v1.ingest_pb2 import Event, EventColumns, ProcessEventsRequest, StreamEventsRequest
 from tests.support.wire import field

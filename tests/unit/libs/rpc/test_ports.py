@@ -3,10 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
-from libs.domain.errors import NotReady
 from libs.rpc import ports
 from libs.rpc.server import ServerSettings
 from services.partitioner.settings import PartitionerSettings
+from tally.contract.errors import NotReady
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:70000", "[::1]:65536", "localhost:99999"])

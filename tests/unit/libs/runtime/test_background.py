@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from libs.domain.errors import NotReady
 from libs.runtime.background import Background, LoopDied, open_background
+from tally.contract.errors import NotReady
 
 
 async def for_ever() -> None:

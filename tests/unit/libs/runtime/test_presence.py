@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from libs.domain.errors import NotReady
 from libs.runtime.presence import Presence
+from tally.contract.errors import NotReady
 
 
 def test_nothing_is_lost_before_it_is_there(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from libs.domain.errors import NotReady
 from libs.runtime.supervisor import (
     FIRST_PAUSE_SECONDS,
     LONG_LIFE_SECONDS,
@@ -15,6 +14,7 @@ from libs.runtime.supervisor import (
     Supervisor,
     pause_after,
 )
+from tally.contract.errors import NotReady
 from tests.support.eventually import eventually
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from libs.domain.errors import NotReady
 from libs.stores import server_clock
 from libs.stores.server_clock import ServerClock
+from tally.contract.errors import NotReady
 
 POSTGRES_US = 1_800_000_000_000_000
 

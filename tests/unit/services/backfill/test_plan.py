@@ -9,8 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.domain.partition import cut
-from libs.domain.request_id import parse_request_id, time_ms_of
-from libs.domain.rules import MAX_ID_BYTES
 from libs.rpc.columns import decode
 from services.backfill import plan as module
 from services.backfill.plan import (
@@ -25,6 +23,8 @@ from services.backfill.plan import (
     request_of,
     unite,
 )
+from tally.contract.request_id import parse_request_id, time_ms_of
+from tally.contract.rules import MAX_ID_BYTES
 from tally.ingest.v1.ingest_pb2 import ProcessEventsRequest
 
 PARTITIONS = 8

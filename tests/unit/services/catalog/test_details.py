@@ -3,12 +3,12 @@
 import pytest
 from hypothesis import given, strategies
 
-from libs.domain.errors import InvalidRequest
 from services.catalog.details import parse_details, resolve
 from services.catalog.ids import is_id, pack, unpack
 from services.catalog.page_token import read_token, write_token
 from services.catalog.query import Cursor
 from services.catalog.resource_type import ResourceType
+from tally.contract.errors import InvalidRequest
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import pytest
 
-from libs.domain.errors import RightsStale, Unavailable
 from services.catalog.contents import Contents
 from services.catalog.finder import Answer, Finder
 from services.catalog.follower import Follower
@@ -17,6 +16,7 @@ from services.catalog.query import Page, Query
 from services.catalog.resource_type import ResourceType
 from services.catalog.rule import Dimensions, Rule, Viewer
 from services.catalog.view import View
+from tally.contract.errors import RightsStale, Unavailable
 
 START_US = 1_700_000_000_000_000
 QUERY = Query(Viewer("US", "48", "mobile"), (), "id")

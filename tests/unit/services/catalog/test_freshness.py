@@ -2,8 +2,8 @@
 
 import pytest
 
-from libs.domain.errors import RightsStale
 from services.catalog.freshness import Freshness, Told
+from tally.contract.errors import RightsStale
 
 START_US = 1_700_000_000_000_000
 

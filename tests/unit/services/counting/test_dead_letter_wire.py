@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.domain.errors import InvalidRequest
-from libs.domain.events import NO_ACTOR, NO_TIME, Events
+from libs.domain.events import Events
 from libs.rpc.columns import encode
 from services.counting.dead_letter_wire import (
     first_events,
@@ -19,6 +18,8 @@ from services.counting.dead_letter_wire import (
     write_token,
 )
 from services.counting.dead_letters import Key, Place, State
+from tally.contract.errors import InvalidRequest
+from tally.contract.rules import NO_ACTOR, NO_TIME
 from tally.ingest.v1.ingest_pb2 import Event
 
 KEY = Key(uuid.UUID("01890a5d-ac96-774b-bcce-b302099a8057"), 7)

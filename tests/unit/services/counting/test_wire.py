@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from libs.domain.errors import InvalidRequest
-from libs.domain.request_id import first_id_of, make_request_id
-from libs.domain.rules import MAX_EVENTS
 from services.counting.wire import Wire
+from tally.contract.errors import InvalidRequest
+from tally.contract.request_id import first_id_of, make_request_id
+from tally.contract.rules import MAX_EVENTS
 from tally.counting.v1 import counting_pb2 as pb
 from tally.ingest.v1.ingest_pb2 import EventColumns
 from tests.support.clock import Clock

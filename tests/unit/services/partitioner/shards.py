@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Sequence
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import TallyError
+from tally.contract.errors import TallyError
 from tests.support.entries import events_of
 
 

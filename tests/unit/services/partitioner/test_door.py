@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from libs.domain.errors import InvalidRequest, OutOfRange, Rejected
-from libs.domain.request_id import make_request_id, time_ms_of
 from services.partitioner.door import Door
+from tally.contract.errors import InvalidRequest, OutOfRange, Rejected
+from tally.contract.request_id import make_request_id, time_ms_of
 from tally.ingest.v1.ingest_pb2 import Event, EventColumns, ProcessEventsRequest
 from tests.unit.libs.domain.batches import Row, rows_of
 

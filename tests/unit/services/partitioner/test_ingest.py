@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import OutOfRange, RequestIdReused, TallyError
 from libs.domain.partition import partition_of
-from libs.domain.request_id import make_request_id
 from libs.rpc.columns import decode
 from libs.telemetry.setup import OFF
 from services.partitioner.ingest import Ingest
 from services.partitioner.wire import write_entry
+from tally.contract.errors import OutOfRange, RequestIdReused, TallyError
+from tally.contract.request_id import make_request_id
 from tally.ingest.v1.ingest_pb2 import EventColumns
 from tests.support.clock import Clock
 from tests.unit.libs.domain.batches import Row, batch_of, rows_of

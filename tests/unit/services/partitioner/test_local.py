@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import pytest
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import DeadlineExpired, Overloaded, Unavailable
 from libs.rpc.deadline import set_deadline
 from services.partitioner.local import LocalWay
 from services.partitioner.placement import Placement
 from services.partitioner.router import Router
 from services.partitioner.settings import PartitionerSettings, RetrySettings
+from tally.contract.errors import DeadlineExceeded, Overloaded, Unavailable
 from tests.support.clock import Clock
 from tests.unit.services.partitioner.shards import entry
 
@@ -69,7 +69,7 @@ async def test_a_shard_that_does_not_answer_keeps_nobody_beyond_the_deadline() -
     set_deadline(0.05)
     try:
         async with asyncio.timeout(20):
-            with pytest.raises(DeadlineExpired, match="send the same request again"):
+            with pytest.raises(DeadlineExceeded, match="send the same request again"):
                 await router_to(Silent()).append(ENTRIES)
     finally:
         set_deadline(None)

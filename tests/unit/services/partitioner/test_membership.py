@@ -2,10 +2,10 @@
 
 import pytest
 
-from libs.domain.errors import DeadlineExpired, TallyError, Unavailable, Unimplemented
 from libs.rpc.probe import NoAnswer
 from services.partitioner.membership import Membership
 from tally.common.v1.common_pb2 import ClusterIdentity
+from tally.contract.errors import DeadlineExceeded, TallyError, Unavailable, Unimplemented
 
 OWN = ClusterIdentity(cluster_id="ours", epoch=1, partition_count=16)
 OTHER = ClusterIdentity(cluster_id="theirs", epoch=1, partition_count=16)
@@ -89,7 +89,7 @@ async def test_a_shard_that_cannot_tell_its_cluster_does_not_serve(
     assert not await membership.is_serving(1.0)
 
 
-@pytest.mark.parametrize("error", [Unavailable("away"), DeadlineExpired("late")], ids=str)
+@pytest.mark.parametrize("error", [Unavailable("away"), DeadlineExceeded("late")], ids=str)
 async def test_no_answer_about_the_cluster_is_no_answer(
     peer: Peer, membership: Membership, error: TallyError
 ) -> None:

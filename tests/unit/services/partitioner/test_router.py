@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 
 from libs.domain.entry import Entry, Outcome
-from libs.domain.errors import (
+from libs.rpc.deadline import set_deadline
+from services.partitioner.placement import Placement
+from services.partitioner.router import Router
+from services.partitioner.settings import PartitionerSettings, RetrySettings
+from tally.contract.errors import (
     Cancelled,
     ClusterMismatch,
-    DeadlineExpired,
+    DeadlineExceeded,
     InvalidRequest,
     Overloaded,
     PartitionCountMismatch,
@@ -19,10 +23,6 @@ from libs.domain.errors import (
     Unimplemented,
     Violation,
 )
-from libs.rpc.deadline import set_deadline
-from services.partitioner.placement import Placement
-from services.partitioner.router import Router
-from services.partitioner.settings import PartitionerSettings, RetrySettings
 from tests.support.clock import Clock
 from tests.support.eventually import eventually
 from tests.unit.services.partitioner.shards import Shard, entry
@@ -71,7 +71,7 @@ async def test_outcomes_are_in_the_order_of_the_entries() -> None:
     "answer",
     [
         AWAY,
-        DeadlineExpired("late"),
+        DeadlineExceeded("late"),
         Outcome.UNAVAILABLE,
         InvalidRequest(
             [Violation("entries", "no")]
@@ -199,7 +199,7 @@ async def test_after_the_deadline_no_shard_is_tried() -> None:
             return super().send(*arguments)
 
     shards = [Slow(AWAY), Slow(AWAY)]
-    with pytest.raises(DeadlineExpired, match=r"\(away\); send the same request again$"):
+    with pytest.raises(DeadlineExceeded, match=r"\(away\); send the same request again$"):
         await router_of(*shards, clock=clock).append([entry(0)])
     assert sum(len(shard.sends) for shard in shards) == 2  # 60 s at most
 
@@ -208,7 +208,7 @@ async def test_a_caller_without_time_is_refused_before_anything_is_sent() -> Non
     set_deadline(0.001)
     try:
         shard = Shard()
-        with pytest.raises(DeadlineExpired):
+        with pytest.raises(DeadlineExceeded):
             await router_of(shard).append([entry(0)])
         assert shard.sends == []
     finally:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from libs.domain.entry import Outcome
-from libs.domain.errors import DeadlineExpired, Overloaded, TallyError, Unavailable
-from libs.rpc.breaker import Breaker
 from services.partitioner.sender import Sender
 from services.partitioner.settings import SenderSettings
 from tally.common.v1.common_pb2 import ClusterIdentity
+from tally.contract.breaker import Breaker
+from tally.contract.errors import DeadlineExceeded, Overloaded, TallyError, Unavailable
 from tally.counting.v1.counting_pb2 import (
     OUTCOME_DUPLICATE,
     OUTCOME_JOURNALED,
@@ -61,8 +61,8 @@ async def sending(shard: Shard, at_once: int = 1) -> AsyncIterator[Sender]:
         "shard",
         failures=2,
         reset_after_s=1,
-        is_failure=lambda error: isinstance(error, Unavailable | DeadlineExpired),
-        clock=clock,
+        is_failure=lambda error: isinstance(error, Unavailable | DeadlineExceeded),
+        now=clock.monotonic,
     )
     sender = Sender("shard", IDENTITY, shard.append, breaker, SETTINGS, clock)
     loops = [asyncio.create_task(sender.run()) for _ in range(at_once)]
@@ -159,7 +159,7 @@ async def test_a_call_that_fails_is_told_to_all_who_shared_it_and_to_no_other() 
         assert await asyncio.gather(*sender.send([entry(2)], SOON)) == [Outcome.JOURNALED]
 
 
-@pytest.mark.parametrize("error", [Unavailable("away"), DeadlineExpired("late")], ids=str)
+@pytest.mark.parametrize("error", [Unavailable("away"), DeadlineExceeded("late")], ids=str)
 async def test_after_repeated_failures_the_shard_is_left_alone(error: TallyError) -> None:
     shard = Shard()
     shard.free.set()
@@ -175,7 +175,7 @@ async def test_after_repeated_failures_the_shard_is_left_alone(error: TallyError
 async def test_callers_in_a_hurry_do_not_close_the_way_for_the_others() -> None:
     shard = Shard()
     shard.free.set()
-    shard.error = DeadlineExpired("late")
+    shard.error = DeadlineExceeded("late")
     in_a_hurry = 1000 + SETTINGS.attempt_timeout_seconds - 0.1
     async with sending(shard) as sender:
         for _ in range(4):

@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager
 import pytest
 
 from libs.domain.entry import Outcome
-from libs.domain.errors import Unavailable
-from libs.rpc.breaker import Breaker
 from libs.rpc.probe import NoAnswer
 from libs.runtime.background import Background, LoopDied, open_background
 from services.partitioner import shards
@@ -19,6 +17,8 @@ from services.partitioner.settings import ProbeSettings, SenderSettings
 from services.partitioner.shard import Shard
 from services.partitioner.shards import Shards
 from tally.common.v1.common_pb2 import ClusterIdentity
+from tally.contract.breaker import Breaker
+from tally.contract.errors import Unavailable
 from tally.counting.v1.counting_pb2 import OUTCOME_JOURNALED, AppendRequest, AppendResponse
 from tests.support.clock import Clock
 from tests.support.eventually import eventually
@@ -80,7 +80,7 @@ class Cluster:
             failures=5,
             reset_after_s=1,
             is_failure=lambda error: isinstance(error, Unavailable),
-            clock=clock,
+            now=clock.monotonic,
         )
         sender = Sender(address, ClusterIdentity(), peer.append, breaker, SenderSettings(), clock)
         liveness = Liveness(clock, failures=PROBE.failures, timeout_s=PROBE.timeout_seconds)

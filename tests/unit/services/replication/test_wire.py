@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.domain.errors import DataLoss, InvalidRequest
 from services.replication.rows import EntryRow, LocationRow, Place, Row, TombstoneRow
 from services.replication.wire import (
     compress_batch,
@@ -20,6 +19,7 @@ from services.replication.wire import (
     write_change,
     write_columns,
 )
+from tally.contract.errors import DataLoss, InvalidRequest
 from tally.replication.v1 import peers_pb2 as pb
 
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from libs.domain.bins import DEFAULT_SPACE, SOURCE_SPACE
-from libs.domain.errors import InvalidRequest
 from services.scheduler.job_rules import read_definition
 from services.scheduler.job_wire import job_of
+from tally.contract.errors import InvalidRequest
 from tally.scheduler.v1 import job_pb2 as pb
 
 

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from libs.domain.errors import LeaseLost
 from services.worker.handlers.handler import CallFailed, Item, Outcome, QuotaExceeded, Result, TooManyRequests
 from services.worker.lane import Lane
 from services.worker.scheduler import Scheduler
 from services.worker.threads import Threads
+from tally.contract.errors import LeaseLost
 from tally.scheduler.v1 import work_pb2 as pb
 from tests.support.clock import Clock
 from tests.support.eventually import eventually

@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from libs.domain.errors import NotReady
 from services.cli.terminal.failure import REFUSED, UNKNOWN, USAGE
+from tally.contract.errors import NotReady
 from tests.support.glitch import install_glitch, set_clock
 from tests.support.proof import open_proof
 from tests.support.servers import Servers, fresh_database

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from libs.domain.errors import Unavailable
 from libs.stores.objects import Objects, folder_url
 from services.worker.handlers.fetch_repo import storing as module
 from services.worker.handlers.fetch_repo.checkpoint import Checkpoint
 from services.worker.handlers.fetch_repo.storing import Storing
 from services.worker.settings import FetchSettings
 from tally.backfill.v1 import delivery_pb2 as pb
+from tally.contract.errors import Unavailable
 from tests.integration.services.worker.fetch_repo.test_checkpoint import make_fetched
 from tests.support.eventually import eventually
 

@@ -13,9 +13,9 @@ IDS = ("017f22e2-79b0-7cc3-98c4-dc0c0c07398f",)
     [
         (OutcomeUnknown("no answer", request_ids=IDS), UNKNOWN),
         (NotSent("the breaker is open"), UNKNOWN),
-        (Overloaded("busy", request_ids=IDS), UNKNOWN),
-        (Overloaded("busy"), REFUSED),
-        (InvalidRequest("bad", request_ids=IDS), REFUSED),
+        (Overloaded.received("busy", request_ids=IDS), UNKNOWN),
+        (Overloaded.received("busy"), REFUSED),
+        (InvalidRequest.received("bad", request_ids=IDS), REFUSED),
     ],
     ids=repr,
 )

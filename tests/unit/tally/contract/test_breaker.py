@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from libs.domain.errors import InvalidRequest, Unavailable, Violation
-from libs.rpc.breaker import Breaker, BreakerState
+from tally.contract.breaker import Breaker, BreakerState
+from tally.contract.errors import InvalidRequest, Unavailable, Violation
 from tests.support.clock import Clock
 
 
@@ -56,7 +56,7 @@ def breaker(clock: Clock, changes: list[tuple[str, BreakerState, BreakerState]])
         failures=3,
         reset_after_s=10,
         is_failure=lambda error: isinstance(error, ConnectionError),
-        clock=clock,
+        now=clock.monotonic,
         on_change=lambda name, old, new: changes.append((name, old, new)),
     )
 

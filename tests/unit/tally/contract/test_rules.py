@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.domain import rules
 from libs.domain.column_rules import find_bad_times
-from libs.domain.events import NO_TIME
+from tally.contract import rules
+from tally.contract.rules import NO_TIME
 
 NOW = 1_800_000_000_000_000
 Y2000_US = 946_684_800_000_000
@@ -42,7 +42,7 @@ def test_half_of_a_surrogate_pair_is_no_text() -> None:
     # protobuf lets none in; JSON does
     assert rules.check_video_id("a\ud800") == rules.VIDEO_ID
     assert rules.check_event_type("\ud800") == rules.EVENT_TYPE
-    assert rules.check_actor_id("\ud800" * 43) == rules.ACTOR_ID
+    assert rules.check_actor_id("\ud800") == rules.ACTOR_ID
 
 
 @pytest.mark.parametrize("event_type", ["a", "view", "seconds_watched", "a-b.c_9", "x" * 64, "..."])

@@ -6,14 +6,22 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
-from libs.domain.function import Function
-from libs.domain.horizon import AHEAD_MS
+from tally.contract.function import Function
+from tally.contract.request_id import AHEAD_MS
+
+VIEW = "view"
+"""The event type that CountViewEvent and GetViewsCount speak of."""
+NO_TIME = -(2**63)
+"""In the column of times: this event has no time of its own."""
+NO_ACTOR = 2**16 - 1
+"""In the column of actors: this event has no actor."""
 
 MAX_EVENTS = 50_000
 FEW_NAMES = 256
 """So many a dictionary may always hold, used or not."""
 MAX_ID_BYTES = 128
 """Of a video id, and of an actor's."""
+MAX_EVENT_TYPE_BYTES = 64
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 EARLIEST_EVENT_US = 946_684_800_000_000
 """2000-01-01 UTC, in microseconds since 1970-01-01 UTC."""
@@ -70,9 +78,12 @@ def check_event_type(event_type: str) -> str | None:
 
 
 def check_actor_id(actor_id: str) -> str | None:
-    """At most 128 bytes, and none of them NUL, which a text of Postgres cannot hold."""
-    fits = len(actor_id) <= 32 or len(actor_id.encode(errors="surrogatepass")) <= MAX_ID_BYTES
-    return None if fits and "\0" not in actor_id else ACTOR_ID
+    """At most 128 bytes of UTF-8, which has no lone surrogates, and none of them NUL: a text of Postgres has none."""
+    try:
+        size = len(actor_id) if actor_id.isascii() else len(actor_id.encode())
+    except UnicodeEncodeError:
+        return ACTOR_ID
+    return None if size <= MAX_ID_BYTES and "\0" not in actor_id else ACTOR_ID
 
 
 def check_value(value: float) -> str | None:

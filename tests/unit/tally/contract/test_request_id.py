@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.domain.request_id import first_id_of, make_request_id, parse_request_id, time_ms_of
+from tally.contract.request_id import (
+    first_id_of,
+    make_request_id,
+    parse_request_id,
+    request_id_of,
+    time_ms_of,
+)
 from tests.unit.libs.domain.batches import MODEST
 
 TIMES_MS = st.integers(0, 2**48 - 1)
@@ -23,9 +29,19 @@ def test_an_id_has_the_layout_of_rfc_9562(ms: int) -> None:
     assert (time_ms_of(made), parse_request_id(str(made))) == (ms, made)
 
 
-def test_the_example_of_the_rfc_is_read_as_it_says() -> None:
-    # RFC 9562, appendix A.6: 2022-02-22 19:22:22 UTC
-    assert time_ms_of(parse_request_id("017f22e2-79b0-7cc3-98c4-dc0c0c07398f")) == 0x017F22E279B0
+def test_the_example_of_rfc_9562_is_laid_out_and_read_bit_by_bit() -> None:
+    # Appendix A.6: 2022-02-22 19:22:22 UTC, rand_a 0xCC3, rand_b 0x18C4DC0C0C07398F.
+    text = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
+    assert str(request_id_of(1_645_557_742_000, 0xCC3 << 62 | 0x18C4DC0C0C07398F)) == text
+    assert time_ms_of(parse_request_id(text)) == 1_645_557_742_000
+
+
+@MODEST
+@given(TIMES_MS, st.integers(0, 2**80 - 1), st.integers(0, 2**80 - 1))
+def test_the_low_74_bits_that_are_given_are_all_in_the_id(ms: int, one: int, other: int) -> None:
+    made = request_id_of(ms, one)
+    assert (made.version, made.variant, time_ms_of(made)) == (7, uuid.RFC_4122, ms)
+    assert (made == request_id_of(ms, other)) == ((one ^ other) % 2**74 == 0)
 
 
 def test_ids_of_one_millisecond_differ_in_74_bits() -> None:

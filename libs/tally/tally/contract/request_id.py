@@ -7,6 +7,13 @@ which journal partition it belongs to, so an id says by itself where its first a
 import secrets
 import uuid
 
+HORIZON_MS = 24 * 3_600_000
+"""How long the services remember an id; an older one is refused."""
+AHEAD_MS = 5 * 60_000
+"""How far the time in an id, or of an event, may be ahead of the services' clock."""
+RANDOM_BYTES = 10
+"""What holds the 74 bits of an id that are not its time."""
+
 _VARIANT = 0b10 << 62
 _VERSION = 7 << 76
 _BITS = 74
@@ -18,8 +25,8 @@ def make_request_id(now_ms: int) -> uuid.UUID:
 
 
 def request_id_of(now_ms: int, bits: int) -> uuid.UUID:
-    """The id of a request first sent at `now_ms`, with these 74 bits in the place of random ones."""
-    high, low = bits >> 62, bits & ((1 << 62) - 1)
+    """The id of a request first sent at `now_ms`, with the low 74 of these bits in the place of random ones."""
+    high, low = bits >> 62 & 0xFFF, bits & ((1 << 62) - 1)
     return uuid.UUID(int=(now_ms << 80) | _VERSION | (high << 64) | _VARIANT | low)
 
 

@@ -6,6 +6,7 @@ for how long to wait.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import grpc
@@ -14,13 +15,11 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # it has no py.typed
 
-from libs.domain import errors
-from libs.domain.errors import TallyError, Violation
+from tally.contract import errors
+from tally.contract.errors import NOTHING_DONE, TallyError, Violation
 
 DOMAIN = "tally"
 DETAILS_KEY = "grpc-status-details-bin"
-NOTHING_DONE = "nothing_done"
-"""In the metadata of an Overloaded: the call was refused before any work was done for it."""
 
 # The caller of a server whose trailers are over 8 KiB meets RESOURCE_EXHAUSTED instead of the error. The room
 # between is for the headers that gRPC and proxies add.
@@ -28,11 +27,9 @@ MAX_TRAILER_BYTES = 7 * 1024
 _MAX_MESSAGE_BYTES = 1024
 _MAX_METADATA = 8
 _MAX_KEY_BYTES = 32
+_MAX_REASON_BYTES = 64
 _TEXT_LIMITS = (256, 128, 64, 32)  # bytes a text of the details may have; the first that makes all fit
 
-_RETRY_AFTER_UNSAID_S = 1.0
-
-# Where several errors share a code, a status that does not say its reason is read as the first of them.
 CODES: Mapping[type[TallyError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.RequestIdReused: grpc.StatusCode.INVALID_ARGUMENT,
@@ -56,17 +53,49 @@ CODES: Mapping[type[TallyError], grpc.StatusCode] = {
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.NotReady: grpc.StatusCode.UNAVAILABLE,
     errors.RightsStale: grpc.StatusCode.UNAVAILABLE,
-    errors.DeadlineExpired: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.ReadTooLarge: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Cancelled: grpc.StatusCode.CANCELLED,
     errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
-    TallyError: grpc.StatusCode.INTERNAL,
+    errors.ServerFault: grpc.StatusCode.INTERNAL,
 }
+_BY_REASON = {kind.reason: kind for kind in CODES}
+# What a status is read as that does not say its reason, or says one that is newer than this code.
+_BY_CODE: Mapping[grpc.StatusCode, type[TallyError]] = {
+    CODES[kind]: kind
+    for kind in (
+        errors.InvalidRequest,
+        errors.OutOfRange,
+        errors.NotFound,
+        errors.Overloaded,
+        errors.Unavailable,
+        errors.DeadlineExceeded,
+        errors.Cancelled,
+        errors.Unimplemented,
+        errors.DataLoss,
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What a status says beside its code and its message."""
+
+    reason: str
+    """empty if the status is not Tally's own; then there is no metadata either"""
+    metadata: Mapping[str, str]
+    violations: Sequence[Violation]
+    retry_after_s: float | None
 
 
 def code_of(error: TallyError) -> grpc.StatusCode:
     """The code of the error's class, or of the nearest class above it."""
-    return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+    return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), grpc.StatusCode.INTERNAL)
+
+
+def class_of(reason: str, code: grpc.StatusCode) -> type[TallyError]:
+    """The class of the error that a status with this reason and this code is read as."""
+    return _BY_REASON.get(reason) or _BY_CODE.get(code, errors.ServerFault)
 
 
 def abort_details(error: TallyError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
@@ -86,27 +115,50 @@ def abort_details(error: TallyError) -> tuple[grpc.StatusCode, str, tuple[tuple[
 
 def error_from_rpc(error: grpc.aio.AioRpcError) -> TallyError:
     """The error that the other side raised, with its message; where details are missing, its code decides."""
+    details = read_details(error)
+    kind = class_of(details.reason, error.code())
     message = error.details() or error.code().name
-    info, bad_request, retry = _read_details(error)
-    kind = _kind_of(info.reason if info.domain == DOMAIN else "", error.code())
-    metadata = dict(info.metadata)
-    # Said of the call that ended, and not of that of our own caller, to whom the error may be handed on.
-    metadata.pop(NOTHING_DONE, None)
-    rebuilt = _rebuild(kind, message, metadata, bad_request, retry)
-    rebuilt.message = message
-    rebuilt.args = (message,)
-    rebuilt.metadata.update(metadata)
-    return rebuilt
+    is_unnamed = issubclass(kind, errors.Rejected) and not details.violations
+    return kind.received(
+        message,
+        reason=details.reason,
+        metadata=details.metadata,
+        violations=[Violation("request", message)] if is_unnamed else details.violations,
+        retry_after_s=details.retry_after_s,
+    )
+
+
+def read_details(error: grpc.aio.AioRpcError) -> Details:
+    """The details in the trailers of a call; nothing where they are missing or unreadable."""
+    info, bad_request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    retry = error_details_pb2.RetryInfo()
+    raw = (error.trailing_metadata() or {}).get(DETAILS_KEY)
+    if isinstance(raw, bytes):
+        try:
+            for packed in status_pb2.Status.FromString(raw).details:
+                for detail in (info, bad_request, retry):
+                    packed.Unpack(detail)
+        except DecodeError:  # the code and the message still say what happened
+            pass
+    is_ours = info.domain == DOMAIN
+    return Details(
+        info.reason if is_ours else "",
+        dict(info.metadata) if is_ours else {},
+        [Violation(each.field, each.description) for each in bad_request.field_violations],
+        retry.retry_delay.ToNanoseconds() / 1e9 if retry.HasField("retry_delay") else None,
+    )
 
 
 def _details(error: TallyError, limit: int) -> Iterator[AnyMessage]:
     metadata = {
         _cut(key, _MAX_KEY_BYTES): _cut(value, limit)
         for key, value in list(error.metadata.items())[:_MAX_METADATA]
+        if key != NOTHING_DONE  # what another service said of its own call
     }
     if isinstance(error, errors.Overloaded) and error.nothing_done:
         metadata[NOTHING_DONE] = "true"
-    yield _packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
+    reason = _cut(error.reason, _MAX_REASON_BYTES)
+    yield _packed(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))
     if isinstance(error, errors.Rejected):
         violations = [
             error_details_pb2.BadRequest.FieldViolation(
@@ -117,7 +169,7 @@ def _details(error: TallyError, limit: int) -> Iterator[AnyMessage]:
         yield _packed(error_details_pb2.BadRequest(field_violations=violations))
     if isinstance(error, errors.Overloaded):
         delay = Duration()
-        delay.FromMilliseconds(round(error.retry_after_s * 1000))
+        delay.FromMilliseconds(round(error.delay_s * 1000))
         yield _packed(error_details_pb2.RetryInfo(retry_delay=delay))
 
 
@@ -148,57 +200,3 @@ def _cut(text: str, limit: int, measure: Callable[[str], int] = lambda text: len
         middle = (low + high + 1) // 2
         low, high = (middle, high) if measure(text[:middle] + "…") <= limit else (low, middle - 1)
     return text[:low] + "…"
-
-
-def _read_details(
-    error: grpc.aio.AioRpcError,
-) -> tuple[error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo]:
-    """The details that the call's trailers hold; empty ones for those that are missing or unreadable."""
-    found = (error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo())
-    raw = (error.trailing_metadata() or {}).get(DETAILS_KEY)
-    if isinstance(raw, bytes):
-        try:
-            for packed in status_pb2.Status.FromString(raw).details:
-                for detail in found:
-                    packed.Unpack(detail)
-        except DecodeError:  # the code and the message still say what happened
-            pass
-    return found
-
-
-def _kind_of(reason: str, code: grpc.StatusCode) -> type[TallyError]:
-    for kind in CODES:
-        if kind.reason == reason:
-            return kind
-    for kind, known in CODES.items():
-        if known is code:
-            return kind
-    return TallyError
-
-
-def _rebuild(
-    kind: type[TallyError],
-    message: str,
-    metadata: Mapping[str, str],
-    bad_request: error_details_pb2.BadRequest,
-    retry: error_details_pb2.RetryInfo,
-) -> TallyError:
-    if issubclass(kind, errors.Rejected):
-        violations: Sequence[Violation] = [
-            Violation(violation.field, violation.description) for violation in bad_request.field_violations
-        ] or [Violation("request", message)]
-        total = _integer(metadata.get("violations"), len(violations))
-        if issubclass(kind, errors.OutOfRange):
-            return kind(violations, total, server_time_us=_integer(metadata.get("server_time_us"), 0))
-        return kind(violations, total)
-    if issubclass(kind, errors.Overloaded):
-        said = retry.HasField("retry_delay")
-        return kind(
-            message,
-            retry_after_s=retry.retry_delay.ToMilliseconds() / 1000 if said else _RETRY_AFTER_UNSAID_S,
-        )
-    return kind(message)
-
-
-def _integer(text: str | None, otherwise: int) -> int:
-    return int(text) if text is not None and text.lstrip("-").isdecimal() else otherwise

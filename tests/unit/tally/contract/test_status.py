@@ -6,9 +6,9 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.domain import errors
-from libs.domain.errors import MAX_VIOLATIONS, TallyError, Violation
-from libs.rpc.status import CODES, DETAILS_KEY, abort_details, error_from_rpc
+from tally.contract import errors
+from tally.contract.errors import MAX_VIOLATIONS, TallyError, Violation
+from tally.contract.status import CODES, DETAILS_KEY, abort_details, error_from_rpc
 
 VIOLATIONS = [Violation("video_id", "1 to 128 bytes"), Violation("event_type", "1 to 64 of [a-z0-9_.-]")]
 
@@ -36,10 +36,10 @@ ROWS: list[tuple[TallyError, grpc.StatusCode]] = [
     (errors.StaleSnapshot("too old"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.DataLoss("wrong checksum"), grpc.StatusCode.DATA_LOSS),
     (errors.NotPrimary("a standby"), grpc.StatusCode.FAILED_PRECONDITION),
-    (errors.DeadlineExpired("too late"), grpc.StatusCode.DEADLINE_EXCEEDED),
+    (errors.DeadlineExceeded("too late"), grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.Cancelled("by the caller"), grpc.StatusCode.CANCELLED),
     (errors.Unimplemented("not yet"), grpc.StatusCode.UNIMPLEMENTED),
-    (TallyError("broken"), grpc.StatusCode.INTERNAL),
+    (errors.ServerFault("broken"), grpc.StatusCode.INTERNAL),
 ]
 
 
@@ -86,6 +86,22 @@ def test_each_error_of_the_tree_is_in_the_table_or_above_some_that_are() -> None
             assert kind in CODES or any(issubclass(known, kind) for known in CODES)
 
 
+def test_a_reason_that_is_newer_than_this_code_stays_with_the_error() -> None:
+    class DiskFull(errors.Unavailable):
+        reason = "DISK_FULL"
+
+    back = error_from_rpc(sent(DiskFull("full")))
+    assert (type(back), back.reason) == (errors.Unavailable, "DISK_FULL")
+
+
+def test_a_delay_that_nobody_named_is_none_and_one_is_sent_on_all_the_same() -> None:
+    bare = grpc.aio.AioRpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.aio.Metadata(), grpc.aio.Metadata())
+    back = error_from_rpc(bare)
+    assert isinstance(back, errors.Overloaded)
+    assert (back.retry_after_s, back.delay_s) == (None, 1.0)
+    assert error_from_rpc(sent(back)).retry_after_s == 1.0
+
+
 def test_reasons_tell_the_errors_apart() -> None:
     assert len({kind.reason for kind in CODES}) == len(CODES)
 
@@ -122,7 +138,7 @@ def test_that_nothing_was_done_is_told_to_the_caller_and_not_handed_on_to_his() 
 
     back = error_from_rpc(sent(shed))
     assert isinstance(back, errors.Overloaded)
-    assert (back.nothing_done, back.metadata) == (False, {})
+    assert (back.counted_nothing, back.nothing_done) == (True, False)
     assert details_of(back).details[0].Unpack(info)
     assert dict(info.metadata) == {}
 
@@ -149,15 +165,16 @@ texts = st.text(st.characters(), max_size=3000)  # lone surrogates and control c
 
 @given(
     message=texts,
+    reason=texts,
     metadata=st.dictionaries(texts, texts, max_size=20),
     violations=st.lists(st.builds(Violation, texts, texts), min_size=1, max_size=25),
 )
 def test_whatever_the_texts_are_the_trailers_stay_below_8_kib(
-    message: str, metadata: dict[str, str], violations: list[Violation]
+    message: str, reason: str, metadata: dict[str, str], violations: list[Violation]
 ) -> None:
     rejected = errors.InvalidRequest(violations)
     rejected.metadata.update(metadata)
-    for error in (TallyError(message, metadata=metadata), rejected):
+    for error in (TallyError(message, reason=reason, metadata=metadata), rejected):
         assert wire_bytes(error) < 8192
         assert details_of(error).message == abort_details(error)[1]
 
@@ -169,8 +186,9 @@ def test_whatever_the_texts_are_the_trailers_stay_below_8_kib(
         (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.Overloaded),
         (grpc.StatusCode.UNAVAILABLE, errors.Unavailable),
         (grpc.StatusCode.OUT_OF_RANGE, errors.OutOfRange),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExpired),
-        (grpc.StatusCode.UNKNOWN, TallyError),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
+        (grpc.StatusCode.UNKNOWN, errors.ServerFault),
+        (grpc.StatusCode.FAILED_PRECONDITION, errors.ServerFault),
         (grpc.StatusCode.DATA_LOSS, errors.DataLoss),
     ],
 )
@@ -194,4 +212,4 @@ def test_details_of_another_domain_are_not_taken_for_ours() -> None:
     status.details.add().Pack(foreign)
     trailers = grpc.aio.Metadata((DETAILS_KEY, status.SerializeToString()))
     error = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, None, trailers, "theirs")
-    assert type(error_from_rpc(error)) is TallyError
+    assert type(error_from_rpc(error)) is errors.ServerFault
