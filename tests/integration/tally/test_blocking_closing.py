@@ -195,8 +195,8 @@ async def test_a_client_that_cannot_be_opened_leaves_no_thread(
         assert client_threads() == before
 
     monkeypatch.setitem(sys.modules, "xxhash", None)
-    monkeypatch.delitem(sys.modules, "tally.client.direct", raising=False)
-    monkeypatch.delitem(sys.modules, "tally.client.entries", raising=False)
+    monkeypatch.delitem(sys.modules, "tally.client._delivery.direct", raising=False)
+    monkeypatch.delitem(sys.modules, "tally.client._delivery.entries", raising=False)
     await asyncio.to_thread(use)
 
 

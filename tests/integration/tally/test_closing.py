@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from tally.client import Batching, Client, ClientUnusable, NotSent, OutcomeUnknown, StillSending
-from tally.client.transport import TransportName
+from tally.client._delivery.transport import TransportName
 from tests.integration.tally.peer import (
     Context,
     Peer,

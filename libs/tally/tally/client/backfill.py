@@ -9,9 +9,9 @@ from datetime import datetime
 from itertools import islice
 
 from tally.backfill.v1 import backfill_pb2 as pb
-from tally.client.connection import Connection
-from tally.client.methods import Method
-from tally.client.times import from_timestamp
+from tally.client._calls.connection import Connection
+from tally.client._calls.methods import Method
+from tally.client._checks.times import from_timestamp
 
 _SERVICE = "/tally.backfill.v1.BackfillService"
 _CREATE = Method(f"{_SERVICE}/CreateJob", pb.CreateJobRequest, pb.CreateJobResponse.FromString)

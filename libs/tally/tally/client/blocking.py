@@ -15,22 +15,22 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, Self, TypeVar, cast
 import grpc
 
 from tally.client import client
+from tally.client._buffering.batcher import Batcher
+from tally.client._buffering.buffer import Awaited
+from tally.client._buffering.ends import NO_PROGRESS, Progress
+from tally.client._calls.process import FORK_GUARD
+from tally.client._checks.rules import check_value, read_event_time
+from tally.client._delivery.sending import still_sending
+from tally.client._delivery.transport import TransportName, check_transport
+from tally.client._threads.loop_thread import LoopThread
+from tally.client._threads.namespace import Blocking
 from tally.client.answers import Receipt, Refusal
-from tally.client.batcher import Batcher
 from tally.client.batching import Batching
-from tally.client.buffer import Awaited
 from tally.client.columns import Batch, Columns
-from tally.client.ends import NO_PROGRESS, Progress
 from tally.client.errors import BufferFull, ClientUnusable
 from tally.client.events import Event, check_function
-from tally.client.loop_thread import LoopThread
-from tally.client.namespace import Blocking
-from tally.client.process import FORK_GUARD
 from tally.client.request_id import RequestIds
-from tally.client.rules import check_value, read_event_time
 from tally.client.scheduler import Scheduler
-from tally.client.sending import still_sending
-from tally.client.transport import TransportName, check_transport
 from tally.contract.errors import TallyError
 from tally.contract.rules import VIEW
 

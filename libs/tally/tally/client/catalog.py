@@ -5,8 +5,8 @@
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 
 from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
-from tally.client.connection import Connection
-from tally.client.methods import Method
+from tally.client._calls.connection import Connection
+from tally.client._calls.methods import Method
 from tally.contract.errors import InvalidRequest
 
 RULES_TIMEOUT_S = 75.0

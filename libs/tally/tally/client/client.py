@@ -11,29 +11,35 @@ from typing import Self
 
 import grpc
 
-from tally.client import methods
+from tally.client._buffering.batcher import Batcher
+from tally.client._buffering.buffer import Awaited
+from tally.client._buffering.ends import F, Progress
+from tally.client._calls import methods
+from tally.client._calls.connection import Connection
+from tally.client._calls.methods import Answer, Method, Request
+from tally.client._checks.rules import (
+    check_actor_id,
+    check_event_type,
+    check_value,
+    check_video_id,
+    read_event_time,
+)
+from tally.client._checks.times import to_timestamp
+from tally.client._checks.wrong_type import refuse_wrong_types
+from tally.client._delivery.sending import Delivery, Limits, Sender, still_sending
+from tally.client._delivery.transport import TransportName, open_transport
 from tally.client.answers import Receipt, Refusal
 from tally.client.backfill import Backfill
-from tally.client.batcher import Batcher
 from tally.client.batching import Batching
-from tally.client.buffer import Awaited
 from tally.client.catalog import Catalog
 from tally.client.columns import Batch, Columns, columns_of
-from tally.client.connection import Connection
-from tally.client.dead_letters import DeadLetterMethods
-from tally.client.ends import F, Progress
+from tally.client.counting import DeadLetterMethods
 from tally.client.errors import ClientUnusable
 from tally.client.events import Event, check_function
-from tally.client.methods import Answer, Method, Request
-from tally.client.reading import Reading
+from tally.client.query import Reading
 from tally.client.replication import Replication
 from tally.client.request_id import RequestIds
-from tally.client.rules import check_actor_id, check_event_type, check_value, check_video_id, read_event_time
 from tally.client.scheduler import Scheduler
-from tally.client.sending import Delivery, Limits, Sender, still_sending
-from tally.client.times import to_timestamp
-from tally.client.transport import TransportName, open_transport
-from tally.client.wrong_type import refuse_wrong_types
 from tally.contract.errors import InvalidRequest, OutOfRange, TallyError
 from tally.contract.rules import VIEW
 from tally.ingest.v1 import ingest_pb2

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from tally.client.connection import Connection
-from tally.client.methods import Method
-from tally.client.times import from_timestamp
+from tally.client._calls.connection import Connection
+from tally.client._calls.methods import Method
+from tally.client._checks.times import from_timestamp
 from tally.contract.errors import InvalidRequest
 from tally.replication.v1 import entries_pb2, peers_pb2, replication_pb2
 

@@ -10,13 +10,13 @@ from datetime import datetime
 from itertools import islice
 from typing import Generic, TypeVar
 
-from tally.client.connection import Connection
-from tally.client.jobs import BinNumbers, Job, JobStatus, Period, Window, cadence_message
-from tally.client.members import MOST_ROWS, Channel, Put, Video, cut, shift_rows
-from tally.client.methods import Answer, Method, Request
-from tally.client.quotas import Quota, QuotaStatus
-from tally.client.runs import OutcomeCounts, Run, RunState, Worker, state_number
-from tally.client.times import from_timestamp, to_timestamp
+from tally.client._calls.connection import Connection
+from tally.client._calls.methods import Answer, Method, Request
+from tally.client._checks.times import from_timestamp, to_timestamp
+from tally.client._scheduler.jobs import BinNumbers, Job, JobStatus, Period, Window, cadence_message
+from tally.client._scheduler.members import MOST_ROWS, Channel, Put, Video, cut, shift_rows
+from tally.client._scheduler.quotas import Quota, QuotaStatus
+from tally.client._scheduler.runs import OutcomeCounts, Run, RunState, Worker, state_number
 from tally.contract.errors import InvalidRequest
 from tally.scheduler.v1 import job_pb2 as jobs
 from tally.scheduler.v1 import population_pb2 as populations

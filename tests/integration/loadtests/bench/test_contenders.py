@@ -21,7 +21,7 @@ from loadtests.bench.single import TallySingle
 from loadtests.bench.split import open_services
 from loadtests.bench.tally import Make, Tally, connect, open_tally
 from loadtests.bench.valkey import open_durable_valkey
-from tally.client.transport import TransportName
+from tally.client._delivery.transport import TransportName
 from tests.support.database import PARTITION_COUNT
 from tests.support.servers import Servers, fresh_database
 from tests.support.stack import Stack

@@ -8,11 +8,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
+from tally.client._calls.connection import Connection
+from tally.client._calls.methods import Answer, Method
+from tally.client._checks.times import from_timestamp
 from tally.client.answers import Cluster
-from tally.client.connection import Connection
 from tally.client.events import Event
-from tally.client.methods import Answer, Method
-from tally.client.times import from_timestamp
 from tally.contract.errors import ClusterMismatch, InvalidRequest
 from tally.counting.v1 import dead_letters_pb2 as pb
 from tally.ingest.v1 import ingest_pb2

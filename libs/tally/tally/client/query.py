@@ -7,12 +7,12 @@ from datetime import datetime
 
 from google.protobuf.wrappers_pb2 import StringValue
 
-from tally.client import methods
+from tally.client._calls import methods
+from tally.client._calls.connection import Connection
+from tally.client._checks.times import to_timestamp
+from tally.client._checks.wrong_type import refuse_wrong_types
 from tally.client.answers import Audit, Cluster, Count, Log, PartitionMap, Stats
-from tally.client.connection import Connection
 from tally.client.events import Function
-from tally.client.times import to_timestamp
-from tally.client.wrong_type import refuse_wrong_types
 from tally.common.v1 import common_pb2
 from tally.contract.errors import NotFound
 from tally.contract.rules import VIEW
