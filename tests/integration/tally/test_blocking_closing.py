@@ -173,7 +173,7 @@ async def test_the_end_of_the_thread_is_the_end_of_every_event(peer: Peer) -> No
     def use() -> None:
         client = Client(peer.address, batching=Batching(max_events=1, max_in_flight=1))
         futures = [client.submit(video) for video in "abc"]
-        client._run.thread.start(die())
+        client._run.thread.start(die())  # type: ignore[attr-defined]  # no part of its surface
         assert [type(future.exception(5)) in (OutcomeUnknown, NotSent) for future in futures] == [True] * 3
         for call in (client.health, client.flush, client.close):
             with pytest.raises(ClientUnusable):
