@@ -10,9 +10,10 @@ PROTO := $(wildcard proto/tally/*/v1/*.proto)
 # went out of support in March 2026, and 6 does a year later. Releases from 1.82 on bring protoc 7.
 PROTOC := 1.80.0
 TIMES ?= 10
+CHECKS := check-format check-lint check-types check-imports check-protos
 PYTHONS := python3 python3.13 python3.12 python3.11
 
-.PHONY: docs help setup run test test-long test-system check exact faults proto demo bench cluster regions load k8s wheel lock clean
+.PHONY: docs help setup run test test-long test-system check exact faults proto demo bench cluster regions load k8s wheel lock clean $(CHECKS)
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,11 +34,23 @@ test-long: setup ## Run the tests that start whole clusters and break them, and 
 test-system: setup ## Run the tests that need root
 	@$(PY) -m pytest -m system
 
+# All at once, each with its output in one piece. All of them run to the end, and the targets that failed are named.
 check: setup ## Format, lint, types, import rules, protos
+	@$(MAKE) --no-print-directory --jobs --keep-going --output-sync=target $(CHECKS)
+
+check-format:
 	@$(VENV)/bin/ruff format --check .
+
+check-lint:
 	@$(VENV)/bin/ruff check .
+
+check-types:
 	@$(VENV)/bin/mypy
+
+check-imports:
 	@$(VENV)/bin/lint-imports
+
+check-protos:
 	@$(VENV)/bin/buf lint proto
 
 exact: setup ## Run the exactness tests TIMES times over (default 10)
@@ -65,8 +78,10 @@ regions: $(VENV)/.run $(VENV)/.proto ## Run two complete regions on this machine
 load: setup ## Count and read for 20 s with locust; fails unless counted = acknowledged
 	@$(PY) -m loadtests.load
 
-docs: setup ## Renew what is made from the code: docs/settings.md, the namespaces and the types of the client
+docs: setup ## Renew what is made from the code: settings, table of services, k8s/base/services, the surface of the client
 	@$(PY) -m services.settings_table > docs/settings.md
+	@$(PY) -m services.services_table > docs/services.md
+	@$(PY) -m services.kustomize
 	@$(PY) -m services.client_namespaces
 	@$(PY) -m services.client_stub
 

@@ -1,6 +1,7 @@
 """The namespaces of the client, made from the table of services: `python -m services.client_namespaces`.
 
-A service whose calls users make has a module `tally.client.<name>` with a class `<Name>`; it is `client.<name>`.
+A service that users call has a module `tally.client.<name>` with a class `<Name>`, which is a Namespace and becomes
+`client.<name>`.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ _CLIENT = Path(__file__).parents[1] / "libs" / "tally" / "tally" / "client"
 PAGE = _CLIENT / "_surface" / "namespaces.py"
 _HEAD = '''"""The namespaces of the client, made by `make docs` from the table of services."""
 
-from tally.client._surface.namespace import Namespace
+from tally.client._calls.namespace import Attached
 '''
 
 
@@ -31,11 +32,18 @@ def client_namespaces() -> str:
     ]
     for service in services:
         lines += [
-            f"    {service.name} = Namespace({service.name.capitalize()})",
+            f"    {service.name} = Attached({service.name.capitalize()})",
             f'    """{service.purpose}"""',
         ]
     return _HEAD + "\n".join([*imports, *lines]) + "\n"
 
 
+def replace_file(path: Path, text: str) -> None:
+    """Write it all or not at all: what makes the next file imports this one. Other links to the old file keep it."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
+
+
 if __name__ == "__main__":
-    PAGE.write_text(client_namespaces())
+    replace_file(PAGE, client_namespaces())

@@ -13,8 +13,9 @@ from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
 
+from services.client_namespaces import replace_file
 from tally.client import Client as Asynchronous
-from tally.client._surface.namespace import Namespace
+from tally.client._calls.namespace import Attached, Namespace
 from tally.client._threads.client import Client as Threaded
 from tally.client._threads.derived import is_iterator, public_names
 
@@ -39,9 +40,8 @@ class Stub:
         )
 
     def _attribute(self, name: str, value: Any) -> str:
-        if isinstance(value, Namespace):
-            of: Any = value.of
-            return f"@property\ndef {name}(self) -> {part_name(of)}: ...\n"
+        if isinstance(value, Attached):
+            return f"@property\ndef {name}(self) -> {part_name(value.of)}: ...\n"
         if isinstance(value, property) and value.fget is not None:
             return f"@property\n{self._function(name, value.fget)}"
         return self._function(name, value)
@@ -107,10 +107,10 @@ def part_name(of: type) -> str:
     return f"_{of.__name__}"
 
 
-def _namespaces() -> Iterator[Any]:
+def _namespaces() -> Iterator[type[Namespace]]:
     for name in public_names(Asynchronous):
         value = inspect.getattr_static(Asynchronous, name)
-        if isinstance(value, Namespace):
+        if isinstance(value, Attached):
             yield value.of
 
 
@@ -119,7 +119,7 @@ def _attributes() -> Iterator[tuple[str, Any]]:
     written = vars(Threaded)
     for name in (*_SPECIAL, *public_names(Threaded)):
         of_another = inspect.getattr_static(Asynchronous, name, None)
-        is_derived = isinstance(of_another, Namespace) or hasattr(written[name], "__wrapped__")
+        is_derived = isinstance(of_another, Attached) or hasattr(written[name], "__wrapped__")
         yield name, of_another if is_derived else written[name]
 
 
@@ -154,4 +154,4 @@ def _without_repetition(node: ast.expr) -> ast.expr:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(client_stub())
+    replace_file(PAGE, client_stub())

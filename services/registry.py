@@ -2,8 +2,8 @@
 
 From the rows follow the settings, the order in which services start and stop, the front proxy's routes and health
 checks, the processes of a cluster and how they find each other, the commands of `tally`, what `tally up` and `tally
-status` print, the import rules, and the checks of the manifests. The table is cheap to import: a service's code is
-loaded when it is opened, and its commands when one of them runs.
+status` print, the import rules, and the manifests' list of services, network policies and checks. The table is cheap to
+import: a service's code is loaded when it is opened, and its commands when one of them runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,16 +13,9 @@ from enum import Enum
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import ServiceDescriptor
 
-from tally.backfill.v1 import backfill_pb2, delivery_pb2
-from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
 from tally.contract.errors import NotReady
-from tally.counting.v1 import counting_pb2, dead_letters_pb2
-from tally.ingest.v1 import ingest_pb2
-from tally.query.v1 import query_pb2
-from tally.replication.v1 import entries_pb2, peers_pb2, replication_pb2
-from tally.scheduler.v1 import job_pb2, population_pb2, work_pb2
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -57,11 +50,13 @@ class Service:
     """the gRPC services; the health of the first is that of the process, and without any the server's"""
     routed: Sequence[ServiceDescriptor] = ()
     """those of them that the front proxy makes public"""
+    direct: bool = False
+    """whether clients in direct mode call it, besides the services that do"""
     calls: Mapping[str, str] = field(default_factory=dict)
     """the services that it calls, and the field of its settings that lists the addresses of each"""
     needs: frozenset[Need] = frozenset()
     reads: frozenset[str] = frozenset()
-    """the services whose tables it reads besides its own"""
+    """the services whose tables it reads besides its own; every service reads what is of none, `public.cluster`"""
     waits_for_postgres: bool = True
     """whether it starts only where Postgres is; else it starts with what is known from its last start"""
     instance: str | None = None
@@ -97,8 +92,10 @@ class Service:
         return f"TALLY_{self.name}__{setting}".upper()
 
 
-def _services_of(*files: FileDescriptor) -> tuple[ServiceDescriptor, ...]:
-    return tuple(service for file in files for service in file.services_by_name.values())
+def _services_of(package: str, *files: str) -> tuple[ServiceDescriptor, ...]:
+    """The gRPC services of files of `proto/tally/<package>/v1/`."""
+    modules = [import_module(f"tally.{package}.v1.{file}_pb2") for file in files]
+    return tuple(service for each in modules for service in each.DESCRIPTOR.services_by_name.values())
 
 
 # Each after those that it calls: they start in this order, and stop in the reverse one.
@@ -106,7 +103,8 @@ SERVICES: Sequence[Service] = (
     Service(
         name="counting",
         purpose="makes events durable and counts them",
-        serves=_services_of(counting_pb2.DESCRIPTOR, dead_letters_pb2.DESCRIPTOR),
+        serves=_services_of("counting", "counting", "dead_letters"),
+        direct=True,
         needs=frozenset({Need.POSTGRES, Need.DISK}),
         waits_for_postgres=False,
         instance="shard",
@@ -116,8 +114,8 @@ SERVICES: Sequence[Service] = (
     Service(
         name="query",
         purpose="answers counts and statistics",
-        serves=_services_of(query_pb2.DESCRIPTOR),
-        routed=_services_of(query_pb2.DESCRIPTOR),
+        serves=_services_of("query", "query"),
+        routed=_services_of("query", "query"),
         needs=frozenset({Need.POSTGRES, Need.VALKEY}),
         reads=frozenset({"counting"}),
         commands=("get",),
@@ -125,35 +123,33 @@ SERVICES: Sequence[Service] = (
     Service(
         name="replication",
         purpose="carries rows to other regions, and takes in theirs",
-        serves=_services_of(entries_pb2.DESCRIPTOR, peers_pb2.DESCRIPTOR, replication_pb2.DESCRIPTOR),
-        routed=_services_of(entries_pb2.DESCRIPTOR, peers_pb2.DESCRIPTOR),
+        serves=_services_of("replication", "entries", "peers", "replication"),
+        routed=_services_of("replication", "entries", "peers"),
         needs=frozenset({Need.POSTGRES}),
-        reads=frozenset({"counting"}),
         replicas=1,
         commands=("regions", "locations", "replication"),
     ),
     Service(
         name="catalog",
         purpose="finds resources by who may see them",
-        serves=_services_of(find_pb2.DESCRIPTOR, resource_pb2.DESCRIPTOR, rights_pb2.DESCRIPTOR),
-        routed=_services_of(find_pb2.DESCRIPTOR),
+        serves=_services_of("catalog", "find", "resource", "rights"),
+        routed=_services_of("catalog", "find"),
         needs=frozenset({Need.POSTGRES, Need.VALKEY}),
-        reads=frozenset({"counting"}),
         commands=("catalog",),
     ),
     Service(
         name="scheduler",
         purpose="plans background work and leases it to workers",
-        serves=_services_of(work_pb2.DESCRIPTOR, job_pb2.DESCRIPTOR, population_pb2.DESCRIPTOR),
-        routed=_services_of(population_pb2.DESCRIPTOR, job_pb2.DESCRIPTOR),
+        serves=_services_of("scheduler", "work", "job", "population"),
+        routed=_services_of("scheduler", "population", "job"),
         needs=frozenset({Need.POSTGRES}),
         commands=("videos", "channels", "quota", "jobs"),
     ),
     Service(
         name="partitioner",
         purpose="takes events in and sends them to the shards",
-        serves=_services_of(ingest_pb2.DESCRIPTOR),
-        routed=_services_of(ingest_pb2.DESCRIPTOR),
+        serves=_services_of("ingest", "ingest"),
+        routed=_services_of("ingest", "ingest"),
         calls={"counting": "shards"},
         needs=frozenset({Need.POSTGRES}),
         waits_for_postgres=False,
@@ -162,8 +158,8 @@ SERVICES: Sequence[Service] = (
     Service(
         name="backfill",
         purpose="has Bluesky repositories fetched, and counts them",
-        serves=_services_of(backfill_pb2.DESCRIPTOR, delivery_pb2.DESCRIPTOR),
-        routed=_services_of(backfill_pb2.DESCRIPTOR),
+        serves=_services_of("backfill", "backfill", "delivery"),
+        routed=_services_of("backfill", "backfill"),
         calls={"scheduler": "scheduler", "partitioner": "partitioner"},
         needs=frozenset({Need.POSTGRES, Need.OBJECT_STORE}),
         replicas=1,

@@ -2,16 +2,18 @@
 
 import signal
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import hypothesis
 import pytest
 import pytest_asyncio
 import redis
+from pydantic import BaseModel
 
 from tests.support.database import make_template
 from tests.support.servers import Servers, fresh_database, name_of, open_servers
-from tests.support.stack import Stack, open_stack
+from tests.support.stack import OpenService, Stack, open_stack
 
 
 def pytest_configure() -> None:
@@ -51,6 +53,16 @@ def valkey_url(servers: Servers) -> str:
     with redis.Redis.from_url(servers.valkey_url) as client:
         client.flushall()
     return servers.valkey_url
+
+
+@pytest.fixture
+def open_service(dsn: str, valkey_url: str, tmp_path: Path) -> OpenService:
+    """Opens a service with settings of its model, or with the defaults, on a database of the test's own."""
+
+    def open_it(name: str, settings: BaseModel | None = None) -> AbstractAsyncContextManager[Stack]:
+        return open_stack(dsn, valkey_url, tmp_path, [name], {} if settings is None else {name: settings})
+
+    return open_it
 
 
 @pytest_asyncio.fixture

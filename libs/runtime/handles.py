@@ -21,8 +21,11 @@ class Handles:
         self._offered: dict[str, Any] = {}
 
     def offer(self, offered: Mapping[Handle[Any], Any]) -> None:
-        """Make handles known to the services that are opened later."""
-        self._offered |= {handle.name: value for handle, value in offered.items()}
+        """Make handles known to the services that are opened later. Raises ValueError for one that is known already."""
+        for handle, value in offered.items():
+            if handle.name in self._offered:
+                raise ValueError(f"two services of this process offer the handle {handle.name}")
+            self._offered[handle.name] = value
 
     def get(self, handle: Handle[T]) -> T | None:
         """What was offered; None when no service of this process offers it."""

@@ -19,9 +19,10 @@ Turn = Callable[[], Awaitable[float | None]]
 class Loop:
     """Repeats a turn for the life of a process.
 
-    A turn that raises one of `transient` is logged and repeated after `retry_seconds`; any other exception ends the
-    loop, and with it the process. A turn that exceeds its deadline is cancelled and counts as one that failed; the next
-    one begins only when the cancelled one has ended, because on a silent connection even a cancellation waits.
+    A turn that raises one of `transient` is repeated after `retry_seconds`; any other exception ends the loop, and with
+    it the process. Of failures in a row each error is logged once, and so is the success that ends them. A turn that
+    exceeds its deadline is cancelled and counts as one that failed; the next one begins only when the cancelled one has
+    ended, because on a silent connection even a cancellation waits.
     """
 
     def __init__(
@@ -46,6 +47,8 @@ class Loop:
         self._transient = transient
         self._turns = catalogue.counter(telemetry.meter, catalogue.LOOP_TURNS)
         self._woken = asyncio.Event()
+        self._failures = 0
+        self._logged_error = ""
 
     def wake(self) -> None:
         """Begin the next turn now, or right after the one in progress."""
@@ -62,16 +65,28 @@ class Loop:
         try:
             pause = await self._within_deadline()
         except self._transient as error:
+            self._note_failure(str(error) or repr(error))
+            return self._retry_seconds
+        self._note_success()
+        return self._interval_seconds if pause is None else pause
+
+    def _note_failure(self, error: str) -> None:
+        self._turns.add(1, {"loop": self.name, "outcome": "failed"})
+        self._failures += 1
+        if error != self._logged_error:
+            self._logged_error = error
             _LOGGER.warning(
                 "background turn failed; will retry",
                 loop=self.name,
-                error=str(error) or repr(error),
+                error=error,
                 retry_seconds=self._retry_seconds,
             )
-            self._turns.add(1, {"loop": self.name, "outcome": "failed"})
-            return self._retry_seconds
+
+    def _note_success(self) -> None:
         self._turns.add(1, {"loop": self.name, "outcome": "done"})
-        return self._interval_seconds if pause is None else pause
+        if self._failures:
+            _LOGGER.info("background turn succeeded again", loop=self.name, failures=self._failures)
+        self._failures, self._logged_error = 0, ""
 
     async def _within_deadline(self) -> float | None:
         task = asyncio.ensure_future(self._turn())
@@ -82,13 +97,10 @@ class Loop:
             raise
         if done:
             return task.result()
-        _LOGGER.warning(
-            "background turn exceeds its deadline", loop=self.name, deadline_seconds=self._deadline_seconds
-        )
         await _end(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
-        raise TimeoutError(f"no end within {self._deadline_seconds:g} s")
+        raise TimeoutError(f"not done within its deadline of {self._deadline_seconds:g} s")
 
     async def _pause(self, seconds: float) -> None:
         shortened = seconds * (1 - self._jitter * random.random())  # noqa: S311 - it is no secret

@@ -23,25 +23,29 @@ LOCK_SECONDS = 2.0
 
 # Any constant number will do; whoever makes or removes partitions of the journal, or lowers the floor, holds it.
 LOCK_UPKEEP = "select pg_advisory_xact_lock(7305802)"
-_FLOOR = "select floor, journal_from from cluster"
-_RAISE = "update cluster set floor = $1 where floor < $1"
-_BEHIND = "select log_id from log join cluster on log.floor < cluster.floor where state = 'open'"
+_FLOOR = "select floor, journal_from from public.cluster"
+_RAISE = "update public.cluster set floor = $1 where floor < $1"
+_BEHIND = (
+    "select log_id from counting.log join public.cluster on log.floor < cluster.floor where state = 'open'"
+)
 # As closing does, and for the same reason: after a plain update, an insert under way would still go by the old floor,
 # and so would one that has taken its snapshot and not yet the row (tried).
 _WAIT = "set local lock_timeout = {milliseconds}"
-_LOCK_LOG = "select from log where log_id = $1 for update"
-_RAISE_LOG = (
-    "update log set floor = cluster.floor from cluster where log_id = $1 and log.floor < cluster.floor"
-)
+_LOCK_LOG = "select from counting.log where log_id = $1 for update"
+_RAISE_LOG = """
+update counting.log set floor = cluster.floor from public.cluster
+where log_id = $1 and log.floor < cluster.floor"""
 # A replay locks its letter first, and so waits for this, or this for the replay.
-_LOCK_LETTERS = "lock table dead_letter in exclusive mode"
-_LOCK_FLOOR = "select floor, journal_from from cluster for update"
+_LOCK_LETTERS = "lock table counting.dead_letter in exclusive mode"
+_LOCK_FLOOR = "select floor, journal_from from public.cluster for update"
 _REPLAYED = """
-select request_id from dead_letter where replayed_events > 0 and log_id is null and request_id >= $1
+select request_id from counting.dead_letter where replayed_events > 0 and log_id is null and request_id >= $1
 order by request_id desc limit 1"""
-_LOWER = "update cluster set floor = $1"
-_ABOVE = "select log_id from log join cluster on log.floor > cluster.floor where state = 'open'"
-_CLOSE_LOG = "update log set state = 'closed' where log_id = $1 and state = 'open'"
+_LOWER = "update public.cluster set floor = $1"
+_ABOVE = (
+    "select log_id from counting.log join public.cluster on log.floor > cluster.floor where state = 'open'"
+)
+_CLOSE_LOG = "update counting.log set state = 'closed' where log_id = $1 and state = 'open'"
 
 
 @dataclass(frozen=True, slots=True)

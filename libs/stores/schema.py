@@ -1,4 +1,8 @@
-"""The schema: numbered migrations, forward only, and the row that says what the cluster was created as."""
+"""The schema: numbered migrations, forward only, and the row that says what the cluster was created as.
+
+Two tables belong to no service, and are in the Postgres schema `public`: `schema_migration` and `cluster`. Each service
+has its tables in the schema of its name. A statement names the schema of each table; none relies on `search_path`.
+"""
 
 import asyncio
 import uuid
@@ -12,27 +16,37 @@ from tally.contract.errors import NotReady, PartitionCountMismatch
 
 # Any constant number will do; it keeps two migrations apart.
 _LOCK = "select pg_advisory_xact_lock(7305801)"
+# Migrations before counting/0007 name no schema. They work in `public`, or in the schema to which `search_path` led an
+# earlier version.
+_FIND_TABLES = """
+select set_config('search_path', concat_ws(', ', (
+    select relnamespace::regnamespace::text from pg_class
+    where oid = coalesce(to_regclass('public.schema_migration'), to_regclass('schema_migration'))
+), 'public', nullif(current_setting('search_path'), '')), true)"""
+_MOVE_TABLE = "alter table if exists schema_migration set schema public"
 _CREATE_TABLE = """
-create table if not exists schema_migration (
+create table if not exists public.schema_migration (
     name       text primary key,
     applied_at timestamptz not null default now()
 )"""
-_APPLIED = "select name from schema_migration"
 # Until there was more than one service with tables, names did not begin with that of the service.
-_NAME_OWNER = "update schema_migration set name = 'counting/' || name where position('/' in name) = 0"
-_MARK = "insert into schema_migration (name) values ($1)"
+_APPLIED = """
+select case when position('/' in name) = 0 then 'counting/' || name else name end as name
+from public.schema_migration"""
+_NAME_OWNER = "update public.schema_migration set name = 'counting/' || name where position('/' in name) = 0"
+_MARK = "insert into public.schema_migration (name) values ($1)"
 _ENCODING = "select current_database() as name, current_setting('server_encoding') as encoding"
-_IS_MIGRATED = "select to_regclass('schema_migration') is not null"
+_IS_MIGRATED = "select to_regclass('public.schema_migration') is not null"
 # For all of it: a migration may write a large table anew. The server's limit for reads and upkeep is not for it.
 _MIGRATION_SECONDS = 3600.0
 _NO_LIMIT = "set local statement_timeout = 0"
 _READ_SECONDS = 30.0
-_HAS_CLUSTER = "select exists (select from cluster)"
+_HAS_CLUSTER = "select exists (select from public.cluster)"
 _CREATE_CLUSTER = """
-insert into cluster (partition_count, floor) values ($1, $2)
+insert into public.cluster (partition_count, floor) values ($1, $2)
 on conflict (only_row) do nothing"""
 _MOST_OFFSET_SECONDS = 300.0
-_READ_CLUSTER = "select cluster_id, partition_count, epoch from cluster"
+_READ_CLUSTER = "select cluster_id, partition_count, epoch from public.cluster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +104,8 @@ async def migrate(
         await _check_encoding(connection)
         await connection.execute(_NO_LIMIT)
         await connection.execute(_LOCK, timeout=_MIGRATION_SECONDS)
+        await connection.execute(_FIND_TABLES)
+        await connection.execute(_MOVE_TABLE)
         await connection.execute(_CREATE_TABLE)
         await connection.execute(_NAME_OWNER)
         applied = {row["name"] for row in await connection.fetch(_APPLIED)}

@@ -33,7 +33,7 @@ Make = Callable[["Reached"], "Tally"]
 """one way to send"""
 _BUSY_S = 0.1
 _ALL_COUNTS = """
-select video_id, event_type, sum(count)::bigint as count from rollup_minute group by video_id, event_type"""
+select video_id, event_type, sum(count)::bigint as count from counting.rollup_minute group by video_id, event_type"""
 
 
 def lay_out(request: Request) -> Columns:

@@ -12,7 +12,7 @@ from tally.contract.errors import ChangeOutOfRange
 
 EPOCH_BITS = 40
 IDENTITY = """(
-    select epoch || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) from cluster
+    select epoch || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) from public.cluster
 )"""
 """The cluster's epoch and the timeline of Postgres, both of now."""
 

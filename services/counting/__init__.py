@@ -1,10 +1,10 @@
 """Makes entries durable, exactly once, and counts them.
 
-A shard's life is a log. Entries are numbered and inserted into the journal (`journal`), one group at a time
-(`appender`); what was inserted is added up in memory (`backlog`, `buffer`) and moved to the rollups once a second
-(`flusher`). When anything is in doubt the log is given up, a new one is opened (`shard`), and the old one is recovered
-like that of any shard that died (`recovery`). While Postgres is away, entries go to the shard's own disk (`spooler`,
-`spool`), and from there into the journal when it is back (`drain`).
+A shard's life is a log. Entries are numbered and inserted into the journal, one group at a time (`journal`); what was
+inserted is added up in memory and moved to the rollups once a second (`flush`). When anything is in doubt the log is
+given up, a new one is opened (`shard`), and the old one is recovered like that of any shard that died (`recovery`).
+While Postgres is away, entries go to the shard's own disk, and from there into the journal when it is back (`spool`).
+What cannot be applied is set aside for an operator (`dead_letters`).
 
 Invariants:
 - only a committed insert is acknowledged, and only after its commit; or else a commit of the spool, as SPOOLED;

@@ -12,23 +12,23 @@ import structlog
 from libs.rpc.cluster_identity import ClusterCheck, identity_of
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
-from libs.runtime.entries import OFFER
+from libs.runtime.entries import ENQUEUE
 from libs.runtime.presence import Presence
 from libs.runtime.service import Opened
 from libs.stores.pool import open_pool
 from libs.stores.postgres import PostgresSettings, reaching_postgres, time_limits
-from services.counting.dead_letter_servicer import DeadLetterServicer
-from services.counting.dead_letter_watch import DeadLetterWatch
-from services.counting.decisions import Decisions
-from services.counting.drain import Drain
-from services.counting.floor_keeper import FloorKeeper
-from services.counting.log import check_durability
-from services.counting.partitions import keep_partitions
+from services.counting.dead_letters.decisions import Decisions
+from services.counting.dead_letters.servicer import DeadLetterServicer
+from services.counting.dead_letters.watch import DeadLetterWatch
+from services.counting.journal.log import check_durability
+from services.counting.journal.wire import Wire
+from services.counting.recovery.floor_keeper import FloorKeeper
+from services.counting.recovery.partitions import keep_partitions, upkeep_loop
 from services.counting.servicer import CountingServicer
 from services.counting.settings import CountingSettings, RecoverySettings
 from services.counting.shard import Shard
-from services.counting.spool import open_spool
-from services.counting.wire import Wire
+from services.counting.spool.drain import Drain
+from services.counting.spool.spool import open_spool
 from tally.contract.errors import NotReady, Unavailable
 from tally.counting.v1.counting_pb2_grpc import add_CountingServiceServicer_to_server
 from tally.counting.v1.dead_letters_pb2_grpc import add_DeadLetterServiceServicer_to_server
@@ -67,24 +67,25 @@ async def open_counting(context: Context, settings: CountingSettings) -> AsyncIt
             spool,
             context.cluster,
         )
-        start = context.background.start
-        logs = start("logs", shard.run_logs())
-        loops = {start("recovery", shard.run_recovery()), start("upkeep", shard.run_upkeep()), logs}
-        loops.add(start("floor", FloorKeeper(pool, context.telemetry).run()))
-        emptying = (
-            None
-            if spool is None
-            else Drain(spool, shard, pool, settings.recovery.transaction_timeout_seconds)
-        )
-        if emptying is not None:
-            loops.add(start("drain", emptying.run()))
+        loops = [
+            shard.failover.loop,
+            upkeep_loop(pool, settings.journal.partitions_ahead_hours, context.telemetry),
+            FloorKeeper(pool, context.telemetry).loop,
+        ]
+        spool_drain = None
+        if spool is not None:
+            seconds = settings.recovery.transaction_timeout_seconds
+            spool_drain = Drain(spool, shard, pool, seconds, context.telemetry)
+            loops.append(spool_drain.loop)
+        logs = context.background.start("logs", shard.run_logs())
+        running = {logs, *(context.background.start(loop.name, loop.run()) for loop in loops)}
         wire = Wire(context.cluster.partition_count, context.clock)
         cluster = ClusterCheck(identity_of(context.cluster))
         servicer = CountingServicer(shard, wire, cluster)
 
         async def drain() -> None:
-            if emptying is not None:
-                await emptying.finish(settings.spool.drain_seconds)
+            if spool_drain is not None:
+                await spool_drain.finish(settings.spool.drain_seconds)
             shard.stop()
             # What does not end by then is in the journal, and will be recovered.
             await asyncio.wait({logs}, timeout=_DRAIN_SECONDS)
@@ -97,12 +98,12 @@ async def open_counting(context: Context, settings: CountingSettings) -> AsyncIt
                 ],
                 is_ready=lambda: shard.is_ready,
                 drain=drain,
-                handles={OFFER: shard.offer},
+                handles={ENQUEUE: shard.enqueue},
             )
         finally:  # before what they use is closed; on a silent server even a cancellation has to wait
-            for loop in loops:
-                loop.cancel()
-            await asyncio.wait(loops, timeout=_CANCEL_SECONDS)
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=_CANCEL_SECONDS)
 
 
 async def _prepare_journal(pool: Any, settings: CountingSettings) -> None:
@@ -127,7 +128,7 @@ def _open_dead_letters(
 ) -> Servable:
     """The service, and the watch beside it for as long as the process lives."""
     watch = DeadLetterWatch(context.pool, context.telemetry)
-    context.background.start("dead letters", watch.run())
+    context.background.start(watch.loop.name, watch.loop.run())
     decisions = Decisions(context.dsn, postgres, settings.recovery, settings.flush)
     servicer = DeadLetterServicer(context.pool, decisions, cluster)
     return Servable(

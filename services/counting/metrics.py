@@ -7,7 +7,7 @@ from libs.domain.clock import Clock
 from libs.domain.entry import Outcome
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
-from services.counting.spool import Spool
+from services.counting.spool.spool import Spool
 
 
 class Metrics:

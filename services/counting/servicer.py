@@ -4,8 +4,8 @@ from typing import cast
 
 from libs.rpc.cluster_identity import ClusterCheck
 from libs.rpc.types import ServicerContext
+from services.counting.journal.wire import Wire
 from services.counting.shard import Shard
-from services.counting.wire import Wire
 from tally.counting.v1 import counting_pb2 as pb
 from tally.counting.v1.counting_pb2_grpc import CountingServiceServicer
 

@@ -1,7 +1,7 @@
 """A shard: log after log, one at a time, for as long as the process lives."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,23 +14,21 @@ from libs.stores.schema import Cluster
 from libs.stores.write_connection import InDoubt, Refused
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
-from services.counting.appender import Appender, LogClosed
-from services.counting.attempts import Attempts
-from services.counting.backlog import Backlog
-from services.counting.empty_partitions import drop_empty_partitions
-from services.counting.flusher import Flusher
-from services.counting.journal import Journal
-from services.counting.log import Log, beat, make_log_id, open_log, read_beats
+from services.counting.flush.backlog import Backlog
+from services.counting.flush.flusher import Flusher
+from services.counting.flush.pace import Pace
+from services.counting.journal.appender import Appender, LogClosed
+from services.counting.journal.attempts import Attempts
+from services.counting.journal.heartbeat import keep_alive
+from services.counting.journal.journal import Journal
+from services.counting.journal.log import Log, make_log_id, open_log
+from services.counting.journal.queue import Queue
 from services.counting.metrics import Metrics
-from services.counting.opening_floors import raise_opening_floors
-from services.counting.pace import Pace
-from services.counting.partitions import keep_partitions
-from services.counting.queue import Queue
-from services.counting.recovery import Recovery
+from services.counting.recovery.failover import Failover
+from services.counting.recovery.recovery import Recovery
 from services.counting.settings import CountingSettings
-from services.counting.spool import Spool
-from services.counting.spooler import Spooler
-from services.counting.takeover import Takeover
+from services.counting.spool.spool import Spool
+from services.counting.spool.spooler import Spooler
 from tally.contract.errors import NotReady, Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
@@ -38,8 +36,6 @@ _LOGGER = structlog.get_logger(__name__)
 _REOPEN_SECONDS, _MOST_REOPEN_SECONDS = 0.5, 8.0
 _SOON_SECONDS = 1.0
 """What waits is spooled when a new log takes longer than this."""
-_UPKEEP_SECONDS = 600.0
-_UPKEEP_RETRY_SECONDS = 5.0
 
 
 class Shard:
@@ -70,7 +66,15 @@ class Shard:
         """None: entries are refused while Postgres is away"""
         self.metrics = Metrics(telemetry)
         self._pace = Pace(settings.flush, settings.recovery.transaction_timeout_seconds)
-        self._recovery = Recovery(pool, settings.recovery, settings.flush)
+        self.failover = Failover(
+            pool,
+            Recovery(pool, settings.recovery, settings.flush),
+            settings.recovery,
+            lambda: None if self._log is None else self._log.log_id,
+            clock,
+            self.metrics,
+            telemetry,
+        )
         self._queue = Queue(settings.journal)
         self._attempts = Attempts(settings.journal.max_group_entries)
         self._spooler = None if spool is None else Spooler(spool, self._queue, clock, self.metrics)
@@ -80,7 +84,6 @@ class Shard:
         self._flusher: Flusher | None = None
         self._is_away = asyncio.Event()
         self._is_spooling = False
-        self._unsettled: set[int] = set()
         self._stopping = asyncio.Event()
         catalogue.observe(telemetry.meter, catalogue.FLUSH_LAG, lambda: self.lag_seconds)
         catalogue.observe(telemetry.meter, catalogue.JOURNAL_WAITING, lambda: len(self._queue))
@@ -88,20 +91,20 @@ class Shard:
             self.metrics.observe_spool(spool, clock)
 
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
-        """Make entries durable; the outcome of each, in order. Raises as `offer`, and Overloaded for a full spool."""
-        return await _gather(self.offer(entries))
+        """Make entries durable; the outcome of each, in order. Raises as `enqueue`, and Overloaded for a full spool."""
+        return await _gather(self.enqueue(entries))
 
-    def offer(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
+    def enqueue(self, entries: Sequence[Entry]) -> list[asyncio.Future[Outcome]]:
         """Queue entries, all or none; the outcome of each, in order, once it is durable, or Overloaded.
 
         Raises Overloaded when too many wait, and Unavailable while there is neither a log nor a spool. Whoever does
         not wait any longer cancels.
         """
         if self._log is not None and self._flusher is not None:
-            self._flusher.admit(self._queue.event_count, sum(len(entry.events) for entry in entries))
+            self._flusher.check_capacity(self._queue.event_count, sum(len(entry.events) for entry in entries))
         elif not self._is_spooling:
             raise Unavailable(f"shard {self.name} cannot reach Postgres; send the same request again")
-        return self._queue.put(entries)
+        return self._queue.enqueue(entries)
 
     async def append_spooled(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Journal entries that are in the spool; SPOOLED is the outcome of those that stay there.
@@ -111,8 +114,8 @@ class Shard:
         """
         if self._log is None or self._flusher is None:
             raise Unavailable(f"shard {self.name} cannot reach Postgres")
-        self._flusher.admit(self._queue.event_count, self._pace.most_cells - self._pace.due_cells)
-        return await _gather(self._queue.put(entries))
+        self._flusher.check_capacity(self._queue.event_count, self._pace.most_cells - self._pace.due_cells)
+        return await _gather(self._queue.enqueue(entries))
 
     @property
     def has_log(self) -> bool:
@@ -153,38 +156,11 @@ class Shard:
                         self.metrics.given_up.add(1)
                     log.abandon()
                     self._given_up.add(log.log_id)
-                    self._unsettled.add(log.log_id)
+                    self.failover.give_up(log.log_id)
         finally:  # and nobody waits for what will not come
             self._log, self._is_spooling = None, False
-            self._queue.answer_all(Outcome.UNAVAILABLE)
-        await self._recover(self._unsettled)
-
-    async def run_recovery(self) -> None:
-        """Bring the logs to their end that this shard gave up, and those whose shards are silent. For ever."""
-        pause = self._settings.recovery.heartbeat_seconds
-        takeover = Takeover(self._settings.recovery.takeover_seconds, pause)
-        while True:
-            await asyncio.sleep(pause)
-            try:
-                beats = await read_beats(self._pool)
-            except AWAY:
-                continue
-            own = self._log and self._log.log_id
-            silent = takeover.look(beats, self._clock.monotonic())
-            await self._recover(self._unsettled.union(silent) - {own})
-
-    async def run_upkeep(self) -> None:
-        """Keep journal partitions ahead of time, and drop old ones that are empty. For ever."""
-        while True:
-            try:
-                await keep_partitions(self._pool, self._settings.journal.partitions_ahead_hours)
-                await raise_opening_floors(self._pool)
-                await drop_empty_partitions(self._pool)
-            except AWAY as error:
-                _LOGGER.warning("journal partitions not kept", error=str(error))
-                await asyncio.sleep(_UPKEEP_RETRY_SECONDS)
-            else:
-                await asyncio.sleep(_UPKEEP_SECONDS)
+            self._queue.complete_all(Outcome.UNAVAILABLE)
+        await self.failover.recover_given_up()
 
     def stop(self) -> None:
         """Let `run_logs` flush what it has, settle its log and return. Nothing must be appended any more."""
@@ -238,11 +214,11 @@ class Shard:
 
     def _note_away(self, why: str) -> None:
         _LOGGER.warning("no log: Postgres is away", shard=self.name, error=why)
-        # What is offered from now on is queued for the spool: no caller must meet a moment with neither of them.
+        # What arrives from now on is queued for the spool: no caller must meet a moment with neither of them.
         self._log, self._is_spooling = None, self.spool is not None
         self._is_away.set()
         if self.spool is None:
-            self._queue.answer_all(Outcome.UNAVAILABLE)
+            self._queue.complete_all(Outcome.UNAVAILABLE)
 
     async def _spool_groups(self) -> None:
         """Spool what waits, once Postgres is known to be away or a log is long in coming. Until cancelled."""
@@ -267,7 +243,7 @@ class Shard:
                 flushing = tasks.create_task(flusher.run())
                 others = [
                     tasks.create_task(self._append_groups(appender, flusher)),
-                    tasks.create_task(self._keep_alive(log)),
+                    tasks.create_task(keep_alive(self._pool, log, self._settings.recovery)),
                 ]
                 await self._stopping.wait()
                 flusher.stop()
@@ -291,30 +267,6 @@ class Shard:
                 raise
             self._attempts.note_success()
             flusher.note_arrival()  # a flush meanwhile may have taken all that was there before
-
-    async def _keep_alive(self, log: Log) -> None:
-        while True:
-            # A task of its own: on a connection that is silent even a cancellation has to wait.
-            beating = asyncio.create_task(self._is_open(log))
-            await asyncio.wait({beating}, timeout=self._settings.recovery.statement_timeout_seconds)
-            if beating.done() and not beating.result():
-                raise LogClosed
-            await asyncio.sleep(self._settings.recovery.heartbeat_seconds)
-
-    async def _is_open(self, log: Log) -> bool:
-        try:
-            return await beat(self._pool, log.log_id)
-        except AWAY:
-            return True  # the inserts will tell
-
-    async def _recover(self, log_ids: Iterable[int]) -> None:
-        for log_id in list(log_ids):
-            try:
-                if await self._recovery.take_over(log_id):
-                    self._unsettled.discard(log_id)
-                    self.metrics.taken_over.add(1)
-            except AWAY as error:
-                _LOGGER.warning("recovery goes on later", log_id=log_id, error=str(error))
 
 
 async def _gather(outcomes: Sequence[asyncio.Future[Outcome]]) -> list[Outcome]:

@@ -1,9 +1,8 @@
 """Takes requests in and makes them durable: stateless, any number side by side.
 
-A request passes the door (`door`), is cut into entries by partition alone (`libs.domain.partition`), and is
-acknowledged when every entry is durable (`ingest`). Each entry goes to the shard that leads its partition, or to the
-next one (`router`); entries of many requests share a call (`sender`), and a shard in the same process is handed
-them as they are (`local`).
+A request is checked, cut into entries by partition alone (`libs.domain.partition`), and acknowledged when every entry
+is durable (`intake`). Each entry goes to the shard that leads its partition, or to the next one; entries of many
+requests share a call, and a shard in the same process is handed them as they are (`routing`).
 
 Invariants:
 - whatever shards are alive, a retry is cut into the same entries under the same keys;

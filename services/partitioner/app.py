@@ -11,22 +11,22 @@ from libs.rpc.cluster_identity import identity_of
 from libs.rpc.probe import Probe
 from libs.rpc.server import Servable
 from libs.runtime.context import Context
-from libs.runtime.entries import OFFER
+from libs.runtime.entries import ENQUEUE
 from libs.runtime.service import Opened
 from libs.telemetry import catalogue
-from services.partitioner.discovery import Discovery
-from services.partitioner.door import Door
-from services.partitioner.ingest import Ingest
-from services.partitioner.liveness import Liveness
-from services.partitioner.local import LocalWay
-from services.partitioner.membership import AskIdentity, Membership
-from services.partitioner.placement import Placement
-from services.partitioner.router import Router
-from services.partitioner.sender import Append, Sender
+from services.partitioner.intake.door import Door
+from services.partitioner.intake.ingest import Ingest
+from services.partitioner.routing.discovery import Discovery
+from services.partitioner.routing.instance import Instance
+from services.partitioner.routing.instances import Instances
+from services.partitioner.routing.liveness import Liveness
+from services.partitioner.routing.local import LocalTransport
+from services.partitioner.routing.membership import AskIdentity, Membership
+from services.partitioner.routing.placement import Placement
+from services.partitioner.routing.remote import Append, RemoteTransport
+from services.partitioner.routing.router import Router
 from services.partitioner.servicer import IngestServicer
 from services.partitioner.settings import PartitionerSettings
-from services.partitioner.shard import Shard
-from services.partitioner.shards import Shards
 from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.contract.breaker import Breaker
 from tally.contract.errors import ClusterMismatch, NotReady, Overloaded, Rejected
@@ -51,28 +51,28 @@ async def open_partitioner(context: Context, settings: PartitionerSettings) -> A
     """
     if not settings.shards:
         raise NotReady("no counting shards are set. Set TALLY_PARTITIONER__SHARDS='[\"host:port\", …]'")
-    if (offer := context.handles.get(OFFER)) is not None:
+    if (enqueue := context.handles.get(ENQUEUE)) is not None:
         placement = Placement.over(
-            dict.fromkeys(settings.shards, LocalWay(offer)), context.cluster.partition_count
+            dict.fromkeys(settings.shards, LocalTransport(enqueue)), context.cluster.partition_count
         )
         yield _open(context, settings, lambda: placement, is_ready=lambda: True)
         return
-    shards = Shards(
-        Discovery(settings.shards, settings.resolve_seconds),
+    instances = Instances(
+        Discovery(settings.shards, settings.resolve_seconds, telemetry=context.telemetry),
         lambda address: _connect(address, context, settings),
         context.cluster.partition_count,
         settings.sender.calls_at_once,
         context.background,
     )
-    catalogue.observe(context.telemetry.meter, catalogue.SHARDS_KNOWN, lambda: shards.known_count)
-    catalogue.observe(context.telemetry.meter, catalogue.SHARDS_LIVE, lambda: shards.live_count)
-    shards.start()
+    catalogue.observe(context.telemetry.meter, catalogue.SHARDS_KNOWN, lambda: instances.known_count)
+    catalogue.observe(context.telemetry.meter, catalogue.SHARDS_LIVE, lambda: instances.live_count)
+    instances.start()
     try:
         # Ready once it has met a live shard. From then on it stays so, since it holds what can wait for a shard: if it
         # said NOT_SERVING whenever all shards are away, balancers would fail those calls at once.
-        yield _open(context, settings, lambda: shards.placement, is_ready=lambda: shards.was_any_live)
+        yield _open(context, settings, lambda: instances.placement, is_ready=lambda: instances.was_any_live)
     finally:
-        await shards.close()
+        await instances.close()
 
 
 def _open(
@@ -98,8 +98,8 @@ def _open(
     )
 
 
-def _connect(address: str, context: Context, settings: PartitionerSettings) -> Shard:
-    """The way to one shard; it connects with the first probe."""
+def _connect(address: str, context: Context, settings: PartitionerSettings) -> Instance:
+    """One instance of a shard; it connects with the first probe."""
     channel = open_channel(address, settings.channel)
     liveness = Liveness(
         context.clock, failures=settings.probe.failures, timeout_s=settings.probe.timeout_seconds
@@ -118,7 +118,7 @@ def _connect(address: str, context: Context, settings: PartitionerSettings) -> S
         now=context.clock.monotonic,
         on_change=reporter(context.telemetry),
     )
-    sender = Sender(
+    transport = RemoteTransport(
         address,
         own,
         _caller(call, liveness, membership),
@@ -126,8 +126,8 @@ def _connect(address: str, context: Context, settings: PartitionerSettings) -> S
         settings.sender,
         context.clock,
     )
-    return Shard(
-        address, sender, liveness, membership.is_serving, settings.probe, context.clock, channel.close
+    return Instance(
+        address, transport, liveness, membership.is_serving, settings.probe, context.clock, channel.close
     )
 
 

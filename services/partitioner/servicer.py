@@ -11,10 +11,10 @@ from libs.domain.events import Events
 from libs.rpc.admission import Admission
 from libs.rpc.look import too_large
 from libs.rpc.types import ServicerContext
-from services.partitioner.door import Door
-from services.partitioner.ingest import Counted, Ingest
-from services.partitioner.router import Router
-from services.partitioner.stream import answer_stream
+from services.partitioner.intake.door import Door
+from services.partitioner.intake.ingest import Counted, Ingest
+from services.partitioner.intake.stream import answer_stream
+from services.partitioner.routing.router import Router
 from tally.common.v1.common_pb2 import DURABILITY_JOURNALED, DURABILITY_SPOOLED, ClusterIdentity
 from tally.contract.rules import MAX_REQUEST_BYTES, VIEW
 from tally.ingest.v1 import ingest_pb2 as pb
@@ -22,7 +22,7 @@ from tally.ingest.v1.ingest_pb2_grpc import IngestServiceServicer
 
 
 @dataclass(frozen=True, slots=True)
-class _Admitted:
+class _Accepted:
     """What is kept of a request while it is made durable: not its message, which takes several times its bytes."""
 
     request_id: uuid.UUID
@@ -72,15 +72,15 @@ class IngestServicer(IngestServiceServicer):
     async def ProcessEvent(
         self, request: pb.ProcessEventRequest, context: ServicerContext
     ) -> pb.ProcessEventResponse:
-        admitted = self._read_one(request, request.event, "event.")
-        return pb.ProcessEventResponse(receipt=await self._count(admitted))
+        accepted = self._read_one(request, request.event, "event.")
+        return pb.ProcessEventResponse(receipt=await self._count(accepted))
 
     async def ProcessEvents(
         self, request: pb.ProcessEventsRequest, context: ServicerContext
     ) -> pb.ProcessEventsResponse:
-        admitted = self._read_batch(request)
+        accepted = self._read_batch(request)
         del request
-        return pb.ProcessEventsResponse(receipt=await self._count(admitted))
+        return pb.ProcessEventsResponse(receipt=await self._count(accepted))
 
     async def StreamEvents(  # type: ignore[override]  # the types know generators alone; this one writes
         self, request_iterator: AsyncIterator[pb.StreamEventsRequest], context: ServicerContext
@@ -96,7 +96,7 @@ class IngestServicer(IngestServiceServicer):
             version=placement.version,
             shards=[
                 pb.ShardPartitions(address=address, partitions=placement.led_by(address))
-                for address in placement.ways
+                for address in placement.transports
             ],
             cluster=self._cluster,
         )
@@ -106,23 +106,23 @@ class IngestServicer(IngestServiceServicer):
         request: pb.CountViewEventRequest | pb.CountEventRequest | pb.ProcessEventRequest,
         event: pb.Event,
         path: str,
-    ) -> _Admitted:
+    ) -> _Accepted:
         data = _write(request)
-        return _Admitted(*self._door.admit_event(request.request_id, event, path), _hash(data))
+        return _Accepted(*self._door.read_event(request.request_id, event, path), _hash(data))
 
-    def _read_batch(self, request: pb.ProcessEventsRequest) -> _Admitted:
+    def _read_batch(self, request: pb.ProcessEventsRequest) -> _Accepted:
         data = _write(request)
-        return _Admitted(*self._door.admit_batch(request), _hash(data))
+        return _Accepted(*self._door.read_batch(request), _hash(data))
 
     async def _process_batch(self, request: pb.ProcessEventsRequest) -> pb.Receipt:
         with self._admission.admit(request.ByteSize()):
-            admitted = self._read_batch(request)
+            accepted = self._read_batch(request)
             del request
-            return await self._count(admitted)
+            return await self._count(accepted)
 
-    async def _count(self, admitted: _Admitted) -> pb.Receipt:
-        counted = await self._ingest.append(admitted.request_id, admitted.request_hash, admitted.events)
-        return _receipt(admitted.request_id, counted)
+    async def _count(self, accepted: _Accepted) -> pb.Receipt:
+        counted = await self._ingest.append(accepted.request_id, accepted.request_hash, accepted.events)
+        return _receipt(accepted.request_id, counted)
 
 
 def _write(request: Message) -> bytes:

@@ -22,7 +22,7 @@ _READ = f"""
 with {CELL}, pending as materialized (
     select payload, events, (extract(epoch from received_at) * 1000000)::bigint as received_at_us,
         case when seq = split_seq then applied_events else 0 end as applied_events
-    from log join checkpoint using (log_id) join journal using (log_id)
+    from counting.log join counting.checkpoint using (log_id) join counting.journal using (log_id)
     where state <> 'settled' and seq > applied_seq and request_id >= opening_floor and partition = $6
         and request_id >= {{since}}
 ), much as (

@@ -10,9 +10,9 @@ _LOGS = f"""
 select log_id, shard, state, opened_at, applied_seq, coalesce(last_seq, applied_seq) as last_seq, {JOURNAL_SINCE},
     case when last_seq is null then 0
         else extract(epoch from now() - greatest(first_received_at, opened_at)) end::float8 as lag_seconds
-from log join checkpoint using (log_id) cross join lateral (
+from counting.log join counting.checkpoint using (log_id) cross join lateral (
     select max(seq) as last_seq, min(received_at) as first_received_at
-    from journal where journal.log_id = log.log_id and seq > applied_seq and request_id >= opening_floor
+    from counting.journal where journal.log_id = log.log_id and seq > applied_seq and request_id >= opening_floor
         and request_id >= {{since}}
 ) as unapplied
 where state <> 'settled'
@@ -20,12 +20,14 @@ order by opened_at"""
 
 _AUDIT = """
 select
-    (select coalesce(sum(events), 0)::bigint from journal join checkpoint using (log_id) where seq <= applied_seq)
-        + (select coalesce(sum(applied_events), 0)::bigint from checkpoint) as journaled_events,
-    (select coalesce(sum(count), 0)::bigint from rollup_minute) as counted_events,
-    (select coalesce(sum(events - replayed_events), 0)::bigint from dead_letter where log_id is not null)
+    (select coalesce(sum(events), 0)::bigint from counting.journal join counting.checkpoint using (log_id)
+            where seq <= applied_seq)
+        + (select coalesce(sum(applied_events), 0)::bigint from counting.checkpoint) as journaled_events,
+    (select coalesce(sum(count), 0)::bigint from counting.rollup_minute) as counted_events,
+    (select coalesce(sum(events - replayed_events), 0)::bigint from counting.dead_letter where log_id is not null)
         as dead_events,
-    (select coalesce(sum(replayed_events), 0)::bigint from dead_letter where log_id is null) as replayed_events"""
+    (select coalesce(sum(replayed_events), 0)::bigint from counting.dead_letter where log_id is null)
+        as replayed_events"""
 
 
 async def list_logs(connection: Any, unsettled: Unsettled) -> list[Any]:

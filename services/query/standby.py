@@ -9,7 +9,8 @@ from typing import Any
 _REPLAYED = """
 select pg_is_in_recovery() as is_standby,
     (extract(epoch from coalesce(
-        pg_last_xact_replay_timestamp(), (select max(opened_at) from log), (select created_at from cluster)
+        pg_last_xact_replay_timestamp(), (select max(opened_at) from counting.log),
+        (select created_at from public.cluster)
     )) * 1000000)::bigint as replayed_us"""
 
 

@@ -14,8 +14,8 @@ from tally.contract.request_id import first_id_of, time_ms_of
 
 JOURNAL_SINCE = """(
     select least(cluster.floor, (
-        select opening_floor from log where state <> 'settled' order by opening_floor limit 1
-    )) from cluster
+        select opening_floor from counting.log where state <> 'settled' order by opening_floor limit 1
+    )) from public.cluster
 ) as journal_since"""
 """A column that each statement for `Unsettled.fetch` returns."""
 

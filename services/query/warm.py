@@ -12,7 +12,7 @@ from services.query.unsettled import JOURNAL_SINCE, Unsettled
 # key, so that a read which is too heavy ends after `limit` rows of the index.
 CELL = """
 cell as materialized (
-    select count, value_count, sum, min, max, m2 from rollup_minute
+    select count, value_count, sum, min, max, m2 from counting.rollup_minute
     where video_id = $1 and event_type = $2 and minute >= $3 and minute < $4
     order by minute limit $5::bigint + 1
 ), total as (
@@ -20,8 +20,8 @@ cell as materialized (
         coalesce(sum(sum), 0) as sum, min(min) as min, max(max) as max, count(*) > $5 as is_too_heavy
     from cell
 ), spread as (
-    select coalesce(sum(cell.m2 + cell.value_count
-        * square_of(mean_of(cell.sum, cell.value_count) - mean_of(total.sum, total.value_count))), 0) as m2
+    select coalesce(sum(cell.m2 + cell.value_count * counting.square_of(
+        counting.mean_of(cell.sum, cell.value_count) - counting.mean_of(total.sum, total.value_count))), 0) as m2
     from cell, total where cell.value_count > 0 and is_too_heavy is not true
 )"""
 
@@ -33,8 +33,8 @@ _READ = f"""
 with {CELL}
 select total.*, m2, {JOURNAL_SINCE}, (extract(epoch from least(now(), (
     select min(greatest(received_at, opened_at))
-    from log join checkpoint using (log_id) cross join lateral (
-        select received_at from journal
+    from counting.log join counting.checkpoint using (log_id) cross join lateral (
+        select received_at from counting.journal
         where journal.log_id = log.log_id and seq > applied_seq and request_id >= opening_floor
             and request_id >= {{since}}
         order by seq limit 1

@@ -13,6 +13,7 @@ from services.replication.entry_servicer import EntryServicer
 from services.replication.epoch import confirm_epoch
 from services.replication.lanes import Lanes
 from services.replication.metrics import ReplicationMetrics
+from services.replication.notices import Announcer, Listener
 from services.replication.peer_servicer import PeerServicer
 from services.replication.peering import Peering
 from services.replication.progress import prune_transfers
@@ -33,6 +34,7 @@ PEERS = "tally.replication.v1.PeerService"
 REPLICATION = "tally.replication.v1.ReplicationService"
 _LANES_SECONDS = 1.0
 _PEERS_SECONDS = 2.0
+_LISTENER_SECONDS = 1.0
 _TURN_SECONDS = 30.0
 
 
@@ -63,7 +65,10 @@ async def open_replication(context: Context, settings: ReplicationSettings) -> A
         with reaching_postgres():
             await put_own(context.pool, device, name, await confirm_epoch(context.pool))
         transactions = TransactionManager(context.pool, context.dsn, context.postgres, seconds)
-        sync = SyncService(bulk_pool, settings, context.clock, device)
+        announcer = Announcer(context.pool)
+        sync = SyncService(bulk_pool, settings, context.clock, device, announcer.announce)
+        listener = Listener(context.dsn, context.postgres, sync.wake)
+        context.background.start("replication notices", announcer.run())
         exporter = SnapshotExporter(bulk_pool, settings, context.clock, folder)
         importer = SnapshotImporter(bulk_pool, settings, device, folder)
         lanes = Lanes(lane_pool, settings, metrics, device, importer)
@@ -86,6 +91,13 @@ async def open_replication(context: Context, settings: ReplicationSettings) -> A
                 "replication peers",
                 peering.put_configured,
                 interval_seconds=_PEERS_SECONDS,
+                deadline_seconds=_TURN_SECONDS,
+                telemetry=context.telemetry,
+            ),
+            Loop(
+                "replication listener",
+                listener.turn,
+                interval_seconds=_LISTENER_SECONDS,
                 deadline_seconds=_TURN_SECONDS,
                 telemetry=context.telemetry,
             ),
@@ -114,4 +126,5 @@ async def open_replication(context: Context, settings: ReplicationSettings) -> A
                 is_ready=lambda: True,
             )
         finally:
+            listener.close()
             await lanes.close()

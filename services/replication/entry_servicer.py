@@ -46,7 +46,7 @@ class EntryServicer(EntryServiceServicer):
         check_location(request.kind, request.origin)
         location = read_uuid(request.location_id or str(uuid.uuid4()), "location_id")
         await self._transactions.put_location(location, request.kind, request.origin)
-        self._sync.wake()
+        self._sync.on_commit()
         return pb.PutLocationResponse(location=await self._read(location))
 
     async def PutEntries(
@@ -55,7 +55,7 @@ class EntryServicer(EntryServiceServicer):
         location = read_uuid(request.location_id, "location_id")
         rows = read_entries(request.entries, location)
         written = await self._transactions.put_entries(location, rows) if rows else 0
-        self._sync.wake()
+        self._sync.on_commit()
         return pb.PutEntriesResponse(written=written)
 
     async def DeleteEntries(
@@ -65,15 +65,17 @@ class EntryServicer(EntryServiceServicer):
         if len(request.entry_ids) > MAX_BATCH_ROWS:
             raise InvalidRequest([Violation("entry_ids", f"must be at most {MAX_BATCH_ROWS:,}")])
         keys = [read_uuid(each, f"entry_ids[{n}]") for n, each in enumerate(request.entry_ids)]
-        deleted = await self._transactions.delete_entries(location, keys)
-        self._sync.wake()
+        deleted = await self._transactions.delete_entries(
+            location, keys, with_descendants=request.with_descendants
+        )
+        self._sync.on_commit()
         return pb.DeleteEntriesResponse(deleted=deleted)
 
     async def DeleteLocation(
         self, request: pb.DeleteLocationRequest, context: ServicerContext
     ) -> pb.DeleteLocationResponse:
         deleted = await self._transactions.delete_location(read_uuid(request.location_id, "location_id"))
-        self._sync.wake()
+        self._sync.on_commit()
         return pb.DeleteLocationResponse(deleted=deleted)
 
     async def CommitBulkEntries(

@@ -11,7 +11,7 @@ _READ = """
 select cluster.epoch as cluster_epoch,
     ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint as timeline,
     (select system_identifier::text from pg_control_system()) as system_identifier
-from cluster"""
+from public.cluster"""
 _KNOWN = "select * from replication.epoch for update"
 _CREATE = """
 insert into replication.epoch (epoch, cluster_epoch, timeline, system_identifier) values (1, $1, $2, $3)

@@ -18,7 +18,7 @@ _CREATE = "insert into replication.lane (device, model) values ($1, $2) on confl
 _TAKE = """
 update replication.lane set
     stream = stream + 1, frame = 0, holder = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
-where device = $1 and model = $2 and (holder = $3 or lease_until < clock_timestamp())
+where device = $1 and model = $2 and (holder = $3 or lease_until < clock_timestamp()) and data_losses <= $5
 returning stream"""
 _RENEW = """
 update replication.lane set lease_until = clock_timestamp() + make_interval(secs => $5)
@@ -29,6 +29,10 @@ where device = $1 and model = $2 and stream = $3 and holder = $4"""
 _ADVANCE = """
 update replication.lane set frame = $4, lease_until = clock_timestamp() + make_interval(secs => $5)
 where device = $1 and model = $2 and stream = $3 and frame = $4 - 1 and holder = $6"""
+_LOSE_DATA = """
+update replication.lane set data_losses = data_losses + 1 where device = $1 and model = $2 returning data_losses"""
+_COMPLETE = """
+update replication.lane set data_losses = 0 where device = $1 and model = $2 and data_losses > 0"""
 _HOLD = """
 select from replication.lane where device = $1 and model = $2 and stream = $3 and holder = $4 for update"""
 _WATERMARK = """
@@ -38,6 +42,8 @@ select epoch, snapshot::text as snapshot, word, as_of, target::text as target, t
 from replication.watermark where device = $1 and model = $2"""
 _BEHIND = "select location from replication.peer_state where device = $1 and state = 'behind'"
 _NOTHING_DONE = "UPDATE 0"
+RETRIES = 3
+"""So often a lane asks again for what did not arrive as it was sent. Then it stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +73,13 @@ class Held:
 async def take_lane(
     pool: Any, device: uuid.UUID, holder: uuid.UUID, lease_seconds: float
 ) -> tuple[Held, Position] | None:
-    """Begin a stream of a lane, and read how far it is; None: another replica holds it.
+    """Begin a stream of a lane, and read how far it is; None: another replica holds it, or it has stopped.
 
     Frames of earlier streams are refused from here on, so the position cannot move under the new one.
     """
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(_CREATE, device, MODEL)
-        stream = await connection.fetchval(_TAKE, device, MODEL, holder, lease_seconds)
+        stream = await connection.fetchval(_TAKE, device, MODEL, holder, lease_seconds, RETRIES)
         if stream is None:
             return None
         return Held(device, holder, stream, lease_seconds), await read_position(connection, device)
@@ -113,6 +119,17 @@ async def hold_lane(connection: Any, held: Held) -> None:
     """In a transaction that changes what a lane has brought: its stream is in force. Raises StaleFrame."""
     if await connection.fetchrow(_HOLD, held.device, MODEL, held.stream, held.holder) is None:
         raise _taken(held)
+
+
+async def count_data_loss(pool: Any, device: uuid.UUID) -> bool:
+    """What a lane has received is not what was sent; false: it has been so too often, and the lane stops."""
+    losses: int = await pool.fetchval(_LOSE_DATA, device, MODEL)
+    return losses <= RETRIES
+
+
+async def restart_lane(connection: Any, device: uuid.UUID) -> None:
+    """Something was received whole, or an operator has looked: the lane has all its retries again."""
+    await connection.execute(_COMPLETE, device, MODEL)
 
 
 async def read_position(connection: Any, device: uuid.UUID) -> Position:

@@ -9,13 +9,21 @@ import structlog
 
 from libs.rpc.channel import open_channel
 from libs.stores.postgres import AWAY
-from services.replication.lane import Held, Position, keep_lane, release_lane, take_lane
+from services.replication.lane import (
+    RETRIES,
+    Held,
+    Position,
+    count_data_loss,
+    keep_lane,
+    release_lane,
+    take_lane,
+)
 from services.replication.metrics import ReplicationMetrics
 from services.replication.receiver import LaneReceiver, SnapshotNeeded
 from services.replication.regions import Region, list_regions, set_problem
 from services.replication.settings import ReplicationSettings
 from services.replication.snapshot_import import SnapshotImporter
-from tally.contract.errors import TallyError
+from tally.contract.errors import DataLoss, TallyError
 from tally.replication.v1.peers_pb2_grpc import PeerServiceStub
 
 _LOGGER = structlog.get_logger(__name__)
@@ -76,6 +84,11 @@ class Lanes:
                 )
                 if taken is not None:
                     await self._stream(region, *taken)
+            except DataLoss as error:
+                problem = error.message
+                with suppress(*AWAY):
+                    if not await count_data_loss(self._pool, region.device):
+                        problem = _stopped(region, problem)
             except TallyError as error:
                 problem = error.message
             except AWAY as error:
@@ -118,3 +131,10 @@ class Lanes:
             await asyncio.gather(renewing, return_exceptions=True)
             with suppress(*AWAY):
                 await release_lane(self._pool, held)
+
+
+def _stopped(region: Region, problem: str) -> str:
+    return (
+        f"stopped after {RETRIES} retries: {problem}. Look at the network and the disks of both regions, then let it "
+        f"begin again: tally regions add {region.address}"
+    )

@@ -105,12 +105,6 @@ class Placed:
     row: Row
 
 
-async def take_snapshot(pool: Any) -> str:
-    """A snapshot of now, as text."""
-    snapshot: str = await pool.fetchval(_SNAPSHOT)
-    return snapshot
-
-
 async def is_from_the_future(pool: Any, watermark: str) -> bool:
     """Whether a watermark is above everything that this database has given out."""
     answer: bool = await pool.fetchval(_IS_FROM_THE_FUTURE, watermark)

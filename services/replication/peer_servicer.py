@@ -49,6 +49,9 @@ class PeerServicer(PeerServiceServicer):
         self, request: pb.ExportDeviceStateRequest, context: ServicerContext
     ) -> pb.ExportDeviceStateResponse:
         peer = read_uuid(request.peer_device_id, "peer_device_id")
+        resumed = request.resumed_snapshot_id and read_uuid(
+            request.resumed_snapshot_id, "resumed_snapshot_id"
+        )
         with reaching_postgres():
             self._check_owner(request.device_id)
             if not await is_peer(self._pool, peer):
@@ -56,7 +59,9 @@ class PeerServicer(PeerServiceServicer):
                     f"region {peer} is not known here. Make it known: tally regions add HOST:PORT"
                 )
             epoch = await confirm_epoch(self._pool)
-            manifest = await self._exporter.export_device_snapshot(self._device, epoch, request.not_before)
+            manifest = await self._exporter.export_device_snapshot(
+                self._device, epoch, request.not_before, resumed or None
+            )
             manifest.closing_word = await make_word(self._pool, peer, MODEL, epoch, manifest.watermark)
         return manifest
 

@@ -16,7 +16,7 @@ import structlog
 
 from services.replication import apply, progress, state
 from services.replication.hashing import COLUMNS_HASH, Sums
-from services.replication.lane import Held, Position, advance_lane, keep_lane
+from services.replication.lane import Held, Position, advance_lane, keep_lane, restart_lane
 from services.replication.metrics import ReplicationMetrics
 from services.replication.rows import MODEL, Row, to_time
 from services.replication.settings import ReceiverSettings
@@ -176,7 +176,7 @@ class LaneReceiver:
             raise PeerMismatch(
                 f"a frame of epoch {frame.epoch} came in a stream of epoch {self._position.epoch}; a new stream begins"
             )
-        rows = _rows_of(frame)
+        rows = rows_of(frame)
         try:
             async with self._pool.acquire() as connection, connection.transaction():
                 await advance_lane(connection, self._held, frame.frame)
@@ -188,6 +188,8 @@ class LaneReceiver:
             else:
                 await apply.forget_pass(self._pool, self._device)
             raise
+        if kind in ("pass_complete", "load_complete"):
+            await restart_lane(self._pool, self._device)
         if kind in ("bulk_index_complete", "load_complete"):
             self._jobs_wanted.set()
         if kind == "load_complete":
@@ -294,7 +296,7 @@ class LaneReceiver:
         self._metrics.received(rows, size, again)
 
 
-def _rows_of(frame: pb.SyncResponse) -> list[Row]:
+def rows_of(frame: pb.SyncResponse) -> list[Row]:
     """The rows in a frame. Raises InvalidRequest and DataLoss."""
     if frame.HasField("state_change"):
         return [read_change(frame.state_change)]

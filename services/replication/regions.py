@@ -16,6 +16,7 @@ _PUT = """
 insert into replication.region (device, name, address, policy, epoch) values ($1, $2, $3, $4, $5)
 on conflict (device) do update set
     name = excluded.name, address = excluded.address, policy = excluded.policy, problem = ''"""
+_RESTART_LANES = "update replication.lane set data_losses = 0 where device = $1"
 _CREATE_PARTITION = """
 create table replication.{name} partition of replication.received_entry for values in ('{device}')"""
 _SET_PARTITION = "update replication.region set partition = $2 where device = $1"
@@ -74,6 +75,7 @@ async def put_region(pool: Any, device: uuid.UUID, name: str, address: str, poli
     """Make a region known, with a partition for its rows."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(_PUT, device, name, address, policy, epoch)
+        await connection.execute(_RESTART_LANES, device)
         if not await connection.fetchval(_KNOWN, device):
             partition = f"received_{device.hex[:12]}_{secrets.token_hex(4)}"
             await connection.execute(_CREATE_PARTITION.format(name=partition, device=device))

@@ -26,7 +26,6 @@ from services.replication.passes import (
     read_load_page,
     read_page,
     read_sizes,
-    take_snapshot,
 )
 from services.replication.rows import LAST, MODEL, NIL, START, Place, Row
 from services.replication.settings import ReplicationSettings
@@ -180,7 +179,7 @@ class LaneSender:
                 return await self._begin_pass()
             return await self._continue_pass(self._pass)
         except BelowFloor:
-            return [await self._offer_snapshot(_BELOW_FLOOR)]
+            return [_offer_snapshot(_BELOW_FLOOR, self._watermark)]
 
     async def _begin_pass(self) -> list[pb.SyncResponse]:
         """The first frames of a pass, or of one that goes on after an interruption."""
@@ -193,7 +192,7 @@ class LaneSender:
         begun = resumed or Pass(secrets.token_bytes(16), plan.target, as_of_us)
         choices = {changed: self._choose(changed) for changed in plan.changed}
         if Strategy.SNAPSHOT in choices.values():
-            return [await self._offer_snapshot("a change was forced to travel by snapshot")]
+            return [_offer_snapshot("a change was forced to travel by snapshot", plan.target)]
         # Once rows were sent, everything that the pass announces had been announced before.
         announced = [] if begun.place != START else _of(choices, Strategy.NOTIFY)
         rows = sum(each.rows for each, choice in choices.items() if each.location not in self._behind)
@@ -277,10 +276,6 @@ class LaneSender:
         """A word that is newer than what was read before."""
         return await words.make_word(self._pool, self._peer, MODEL, self._epoch, watermark)
 
-    async def _offer_snapshot(self, reason: str) -> pb.SyncResponse:
-        offer = pb.SnapshotAvailable(reason=reason, not_before=await take_snapshot(self._pool))
-        return pb.SyncResponse(snapshot_available=offer)
-
     # Loads
 
     async def _next_of_load(self) -> list[pb.SyncResponse]:
@@ -358,6 +353,11 @@ def _open_pass(subscription: pb.Subscribe) -> Pass | None:
         place=read_place(opened.cursor),
         sent=read_sums(opened.received),
     )
+
+
+def _offer_snapshot(reason: str, not_before: str) -> pb.SyncResponse:
+    """`not_before`: what the peer must not fall behind, or has to reach."""
+    return pb.SyncResponse(snapshot_available=pb.SnapshotAvailable(reason=reason, not_before=not_before))
 
 
 def _of(choices: dict[Changed, Strategy], strategy: Strategy) -> list[Changed]:

@@ -21,10 +21,14 @@ from services.replication.wire import compress_batch, write_sums
 from tally.contract.errors import NotFound
 from tally.replication.v1 import peers_pb2 as pb
 
-_FRESH = """
+# One below the floor would be refused as soon as it is imported. What covers nothing in particular may be any age that
+# is fresh, and what a peer has chunks of any age at all.
+_KEPT = """
 select manifest from replication.snapshot_export
-where made_at > now() - make_interval(secs => $1) and ($2 = '' or replication.covers(watermark, $2::text::pg_snapshot))
-order by made_at desc limit 1"""
+where (made_at > now() - make_interval(secs => $1) or id = $3)
+    and ($2 = '' or replication.covers(watermark, $2::text::pg_snapshot))
+    and pg_snapshot_xmin(watermark) >= coalesce((select below from replication.floor where model = 'entry'), '0'::xid8)
+order by id is not distinct from $3 desc, made_at desc limit 1"""
 _SNAPSHOT = "select pg_current_snapshot()::text"
 _LOCATIONS = """
 select uuid, kind, origin, entry_count, indexed_at, version from replication.location order by uuid"""
@@ -53,15 +57,15 @@ class SnapshotExporter:
         self._making = asyncio.Lock()
 
     async def export_device_snapshot(
-        self, device: uuid.UUID, epoch: int, not_before: str
+        self, device: uuid.UUID, epoch: int, not_before: str, resumed: uuid.UUID | None = None
     ) -> pb.ExportDeviceStateResponse:
         """A manifest, without a word: of an export that is fresh and covers `not_before`, or of a new one.
 
-        Peers that come while one is made wait, and share it.
+        Peers that come while one is made wait, and share it. `resumed`: an export that the peer has chunks of.
         """
         async with self._making:
             fresh_s = self._settings.snapshot.fresh_seconds
-            kept = await self._pool.fetchval(_FRESH, fresh_s, not_before)
+            kept = await self._pool.fetchval(_KEPT, fresh_s, not_before, resumed)
             if kept is not None:
                 manifest = pb.ExportDeviceStateResponse.FromString(kept)
                 if manifest.epoch == epoch:

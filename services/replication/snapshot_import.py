@@ -18,7 +18,7 @@ import structlog
 
 from services.replication import progress
 from services.replication.hashing import COLUMNS_HASH, sums_of
-from services.replication.lane import Held, hold_lane
+from services.replication.lane import Held, hold_lane, restart_lane
 from services.replication.rows import MODEL, EntryRow, LocationRow, to_time
 from services.replication.settings import ReplicationSettings
 from services.replication.snapshot_file import open_snapshot
@@ -95,7 +95,10 @@ class SnapshotImporter:
         try:
             manifest = await stub.ExportDeviceState(
                 pb.ExportDeviceStateRequest(
-                    device_id=str(held.device), peer_device_id=str(self._own), not_before=not_before
+                    device_id=str(held.device),
+                    peer_device_id=str(self._own),
+                    not_before=not_before,
+                    resumed_snapshot_id=self._begun(held.device),
                 ),
                 timeout=_CALL_SECONDS,
             )
@@ -104,15 +107,31 @@ class SnapshotImporter:
             await progress.begin_transfer(
                 self._pool, transfer, held.device, "snapshot", progress.FETCHING, manifest.entries.rows
             )
-            path = self._folder / f"import-{held.device}-{manifest.snapshot_id}.sqlite"
+            path = self._path(held.device, manifest.snapshot_id)
             fetched = await self._fetch(stub, manifest, path, transfer)
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from error
         await self.import_database_snapshot(path, manifest, held)
         await progress.end_transfer(self._pool, transfer)
-        for old in self._folder.glob(f"import-{held.device}-*.sqlite"):
+        for old in self._files(held.device):
             old.unlink(missing_ok=True)
         return fetched
+
+    def _path(self, device: uuid.UUID, snapshot: str) -> Path:
+        return self._folder / f"import-{device}-{snapshot}.sqlite"
+
+    def _files(self, device: uuid.UUID) -> list[Path]:
+        """The files of a device, the newest first."""
+        return sorted(
+            self._folder.glob(f"import-{device}-*.sqlite"),
+            key=lambda each: each.stat().st_mtime_ns,
+            reverse=True,
+        )
+
+    def _begun(self, device: uuid.UUID) -> str:
+        """The snapshot that there are chunks of; empty: there are none."""
+        files = self._files(device)
+        return files[0].stem.removeprefix(f"import-{device}-") if files else ""
 
     async def _check(self, manifest: pb.ExportDeviceStateResponse, held: Held, not_before: str) -> None:
         if manifest.device_id != str(held.device):
@@ -123,7 +142,7 @@ class SnapshotImporter:
             raise PeerMismatch(
                 "the owner has other columns than this region: upgrade both to the same version"
             )
-        if not await self._pool.fetchval(_COVERS, manifest.watermark, not_before):
+        if not_before and not await self._pool.fetchval(_COVERS, manifest.watermark, not_before):
             raise StaleSnapshot(
                 "the snapshot is older than the owner's state when it was offered; it is asked for again"
             )
@@ -258,6 +277,7 @@ class SnapshotImporter:
             ],
         )
         await connection.execute(_CLEAR_STATES, device)
+        await restart_lane(connection, device)
         await connection.execute(_CANCEL_LOADS, device)
         as_of = to_time(manifest.as_of.ToMicroseconds())
         await connection.execute(

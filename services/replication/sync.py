@@ -16,7 +16,7 @@ from libs.stores.postgres import reaching_postgres
 from services.replication import words
 from services.replication.epoch import confirm_epoch
 from services.replication.hashing import COLUMNS_HASH
-from services.replication.passes import is_from_the_future, take_snapshot
+from services.replication.passes import is_from_the_future
 from services.replication.regions import is_peer
 from services.replication.rows import MODEL, LocationRow
 from services.replication.sender import LaneSender
@@ -30,7 +30,16 @@ _LOGGER = structlog.get_logger(__name__)
 class SyncService:
     """Answers peers that subscribe."""
 
-    def __init__(self, pool: Any, settings: ReplicationSettings, clock: Clock, device: uuid.UUID) -> None:
+    def __init__(
+        self,
+        pool: Any,
+        settings: ReplicationSettings,
+        clock: Clock,
+        device: uuid.UUID,
+        announce: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`announce`: tells the other processes of this region that something was committed."""
+        self._announce = announce
         self._pool = pool
         self._settings = settings
         self._clock = clock
@@ -40,7 +49,12 @@ class SyncService:
     def on_bulk_index_complete(self, event: LocationRow) -> None:
         """A location of this region was indexed, and is committed."""
         _LOGGER.info("bulk index complete", location=str(event.uuid), count=event.entry_count)
+        self.on_commit()
+
+    def on_commit(self) -> None:
+        """Something of this region was committed by this process."""
         self.wake()
+        self._announce()
 
     def wake(self) -> None:
         """Something was committed: senders need not wait for their next look."""
@@ -77,7 +91,8 @@ class SyncService:
         await self._check(subscription)
         epoch = await confirm_epoch(self._pool)
         if reason := await self._reason_for_snapshot(subscription, epoch):
-            offer = pb.SnapshotAvailable(reason=reason, not_before=await take_snapshot(self._pool))
+            # Any export will do: those that there are belong to this life of the database.
+            offer = pb.SnapshotAvailable(reason=reason)
             await write(pb.SyncResponse(frame=1, epoch=epoch, snapshot_available=offer))
             return None
         return LaneSender(
@@ -122,12 +137,11 @@ class SyncService:
             return f"the watermark is of epoch {subscription.epoch}, and this is epoch {epoch}"
         if await is_from_the_future(self._pool, subscription.watermark):
             return "the watermark is above everything that this region has committed"
-        known = await words.is_known(self._pool, peer, MODEL, epoch, subscription.closing_word)
-        if not known:
+        away_s = await words.age_of_word(self._pool, peer, MODEL, epoch, subscription.closing_word)
+        if away_s is None:
             return "the last word that the peer has is not known here: one of the regions was put back"
-        away_s = await words.seconds_since_ack(self._pool, peer, MODEL)
         longest_s = self._settings.tombstones.full_sync_after_seconds
-        if away_s is not None and away_s > longest_s:
+        if away_s > longest_s:
             return f"the peer was away for {away_s:.0f} s, more than {longest_s:.0f}"
         return ""
 

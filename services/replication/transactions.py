@@ -29,6 +29,14 @@ select uuid, kind, origin, entry_count, indexed_at, version from replication.loc
 _SHARE_LOCATION = "select from replication.location where uuid = $1 for share"
 _TAKE_LOCATION = "select from replication.location where uuid = $1 for update"
 _DELETE_ENTRIES = "delete from replication.entry where location = $1 and uuid = any($2::uuid[])"
+# Each row gets a tombstone of its own: a peer may not know yet that a child was moved elsewhere (T003-23).
+_DELETE_SUBTREES = """
+with recursive gone as (
+    select uuid from replication.entry where location = $1 and uuid = any($2::uuid[])
+    union
+    select entry.uuid from replication.entry join gone on entry.parent = gone.uuid where entry.location = $1
+)
+delete from replication.entry using gone where entry.uuid = gone.uuid"""
 _COUNT_ENTRIES = "select count(*) from replication.entry where location = $1"
 _DELETE_LOCATION = "delete from replication.location where uuid = $1"
 
@@ -113,13 +121,16 @@ class TransactionManager:
                 _refuse_stray(await connection.fetchrow(_STRAY_GIVEN, location, keys))
         return _count(status)
 
-    async def delete_entries(self, location: uuid.UUID, keys: Sequence[uuid.UUID]) -> int:
-        """Delete entries; how many there were. Raises NotFound."""
+    async def delete_entries(
+        self, location: uuid.UUID, keys: Sequence[uuid.UUID], *, with_descendants: bool = False
+    ) -> int:
+        """Delete entries, or them and all that is below them; how many there were. Raises NotFound."""
+        statement = _DELETE_SUBTREES if with_descendants else _DELETE_ENTRIES
         with reaching_postgres():
             async with self._pool.acquire() as connection, connection.transaction():
                 if await connection.fetchrow(_TAKE_LOCATION, location) is None:
                     raise no_location(location)
-                return _count(await connection.execute(_DELETE_ENTRIES, location, list(keys)))
+                return _count(await connection.execute(statement, location, list(keys)))
 
     async def delete_location(self, location: uuid.UUID) -> int:
         """Delete a location with its entries; how many it had. Raises NotFound."""

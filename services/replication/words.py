@@ -12,11 +12,9 @@ from typing import Any
 _KEEP = """
 insert into replication.closing_word (peer, model, epoch, watermark, word)
 values ($1, $2, $3, $4::text::pg_snapshot, $5)"""
-_IS_KNOWN = """
-select exists (
-    select from replication.closing_word
-    where peer = $1 and model = $2 and epoch = $3 and word = $4
-)"""
+_AGE = """
+select extract(epoch from now() - made_at)::float8 from replication.closing_word
+where peer = $1 and model = $2 and epoch = $3 and word = $4"""
 # Everything before the word that the peer has committed. A peer that is restored to before comes with one of these,
 # and loads a snapshot.
 _FORGET = """
@@ -28,8 +26,6 @@ insert into replication.peer_ack (peer, model, epoch, watermark, word)
 values ($1, $2, $3, $4::text::pg_snapshot, $5)
 on conflict (peer, model) do update set
     epoch = excluded.epoch, watermark = excluded.watermark, word = excluded.word, acked_at = now()"""
-_ACKED_AGO = """
-select extract(epoch from now() - acked_at)::float8 from replication.peer_ack where peer = $1 and model = $2"""
 _WORD_BITS = 63
 
 
@@ -40,10 +36,10 @@ async def make_word(pool: Any, peer: uuid.UUID, model: str, epoch: int, watermar
     return word
 
 
-async def is_known(pool: Any, peer: uuid.UUID, model: str, epoch: int, word: int) -> bool:
-    """Whether this owner gave that word out, in this epoch."""
-    known: bool = await pool.fetchval(_IS_KNOWN, peer, model, epoch, word)
-    return known
+async def age_of_word(pool: Any, peer: uuid.UUID, model: str, epoch: int, word: int) -> float | None:
+    """How many seconds ago this owner gave that word out; None: it never did, in this epoch."""
+    seconds: float | None = await pool.fetchval(_AGE, peer, model, epoch, word)
+    return seconds
 
 
 async def acknowledge(pool: Any, peer: uuid.UUID, model: str, epoch: int, watermark: str, word: int) -> None:
@@ -51,9 +47,3 @@ async def acknowledge(pool: Any, peer: uuid.UUID, model: str, epoch: int, waterm
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(_ACK, peer, model, epoch, watermark, word)
         await connection.execute(_FORGET, peer, model, word)
-
-
-async def seconds_since_ack(pool: Any, peer: uuid.UUID, model: str) -> float | None:
-    """How long ago the peer acknowledged a watermark; None: never."""
-    seconds: float | None = await pool.fetchval(_ACKED_AGO, peer, model)
-    return seconds

@@ -81,7 +81,7 @@ async def counts_of(dsn: str) -> Counter[tuple[str, str]]:
     connection = await asyncpg.connect(dsn)
     try:
         rows = await connection.fetch(
-            "select video_id, event_type, sum(count)::bigint as n from rollup_minute group by 1, 2"
+            "select video_id, event_type, sum(count)::bigint as n from counting.rollup_minute group by 1, 2"
         )
     finally:
         await connection.close()

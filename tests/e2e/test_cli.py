@@ -3,7 +3,6 @@
 import asyncio
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -12,7 +11,7 @@ from services.cli.terminal.failure import OK, REFUSED, UNKNOWN, USAGE
 from tally.client.request_id import RequestIds
 from tally.client.scheduler import Job
 from tests.support.eventually import eventually
-from tests.support.stack import Stack, open_stack
+from tests.support.stack import OpenService, Stack
 from tests.support.terminal import run
 
 NOBODY = "127.0.0.1:1"
@@ -209,7 +208,7 @@ async def test_status_fails_when_journal_and_rollups_differ(stack: Stack) -> Non
     await eventually(is_flushed)
     connection = await asyncpg.connect(stack.dsn)
     try:
-        await connection.execute("update rollup_minute set count = count + 2")
+        await connection.execute("update counting.rollup_minute set count = count + 2")
     finally:
         await connection.close()
     found = await run("status", "--json", address=stack.address)
@@ -228,8 +227,8 @@ async def test_status_fails_when_journal_and_rollups_differ(stack: Stack) -> Non
     assert answer["logs"][0]["state"] == "open"
 
 
-async def test_status_names_what_is_not_serving(dsn: str, valkey_url: str, tmp_path: Path) -> None:
-    async with open_stack(dsn, valkey_url, tmp_path, names=("query",)) as stack:
+async def test_status_names_what_is_not_serving(open_service: OpenService) -> None:
+    async with open_service("query") as stack:
         found = await run("status", "--json", address=stack.address)
     assert found.exit_code == REFUSED
     assert "tally.ingest.v1.IngestService is SERVICE_UNKNOWN; " in found.err

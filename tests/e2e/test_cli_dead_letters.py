@@ -26,7 +26,9 @@ async def ids(stack: Stack) -> list[str]:
     try:
         for _ in range(3):
             await bury_spooled(connection, COUNTS, await old_id(connection))
-        rows = await connection.fetch("select request_id, partition from dead_letter order by created_at")
+        rows = await connection.fetch(
+            "select request_id, partition from counting.dead_letter order by created_at"
+        )
         return [f"{row['request_id']}/{row['partition']}" for row in rows]
     finally:
         await connection.close()

@@ -9,7 +9,7 @@ import pytest
 
 from services.cli.terminal.failure import INTERRUPTED, OK, REFUSED, UNKNOWN
 from tests.support.eventually import eventually
-from tests.support.stack import Stack, open_stack
+from tests.support.stack import OpenService, Stack
 from tests.support.terminal import finish, kill, run, start
 
 HEADING = "video_id,event_type,event_time,value\n"
@@ -182,10 +182,8 @@ async def test_a_file_that_cannot_be_read_is_named(stack: Stack, tmp_path: Path)
     assert "tally: line 1: the first line of a CSV file names its columns" in headless.err
 
 
-async def test_a_server_that_goes_away_leaves_the_outcome_unknown(
-    dsn: str, valkey_url: str, tmp_path: Path
-) -> None:
-    async with open_stack(dsn, valkey_url, tmp_path) as stack:
+async def test_a_server_that_goes_away_leaves_the_outcome_unknown(open_service: OpenService) -> None:
+    async with open_service("all") as stack:
         process = await start("replay", "-", "--patience", "0", address=stack.address)
         assert process.stdin
         process.stdin.write((HEADING + rows(5_001)).encode())

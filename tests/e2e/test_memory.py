@@ -49,7 +49,7 @@ WAITING_CALLERS = {0.6: 80, 1.0: 48, 8.0: 16}
 NAME_BYTES, EVENTS_OF_A_VIDEO = 126, 4
 SLOW_ROWS = """
 create function be_slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.00005); return new; end $$;
-create trigger be_slow before insert or update on rollup_minute for each row execute function be_slow()"""
+create trigger be_slow before insert or update on counting.rollup_minute for each row execute function be_slow()"""
 
 
 @dataclass
@@ -109,7 +109,7 @@ async def test_at_three_times_the_load_every_process_stays_within_the_memory_of_
         assert share > 1 / 3, told
     acknowledged = (served.acknowledged + overload.acknowledged) * REQUEST_EVENTS
     async with open_proof(dsn) as connection:
-        journaled = await connection.fetchval("select sum(events)::bigint from journal")
+        journaled = await connection.fetchval("select sum(events)::bigint from counting.journal")
     assert acknowledged <= journaled <= acknowledged + (served.refused + overload.refused) * REQUEST_EVENTS
 
 
@@ -172,7 +172,7 @@ async def test_large_requests_refused_and_accepted_stay_within_the_memory_of_the
                     told
                 )
     async with open_proof(dsn) as connection:
-        journaled = await connection.fetchval("select coalesce(sum(events), 0)::bigint from journal")
+        journaled = await connection.fetchval("select coalesce(sum(events), 0)::bigint from counting.journal")
     assert journaled >= acknowledged
 
 

@@ -1,7 +1,5 @@
 """One bad value, or one entry that nobody should have sent, stops neither a shard nor a log."""
 
-from pathlib import Path
-
 import grpc
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from tests.support.entries import append, as_entry, cut_request, events_of
 from tests.support.eventually import eventually
 from tests.support.proof import assert_exact, open_proof, rolled_up, states
 from tests.support.shards import NEVER, open_shard, quick, send
-from tests.support.stack import Stack, open_stack
+from tests.support.stack import OpenService, Stack
 
 pytestmark = pytest.mark.exact
 
@@ -43,14 +41,16 @@ async def test_an_entry_that_the_rollups_refuse_becomes_a_dead_letter_and_the_ot
 ) -> None:
     good = {(f"video {n}", "view"): n + 1 for n in range(9)}
     async with open_proof(dsn) as connection:
-        await connection.execute("alter table rollup_minute add constraint odd check (video_id <> 'bad')")
+        await connection.execute(
+            "alter table counting.rollup_minute add constraint odd check (video_id <> 'bad')"
+        )
         async with open_shard(dsn) as shard:
             assert await send(shard, good) == {Outcome.JOURNALED}
             assert await send(shard, {("bad", "view"): 1}) == {Outcome.JOURNALED}
             assert await send(shard, good) == {Outcome.JOURNALED}
 
             async def is_set_aside() -> bool:
-                return bool(await connection.fetchval("select count(*) from dead_letter") == 1)
+                return bool(await connection.fetchval("select count(*) from counting.dead_letter") == 1)
 
             await eventually(is_set_aside)
             await send(shard, good)
@@ -59,7 +59,7 @@ async def test_an_entry_that_the_rollups_refuse_becomes_a_dead_letter_and_the_ot
                 return bool(await rolled_up(connection) == {key: 3 * n for key, n in good.items()})
 
             await eventually(is_counted)
-        assert await connection.fetchval("select reason from dead_letter")
+        assert await connection.fetchval("select reason from counting.dead_letter")
         assert set(await states(connection)) == {"settled"}
 
 
@@ -68,16 +68,16 @@ async def test_a_stop_does_not_wait_for_a_flush_that_is_refused(dsn: str) -> Non
     async with open_proof(dsn) as connection:
         async with open_shard(dsn, quick(NEVER)) as shard:
             await send(shard, counts)
-            await connection.execute("revoke all on rollup_minute from public")
-            await connection.execute("alter table rollup_minute rename to away")
-        await connection.execute("alter table away rename to rollup_minute")
+            await connection.execute("revoke all on counting.rollup_minute from public")
+            await connection.execute("alter table counting.rollup_minute rename to away")
+        await connection.execute("alter table counting.away rename to rollup_minute")
         async with open_shard(dsn, name="next"):
             await assert_exact(dsn, counts)
 
 
 @pytest.mark.parametrize("name", ["nul", "partition", "minute", "count"])
 async def test_a_shard_refuses_what_it_could_not_apply(
-    dsn: str, valkey_url: str, tmp_path: Path, name: str
+    open_service: OpenService, dsn: str, name: str
 ) -> None:
     [sent] = cut_request({("video", "view"): 2})
     events = events_of({("video", "view"): 2})
@@ -94,7 +94,7 @@ async def test_a_shard_refuses_what_it_could_not_apply(
             sent.payload = payload.SerializeToString()
         case "count":
             sent.event_count = 3
-    async with open_stack(dsn, valkey_url, tmp_path) as stack:
+    async with open_service("all") as stack:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await append(stack.address, [sent])
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -10,11 +10,11 @@ from libs.domain.horizon import floor_at
 from libs.stores import floor
 from libs.stores.postgres import PostgresSettings
 from libs.stores.write_connection import WriteConnection
-from services.counting.dead_letters import Key
-from services.counting.decisions import JOURNALED
-from services.counting.entry import NumberedEntry
-from services.counting.journal import Journal
-from services.counting.log import open_log
+from services.counting.dead_letters.decisions import JOURNALED
+from services.counting.dead_letters.letters import Key
+from services.counting.journal.entry import NumberedEntry
+from services.counting.journal.journal import Journal
+from services.counting.journal.log import open_log
 from services.query.proof import audit
 from tally.contract.errors import AlreadyDecided, NotFound, NotReplayable, Unavailable
 from tally.contract.request_id import first_id_of, make_request_id, time_ms_of
@@ -38,9 +38,7 @@ pytestmark = pytest.mark.exact
 
 COUNTS = {("video", "view"): 3, ("video", "like"): 2}
 SPREAD = {(f"video {n}", "view"): n + 1 for n in range(8)}
-_STATE = (
-    "select state, generation, decided_at, note from dead_letter where request_id = $1 and partition = $2"
-)
+_STATE = "select state, generation, decided_at, note from counting.dead_letter where request_id = $1 and partition = $2"
 _WAITS_FOR_LOCK = """
 select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"""
 
@@ -97,7 +95,7 @@ async def test_events_without_a_time_are_replayed_into_the_minute_of_their_recei
     async with open_proof(dsn) as connection:
         for key in await bury_spooled(connection, COUNTS, await old_id(connection)):
             await open_decisions(dsn).replay(key)
-        minutes = await connection.fetch("select distinct minute from rollup_minute")
+        minutes = await connection.fetch("select distinct minute from counting.rollup_minute")
         assert [row["minute"] for row in minutes] == [RECEIVED_AT_US // 60_000_000]
 
 
@@ -117,7 +115,7 @@ async def test_of_two_replays_at_once_one_counts(dsn: str) -> None:
     async with open_proof(dsn) as connection, open_proof(dsn) as holding:
         [key] = await bury_journaled(connection, dsn, COUNTS)
         async with holding.transaction():
-            await holding.execute("select from dead_letter for update")
+            await holding.execute("select from counting.dead_letter for update")
             replays = [asyncio.create_task(open_decisions(dsn).replay(key)) for _ in range(2)]
             await until_locked(connection, 2)
         decisions = await asyncio.gather(*replays)
@@ -130,7 +128,7 @@ async def test_of_a_replay_and_a_drop_at_once_one_holds(dsn: str) -> None:
     async with open_proof(dsn) as connection, open_proof(dsn) as holding:
         [key] = await bury_journaled(connection, dsn, COUNTS)
         async with holding.transaction():
-            await holding.execute("select from dead_letter for update")
+            await holding.execute("select from counting.dead_letter for update")
             both = [
                 asyncio.create_task(open_decisions(dsn).replay(key)),
                 asyncio.create_task(open_decisions(dsn).drop(key)),
@@ -181,7 +179,7 @@ async def test_a_letter_that_cannot_be_read_can_only_be_dropped(dsn: str) -> Non
     async with open_proof(dsn) as connection:
         async with open_shard(dsn, quick(NEVER), is_killed=True) as shard:
             await send(shard, COUNTS)
-        await connection.execute("update journal set payload = '\\xff'")
+        await connection.execute("update counting.journal set payload = '\\xff'")
         async with open_shard(dsn, name="next"):
 
             async def is_set_aside() -> bool:
@@ -199,7 +197,7 @@ async def test_a_letter_that_cannot_be_read_can_only_be_dropped(dsn: str) -> Non
 async def test_a_letter_with_fewer_events_than_were_received_is_not_replayed(dsn: str) -> None:
     async with open_proof(dsn) as connection:
         [key] = await bury_journaled(connection, dsn, COUNTS)
-        await connection.execute("update dead_letter set payload = ''")
+        await connection.execute("update counting.dead_letter set payload = ''")
         with pytest.raises(NotReplayable, match="has 0 events, and 5 were received"):
             await open_decisions(dsn).replay(key)
         assert await waiting(connection) == [key]
@@ -236,7 +234,9 @@ async def test_a_letter_that_was_never_journaled_is_counted_by_its_replay(dsn: s
 
 async def test_a_letter_whose_entry_was_journaled_after_all_is_dropped_by_its_replay(dsn: str) -> None:
     async with open_proof(dsn) as connection:
-        request_id = make_request_id(time_ms_of(await connection.fetchval("select floor from cluster")) + 1)
+        request_id = make_request_id(
+            time_ms_of(await connection.fetchval("select floor from public.cluster")) + 1
+        )
         async with open_shard(dsn) as shard:
             await send(shard, COUNTS, request_id)
         [key] = await bury_spooled(connection, COUNTS, request_id)
@@ -266,14 +266,14 @@ async def test_a_letter_that_a_shard_may_still_count_is_not_replayed(dsn: str) -
         behind = await open_log(dsn, PostgresSettings(), FAST, "shard")
         try:
             old = await old_id(connection)
-            await connection.execute("update log set floor = opening_floor")
+            await connection.execute("update counting.log set floor = opening_floor")
             for request_id in (young, old):
                 await bury_spooled(connection, COUNTS, request_id)
             for key in await waiting(connection):
                 with pytest.raises(NotReplayable, match=r"may still count it. Ask again after 20"):
                     await open_decisions(dsn).replay(key)
             await assert_counted(connection, {})
-            await connection.execute("update log set floor = cluster.floor from cluster")
+            await connection.execute("update counting.log set floor = cluster.floor from public.cluster")
             [old_key] = [key for key in await waiting(connection) if key.request_id == old]
             await open_decisions(dsn).replay(old_key)
             await assert_counted(connection, COUNTS)
@@ -288,7 +288,9 @@ async def test_a_letter_whose_entry_is_on_its_way_into_the_journal_is_not_counte
     monkeypatch.setattr(floor, "LOCK_SECONDS", 30.0)
     async with open_proof(dsn) as connection, open_proof(dsn) as inserting:
         log = await open_log(dsn, PostgresSettings(), FAST, "shard")
-        request_id = make_request_id(time_ms_of(await connection.fetchval("select floor from cluster")) + 1)
+        request_id = make_request_id(
+            time_ms_of(await connection.fetchval("select floor from public.cluster")) + 1
+        )
         [key] = await bury_spooled(connection, COUNTS, request_id)
         [entry] = [as_entry(sent) for sent in cut_request(COUNTS, request_id)]
         async with inserting.transaction():
@@ -319,18 +321,23 @@ async def test_a_letter_older_than_the_journal_is_not_replayed(dsn: str) -> None
             await open_decisions(dsn).replay(key)
         assert await waiting(connection) == [key]
         # The partition of its day comes back to where it was: first below what the day has, then above.
-        await connection.execute("create table journal_ancient (like journal including all)")
+        await connection.execute(
+            "create table counting.journal_ancient (like counting.journal including all)"
+        )
         for first_ms, end_ms, is_there in ((-2, 0, False), (1, 2, False), (0, 1, True)):
             first, end = (first_id_of(time_ms_of(ancient) + ms) for ms in (first_ms, end_ms))
             await connection.execute(
-                f"alter table journal attach partition journal_ancient for values from ('{first}') to ('{end}')"
+                "alter table counting.journal attach partition counting.journal_ancient "
+                f"for values from ('{first}') to ('{end}')"
             )
             if is_there:
                 await open_decisions(dsn).replay(key)
             else:
                 with pytest.raises(NotReplayable, match="no entries of its day"):
                     await open_decisions(dsn).replay(key)
-                await connection.execute("alter table journal detach partition journal_ancient")
+                await connection.execute(
+                    "alter table counting.journal detach partition counting.journal_ancient"
+                )
         await assert_counted(connection, COUNTS)
 
 
@@ -347,7 +354,7 @@ async def test_the_journals_own_letter_takes_the_place_of_a_spools(dsn: str, is_
             await send(shard, COUNTS, request_id)
 
             async def is_the_journals() -> bool:
-                return bool(await connection.fetchval("select log_id is not null from dead_letter"))
+                return bool(await connection.fetchval("select log_id is not null from counting.dead_letter"))
 
             await eventually(is_the_journals)
         await refuse_no_more(connection)
@@ -373,12 +380,14 @@ async def test_a_replayed_letter_is_not_waiting_again_when_another_spool_has_it_
 async def test_sealing_waits_for_a_replay_and_a_replay_for_sealing(dsn: str) -> None:
     async with open_proof(dsn) as connection, open_proof(dsn) as sealing, open_proof(dsn) as holding:
         [first] = await bury_journaled(connection, dsn, COUNTS)
-        await connection.execute("create table rollup_minute_2 partition of rollup_minute for values in (2)")
+        await connection.execute(
+            "create table counting.rollup_minute_2 partition of counting.rollup_minute for values in (2)"
+        )
         async with holding.transaction():
-            await holding.execute("lock table rollup_minute in share mode")
+            await holding.execute("lock table counting.rollup_minute in share mode")
             replay = asyncio.create_task(open_decisions(dsn).replay(first))
             await until_locked(connection)
-            seal = asyncio.create_task(sealing.execute("update generation set sealed_at = now()"))
+            seal = asyncio.create_task(sealing.execute("update counting.generation set sealed_at = now()"))
             await until_locked(connection, 2)
         await replay
         await seal
@@ -386,7 +395,7 @@ async def test_sealing_waits_for_a_replay_and_a_replay_for_sealing(dsn: str) -> 
         [second] = await bury_spooled(connection, COUNTS, await old_id(connection))
         with pytest.raises(Unavailable, match="being sealed"):
             await open_decisions(dsn).replay(second)
-        await connection.execute("insert into generation (generation) values (2)")
+        await connection.execute("insert into counting.generation (generation) values (2)")
         await open_decisions(dsn).replay(second)
         assert (await state_of(connection, second))[1] == 2
         await assert_counted(connection, {each: 2 * n for each, n in COUNTS.items()})

@@ -9,7 +9,7 @@ import pytest
 
 from libs.domain.entry import Outcome
 from services.counting.settings import SpoolSettings
-from services.counting.spool_file import NoRoom
+from services.counting.spool.file import NoRoom
 from tally.contract.request_id import first_id_of, make_request_id, time_ms_of
 from tally.counting.v1.counting_pb2 import OUTCOME_DUPLICATE, OUTCOME_SPOOLED
 from tests.support.entries import append, as_entry, cut_request, new_id
@@ -30,7 +30,7 @@ begin
     if nextval('warned') = 1 then raise warning 'not on the standby' using errcode = 'query_canceled'; end if;
     return null;
 end $$;
-create trigger warn_once after insert on dead_letter for each statement execute function warn_once()"""
+create trigger warn_once after insert on counting.dead_letter for each statement execute function warn_once()"""
 
 
 async def test_an_insert_in_doubt_that_was_committed_is_spooled_and_counts_once(
@@ -64,7 +64,7 @@ def cut_first_drain(proxy: Proxy, cut: Cut) -> None:
     """Cut the connection with the first insert into the journal, whatever comes before it on that connection."""
 
     def look(name: str, data: bytes) -> None:
-        if "counting inserts" in name and b"insert into journal" in data:
+        if "counting inserts" in name and b"insert into counting.journal" in data:
             proxy.on_request = None
             # That request prepares the statement; the next one runs it.
             proxy.cuts["counting inserts"] = cut
@@ -93,10 +93,10 @@ async def test_a_shard_killed_with_a_full_hand_and_killed_again_while_it_drains_
             async with run_service("counting", proxy.dsn, valkey_url, tmp_path, env=env) as second:
                 await asyncio.wait_for(fell_silent.wait(), 20)
                 second.kill()
-        assert 0 < await connection.fetchval("select count(*) from journal") < requests
+        assert 0 < await connection.fetchval("select count(*) from counting.journal") < requests
 
         async def is_journaled() -> bool:
-            return bool(await connection.fetchval("select count(*) = $1 from journal", requests))
+            return bool(await connection.fetchval("select count(*) = $1 from counting.journal", requests))
 
         async with run_service("counting", dsn, valkey_url, tmp_path, env=FAST_ENV) as third:
             await eventually(is_journaled)
@@ -177,7 +177,7 @@ async def test_an_entry_that_the_floor_has_passed_becomes_a_dead_letter_with_its
         assert await send(shard, COUNTS) == {Outcome.SPOOLED}
         async with open_proof(dsn) as connection:
             floor = make_request_id(time_ms_of(old) + 60_000)
-            await connection.execute("update cluster set floor = $1", floor)
+            await connection.execute("update public.cluster set floor = $1", floor)
         proxy.reopen()
         await assert_drained(dsn, shard, COUNTS)
     [letter] = await read_letters(dsn)
@@ -198,7 +198,9 @@ async def test_a_dead_letter_that_is_committed_with_a_warning_stays_in_the_spool
     ):
         proxy.shut()
         assert await send(shard, ONE, old) == {Outcome.SPOOLED}
-        await connection.execute("update cluster set floor = $1", make_request_id(time_ms_of(old) + 60_000))
+        await connection.execute(
+            "update public.cluster set floor = $1", make_request_id(time_ms_of(old) + 60_000)
+        )
         await connection.execute(_WARN_ONCE)
         proxy.reopen()
         await assert_drained(dsn, shard, {})
@@ -222,7 +224,7 @@ async def test_an_entry_that_the_floor_has_passed_and_that_was_counted_elsewhere
         assert await send(b, ONE, old) == {Outcome.JOURNALED}
         async with open_proof(dsn) as connection:
             await connection.execute(
-                "update cluster set floor = $1", make_request_id(time_ms_of(old) + 60_000)
+                "update public.cluster set floor = $1", make_request_id(time_ms_of(old) + 60_000)
             )
         proxy.reopen()
         await assert_drained(dsn, a, ONE)
@@ -268,7 +270,7 @@ async def test_an_entry_that_stays_holds_up_none_behind_it(dsn: str, tmp_path: P
         proxy.shut()
         assert await send(shard, ONE, old) == {Outcome.SPOOLED}
         assert await send(shard, COUNTS) == {Outcome.SPOOLED}
-        await connection.execute(f"alter table journal detach partition {day}")
+        await connection.execute(f"alter table counting.journal detach partition counting.{day}")
         proxy.reopen()
 
         async def is_alone() -> bool:
@@ -280,7 +282,8 @@ async def test_an_entry_that_stays_holds_up_none_behind_it(dsn: str, tmp_path: P
         start_ms = int(first.timestamp() * 1000)
         bounds = (first_id_of(start_ms), first_id_of(start_ms + 86_400_000))
         await connection.execute(
-            f"alter table journal attach partition {day} for values from ('{bounds[0]}') to ('{bounds[1]}')"
+            f"alter table counting.journal attach partition counting.{day} "
+            f"for values from ('{bounds[0]}') to ('{bounds[1]}')"
         )
         await assert_drained(dsn, shard, COUNTS | ONE)
 
@@ -336,5 +339,5 @@ async def test_spooled_events_count_in_the_minute_of_their_first_receipt(dsn: st
             proxy.reopen()
             await assert_drained(dsn, shard, ONE)
         async with open_proof(dsn) as connection:
-            [row] = await connection.fetch("select minute from rollup_minute")
+            [row] = await connection.fetch("select minute from counting.rollup_minute")
             assert row["minute"] == long_ago_us // 60_000_000

@@ -4,39 +4,39 @@ import asyncio
 import datetime as dt
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
-from services.counting import empty_partitions
-from services.counting.empty_partitions import drop_empty_partitions
-from services.counting.opening_floors import raise_opening_floors
+from services.counting.recovery import empty_partitions
+from services.counting.recovery.empty_partitions import drop_empty_partitions
+from services.counting.recovery.opening_floors import raise_opening_floors
 from tally.contract.request_id import first_id_of, make_request_id, time_ms_of
 from tests.support.eventually import eventually
 from tests.support.letters import bury_spooled, open_decisions
 from tests.support.proof import open_proof
 from tests.support.shards import NEVER, open_shard, quick, send
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService
 
 pytestmark = pytest.mark.exact
 
 DAY_MS = 86_400_000
 _PARTITIONS = """
 select relname::text, inhdetachpending from pg_inherits join pg_class on pg_class.oid = inhrelid
-where inhparent = 'journal'::regclass order by relname"""
+where inhparent = 'counting.journal'::regclass order by relname"""
 _TABLES = "select count(*) from pg_class where relkind = 'r' and relname ~ '^journal_2'"
 _INSERT = """
-insert into journal (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
+insert into counting.journal (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
 values ($1, 0, 1, 1, now(), 1, 0, '')"""
 _WAITS = """
 select exists (
-    select from pg_stat_activity where query like 'alter table journal detach%' and wait_event_type = 'Lock'
+    select from pg_stat_activity where query like 'alter table counting.journal detach%' and wait_event_type = 'Lock'
 )"""
 _OPEN = """
-insert into log (log_id, shard, pids, floor, opening_floor, state) select 1, 's', '{}', floor, $1, $2 from cluster"""
+insert into counting.log (log_id, shard, pids, floor, opening_floor, state)
+select 1, 's', '{}', floor, $1, $2 from public.cluster"""
 
 
 @pytest_asyncio.fixture
@@ -52,7 +52,7 @@ async def pool(dsn: str) -> AsyncIterator[Any]:
 
 
 async def floor_day(database: Any) -> int:
-    return time_ms_of(await database.fetchval("select floor from cluster")) // DAY_MS
+    return time_ms_of(await database.fetchval("select floor from public.cluster")) // DAY_MS
 
 
 async def make_old(database: Any, *days_before_floor: int) -> list[str]:
@@ -62,9 +62,9 @@ async def make_old(database: Any, *days_before_floor: int) -> list[str]:
         day = await floor_day(database) - days
         name = f"journal_{dt.datetime.fromtimestamp(day * 86_400, tz=dt.UTC):%Y_%m_%d}"
         first, end = first_id_of(day * DAY_MS), first_id_of((day + 1) * DAY_MS)
-        await database.execute(f"create table {name} (like journal including all)")
+        await database.execute(f"create table counting.{name} (like counting.journal including all)")
         await database.execute(
-            f"alter table journal attach partition {name} for values from ('{first}') to ('{end}')"
+            f"alter table counting.journal attach partition counting.{name} for values from ('{first}') to ('{end}')"
         )
         names.append(name)
     return names
@@ -123,7 +123,7 @@ async def test_behind_a_long_reader_inserts_go_on_and_an_interrupted_detach_is_f
     [name] = await make_old(database, 1)
     async with open_proof(dsn) as reader, open_shard(dsn) as shard:
         async with reader.transaction():
-            await reader.fetchval("select count(*) from journal")
+            await reader.fetchval("select count(*) from counting.journal")
             dropping = asyncio.create_task(drop_empty_partitions(pool))
 
             async def is_waiting() -> bool:
@@ -133,7 +133,7 @@ async def test_behind_a_long_reader_inserts_go_on_and_an_interrupted_detach_is_f
             async with asyncio.timeout(0.5):
                 await send(shard, {("video", "view"): 1})
             assert await dropping == 0
-            assert await reader.fetchval("select count(*) from journal") == 1
+            assert await reader.fetchval("select count(*) from counting.journal") == 1
         pending = [row["relname"] for row in await database.fetch(_PARTITIONS) if row["inhdetachpending"]]
         assert pending == [name]
         assert await drop_empty_partitions(pool) == 1
@@ -144,17 +144,15 @@ async def test_a_floor_that_is_ahead_of_this_machines_clock_costs_no_partition(
     database: Any, pool: Any
 ) -> None:
     kept = await partitions(database)
-    await database.execute("update cluster set floor = $1", await id_of(database, -40))
+    await database.execute("update public.cluster set floor = $1", await id_of(database, -40))
     assert await drop_empty_partitions(pool) == 0
     assert await partitions(database) == kept
 
 
-async def test_the_upkeep_of_a_shard_drops_them(
-    dsn: str, database: Any, valkey_url: str, tmp_path: Path
-) -> None:
+async def test_the_upkeep_of_a_shard_drops_them(open_service: OpenService, database: Any) -> None:
     kept = await partitions(database)
     await make_old(database, 1, 2)
-    async with open_stack(dsn, valkey_url, tmp_path, ["counting"]):
+    async with open_service("counting"):
 
         async def are_dropped() -> bool:
             return await partitions(database) == kept
@@ -169,7 +167,7 @@ async def test_a_partition_that_was_detached_and_not_dropped_is_dropped_later(
     empty, full = await make_old(database, 2, 1)
     await database.execute(_INSERT, await id_of(database, 1))
     for name in (empty, full):
-        await database.execute(f"alter table journal detach partition {name}")
+        await database.execute(f"alter table counting.journal detach partition counting.{name}")
     assert await drop_empty_partitions(pool) == 1
     assert await partitions(database) == [full, *kept]  # entries are never thrown away
 
@@ -181,7 +179,9 @@ async def test_a_dead_letter_of_a_dropped_day_can_still_be_replayed(
     assert await drop_empty_partitions(pool) == 1
     [key] = await bury_spooled(database, {("late", "view"): 4}, await id_of(database, 3))
     assert (await open_decisions(dsn).replay(key)).letter["state"] == "replayed"
-    assert await database.fetchval("select sum(count) from rollup_minute where video_id = 'late'") == 4
+    assert (
+        await database.fetchval("select sum(count) from counting.rollup_minute where video_id = 'late'") == 4
+    )
 
 
 async def test_a_log_that_stays_open_lets_go_of_old_partitions_once_its_entries_there_are_applied(
@@ -191,18 +191,20 @@ async def test_a_log_that_stays_open_lets_go_of_old_partitions_once_its_entries_
     async with open_shard(dsn, quick(NEVER)) as shard:
         # As if it had been opened two days before the floor of today, and its oldest entry were of the day after.
         oldest, entry_id = await id_of(database, 2), await id_of(database, 1)
-        floor = await database.fetchval("select floor from cluster")
-        await database.execute("update log set opening_floor = $1, floor = $1", oldest)
+        floor = await database.fetchval("select floor from public.cluster")
+        await database.execute("update counting.log set opening_floor = $1, floor = $1", oldest)
         await send(shard, {("video", "view"): 1}, entry_id)
         await raise_opening_floors(pool)
-        assert await database.fetchval("select opening_floor from log") == oldest
-        await database.execute("update log set floor = $1", floor)
+        assert await database.fetchval("select opening_floor from counting.log") == oldest
+        await database.execute("update counting.log set floor = $1", floor)
         await raise_opening_floors(pool)
-        assert await database.fetchval("select opening_floor from log") == oldest  # the entry is not applied
-        await database.execute("update checkpoint set applied_seq = 1")
+        assert (
+            await database.fetchval("select opening_floor from counting.log") == oldest
+        )  # the entry is not applied
+        await database.execute("update counting.checkpoint set applied_seq = 1")
         await raise_opening_floors(pool)
-        assert await database.fetchval("select opening_floor from log") == floor
+        assert await database.fetchval("select opening_floor from counting.log") == floor
         await database.execute(
-            "update checkpoint set applied_seq = 0"
+            "update counting.checkpoint set applied_seq = 0"
         )  # what the shard itself takes for granted
     assert name in await partitions(database)

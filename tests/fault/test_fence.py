@@ -9,10 +9,10 @@ import pytest
 from libs.domain.entry import Outcome
 from libs.stores.postgres import PostgresSettings
 from libs.stores.write_connection import WriteConnection
-from services.counting.entry import NumberedEntry
-from services.counting.journal import Answer, Journal
-from services.counting.log import Log, open_log
-from services.counting.recovery import Recovery
+from services.counting.journal.entry import NumberedEntry
+from services.counting.journal.journal import Answer, Journal
+from services.counting.journal.log import Log, open_log
+from services.counting.recovery.recovery import Recovery
 from services.counting.settings import FlushSettings, RecoverySettings
 from tests.support.entries import as_entry, cut_request
 from tests.support.eventually import eventually
@@ -74,7 +74,7 @@ async def test_an_insert_that_a_frozen_shard_left_open_is_ended_and_never_commit
         await eventually(is_taken_over, 5.0)
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
             await frozen.execute("commit")
-        assert await connection.fetchval("select count(*) from journal") == 0
+        assert await connection.fetchval("select count(*) from counting.journal") == 0
     log.abandon()
     await assert_exact(dsn, {})
 
@@ -110,7 +110,7 @@ async def test_a_log_has_one_insert_under_way_while_many_entries_arrive(
     ]
     async with open_proof(dsn) as connection, open_shard(dsn, quick()) as shard:
         async with connection.transaction():
-            await connection.execute("lock table journal in share row exclusive mode")
+            await connection.execute("lock table counting.journal in share row exclusive mode")
             appends = [asyncio.create_task(shard.append(requests[0]))]
 
             async def is_waiting() -> bool:
@@ -124,7 +124,7 @@ async def test_a_log_has_one_insert_under_way_while_many_entries_arrive(
         for outcomes in await asyncio.gather(*appends):
             assert set(outcomes) == {Outcome.JOURNALED}
         assert most == 1
-        assert await connection.fetchval("select count(*) from log") == 1
+        assert await connection.fetchval("select count(*) from counting.log") == 1
         await assert_exact(
             dsn,
             {

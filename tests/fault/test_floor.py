@@ -3,7 +3,6 @@
 import asyncio
 import re
 import uuid
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -17,11 +16,11 @@ from libs.stores import floor
 from libs.stores.postgres import PostgresSettings
 from libs.stores.write_connection import WriteConnection
 from libs.telemetry.setup import OFF
-from services.counting.entry import NumberedEntry
-from services.counting.floor_keeper import FloorKeeper
-from services.counting.journal import Journal
-from services.counting.log import open_log
-from services.counting.partitions import keep_partitions
+from services.counting.journal.entry import NumberedEntry
+from services.counting.journal.journal import Journal
+from services.counting.journal.log import open_log
+from services.counting.recovery.floor_keeper import FloorKeeper
+from services.counting.recovery.partitions import keep_partitions
 from tally.contract.request_id import HORIZON_MS, first_id_of, make_request_id, time_ms_of
 from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually
@@ -29,15 +28,15 @@ from tests.support.glitch import install_glitch, set_clock
 from tests.support.letters import bury_spooled, open_decisions
 from tests.support.proof import assert_exact, open_proof
 from tests.support.shards import FAST, open_shard, send
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService
 from tests.support.terminal import run
 
 pytestmark = pytest.mark.exact
 
 COUNTS = {("video", "view"): 3}
-_FLOOR = "select floor from cluster"
-_PARTITIONS = "select count(*) from pg_inherits where inhparent = 'journal'::regclass"
-_IS_ABOVE = "select floor > $1 from log"
+_FLOOR = "select floor from public.cluster"
+_PARTITIONS = "select count(*) from pg_inherits where inhparent = 'counting.journal'::regclass"
+_IS_ABOVE = "select floor > $1 from counting.log"
 _WAITS_FOR_LOCK = """
 select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"""
 
@@ -78,7 +77,7 @@ async def test_the_floor_of_a_log_waits_for_an_insert_under_way(
             assert not await connection.fetchval(_IS_ABOVE, group[0].entry.request_id)
         await raising
         assert await connection.fetchval(_IS_ABOVE, group[0].entry.request_id)
-        assert await connection.fetchval("select count(*) from journal") == 1
+        assert await connection.fetchval("select count(*) from counting.journal") == 1
         log.abandon()
 
 
@@ -94,7 +93,7 @@ async def test_an_insert_that_does_not_end_keeps_the_floor_of_its_own_log_only(
             await Journal(WriteConnection(inserting), frozen.log_id, 5.0).insert(group)
             await raise_floor(dsn)
             behind = await connection.fetch(
-                "select log_id from log where floor < $1", group[0].entry.request_id
+                "select log_id from counting.log where floor < $1", group[0].entry.request_id
             )
             assert [row["log_id"] for row in behind] == [frozen.log_id]
         for log in (frozen, *others):
@@ -107,12 +106,12 @@ async def test_an_insert_that_began_before_its_log_had_the_floor_goes_by_it(dsn:
         log = await open_log(dsn, PostgresSettings(), FAST, "shard")
         group = await make_old_group(connection)
         async with raising.transaction():
-            await raising.execute("select from log for update")
+            await raising.execute("select from counting.log for update")
             insert = asyncio.create_task(Journal(WriteConnection(inserting), log.log_id, 5.0).insert(group))
             await waits(connection)
-            await raising.execute("update log set floor = $1", new_id())
+            await raising.execute("update counting.log set floor = $1", new_id())
         assert (await insert).below_floor == {1}
-        assert await connection.fetchval("select count(*) from journal") == 0
+        assert await connection.fetchval("select count(*) from counting.journal") == 0
         log.abandon()
 
 
@@ -156,7 +155,7 @@ async def test_a_postgres_clock_that_is_wrong_for_a_moment_raises_no_floor(
 
 
 async def test_a_shard_that_starts_while_postgres_clock_is_wrong_raises_no_floor(
-    dsn: str, valkey_url: str, tmp_path: Path
+    open_service: OpenService, dsn: str
 ) -> None:
     async with open_proof(dsn) as connection:
         await install_glitch(connection)
@@ -164,10 +163,10 @@ async def test_a_shard_that_starts_while_postgres_clock_is_wrong_raises_no_floor
         before = await connection.fetchval(_FLOOR)
 
         async def has_log() -> bool:
-            return bool(await connection.fetchval("select exists (select from log)"))
+            return bool(await connection.fetchval("select exists (select from counting.log)"))
 
         async def start() -> None:
-            async with open_stack(dsn, valkey_url, tmp_path, names=("counting",)):
+            async with open_service("counting"):
                 raise AssertionError("it says that it is ready")
 
         starting = asyncio.create_task(start())
@@ -176,7 +175,7 @@ async def test_a_shard_that_starts_while_postgres_clock_is_wrong_raises_no_floor
         with pytest.raises(asyncio.CancelledError):
             await starting
         assert await connection.fetchval(_FLOOR) == before
-        assert await connection.fetchval("select floor from log") == before
+        assert await connection.fetchval("select floor from counting.log") == before
 
 
 async def test_the_floor_is_raised_when_the_clocks_have_agreed_for_a_while(
@@ -184,7 +183,7 @@ async def test_the_floor_is_raised_when_the_clocks_have_agreed_for_a_while(
 ) -> None:
     async with open_proof(dsn) as connection:
         await connection.execute(
-            "update cluster set floor = $1", first_id_of(time_ms_of(new_id()) - 30 * 86_400_000)
+            "update public.cluster set floor = $1", first_id_of(time_ms_of(new_id()) - 30 * 86_400_000)
         )
         before = await connection.fetchval(_FLOOR)
         await look(dsn, looks=3)
@@ -229,12 +228,12 @@ async def test_a_floor_is_not_lowered_where_an_entry_could_be_counted_again(dsn:
         await open_decisions(dsn).replay(key)
         found, _ = await floor.lower_floor(connection)
         assert f"the dead letter of request {key.request_id} was replayed" in found.obstacle
-        await connection.execute("update dead_letter set request_id = $1", first_id_of(1))
+        await connection.execute("update counting.dead_letter set request_id = $1", first_id_of(1))
         # A partition of yesterday that has gone with what was in it.
-        await connection.execute("update cluster set journal_from = $1", new_id())
+        await connection.execute("update public.cluster set journal_from = $1", new_id())
         found, _ = await floor.lower_floor(connection)
         assert "partitions of the journal" in found.obstacle
-        await connection.execute("update cluster set journal_from = $1", first_id_of(1))
+        await connection.execute("update public.cluster set journal_from = $1", first_id_of(1))
         await install_glitch(connection)
         await set_clock(connection, 5.0)
         async with open_proof(dsn) as glitched:
@@ -254,11 +253,11 @@ async def test_lowering_waits_for_a_replay_under_way(dsn: str, monkeypatch: pyte
         await floor.raise_floor(connection, far_floor())
         [key] = await bury_spooled(connection, COUNTS, new_id())
         async with replaying.transaction():
-            await replaying.execute("select from dead_letter for update")
+            await replaying.execute("select from counting.dead_letter for update")
             lower = asyncio.create_task(floor.lower_floor(lowering))
             await waits(connection)
             await replaying.execute(
-                "update dead_letter set state = 'replayed', replayed_events = events, generation = 1, "
+                "update counting.dead_letter set state = 'replayed', replayed_events = events, generation = 1, "
                 "decided_at = now()"
             )
         found, _ = await lower
@@ -273,9 +272,9 @@ async def test_an_insert_that_does_not_end_keeps_its_own_log_above_until_a_shard
         await floor.raise_floor(connection, far_floor())
         log = await open_log(dsn, PostgresSettings(), FAST, "shard")
         async with inserting.transaction():
-            await inserting.execute("select from log for key share")
+            await inserting.execute("select from counting.log for key share")
             found, left = await floor.lower_floor(connection)
             assert (found.obstacle, left) == ("", 1)
         await look(dsn)
-        assert await connection.fetchval("select state from log") == "closed"
+        assert await connection.fetchval("select state from counting.log") == "closed"
         log.abandon()

@@ -9,10 +9,10 @@ import pytest
 
 from libs.domain.entry import Outcome
 from libs.telemetry.setup import OFF
-from services.counting.flusher import Flusher
+from services.counting.flush.flusher import Flusher
+from services.counting.flush.pace import Pace
+from services.counting.journal.position import Position
 from services.counting.metrics import Metrics
-from services.counting.pace import Pace
-from services.counting.position import Position
 from services.counting.settings import CountingSettings, FlushSettings, RecoverySettings
 from tests.support.clock import Clock
 from tests.support.entries import Counts, as_entry, cut_request
@@ -35,7 +35,7 @@ _WAITING_INSERTS = """
 select count(*) from pg_stat_activity
 where datname = current_database() and application_name like '%counting inserts%' and wait_event_type = 'Lock'"""
 _ADD_NONE = """
-insert into rollup_minute as old (generation, video_id, event_type, minute, count) values (1, $1, $2, $3, 0)
+insert into counting.rollup_minute as old (generation, video_id, event_type, minute, count) values (1, $1, $2, $3, 0)
 on conflict (video_id, event_type, minute, generation) do update set count = old.count"""
 
 # Every second statement, three times: the first statement of the flush was done by then, and must be undone.
@@ -48,7 +48,7 @@ begin
     end if;
     return null;
 end $$;
-create trigger refuse after insert on rollup_minute for each statement execute function refuse()"""
+create trigger refuse after insert on counting.rollup_minute for each statement execute function refuse()"""
 
 
 async def test_a_shard_whose_flush_does_not_get_through_is_not_ready_until_it_does(dsn: str) -> None:
@@ -66,13 +66,13 @@ async def test_a_shard_whose_flush_does_not_get_through_is_not_ready_until_it_do
             return not shard.is_ready
 
         async with connection.transaction():
-            await connection.execute("select from checkpoint for update")
+            await connection.execute("select from counting.checkpoint for update")
             assert await send(shard, COUNTS) == {Outcome.JOURNALED}
             await eventually(is_not_ready, 5.0)
             assert shard.lag_seconds > MAX_LAG_S
         await eventually(is_ready)
         await assert_exact(dsn, COUNTS)
-        assert await connection.fetchval("select count(*) from log") == 1
+        assert await connection.fetchval("select count(*) from counting.log") == 1
 
 
 async def test_a_flush_that_is_stuck_holds_up_no_acknowledgement(dsn: str) -> None:
@@ -83,7 +83,7 @@ async def test_a_flush_that_is_stuck_holds_up_no_acknowledgement(dsn: str) -> No
             return bool(await connection.fetchval(_WAITING_FLUSHES))
 
         async with connection.transaction():
-            await connection.execute("select from checkpoint for update")
+            await connection.execute("select from counting.checkpoint for update")
             assert await send(shard, COUNTS) == {Outcome.JOURNALED}
             await eventually(is_stuck)
             for _ in range(5):
@@ -117,7 +117,7 @@ async def test_a_flush_that_the_server_refuses_for_a_while_is_tried_again_whole(
             assert await send(shard, COUNTS) == {Outcome.JOURNALED}
             await assert_exact(dsn, {key: 2 * n for key, n in COUNTS.items()})
         assert await connection.fetchval("select last_value > 6 from statements")
-        assert await connection.fetchval("select count(*) from log") == 1
+        assert await connection.fetchval("select count(*) from counting.log") == 1
 
 
 async def test_after_a_slow_flush_the_next_waits_no_longer_than_the_load_lasts(dsn: str) -> None:
@@ -227,7 +227,9 @@ async def test_a_flush_of_new_rows_that_deadlocks_is_made_again_by_upserts(dsn: 
             await other.execute(_ADD_NONE, *late, int(NOW_S) // 60)
             await transaction.rollback()
             await flushing
-        assert ["on conflict" in each for each in statements if "insert into rollup_minute" in each] == [
+        assert [
+            "on conflict" in each for each in statements if "insert into counting.rollup_minute" in each
+        ] == [
             False,  # what is new
             True,  # what is not; this one waited
             True,

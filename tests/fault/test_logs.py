@@ -10,11 +10,11 @@ from structlog.testing import capture_logs
 from libs.domain.entry import Outcome
 from libs.stores.postgres import PostgresSettings
 from libs.telemetry.setup import OFF
-from services.counting.appender import Appender, LogClosed
-from services.counting.journal import Journal
-from services.counting.log import open_log
+from services.counting.journal.appender import Appender, LogClosed
+from services.counting.journal.journal import Journal
+from services.counting.journal.log import open_log
+from services.counting.journal.queue import Queue
 from services.counting.metrics import Metrics
-from services.counting.queue import Queue
 from services.counting.settings import JournalSettings
 from tally.contract.request_id import AHEAD_MS, HORIZON_MS, make_request_id, time_ms_of
 from tests.support.clock import Clock
@@ -35,7 +35,7 @@ begin
     if nextval('warned') = 1 then raise warning 'something is odd' using errcode = 'query_canceled'; end if;
     return null;
 end $$;
-create trigger warn_once after insert on journal for each statement execute function warn_once()"""
+create trigger warn_once after insert on counting.journal for each statement execute function warn_once()"""
 _WARN_EACH_TIME = """
 create sequence warned;
 create function warn() returns trigger language plpgsql as $$
@@ -43,15 +43,15 @@ begin
     raise warning 'vacuumed within % transactions', nextval('warned');
     return null;
 end $$;
-create trigger warn after insert on journal for each statement execute function warn()"""
+create trigger warn after insert on counting.journal for each statement execute function warn()"""
 
 
 async def test_a_group_answered_by_a_closed_log_is_not_acknowledged(dsn: str) -> None:
     log = await open_log(dsn, PostgresSettings(), FAST, "shard")
     async with open_proof(dsn) as connection:
-        await connection.execute("update log set state = 'closed'")
+        await connection.execute("update counting.log set state = 'closed'")
         queue = Queue(JournalSettings())
-        outcomes = queue.put([as_entry(entry) for entry in cut_request(COUNTS)])
+        outcomes = queue.enqueue([as_entry(entry) for entry in cut_request(COUNTS)])
         appender = Appender(log, Journal(log.inserts, log.log_id, 5.0), backlog(), Clock(), OFF, Metrics(OFF))
         group = await queue.take_group()
         with pytest.raises(LogClosed):
@@ -59,20 +59,20 @@ async def test_a_group_answered_by_a_closed_log_is_not_acknowledged(dsn: str) ->
         log.abandon()
         assert not any(outcome.done() for outcome in outcomes)
         assert appender.backlog.event_count == 0
-        assert await connection.fetchval("select count(*) from journal") == 0
+        assert await connection.fetchval("select count(*) from counting.journal") == 0
 
 
 async def test_a_shard_whose_log_was_closed_opens_another_and_counts_once(dsn: str) -> None:
     async with open_shard(dsn) as shard, open_proof(dsn) as connection:
         await send(shard, COUNTS)
-        await connection.execute("update log set state = 'closed'")
+        await connection.execute("update counting.log set state = 'closed'")
         assert await send(shard, {("after", "view"): 1}) == {Outcome.JOURNALED}
         await assert_exact(dsn, {**COUNTS, ("after", "view"): 1})
 
 
 async def test_an_idle_shard_notices_that_its_log_was_closed(dsn: str) -> None:
     async with open_shard(dsn), open_proof(dsn) as connection:
-        await connection.execute("update log set state = 'closed'")
+        await connection.execute("update counting.log set state = 'closed'")
 
         async def has_reopened() -> bool:
             return await states(connection) == {"open": 1, "settled": 1}
@@ -89,7 +89,7 @@ async def test_a_success_with_a_warning_of_something_else_is_a_success_and_logge
                 for _ in range(3):
                     assert await send(shard, COUNTS) == {Outcome.JOURNALED}
             await assert_exact(dsn, {key: 3 * n for key, n in COUNTS.items()})
-        assert await connection.fetchval("select count(*) from log") == 1
+        assert await connection.fetchval("select count(*) from counting.log") == 1
     warned = [log["warning"] for log in logs if "warning" in log]
     assert warned == ["vacuumed within 1 transactions"]
 
@@ -102,7 +102,7 @@ async def test_a_success_with_a_warning_of_a_cancelled_wait_is_in_doubt(dsn: str
             assert await send(shard, COUNTS) == {Outcome.DUPLICATE}
             await assert_exact(dsn, COUNTS)
             assert (await states(connection))["open"] == 1
-            assert await connection.fetchval("select count(*) from log") == 2
+            assert await connection.fetchval("select count(*) from counting.log") == 2
 
 
 async def test_a_group_with_one_bad_entry_refuses_that_one_alone(dsn: str) -> None:
@@ -110,7 +110,7 @@ async def test_a_group_with_one_bad_entry_refuses_that_one_alone(dsn: str) -> No
     [bad] = [as_entry(entry) for entry in cut_request({("bad", "view"): 1})]
     async with open_proof(dsn) as connection:
         await connection.execute(
-            f"alter table journal add constraint odd check (request_id <> '{bad.request_id}')"
+            f"alter table counting.journal add constraint odd check (request_id <> '{bad.request_id}')"
         )
         async with open_shard(dsn) as shard:
             outcomes = await shard.append([*good[:3], bad, *good[3:]])
@@ -122,15 +122,16 @@ async def test_an_entry_without_a_partition_to_go_to_may_be_sent_again(dsn: str)
     async with open_proof(dsn) as connection, open_shard(dsn) as shard:
         today = dt.datetime.now(dt.UTC)
         for day in (today, today + dt.timedelta(minutes=5)):
-            await connection.execute(f"drop table if exists journal_{day:%Y_%m_%d}")
+            await connection.execute(f"drop table if exists counting.journal_{day:%Y_%m_%d}")
         assert await send(shard, COUNTS) == {Outcome.UNAVAILABLE}
         await assert_exact(dsn, {})
 
 
 _SNAPSHOT = """
-select (select coalesce(sum(events), 0) from flush_log) as flushed,
-    (select coalesce(sum(count), 0) from rollup_minute) as counted,
-    (select coalesce(sum(events), 0) from journal join checkpoint using (log_id) where seq <= applied_seq) as applied"""
+select (select coalesce(sum(events), 0) from counting.flush_log) as flushed,
+    (select coalesce(sum(count), 0) from counting.rollup_minute) as counted,
+    (select coalesce(sum(events), 0) from counting.journal join counting.checkpoint using (log_id)
+        where seq <= applied_seq) as applied"""
 
 
 async def test_rollups_never_show_a_half_applied_flush(dsn: str) -> None:
@@ -165,7 +166,7 @@ async def test_a_log_that_was_closed_and_left_is_recovered_by_another_shard(dsn:
     async with open_shard(dsn, quick(NEVER), "dies", is_killed=True) as shard:
         await send(shard, COUNTS)
     async with open_proof(dsn) as connection:
-        await connection.execute("update log set state = 'closed'")
+        await connection.execute("update counting.log set state = 'closed'")
         async with open_shard(dsn, name="next"):
             await assert_exact(dsn, COUNTS)
 
@@ -186,7 +187,7 @@ async def test_an_entry_that_cannot_be_read_becomes_a_dead_letter_and_blocks_not
         await send(shard, {("broken", "view"): 1})
         await send(shard, {("after", "view"): 1})
     async with open_proof(dsn) as connection:
-        await connection.execute("update journal set payload = '\\xff' where seq = 2")
+        await connection.execute("update counting.journal set payload = '\\xff' where seq = 2")
         async with open_shard(dsn, name="next"):
 
             async def is_settled() -> bool:
@@ -195,7 +196,10 @@ async def test_an_entry_that_cannot_be_read_becomes_a_dead_letter_and_blocks_not
             await eventually(is_settled)
         assert await rolled_up(connection) == {("before", "view"): 1, ("after", "view"): 1}
         assert (
-            await connection.fetchval("select count(*) from dead_letter where seq = 2 and reason <> ''") == 1
+            await connection.fetchval(
+                "select count(*) from counting.dead_letter where seq = 2 and reason <> ''"
+            )
+            == 1
         )
 
 
@@ -206,7 +210,7 @@ async def test_a_deadline_of_the_server_puts_a_frozen_flush_to_an_end(dsn: str) 
     async with open_proof(dsn) as frozen:
         await frozen.execute("set idle_in_transaction_session_timeout = '1s'")
         await frozen.execute("begin")
-        await frozen.execute("update checkpoint set applied_seq = applied_seq")
+        await frozen.execute("update counting.checkpoint set applied_seq = applied_seq")
         async with open_shard(dsn, name="next"):
             await assert_exact(dsn, COUNTS)
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):

@@ -8,7 +8,7 @@ import pytest
 
 from libs.domain.entry import Outcome
 from services.counting import shard as shard_module
-from services.counting.log import open_log
+from services.counting.journal.log import open_log
 from services.counting.settings import JournalSettings
 from tally.contract.errors import Unavailable
 from tests.support.database import make_template

@@ -8,13 +8,14 @@ import pytest
 from libs.domain.entry import Entry, Outcome
 from libs.domain.minutes import MinuteRange
 from libs.stores.postgres import PostgresSettings
-from services.counting import recovery, rollups
-from services.counting.dead_letters import Key
-from services.counting.decisions import Decisions
-from services.counting.position import Position
-from services.counting.queue import Queue
-from services.counting.recovery import Piece
-from services.counting.rollups import apply
+from services.counting.dead_letters.decisions import Decisions
+from services.counting.dead_letters.letters import Key
+from services.counting.flush import rollups
+from services.counting.flush.rollups import apply
+from services.counting.journal.position import Position
+from services.counting.journal.queue import Queue
+from services.counting.recovery import recovery
+from services.counting.recovery.recovery import Piece
 from services.counting.settings import CountingSettings, FlushSettings, JournalSettings
 from services.query.pending import read_everything
 from services.query.proof import audit
@@ -38,10 +39,10 @@ COUNTS = {(VIDEO, "view"): EVENTS}
 # A row in 2 ms and more: all of them take longer than a transaction may.
 _SLOW = """
 create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.002); return new; end $$;
-create trigger slow before insert on rollup_minute_1 for each row execute function slow()"""
+create trigger slow before insert on counting.rollup_minute_1 for each row execute function slow()"""
 _REFUSE_LATE = """
-alter table rollup_minute add constraint odd check (video_id <> 'large' or minute < {minute})"""
-_PARTS = "select count(*) from flush_log where to_events > 0"
+alter table counting.rollup_minute add constraint odd check (video_id <> 'large' or minute < {minute})"""
+_PARTS = "select count(*) from counting.flush_log where to_events > 0"
 _FIRST_MINUTE = 946_684_800 // 60
 
 
@@ -50,7 +51,7 @@ async def journal(life: Life, most_cells: int = PART) -> Entry:
     life.appender.backlog = backlog(most_cells)
     entry = spread_over_minutes(VIDEO, EVENTS)
     queue = Queue(JournalSettings())
-    [outcome] = queue.put([entry])
+    [outcome] = queue.enqueue([entry])
     await life.appender.append(await queue.take_group())
     assert outcome.result() is Outcome.JOURNALED
     return entry
@@ -120,7 +121,7 @@ async def test_an_entry_that_takes_longer_than_a_transaction_is_counted(dsn: str
         assert await shard.append([spread_over_minutes(VIDEO, EVENTS)]) == [Outcome.JOURNALED]
         await assert_exact(dsn, COUNTS, within_seconds=60)
         assert await connection.fetchval(_PARTS) >= 1
-        assert await connection.fetchval("select count(*) from dead_letter") == 0
+        assert await connection.fetchval("select count(*) from counting.dead_letter") == 0
 
 
 async def test_a_shard_that_flushes_in_parts_keeps_its_log(dsn: str) -> None:
@@ -132,7 +133,7 @@ async def test_a_shard_that_flushes_in_parts_keeps_its_log(dsn: str) -> None:
             assert await shard.append([spread_over_minutes(VIDEO, EVENTS)]) == [Outcome.JOURNALED]
             await assert_exact(dsn, {(VIDEO, "view"): turn * EVENTS})
         assert await connection.fetchval(_PARTS) == 3 * (EVENTS // PART)
-        assert await connection.fetchval("select count(*) from log") == 1
+        assert await connection.fetchval("select count(*) from counting.log") == 1
 
 
 @pytest.mark.parametrize("has_parts", [True, False], ids=["in parts", "at once"])
@@ -143,13 +144,13 @@ async def test_of_an_entry_that_is_refused_the_rest_becomes_a_dead_letter(dsn: s
         await journal(life)
         await connection.execute(_REFUSE_LATE.format(minute=_FIRST_MINUTE + 500))
         assert await take_over(dsn, life.log.log_id, settings)
-        [letter] = await connection.fetch("select events, reason from dead_letter")
+        [letter] = await connection.fetch("select events, reason from counting.dead_letter")
         applied = PART if has_parts else 0
         assert letter["events"] == EVENTS - applied
         assert await rolled_up(connection) == ({(VIDEO, "view"): applied} if applied else {})
         await assert_proven(connection)
         await assert_no_discrepancy(connection)
-        await connection.execute("alter table rollup_minute drop constraint odd")
+        await connection.execute("alter table counting.rollup_minute drop constraint odd")
         [key] = await waiting(connection)
         assert (await decisions_of(dsn).replay(key)).letter["state"] == "replayed"
         await assert_no_discrepancy(connection)
@@ -160,9 +161,9 @@ async def test_an_entry_that_cannot_be_read_has_no_parts(dsn: str) -> None:
     settings = FAST.model_copy(update={"piece_events": PART})
     async with open_life(dsn) as life, open_proof(dsn) as connection:
         await journal(life)
-        await connection.execute("update journal set payload = '\\xff'")
+        await connection.execute("update counting.journal set payload = '\\xff'")
         assert await take_over(dsn, life.log.log_id, settings)
-        assert await connection.fetchval("select events from dead_letter") == EVENTS
+        assert await connection.fetchval("select events from counting.dead_letter") == EVENTS
         await assert_proven(connection)
 
 
@@ -171,7 +172,7 @@ async def test_a_shard_of_an_earlier_version_cannot_pass_over_the_rest_of_an_ent
         await journal(life)
         await flush_steps(life, 1)
         with pytest.raises(asyncpg.CheckViolationError):
-            await connection.execute("update checkpoint set applied_seq = 1 where applied_seq = 0")
+            await connection.execute("update counting.checkpoint set applied_seq = 1 where applied_seq = 0")
 
 
 # The rules of the model that are about parts: see test_rules.py.
@@ -228,7 +229,7 @@ async def bury(dsn: str, connection: Any) -> Key:
         await journal(life)
         await connection.execute(_REFUSE_LATE.format(minute=_FIRST_MINUTE + 5))
         assert await take_over(dsn, life.log.log_id)
-        await connection.execute("alter table rollup_minute drop constraint odd")
+        await connection.execute("alter table counting.rollup_minute drop constraint odd")
     [key] = await waiting(connection)
     return key
 
@@ -245,7 +246,7 @@ async def test_a_large_letter_is_replayed_in_parts_and_goes_on_where_it_was_cut_
         await assert_no_discrepancy(connection)
         with pytest.raises(AlreadyDecided, match=r"600 of 1,000 events are replayed; replay it again"):
             await decisions.drop(key)
-        await connection.execute("alter table rollup_minute drop constraint odd")
+        await connection.execute("alter table counting.rollup_minute drop constraint odd")
         decision = await decisions.replay(key)
         assert (decision.letter["state"], decision.letter["note"]) == ("replayed", "")
         assert (await decisions.replay(key)).was_decided

@@ -16,7 +16,7 @@ from tests.support.proxy import open_proxy
 from tests.support.servers import breakable_postgres
 from tests.support.shards import FAST as FAST_RECOVERY
 from tests.support.shards import NEVER, open_shard, quick, send
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService, open_stack
 
 pytestmark = pytest.mark.exact
 
@@ -79,7 +79,7 @@ async def test_a_shard_frozen_between_two_statements_of_its_flush_is_taken_over(
         def freeze_in_flush(name: str, data: bytes) -> None:
             if "counting flushes" not in name or in_transaction.is_set():
                 return
-            if b"insert into rollup_minute" in data:  # the checkpoint has been moved, and is locked
+            if b"insert into counting.rollup_minute" in data:  # the checkpoint has been moved, and is locked
                 frozen.freeze()
                 in_transaction.set()
 
@@ -111,7 +111,7 @@ async def test_a_shard_frozen_in_the_middle_of_a_recovery_holds_up_nobody(
         in_transaction = asyncio.Event()
 
         def freeze_in_recovery(name: str, data: bytes) -> None:
-            if "counting upkeep" in name and b"insert into rollup_minute" in data:
+            if "counting upkeep" in name and b"insert into counting.rollup_minute" in data:
                 frozen.freeze()
                 in_transaction.set()
 
@@ -207,8 +207,8 @@ async def test_postgres_killed_and_restarted_under_a_call_loses_nothing(
         await assert_exact(postgres.url, {("video", "view"): 2})
 
 
-async def test_a_wiped_valkey_changes_no_answer(dsn: str, valkey_url: str, tmp_path: Path) -> None:
-    async with open_stack(dsn, valkey_url, tmp_path) as stack:
+async def test_a_wiped_valkey_changes_no_answer(open_service: OpenService, dsn: str, valkey_url: str) -> None:
+    async with open_service("all") as stack:
         for _ in range(3):
             await stack.client.count("video")
 
@@ -223,10 +223,8 @@ async def test_a_wiped_valkey_changes_no_answer(dsn: str, valkey_url: str, tmp_p
         await assert_exact(dsn, {("video", "view"): 3})
 
 
-async def test_a_strong_read_sees_what_was_just_acknowledged(
-    dsn: str, valkey_url: str, tmp_path: Path
-) -> None:
-    async with open_stack(dsn, valkey_url, tmp_path) as stack:
+async def test_a_strong_read_sees_what_was_just_acknowledged(open_service: OpenService, dsn: str) -> None:
+    async with open_service("all") as stack:
         for n in range(1, 60):
             await stack.client.count("video")
             assert (await stack.client.get_count("video", strong=True)).count == n

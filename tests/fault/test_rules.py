@@ -15,14 +15,15 @@ import pytest
 from libs.domain.entry import Outcome
 from libs.stores.postgres import PostgresSettings, connect
 from libs.stores.write_connection import InDoubt, Refused, WriteConnection
-from services.counting import journal, rollups
 from services.counting import shard as shards
-from services.counting.appender import Appender, LogClosed
-from services.counting.entry import NumberedEntry
-from services.counting.flusher import Flusher
-from services.counting.journal import Answer, Journal
-from services.counting.log import Log, open_log
-from services.counting.queue import Waiting, answer
+from services.counting.flush import rollups
+from services.counting.flush.flusher import Flusher
+from services.counting.journal import journal
+from services.counting.journal.appender import Appender, LogClosed
+from services.counting.journal.entry import NumberedEntry
+from services.counting.journal.journal import Answer, Journal
+from services.counting.journal.log import Log, open_log
+from services.counting.journal.queue import QueuedEntry, complete
 from services.counting.settings import CountingSettings, FlushSettings, JournalSettings, RecoverySettings
 from services.counting.shard import Shard
 from tests.support.entries import cut_request, new_id
@@ -37,11 +38,11 @@ from tests.support.shards import NEVER, open_shard, quick, send
 pytestmark = [pytest.mark.exact, WITH_AND_WITHOUT]
 
 _HOLD = """
-insert into journal (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
+insert into counting.journal (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
 values ($1, $2, 0, 1, now(), 1, 0, '')"""
 _IS_HELD = """
 select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"""
-_IS_FLUSHED = "select exists (select from flush_log)"
+_IS_FLUSHED = "select exists (select from counting.flush_log)"
 
 
 async def ask(connection: Any, question: str) -> None:
@@ -104,7 +105,7 @@ async def test_a_log_has_one_insert_under_way(dsn: str, is_on: bool, monkeypatch
 
 
 async def append_groups_at_once(self: Shard, appender: Appender, flusher: Flusher) -> None:
-    async def append(group: list[Waiting]) -> None:
+    async def append(group: list[QueuedEntry]) -> None:
         await appender.append(group)
         flusher.note_arrival()
 
@@ -128,9 +129,9 @@ async def test_nothing_is_acknowledged_before_its_commit(
 ) -> None:
     insert = Appender._insert
 
-    async def answer_first(self: Appender, numbered: Any, group: Sequence[Waiting]) -> None:
-        for waiting in group:
-            answer(waiting, Outcome.JOURNALED)
+    async def answer_first(self: Appender, numbered: Any, group: Sequence[QueuedEntry]) -> None:
+        for queued in group:
+            complete(queued, Outcome.JOURNALED)
         await insert(self, numbered, group)
 
     if not is_on:
@@ -168,7 +169,7 @@ async def test_a_request_is_in_the_journal_once(
     if not is_on:
         without(monkeypatch, journal, "_INSERT", "on conflict (request_id, partition) do nothing")
         async with open_proof(dsn) as connection:
-            await connection.execute("alter table journal drop constraint journal_pkey")
+            await connection.execute("alter table counting.journal drop constraint journal_pkey")
     await count_twice(dsn)
     await judge(dsn, X, 0 if is_on else X_EVENTS)
 
@@ -228,7 +229,7 @@ async def test_whoever_gives_a_log_up_drops_its_buffer(
         monkeypatch.setattr(shards, "Backlog", lambda _most_cells: kept)
     async with open_shard(dsn, quick(NEVER)) as shard, open_proof(dsn) as connection:
         assert await send(shard, X) == {Outcome.JOURNALED}
-        assert await take_over(dsn, await connection.fetchval("select log_id from log"))
+        assert await take_over(dsn, await connection.fetchval("select log_id from counting.log"))
         assert await send(shard, Y) == {Outcome.JOURNALED}
     await judge(dsn, {**X, **Y}, 0 if is_on else X_EVENTS)
 

@@ -3,9 +3,10 @@
 import pytest
 
 from libs.domain.entry import Outcome
-from services.counting import journal, recovery
-from services.counting.appender import LogClosed
-from services.counting.recovery import Recovery
+from services.counting.journal import journal
+from services.counting.journal.appender import LogClosed
+from services.counting.recovery import recovery
+from services.counting.recovery.recovery import Recovery
 from tests.support.life import open_life, take_over
 from tests.support.rules import WITH_AND_WITHOUT, X_EVENTS, Y_EVENTS, X, Y, judge, without
 from tests.support.shards import FAST

@@ -82,13 +82,13 @@ IMPATIENT = quick(recovery=FAST).model_copy(update={"journal": JournalSettings(i
 _REFUSE = """
 create function refuse() returns trigger language plpgsql as $$
 begin raise exception 'no space left on device' using errcode = 'disk_full'; end $$;
-create trigger refuse before insert on journal for each statement execute function refuse()"""
+create trigger refuse before insert on counting.journal for each statement execute function refuse()"""
 
 
 _BE_SLOW = """
 create function be_slow() returns trigger language plpgsql as $$
 begin perform pg_sleep(0.005); return new; end $$;
-create trigger be_slow before insert on journal for each row execute function be_slow()"""
+create trigger be_slow before insert on counting.journal for each row execute function be_slow()"""
 
 
 async def test_a_journal_that_takes_no_insert_is_left_for_the_spool_though_logs_can_be_opened(
@@ -96,7 +96,7 @@ async def test_a_journal_that_takes_no_insert_is_left_for_the_spool_though_logs_
 ) -> None:
     async with open_proof(dsn) as connection, open_shard(dsn, IMPATIENT, spool_folder=tmp_path) as shard:
         async with connection.transaction():
-            await connection.execute("lock table journal in share mode")
+            await connection.execute("lock table counting.journal in share mode")
             assert await send(shard, COUNTS) == {Outcome.SPOOLED}
             assert shard.is_ready
         await assert_drained(dsn, shard, COUNTS)
@@ -106,7 +106,7 @@ async def test_a_server_that_refuses_all_inserts_is_left_for_the_spool(dsn: str,
     async with open_proof(dsn) as connection, open_shard(dsn, IMPATIENT, spool_folder=tmp_path) as shard:
         await connection.execute(_REFUSE)
         assert await send(shard, COUNTS) == {Outcome.SPOOLED}
-        await connection.execute("drop trigger refuse on journal")
+        await connection.execute("drop trigger refuse on counting.journal")
         await assert_drained(dsn, shard, COUNTS)
 
 
@@ -114,7 +114,7 @@ async def test_a_server_that_refuses_all_inserts_is_told_of_where_there_is_no_sp
     async with open_proof(dsn) as connection, open_shard(dsn, IMPATIENT) as shard:
         await connection.execute(_REFUSE)
         assert await send(shard, COUNTS) == {Outcome.UNAVAILABLE}
-        await connection.execute("drop trigger refuse on journal")
+        await connection.execute("drop trigger refuse on counting.journal")
 
         async def takes_entries() -> bool:
             try:

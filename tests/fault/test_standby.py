@@ -10,8 +10,8 @@ import pytest_asyncio
 
 from libs.stores.postgres import PostgresSettings, connect
 from libs.stores.write_connection import InDoubt, WriteConnection
-from services.counting.drain import Drain
-from services.counting.spool_file import Spooled
+from services.counting.spool.drain import Drain
+from services.counting.spool.file import Spooled
 from tests.support.database import make_template
 from tests.support.entries import as_entry, cut_request
 from tests.support.eventually import eventually
@@ -72,7 +72,7 @@ async def test_what_leaves_the_spool_is_on_the_standby(primary: str, is_journale
         await other.execute("set synchronous_commit = local")
         if is_journaled:
             await other.execute(
-                """insert into journal
+                """insert into counting.journal
                     (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
                 values ($1, $2, 1, 1, now(), 1, $3, $4)""",
                 entry.request_id,

@@ -123,7 +123,7 @@ async def test_a_shard_that_comes_to_another_cluster_ends_and_writes_nothing(
     assert f"leads to cluster {here.cluster_id}" in told
     assert load_cluster(tmp_path) == other
     async with open_proof(dsn) as connection:
-        assert await connection.fetchval("select count(*) from log") == 0
+        assert await connection.fetchval("select count(*) from counting.log") == 0
 
 
 async def test_a_shard_that_comes_to_a_restored_cluster_ends(
@@ -132,7 +132,7 @@ async def test_a_shard_that_comes_to_a_restored_cluster_ends(
     here = await identity_of(dsn)
     keep_cluster(tmp_path, here, 0)
     async with open_proof(dsn) as connection:
-        await connection.execute("update cluster set epoch = 2")
+        await connection.execute("update public.cluster set epoch = 2")
     async with open_proxy(dsn) as proxy:
         told = await end_of(settings_of(proxy.dsn, valkey_url, tmp_path), proxy)
     assert "restored while this process served it (epoch 1, now 2). Start it again" in told

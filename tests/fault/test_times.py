@@ -1,7 +1,5 @@
 """Neither what was counted before nor what is still to be counted is found by the time of its arrival."""
 
-from pathlib import Path
-
 import pytest
 
 from libs.domain.entry import Outcome
@@ -10,7 +8,7 @@ from tests.support.entries import new_id
 from tests.support.eventually import eventually
 from tests.support.proof import assert_exact, open_proof
 from tests.support.shards import open_shard, send
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService
 
 pytestmark = pytest.mark.exact
 
@@ -25,7 +23,7 @@ async def test_a_retry_is_a_duplicate_in_the_partition_of_yesterday_too(dsn: str
         async with open_shard(dsn, name="a") as a:
             for request_id in (yesterday, today):
                 assert await send(a, COUNTS, request_id) == {Outcome.JOURNALED}
-        assert await connection.fetchval("select count(distinct tableoid) from journal") == 2
+        assert await connection.fetchval("select count(distinct tableoid) from counting.journal") == 2
         # To another shard, after everything that the first one knew is gone.
         async with open_shard(dsn, name="b") as b:
             for request_id in (today, yesterday):
@@ -34,7 +32,7 @@ async def test_a_retry_is_a_duplicate_in_the_partition_of_yesterday_too(dsn: str
 
 
 async def test_an_entry_received_before_what_is_applied_is_read_and_recovered(
-    dsn: str, valkey_url: str, tmp_path: Path
+    open_service: OpenService, dsn: str
 ) -> None:
     """Its number is what tells that it is not applied: clocks step back, and shards wait between clock and commit."""
     async with open_proof(dsn) as holding, open_proof(dsn) as connection:
@@ -42,15 +40,15 @@ async def test_an_entry_received_before_what_is_applied_is_read_and_recovered(
             await send(shard, {("video", "view"): 1})
 
             async def is_applied() -> bool:
-                return bool(await connection.fetchval("select applied_seq = 1 from checkpoint"))
+                return bool(await connection.fetchval("select applied_seq = 1 from counting.checkpoint"))
 
             await eventually(is_applied)
-            await holding.execute("begin; select from checkpoint for update")
+            await holding.execute("begin; select from counting.checkpoint for update")
             await send(shard, {("video", "view"): 2})
         await connection.execute(
-            "update journal set received_at = received_at - interval '10 minutes' where seq = 2"
+            "update counting.journal set received_at = received_at - interval '10 minutes' where seq = 2"
         )
-        async with open_stack(dsn, valkey_url, tmp_path, names=("query",)) as stack:
+        async with open_service("query") as stack:
             assert (await stack.client.get_count("video")).count == 1
             assert (await stack.client.get_count("video", strong=True)).count == 3
         await holding.execute("commit")

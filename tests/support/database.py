@@ -3,7 +3,7 @@
 import asyncpg
 
 from libs.stores.schema import migrate
-from services.counting.partitions import keep_partitions
+from services.counting.recovery.partitions import keep_partitions
 from services.migrations import list_migrations
 
 PARTITION_COUNT = 4

@@ -1,77 +1,40 @@
 """A shard that is well by its health checks, and answers entries with garbage."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
 
 import grpc
 
-from libs.rpc.health import Health
-from libs.rpc.stopping import Stopping
-from tally.counting.v1.counting_pb2 import (
-    AppendRequest,
-    AppendResponse,
-    GetClusterRequest,
-    GetClusterResponse,
-)
+from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse, GetClusterResponse
 from tests.support.entries import ask_identity
+from tests.support.peer import Behaviour, Context, garbage, open_peer, refuse
 
 _COUNTING = "tally.counting.v1.CountingService"
 
-Context: TypeAlias = grpc.aio.ServicerContext[AppendRequest, bytes]
-Answer: TypeAlias = Callable[[AppendRequest, Context], Awaitable[bytes]]
 
-
-async def fail(_: AppendRequest, context: Context) -> bytes:
-    await context.abort(grpc.StatusCode.INTERNAL, "out of its mind")
-
-
-async def cancel(_: AppendRequest, context: Context) -> bytes:
-    await context.abort(grpc.StatusCode.CANCELLED, "by the shard, not by who called")
-
-
-async def say_nothing_that_parses(_: AppendRequest, __: Context) -> bytes:
-    return b"\xff"
-
-
-async def say_nothing(_: AppendRequest, __: Context) -> bytes:
+async def say_nothing(_payload: bytes, _context: Context) -> bytes:
     return b""
 
 
-async def say_what_nobody_knows(request: AppendRequest, _: Context) -> bytes:
-    return AppendResponse(outcomes=[99] * len(request.entries)).SerializeToString()  # type: ignore[list-item]
+async def say_what_nobody_knows(payload: bytes, _context: Context) -> AppendResponse:
+    entries = AppendRequest.FromString(payload).entries
+    return AppendResponse(outcomes=[99] * len(entries))  # type: ignore[list-item]
 
 
-ANSWERS: tuple[Answer, ...] = (fail, cancel, say_nothing_that_parses, say_nothing, say_what_nobody_knows)
+ANSWERS: tuple[Behaviour, ...] = (
+    refuse(grpc.StatusCode.INTERNAL, "out of its mind"),
+    refuse(grpc.StatusCode.CANCELLED, "by the shard, not by who called"),
+    garbage,
+    say_nothing,
+    say_what_nobody_knows,
+)
 
 
 @asynccontextmanager
-async def open_garbage_shard(answer: Answer, beside: str) -> AsyncIterator[str]:
+async def open_garbage_shard(answer: Behaviour, beside: str) -> AsyncIterator[str]:
     """Serve it at a free port; its address. It belongs to the cluster of the shard at `beside`."""
     async with grpc.aio.insecure_channel(beside) as channel:
         identity = await ask_identity(channel)
-
-    async def tell_cluster(_: GetClusterRequest, __: object) -> GetClusterResponse:
-        return GetClusterResponse(cluster=identity)
-
-    server = grpc.aio.server()
-    append: grpc.RpcMethodHandler[AppendRequest, bytes] = grpc.unary_unary_rpc_method_handler(
-        answer, request_deserializer=AppendRequest.FromString
-    )
-    get_cluster: grpc.RpcMethodHandler[GetClusterRequest, GetClusterResponse] = (
-        grpc.unary_unary_rpc_method_handler(
-            tell_cluster, GetClusterRequest.FromString, GetClusterResponse.SerializeToString
-        )
-    )
-    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {"Append": append, "GetCluster": get_cluster}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_COUNTING, handlers),))
-    health = Health([_COUNTING], Stopping())
-    health.register(server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await health.start()
-    await server.start()
-    await health.set_serving(_COUNTING, serving=True)
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
+    async with open_peer(_COUNTING, health=True) as peer:
+        peer.answers = {"GetCluster": GetClusterResponse(cluster=identity), "Append": answer}
+        yield peer.address

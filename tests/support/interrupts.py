@@ -1,5 +1,6 @@
 """What a signal or the garbage collector does: something else in the middle of a call, at every place of it."""
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -19,7 +20,7 @@ class At:
     """Within this block, `act` once before the line with this number that is run in the calls of this thread.
 
     Lines are counted from 0, through all functions that are written in Python; `was_reached` says whether there were
-    so many.
+    so many. The real collector waits meanwhile: the lines of its callbacks are not of the call.
     """
 
     def __init__(self, number: int, act: Callable[[], object]) -> None:
@@ -28,6 +29,7 @@ class At:
         self.was_reached = False
 
     def __enter__(self) -> Self:
+        gc.disable()
         sys.settrace(self._trace)
         return self
 
@@ -38,6 +40,7 @@ class At:
         traceback: TracebackType | None,
     ) -> None:
         sys.settrace(None)
+        gc.enable()
 
     def _trace(self, frame: FrameType, event: str, _argument: Any) -> Any:
         if frame.f_code.co_filename == __file__:

@@ -4,8 +4,8 @@ import uuid
 from typing import Any
 
 from libs.stores.postgres import PostgresSettings
-from services.counting.dead_letters import DeadLetter, Key, set_aside
-from services.counting.decisions import Decisions
+from services.counting.dead_letters.decisions import Decisions
+from services.counting.dead_letters.letters import DeadLetter, Key, set_aside
 from services.counting.settings import FlushSettings
 from tally.contract.request_id import make_request_id, time_ms_of
 from tests.support.entries import Counts, as_entry, cut_request
@@ -23,9 +23,9 @@ def open_decisions(dsn: str) -> Decisions:
 
 async def old_id(connection: Any) -> uuid.UUID:
     """A request id that was just above the floor when its day was new in the journal, and is below it now."""
-    floor = await connection.fetchval("select floor from cluster")
+    floor = await connection.fetchval("select floor from public.cluster")
     await connection.execute(
-        "with raised as (update cluster set floor = $1) update log set floor = $1 where state = 'open'",
+        "with raised as (update public.cluster set floor = $1) update counting.log set floor = $1 where state = 'open'",
         make_request_id(time_ms_of(floor) + 2),
     )
     return make_request_id(time_ms_of(floor) + 1)
@@ -54,12 +54,14 @@ async def bury_spooled(connection: Any, counts: Counts, request_id: uuid.UUID) -
 
 async def refuse(connection: Any, video: str) -> None:
     """Let the rollups refuse a video, as Postgres refuses a value that it cannot hold."""
-    await connection.execute(f"alter table rollup_minute add constraint odd check (video_id <> '{video}')")
+    await connection.execute(
+        f"alter table counting.rollup_minute add constraint odd check (video_id <> '{video}')"
+    )
 
 
 async def refuse_no_more(connection: Any) -> None:
     """Take what they came to grief of away."""
-    await connection.execute("alter table rollup_minute drop constraint odd")
+    await connection.execute("alter table counting.rollup_minute drop constraint odd")
 
 
 async def bury_journaled(
@@ -82,6 +84,6 @@ async def bury_journaled(
 async def waiting(connection: Any) -> list[Key]:
     """The letters that nobody has decided."""
     rows = await connection.fetch(
-        "select request_id, partition from dead_letter where state = 'waiting' order by 1, 2"
+        "select request_id, partition from counting.dead_letter where state = 'waiting' order by 1, 2"
     )
     return [Key(row["request_id"], row["partition"]) for row in rows]

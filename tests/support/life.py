@@ -12,15 +12,15 @@ from libs.domain.entry import Outcome
 from libs.stores.postgres import PostgresSettings, connect
 from libs.stores.write_connection import WriteConnection
 from libs.telemetry.setup import OFF
-from services.counting import rollups
-from services.counting.appender import Appender
-from services.counting.backlog import Backlog, Step
-from services.counting.journal import Journal
-from services.counting.log import Log, open_log
+from services.counting.flush import rollups
+from services.counting.flush.backlog import Backlog, Step
+from services.counting.journal.appender import Appender
+from services.counting.journal.journal import Journal
+from services.counting.journal.log import Log, open_log
+from services.counting.journal.position import Position
+from services.counting.journal.queue import Queue
 from services.counting.metrics import Metrics
-from services.counting.position import Position
-from services.counting.queue import Queue
-from services.counting.recovery import Recovery
+from services.counting.recovery.recovery import Recovery
 from services.counting.settings import FlushSettings, JournalSettings, RecoverySettings
 from tests.support.clock import Clock
 from tests.support.entries import Counts, as_entry, cut_request
@@ -53,7 +53,7 @@ class Life:
     async def send(self, counts: Counts, request_id: UUID | None = None) -> set[Outcome]:
         """Insert one request as one group; what its entries were told. Raises what `append` does if not all were."""
         queue = Queue(JournalSettings())
-        outcomes = queue.put([as_entry(entry) for entry in cut_request(counts, request_id)])
+        outcomes = queue.enqueue([as_entry(entry) for entry in cut_request(counts, request_id)])
         try:
             await self.appender.append(await queue.take_group())
         except Exception:

@@ -16,11 +16,12 @@ _MOST = 5
 """sentences of one kind"""
 
 _UNAPPLIED = """
-select count(*) from journal join checkpoint using (log_id) where seq > applied_seq"""
+select count(*) from counting.journal join counting.checkpoint using (log_id) where seq > applied_seq"""
 _ROLLUPS = """
-select video_id, event_type, sum(count)::bigint as count from rollup_minute group by video_id, event_type"""
+select video_id, event_type, sum(count)::bigint as count from counting.rollup_minute group by video_id, event_type"""
 _SETTLED_TOO_EARLY = """
-select journal.log_id, seq from journal join checkpoint using (log_id) join log using (log_id)
+select journal.log_id, seq
+from counting.journal join counting.checkpoint using (log_id) join counting.log using (log_id)
 where state = 'settled' and seq > applied_seq"""
 # Each flush against the journal's events of its span, less those that became dead letters, whatever became of these;
 # and each log's flushes in one unbroken chain. A span is between two positions: (seq, events of the next entry).
@@ -28,40 +29,42 @@ _FLUSHES = """
 with span as (
     select flush_log.log_id, from_seq, from_events, to_seq, to_events, flush_log.events,
         lag(to_seq, 1, 0::bigint) over w as previous, lag(to_events, 1, 0) over w as previous_events
-    from flush_log window w as (partition by flush_log.log_id order by to_seq, to_events)
+    from counting.flush_log window w as (partition by flush_log.log_id order by to_seq, to_events)
 )
 select span.*, coalesce(sum(journal.events - coalesce(dead_letter.events, 0)), 0)::bigint - from_events + to_events
     as journaled
-from span left join journal on journal.log_id = span.log_id and seq > from_seq and seq <= to_seq
-    left join dead_letter on dead_letter.log_id = journal.log_id and dead_letter.seq = journal.seq
+from span left join counting.journal on journal.log_id = span.log_id and seq > from_seq and seq <= to_seq
+    left join counting.dead_letter on dead_letter.log_id = journal.log_id and dead_letter.seq = journal.seq
 group by span.log_id, from_seq, from_events, to_seq, to_events, span.events, previous, previous_events"""
 _BEYOND_FLUSHES = """
 select log_id, applied_seq, applied_events, coalesce(last.to_seq, 0) as flushed
-from checkpoint left join lateral (
-    select to_seq, to_events from flush_log where flush_log.log_id = checkpoint.log_id
+from counting.checkpoint left join lateral (
+    select to_seq, to_events from counting.flush_log where flush_log.log_id = checkpoint.log_id
     order by to_seq desc, to_events desc limit 1
 ) as last on true
 where (applied_seq, applied_events) <> (coalesce(last.to_seq, 0), coalesce(last.to_events, 0))"""
 _SPLIT = """
-select log_id, split_seq from checkpoint
+select log_id, split_seq from counting.checkpoint
 where applied_events > 0 and not exists (
-    select from journal where journal.log_id = checkpoint.log_id and seq = split_seq and events > applied_events)"""
+    select from counting.journal
+    where journal.log_id = checkpoint.log_id and seq = split_seq and events > applied_events)"""
 # Each generation against its flushes and the replays that went into it.
 _GENERATIONS = """
 select generation, coalesce(sum(counted), 0)::bigint as counted, coalesce(sum(flushed), 0)::bigint as flushed from (
-    select generation, count as counted, null as flushed from rollup_minute
-    union all select generation, null, events from flush_log
-    union all select generation, null, to_event - from_event from replay_log
+    select generation, count as counted, null as flushed from counting.rollup_minute
+    union all select generation, null, events from counting.flush_log
+    union all select generation, null, to_event - from_event from counting.replay_log
 ) as part
 group by generation having coalesce(sum(counted), 0) <> coalesce(sum(flushed), 0)"""
-_JOURNALED = "select coalesce(sum(events), 0)::bigint from journal"
+_JOURNALED = "select coalesce(sum(events), 0)::bigint from counting.journal"
 # A letter of the journal that was replayed is on both sides; one that never was in it is on none until then.
 _DISCREPANCY = """
-select (select coalesce(sum(count), 0) from rollup_minute)
-    - (select coalesce(sum(events), 0) from journal join checkpoint using (log_id) where seq <= applied_seq)
-    - (select coalesce(sum(applied_events), 0) from checkpoint)
-    + (select coalesce(sum(events - replayed_events), 0) from dead_letter where log_id is not null)
-    - (select coalesce(sum(replayed_events), 0) from dead_letter where log_id is null)"""
+select (select coalesce(sum(count), 0) from counting.rollup_minute)
+    - (select coalesce(sum(events), 0) from counting.journal join counting.checkpoint using (log_id)
+        where seq <= applied_seq)
+    - (select coalesce(sum(applied_events), 0) from counting.checkpoint)
+    + (select coalesce(sum(events - replayed_events), 0) from counting.dead_letter where log_id is not null)
+    - (select coalesce(sum(replayed_events), 0) from counting.dead_letter where log_id is null)"""
 
 
 @asynccontextmanager
@@ -155,7 +158,7 @@ async def rolled_up(connection: Any) -> Counter[tuple[str, str]]:
 async def journaled(connection: Any) -> Counter[tuple[str, str]]:
     """What the payloads in the journal say."""
     total: Counter[tuple[str, str]] = Counter()
-    for row in await connection.fetch("select payload, events from journal"):
+    for row in await connection.fetch("select payload, events from counting.journal"):
         events = decode(EventColumns.FromString(row["payload"]))
         assert len(events) == row["events"]
         total += counts_of(events)
@@ -167,6 +170,6 @@ async def states(connection: Any) -> Counter[str]:
     return Counter(
         {
             row["state"]: row["n"]
-            for row in await connection.fetch("select state, count(*) as n from log group by state")
+            for row in await connection.fetch("select state, count(*) as n from counting.log group by state")
         }
     )

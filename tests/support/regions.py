@@ -95,9 +95,18 @@ class RegionUnderTest:
         request = replication_pb2.PutPeerRequest(address=other.address)
         await self.operators.PutPeer(request, timeout=TIMEOUT_S)
 
+    async def region(self, device: uuid.UUID) -> Any:
+        answer = await self.operators.ListPeers(replication_pb2.ListPeersRequest(), timeout=TIMEOUT_S)
+        (found,) = [each for each in answer.regions if each.device_id == str(device)]
+        return found
+
     async def verify(self, other: "RegionUnderTest") -> Any:
         request = replication_pb2.VerifyRequest(device_id=str(other.device))
         return (await self.operators.Verify(request, timeout=TIMEOUT_S)).locations
+
+    async def verdict_of(self, other: "RegionUnderTest", location: str) -> Any:
+        (verdict,) = [each for each in await self.verify(other) if each.location_id == location]
+        return verdict
 
 
 @dataclass(slots=True)
@@ -162,7 +171,7 @@ async def open_region(
     ):
         database = await asyncpg.connect(dsn)
         try:
-            device = await database.fetchval("select cluster_id from cluster")
+            device = await database.fetchval("select cluster_id from public.cluster")
             entries: Any = entries_pb2_grpc.EntryServiceStub(channel)
             peers: Any = peers_pb2_grpc.PeerServiceStub(channel)
             operators: Any = replication_pb2_grpc.ReplicationServiceStub(channel)
@@ -177,7 +186,7 @@ async def region_database(postgres_dsn: str, template: str) -> AsyncIterator[str
     async with fresh_database(postgres_dsn, template) as dsn:
         connection = await asyncpg.connect(dsn)
         try:
-            await connection.execute("update cluster set cluster_id = gen_random_uuid()")
+            await connection.execute("update public.cluster set cluster_id = gen_random_uuid()")
         finally:
             await connection.close()
         yield dsn

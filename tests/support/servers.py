@@ -6,6 +6,7 @@ fault test may kill, freeze and start again.
 """
 
 import os
+import shutil
 import signal
 import tempfile
 import uuid
@@ -21,6 +22,12 @@ from libs.embedded.postgres import EmbeddedPostgresSettings, open_postgres
 from libs.embedded.sockets import open_socket_folder
 from libs.embedded.valkey import open_valkey
 
+_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it has a random name and is ours alone
+_MEMORY_NEEDED_BYTES = 3 * 1024**3
+"""of one pair: the databases of the tests under way, 512 MB of write-ahead log, and room for a large test"""
+_PREFIX = "tally-tests-"
+_SHARED_POSTGRES = EmbeddedPostgresSettings(max_wal_size_mb=512)
+
 
 @dataclass(frozen=True, slots=True)
 class Servers:
@@ -30,13 +37,24 @@ class Servers:
 
 @asynccontextmanager
 async def open_servers() -> AsyncIterator[Servers]:
-    """The pair for a whole run, in a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="tally-tests-") as folder:
+    """The pair for a whole run, in a temporary folder: in memory where there is room, as most of the time of a test
+    database is waiting for its files to be on disk."""
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", dir=find_memory()) as folder:
         async with (
-            open_postgres(Path(folder) / "postgres") as dsn,
+            open_postgres(Path(folder) / "postgres", settings=_SHARED_POSTGRES) as dsn,
             open_valkey(Path(folder) / "valkey") as url,
         ):
             yield Servers(dsn, url)
+
+
+def find_memory() -> Path | None:
+    """A folder that is kept in memory and has room for the pair; None where there is none."""
+    if not (_MEMORY.is_dir() and os.access(_MEMORY, os.W_OK)):
+        return None
+    for leftover in _MEMORY.glob(f"{_PREFIX}*"):  # of a run that was killed
+        if not Path("/proc", leftover.name.split("-")[2]).exists():
+            shutil.rmtree(leftover, ignore_errors=True)
+    return _MEMORY if shutil.disk_usage(_MEMORY).free >= _MEMORY_NEEDED_BYTES else None
 
 
 @asynccontextmanager

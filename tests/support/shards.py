@@ -12,10 +12,10 @@ from libs.stores.postgres import PostgresSettings
 from libs.stores.server_clock import ServerClock
 from libs.telemetry.setup import OFF
 from services.counting.app import open_upkeep_pool
-from services.counting.drain import Drain
 from services.counting.settings import CountingSettings, FlushSettings, RecoverySettings
 from services.counting.shard import Shard
-from services.counting.spool import open_spool
+from services.counting.spool.drain import Drain
+from services.counting.spool.spool import open_spool
 from tests.support.entries import Counts, as_entry, cut_request
 from tests.support.eventually import eventually
 
@@ -58,7 +58,7 @@ async def open_shard(
         await clock.read(pool)
         spool = None
         if spool_folder is not None:
-            cluster_id = await pool.fetchval("select cluster_id from cluster")
+            cluster_id = await pool.fetchval("select cluster_id from public.cluster")
             spool = await stack.enter_async_context(
                 open_spool(settings.spool, spool_folder, name, cluster_id)
             )
@@ -71,8 +71,8 @@ async def open_shard(
             else Drain(spool, shard, pool, settings.recovery.transaction_timeout_seconds)
         )
         if drain is not None:
-            background.start("drain", drain.run())
-        background.start("recovery", shard.run_recovery())
+            background.start("drain", drain.loop.run())
+        background.start("recovery", shard.failover.loop.run())
 
         async def is_ready() -> bool:
             return shard.is_ready or not background.is_alive

@@ -35,7 +35,7 @@ async def spool(shard: Shard, proxy: Proxy, counts: Counts) -> Counts:
 
 async def read_letters(dsn: str) -> list[Any]:
     async with open_proof(dsn) as connection:
-        letters: list[Any] = await connection.fetch("select * from dead_letter")
+        letters: list[Any] = await connection.fetch("select * from counting.dead_letter")
         return letters
 
 

@@ -1,10 +1,12 @@
 """Every service in the test's own process, or a part of them, on given servers."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from pydantic import BaseModel
 
 from libs.rpc.server import ServerSettings
 from libs.stores.postgres import PostgresSettings
@@ -42,3 +44,11 @@ async def open_stack(
     )
     async with open_process(settings, names) as (server, _), Client(server.address, timeout=20.0) as client:
         yield Stack(server.address, client, dsn)
+
+
+class OpenService(Protocol):
+    """Opens a service, or `all`, on the stores of a test; the fixture `open_service` is one."""
+
+    def __call__(
+        self, name: str, settings: BaseModel | None = None
+    ) -> AbstractAsyncContextManager[Stack]: ...

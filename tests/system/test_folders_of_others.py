@@ -10,7 +10,7 @@ import pytest
 
 from libs.embedded.folder import hold_folder
 from libs.embedded.valkey import open_valkey
-from services.counting.spool_file import SpoolFile
+from services.counting.spool.file import SpoolFile
 from tally.contract.errors import NotReady
 
 pytestmark = pytest.mark.system

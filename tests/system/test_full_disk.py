@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.counting.spool_file import NoRoom, SpoolFile
+from services.counting.spool.file import NoRoom, SpoolFile
 from tests.support.entries import as_entry, cut_request
 
 pytestmark = pytest.mark.system

@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -50,15 +51,15 @@ GIVEN_CONNECTION = {
     "services/catalog/resource_record.py": f"{OF_A_POOL}, and a write has a limit for all of it",
     "services/catalog/rule_record.py": f"{OF_A_POOL}, and a write has a limit for all of it",
     "services/catalog/type_record.py": f"{OF_A_POOL}, and a write has a limit for all of it",
-    "services/counting/dead_letters.py": f"{OF_A_POOL}, or {OF_RUN}",
-    "services/counting/decisions.py": OF_RUN,
-    "services/counting/empty_partitions.py": OF_A_POOL,
-    "services/counting/journal.py": OF_RUN,
-    "services/counting/log.py": OF_RUN,
-    "services/counting/partitions.py": OF_A_POOL,
-    "services/counting/recovery.py": OF_A_POOL,
-    "services/counting/rollups.py": f"{OF_A_POOL}, or {OF_RUN}",
-    "services/counting/drain.py": OF_RUN,
+    "services/counting/dead_letters/letters.py": f"{OF_A_POOL}, or {OF_RUN}",
+    "services/counting/dead_letters/decisions.py": OF_RUN,
+    "services/counting/recovery/empty_partitions.py": OF_A_POOL,
+    "services/counting/journal/journal.py": OF_RUN,
+    "services/counting/journal/log.py": OF_RUN,
+    "services/counting/recovery/partitions.py": OF_A_POOL,
+    "services/counting/recovery/recovery.py": OF_A_POOL,
+    "services/counting/flush/rollups.py": f"{OF_A_POOL}, or {OF_RUN}",
+    "services/counting/spool/drain.py": OF_RUN,
     "services/query/proof.py": OF_A_POOL,
     "services/query/standby.py": OF_A_POOL,
     "services/query/unsettled.py": OF_A_POOL,
@@ -170,6 +171,7 @@ def _sources() -> Iterator[tuple[str, str]]:
                 yield path, file.read_text()
 
 
+@cache
 def _all_unbounded() -> Sequence[Found]:
     return [found for path, source in _sources() for found in unbounded(source, path)]
 

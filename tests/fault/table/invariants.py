@@ -23,30 +23,30 @@ _AT_ONCE = 500
 """request ids in one question"""
 
 _ROLLUPS = """
-select video_id, event_type, sum(count)::bigint as count from rollup_minute where starts_with(video_id, $1)
+select video_id, event_type, sum(count)::bigint as count from counting.rollup_minute where starts_with(video_id, $1)
 group by video_id, event_type"""
 # Every event of a type that carries a value carries the same one.
 _VALUES = """
-select video_id, minute, count, value_count, sum, min, max, m2 from rollup_minute
+select video_id, minute, count, value_count, sum, min, max, m2 from counting.rollup_minute
 where starts_with(video_id, $1) and event_type = $2
     and (value_count, sum, min, max, m2)
         is distinct from (count, count * $3::float8, $3::float8, $3::float8, 0::float8)"""
 _ENTRIES = """
-select request_id, partition, events, payload from journal where request_id = any($1::uuid[])"""
+select request_id, partition, events, payload from counting.journal where request_id = any($1::uuid[])"""
 # Names of videos are in a payload as they are.
 _IDS = """
-select distinct request_id from journal where position(convert_to($1, 'UTF8') in payload) > 0"""
+select distinct request_id from counting.journal where position(convert_to($1, 'UTF8') in payload) > 0"""
 _LETTERS = """
-select request_id, partition, events, payload, log_id is not null as is_journaled from dead_letter
+select request_id, partition, events, payload, log_id is not null as is_journaled from counting.dead_letter
 where state = 'waiting'"""
 # One statement is one snapshot: what a strong read adds up, against the journal.
 _SNAPSHOT = """
-select (select coalesce(sum(count), 0) from rollup_minute)::bigint as rolled_up,
+select (select coalesce(sum(count), 0) from counting.rollup_minute)::bigint as rolled_up,
     (select coalesce(sum(events - case when seq = split_seq then applied_events else 0 end), 0)
-        from log join checkpoint using (log_id) join journal using (log_id)
+        from counting.log join counting.checkpoint using (log_id) join counting.journal using (log_id)
         where state <> 'settled' and seq > applied_seq and request_id >= opening_floor)::bigint as pending,
-    (select coalesce(sum(events), 0) from dead_letter where log_id is not null)::bigint as dead,
-    (select coalesce(sum(events), 0) from journal)::bigint as journaled"""
+    (select coalesce(sum(events), 0) from counting.dead_letter where log_id is not null)::bigint as dead,
+    (select coalesce(sum(events), 0) from counting.journal)::bigint as journaled"""
 
 
 async def check_counts(connection: Any, ledger: Ledger, prefix: str) -> list[str]:

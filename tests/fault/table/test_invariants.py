@@ -19,17 +19,17 @@ from tests.support.entries import as_entry
 from tests.support.proof import find_wrong, is_applied, open_proof
 from tests.support.servers import Servers, fresh_database
 from tests.support.shards import open_shard
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService
 
 PREFIX = "round/"
 SPOOLED_LETTER = """
-insert into dead_letter (request_id, partition, received_at, request_hash, payload, events, reason)
-select gen_random_uuid(), partition, received_at, request_hash, payload, events, '' from journal where seq = 1;
+insert into counting.dead_letter (request_id, partition, received_at, request_hash, payload, events, reason)
+select gen_random_uuid(), partition, received_at, request_hash, payload, events, '' from counting.journal where seq = 1;
 """
 REPLAY = """
-update dead_letter set state = 'replayed', generation = 1, decided_at = now(), replayed_events = events;
-insert into replay_log (request_id, partition, from_event, to_event, generation)
-select request_id, partition, 0, events, 1 from dead_letter;
+update counting.dead_letter set state = 'replayed', generation = 1, decided_at = now(), replayed_events = events;
+insert into counting.replay_log (request_id, partition, from_event, to_event, generation)
+select request_id, partition, 0, events, 1 from counting.dead_letter;
 """
 
 Check = Callable[[Any, Ledger], Awaitable[list[str]]]
@@ -86,34 +86,44 @@ async def test_nothing_is_found_where_everything_is_right(name: str, counted: tu
 @pytest.mark.parametrize(
     ("name", "violation"),
     [
-        pytest.param("counts", "update rollup_minute set count = count - 1", id="an event is lost"),
-        pytest.param("counts", "update rollup_minute set count = count + 1", id="an event is counted twice"),
-        pytest.param("counts", "delete from rollup_minute where video_id = 'round/7'", id="a video is lost"),
+        pytest.param("counts", "update counting.rollup_minute set count = count - 1", id="an event is lost"),
         pytest.param(
-            "values", "update rollup_minute set sum = sum + 1 where event_type = 'watched'", id="a wrong sum"
+            "counts", "update counting.rollup_minute set count = count + 1", id="an event is counted twice"
+        ),
+        pytest.param(
+            "counts", "delete from counting.rollup_minute where video_id = 'round/7'", id="a video is lost"
         ),
         pytest.param(
             "values",
-            "update rollup_minute set value_count = 0 where event_type = 'watched'",
+            "update counting.rollup_minute set sum = sum + 1 where event_type = 'watched'",
+            id="a wrong sum",
+        ),
+        pytest.param(
+            "values",
+            "update counting.rollup_minute set value_count = 0 where event_type = 'watched'",
             id="values are lost",
         ),
-        pytest.param("journal", "delete from journal where seq = 3", id="an entry is lost"),
+        pytest.param("journal", "delete from counting.journal where seq = 3", id="an entry is lost"),
         pytest.param(
             "journal",
-            "update journal set payload = (select payload from journal where seq = 1) where seq = 3",
+            "update counting.journal set payload = (select payload from counting.journal where seq = 1) where seq = 3",
             id="an entry has other events",
         ),
         pytest.param(
             "journal",
-            "insert into dead_letter (request_id, partition, received_at, request_hash, payload, events, reason) "
-            "select request_id, partition, received_at, request_hash, payload, events, '' from journal where seq = 1",
+            "insert into counting.dead_letter "
+            "(request_id, partition, received_at, request_hash, payload, events, reason) "
+            "select request_id, partition, received_at, request_hash, payload, events, '' "
+            "from counting.journal where seq = 1",
             id="an entry waits as a dead letter, too",
         ),
         pytest.param("strangers", SPOOLED_LETTER, id="a letter of nobody"),
-        pytest.param("snapshot", "update rollup_minute set count = count + 1", id="more than the journal"),
+        pytest.param(
+            "snapshot", "update counting.rollup_minute set count = count + 1", id="more than the journal"
+        ),
         pytest.param(
             "snapshot",
-            "update checkpoint set applied_seq = 0; update log set state = 'closed'",
+            "update counting.checkpoint set applied_seq = 0; update counting.log set state = 'closed'",
             id="applied entries that are pending, too",
         ),
     ],
@@ -128,31 +138,41 @@ async def test_a_violation_is_found(name: str, violation: str, counted: tuple[st
     ("violation", "says"),
     [
         pytest.param(
-            "update checkpoint set applied_seq = applied_seq - 1",
+            "update counting.checkpoint set applied_seq = applied_seq - 1",
             "is settled without",
             id="settled too early",
         ),
         pytest.param(
-            "update checkpoint set applied_seq = applied_seq - 1",
+            "update counting.checkpoint set applied_seq = applied_seq - 1",
             "its flushes end at",
             id="a checkpoint of its own",
         ),
         pytest.param(
-            "update checkpoint set applied_events = 1, split_seq = applied_seq + 1",
+            "update counting.checkpoint set applied_events = 1, split_seq = applied_seq + 1",
             "within its entry",
             id="a part of an entry that is not there",
         ),
         pytest.param(
-            "update flush_log set to_events = 1 where to_seq = (select max(to_seq) from flush_log)",
+            "update counting.flush_log set to_events = 1 where to_seq = (select max(to_seq) from counting.flush_log)",
             "its flushes end at",
             id="a flush of a part beyond the checkpoint",
         ),
-        pytest.param("update flush_log set events = events + 1", "the journal has", id="other events"),
-        pytest.param("update flush_log set from_seq = from_seq - 1", "and follows 0", id="an overlap"),
-        pytest.param("delete from flush_log", "its flushes end at 0", id="a flush that left no row"),
-        pytest.param("delete from flush_log", "and 0 were flushed to it", id="minutes without a flush"),
-        pytest.param("update rollup_minute set count = count + 1", "generation 1 counts", id="other minutes"),
-        pytest.param("update rollup_minute set count = count + 1", "beyond the journal", id="a discrepancy"),
+        pytest.param(
+            "update counting.flush_log set events = events + 1", "the journal has", id="other events"
+        ),
+        pytest.param(
+            "update counting.flush_log set from_seq = from_seq - 1", "and follows 0", id="an overlap"
+        ),
+        pytest.param("delete from counting.flush_log", "its flushes end at 0", id="a flush that left no row"),
+        pytest.param(
+            "delete from counting.flush_log", "and 0 were flushed to it", id="minutes without a flush"
+        ),
+        pytest.param(
+            "update counting.rollup_minute set count = count + 1", "generation 1 counts", id="other minutes"
+        ),
+        pytest.param(
+            "update counting.rollup_minute set count = count + 1", "beyond the journal", id="a discrepancy"
+        ),
         pytest.param(
             f"{SPOOLED_LETTER} {REPLAY}",
             "generation 1 counts",
@@ -170,8 +190,8 @@ async def test_what_disproves_the_database_is_named(
 async def test_a_replay_that_was_counted_proves_right(counted: tuple[str, Ledger]) -> None:
     replay = (
         f"{SPOOLED_LETTER} {REPLAY}"
-        "insert into rollup_minute (generation, video_id, event_type, minute, count) "
-        "select 1, 'of a letter', 'view', 0, sum(events) from dead_letter"
+        "insert into counting.rollup_minute (generation, video_id, event_type, minute, count) "
+        "select 1, 'of a letter', 'view', 0, sum(events) from counting.dead_letter"
     )
     async with after(counted[0], replay) as connection:
         assert await find_wrong(connection) == []
@@ -180,11 +200,11 @@ async def test_a_replay_that_was_counted_proves_right(counted: tuple[str, Ledger
 async def test_a_dead_letter_is_neither_lost_nor_overlooked(counted: tuple[str, Ledger]) -> None:
     dsn, ledger = counted
     set_aside = (
-        "insert into dead_letter "
+        "insert into counting.dead_letter "
         "(request_id, partition, log_id, seq, received_at, request_hash, payload, events, reason) "
         "select request_id, partition, log_id, seq, received_at, request_hash, payload, events, '' "
         "from journal where seq = 1; "
-        "update rollup_minute set count = count - 1 where video_id = 'round/0' and event_type = 'view'"
+        "update counting.rollup_minute set count = count - 1 where video_id = 'round/0' and event_type = 'view'"
     )
     async with after(dsn, set_aside) as connection:
         assert await CHECKS["counts"](connection, ledger) == []
@@ -209,7 +229,8 @@ async def test_what_is_unknown_may_be_counted_or_not_and_no_more_than_once(
         assert await CHECKS["counts"](connection, ledger) == []
         assert await CHECKS["journal"](connection, ledger) == []
     twice_more = (
-        "update rollup_minute set count = count + 2 where video_id = 'round/0' and event_type = 'view'"
+        "update counting.rollup_minute set count = count + 2 "
+        "where video_id = 'round/0' and event_type = 'view'"
     )
     async with after(dsn, twice_more) as connection:
         assert await CHECKS["counts"](connection, ledger)
@@ -235,13 +256,12 @@ async def test_events_counted_again_under_an_id_of_nobody_do_not_pass_for_those_
     assert all(stranger.request_id in sentence for sentence in found["strangers"][:-1])
 
 
-async def test_the_audit_finds_an_event_that_the_journal_lacks(
-    dsn: str, valkey_url: str, tmp_path: Path
-) -> None:
-    async with open_stack(dsn, valkey_url, tmp_path) as stack, open_proof(dsn) as connection:
+async def test_the_audit_finds_an_event_that_the_journal_lacks(open_service: OpenService, dsn: str) -> None:
+    async with open_service("all") as stack, open_proof(dsn) as connection:
         assert await invariants.check_audit(stack.client) == []
         await connection.execute(
-            "insert into rollup_minute (generation, video_id, event_type, minute, count) values (1, 'v', 'view', 0, 1)"
+            "insert into counting.rollup_minute (generation, video_id, event_type, minute, count) "
+            "values (1, 'v', 'view', 0, 1)"
         )
         assert await invariants.check_audit(stack.client)
 

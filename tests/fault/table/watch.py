@@ -25,9 +25,9 @@ _SILENT_SECONDS = 2.5
 """a log whose beat stands still for so long has lost its shard; a beat comes every second"""
 
 _LOGS = """
-select log_id, state, beat from log join heartbeat using (log_id) where state <> 'settled'"""
+select log_id, state, beat from counting.log join counting.heartbeat using (log_id) where state <> 'settled'"""
 _JOURNALED = """
-select count(*) from journal where request_id = any($1::uuid[])"""
+select count(*) from counting.journal where request_id = any($1::uuid[])"""
 
 
 class Watch:

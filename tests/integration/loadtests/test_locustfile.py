@@ -1,65 +1,22 @@
-"""The locustfile against a running Tally, behind a door that lets through, forgets, repeats or stays silent."""
+"""The locustfile against a running Tally, behind a peer that lets through, forgets, repeats or stays silent."""
 
 import asyncio
 import sys
-from itertools import count
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 
 from tally.client.request_id import RequestIds
 from tally.ingest.v1 import ingest_pb2
-from tests.integration.loadtests.door import Fault, Forward, open_door
+from tests.support.peer import ANY, Context, Peer, open_peer, refuse
 from tests.support.stack import Stack
 
 ROOT = Path(__file__).parents[3]
+Wrong = Callable[[Peer, bytes], Awaitable[Message | None]]
 COUNT_VIEW = "/tally.ingest.v1.IngestService/CountViewEvent"
-
-
-async def pass_on(_path: str, request: bytes, forward: Forward, _context: Any) -> bytes:
-    return await forward(request)
-
-
-def lose_answers() -> Fault:
-    """Counts the first view, and says UNAVAILABLE."""
-    views = count()
-
-    async def fault(path: str, request: bytes, forward: Forward, context: Any) -> bytes:
-        answer = await forward(request)
-        if path == COUNT_VIEW and next(views) == 0:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer is lost")
-        return answer
-
-    return fault
-
-
-def forget_events() -> Fault:
-    """Acknowledges the first view, and counts nothing."""
-    views = count()
-
-    async def fault(path: str, request: bytes, forward: Forward, _context: Any) -> bytes:
-        if path == COUNT_VIEW and next(views) == 0:
-            receipt = ingest_pb2.Receipt(accepted_count=1)
-            return ingest_pb2.CountViewEventResponse(receipt=receipt).SerializeToString()
-        return await forward(request)
-
-    return fault
-
-
-def count_twice() -> Fault:
-    """Sends the first view on again, under an id of its own."""
-    views = count()
-
-    async def fault(path: str, request: bytes, forward: Forward, _context: Any) -> bytes:
-        if path == COUNT_VIEW and next(views) == 0:
-            again = ingest_pb2.CountViewEventRequest.FromString(request)
-            again.request_id = RequestIds().make()
-            await forward(again.SerializeToString())
-        return await forward(request)
-
-    return fault
 
 
 async def run_locust(address: str) -> tuple[int | None, str]:
@@ -79,35 +36,51 @@ async def run_locust(address: str) -> tuple[int | None, str]:
 
 
 async def test_a_tally_that_counts_right_passes(stack: Stack) -> None:
-    async with open_door(stack.address, pass_on) as address:
-        code, printed = await run_locust(address)
+    async with open_peer(target=stack.address) as peer:
+        code, printed = await run_locust(peer.address)
     assert "verdict: exact: counted = acknowledged" in printed
     assert code == 0
 
 
 async def test_a_lost_answer_is_made_up_for_by_a_retry(stack: Stack) -> None:
-    async with open_door(stack.address, lose_answers()) as address:
-        code, printed = await run_locust(address)
+    async with open_peer(target=stack.address) as peer:
+
+        async def lose(payload: bytes, context: Context) -> None:
+            await peer.forward(COUNT_VIEW, payload)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer is lost")
+
+        peer.once["CountViewEvent"] = lose
+        code, printed = await run_locust(peer.address)
     assert "UNAVAILABLE" in printed
     assert "verdict: exact: counted = acknowledged" in printed
     assert code == 0
 
 
-@pytest.mark.parametrize("fault", [forget_events(), count_twice()], ids=["forgets", "counts twice"])
-async def test_a_tally_that_counts_wrong_fails(stack: Stack, fault: Fault) -> None:
-    async with open_door(stack.address, fault) as address:
-        code, printed = await run_locust(address)
+async def forget(_peer: Peer, _payload: bytes) -> ingest_pb2.CountViewEventResponse:
+    """Acknowledges a view, and counts nothing."""
+    return ingest_pb2.CountViewEventResponse(receipt=ingest_pb2.Receipt(accepted_count=1))
+
+
+async def count_twice(peer: Peer, payload: bytes) -> None:
+    """Sends a view on once more, under an id of its own."""
+    again = ingest_pb2.CountViewEventRequest.FromString(payload)
+    again.request_id = RequestIds().make()
+    await peer.forward(COUNT_VIEW, again.SerializeToString())
+
+
+@pytest.mark.parametrize("wrong", [forget, count_twice])
+async def test_a_tally_that_counts_wrong_fails(stack: Stack, wrong: Wrong) -> None:
+    async with open_peer(target=stack.address) as peer:
+        peer.once["CountViewEvent"] = lambda payload, _: wrong(peer, payload)
+        code, printed = await run_locust(peer.address)
     assert "wrong: view of load-" in printed
     assert "verdict: WRONG" in printed
     assert code == 1
 
 
 async def test_counts_that_cannot_be_read_back_fail_the_run() -> None:
-    async def away(_path: str, _request: bytes, _forward: Forward, context: Any) -> bytes:
-        await context.abort(grpc.StatusCode.INTERNAL, "no")
-        raise AssertionError
-
-    async with open_door("127.0.0.1:1", away) as address:
-        code, printed = await run_locust(address)
+    async with open_peer() as peer:
+        peer.answers[ANY] = refuse(grpc.StatusCode.INTERNAL)
+        code, printed = await run_locust(peer.address)
     assert "cannot read the counts back: INTERNAL: no" in printed
     assert code == 1

@@ -66,7 +66,7 @@ class Api:
 
     async def journaled(self) -> tuple[int, int]:
         """The entries in the journal, and their events."""
-        row = await self.database.fetchrow("select count(*), coalesce(sum(events), 0) from journal")
+        row = await self.database.fetchrow("select count(*), coalesce(sum(events), 0) from counting.journal")
         return row[0], row[1]
 
     async def flushed(self) -> None:

@@ -1,7 +1,6 @@
 """A machine whose clock differs from Postgres's."""
 
 import time
-from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,7 +10,7 @@ from services.process import clock, life
 from tests.support.eventually import eventually
 from tests.support.glitch import install_glitch, set_clock
 from tests.support.proof import assert_exact, open_proof
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService
 
 _SERVICES = (
     "tally.counting.v1.CountingService",
@@ -21,12 +20,12 @@ _SERVICES = (
 
 
 async def test_nothing_is_ready_while_the_machines_clock_is_off(
-    dsn: str, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_service: OpenService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead = [0.0]
     monkeypatch.setattr(life, "ServerClock", lambda: ServerClock(lambda: time.time() + ahead[0]))
     monkeypatch.setattr(clock, "_CLOCK_SECONDS", 0.05)
-    async with open_stack(dsn, valkey_url, tmp_path) as stack:
+    async with open_service("all") as stack:
 
         async def health() -> set[str]:
             return {await stack.client.health(name) for name in ("", *_SERVICES)}
@@ -52,12 +51,12 @@ async def test_nothing_is_ready_while_the_machines_clock_is_off(
 
 @pytest.mark.parametrize("ahead_s", [40 * 86_400.0, -40 * 86_400.0])
 async def test_while_postgres_clock_alone_is_wrong_nothing_is_ready_and_no_sound_request_is_refused(
-    dsn: str, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: float
+    open_service: OpenService, dsn: str, monkeypatch: pytest.MonkeyPatch, ahead_s: float
 ) -> None:
     monkeypatch.setattr(clock, "_CLOCK_SECONDS", 0.05)
     async with open_proof(dsn) as connection:
         await install_glitch(connection)
-        async with open_stack(dsn, valkey_url, tmp_path) as stack:
+        async with open_service("all") as stack:
 
             async def health() -> str:
                 return await stack.client.health(_SERVICES[0])
@@ -75,5 +74,5 @@ async def test_while_postgres_clock_alone_is_wrong_nothing_is_ready_and_no_sound
             await eventually(serves)
             await stack.client.count("video")
             await assert_exact(dsn, {("video", "view"): 2})
-            minutes = await connection.fetchrow("select min(minute), max(minute) from rollup_minute")
+            minutes = await connection.fetchrow("select min(minute), max(minute) from counting.rollup_minute")
             assert minutes["max"] - minutes["min"] <= 1

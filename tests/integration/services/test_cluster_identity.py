@@ -42,7 +42,7 @@ async def other_dsn(servers: Servers, template: str) -> AsyncIterator[str]:
     """The database of another cluster. A copy has the id of what it was copied from."""
     async with fresh_database(servers.postgres_dsn, template) as dsn:
         connection = await asyncpg.connect(dsn)
-        await connection.execute("update cluster set cluster_id = gen_random_uuid()")
+        await connection.execute("update public.cluster set cluster_id = gen_random_uuid()")
         await connection.close()
         yield dsn
 
@@ -181,6 +181,6 @@ async def test_a_client_asks_for_the_cluster_again_after_a_call_was_refused(stac
 
 async def cluster_id_of(dsn: str) -> str:
     connection = await asyncpg.connect(dsn)
-    found = await connection.fetchval("select cluster_id::text from cluster")
+    found = await connection.fetchval("select cluster_id::text from public.cluster")
     await connection.close()
     return str(found)

@@ -3,7 +3,7 @@
 import asyncpg
 import pytest
 
-from services.counting.dead_letters import Key
+from services.counting.dead_letters.letters import Key
 from tally.client import (
     AlreadyDecided,
     DeadLetter,
@@ -31,11 +31,12 @@ async def keys(stack: Stack) -> list[Key]:
         for _ in range(N):
             await bury_spooled(connection, COUNTS, await old_id(connection))
         await connection.execute(
-            "update dead_letter set created_at = (select min(created_at) from dead_letter) where request_id in "
-            "(select request_id from dead_letter order by created_at limit 2)"
+            "update counting.dead_letter set created_at = (select min(created_at) from counting.dead_letter) "
+            "where request_id in "
+            "(select request_id from counting.dead_letter order by created_at limit 2)"
         )
         rows = await connection.fetch(
-            "select request_id, partition from dead_letter order by created_at, request_id, partition"
+            "select request_id, partition from counting.dead_letter order by created_at, request_id, partition"
         )
         return [Key(row["request_id"], row["partition"]) for row in rows]
     finally:
@@ -104,7 +105,7 @@ async def test_a_letter_that_cannot_be_read_says_why(stack: Stack, keys: list[Ke
     connection = await asyncpg.connect(stack.dsn)
     try:
         await connection.execute(
-            "update dead_letter set payload = '\\xff' where request_id = $1", keys[0].request_id
+            "update counting.dead_letter set payload = '\\xff' where request_id = $1", keys[0].request_id
         )
     finally:
         await connection.close()

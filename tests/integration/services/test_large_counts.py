@@ -15,7 +15,8 @@ MINUTE = dt.datetime(2017, 10, 9, 12, 30, tzinfo=dt.UTC)
 async def test_a_count_beyond_32_bits_goes_on(api: Api) -> None:
     client, video = api.stack.client, "large"
     await api.database.execute(
-        "insert into rollup_minute (generation, video_id, event_type, minute, count) values (1, $1, 'view', $2, $3)",
+        "insert into counting.rollup_minute (generation, video_id, event_type, minute, count) "
+        "values (1, $1, 'view', $2, $3)",
         video,
         int(MINUTE.timestamp()) // 60,
         LARGE,
@@ -25,7 +26,8 @@ async def test_a_count_beyond_32_bits_goes_on(api: Api) -> None:
     await api.flushed()
     # The flush has added to the row, and every way to read it says so.
     assert (
-        await api.database.fetchval("select count from rollup_minute where video_id = $1", video) == LARGE + 1
+        await api.database.fetchval("select count from counting.rollup_minute where video_id = $1", video)
+        == LARGE + 1
     )
     assert (await client.get_count(video, strong=True)).count == LARGE + 1
     assert (await client.get_count(video, start=MINUTE)).count == LARGE + 1

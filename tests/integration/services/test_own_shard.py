@@ -8,7 +8,7 @@ from services.partitioner.settings import PartitionerSettings
 from tally.client import Client
 from tally.contract.errors import NotReady
 from tests.support.proof import assert_exact
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService, open_stack
 
 pytestmark = pytest.mark.exact
 
@@ -21,9 +21,9 @@ async def test_other_shards_than_its_own_are_refused(dsn: str, valkey_url: str, 
 
 
 async def test_its_shard_is_there_for_clients_that_cut_for_themselves(
-    dsn: str, valkey_url: str, tmp_path: Path
+    open_service: OpenService, dsn: str
 ) -> None:
-    async with open_stack(dsn, valkey_url, tmp_path) as stack:
+    async with open_service("all") as stack:
         (shard,) = (await stack.client.partition_map()).shards
         assert shard.address.startswith("unix:")
         async with Client(stack.address, transport="direct") as direct:

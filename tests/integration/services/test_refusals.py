@@ -321,7 +321,7 @@ async def test_a_request_has_at_most_8_mib(api: Api) -> None:
     request = largest()
     answer = await api.ingest.ProcessEvents(request, timeout=TIMEOUT_S)
     assert answer.receipt.accepted_count == 50_000
-    assert await api.database.fetchval("select max(octet_length(payload)) from journal") > MOST_BYTES
+    assert await api.database.fetchval("select max(octet_length(payload)) from counting.journal") > MOST_BYTES
     before = await api.journaled()
     request.request_id = new_id()
     request.events[-1].actor_id += "x"
@@ -387,12 +387,12 @@ async def test_a_batch_above_8_mib_is_refused_by_itself(api: Api) -> None:
 
 
 async def test_what_nobody_expected_is_told_without_its_text(api: Api) -> None:
-    await api.database.execute("alter table rollup_minute rename to hidden")
+    await api.database.execute("alter table counting.rollup_minute rename to hidden")
     try:
         request = query_pb2.GetCountRequest(video_id="unexpected", event_type="view")
         refusal = await refused(api.query.GetCount(request, timeout=TIMEOUT_S))
     finally:
-        await api.database.execute("alter table hidden rename to rollup_minute")
+        await api.database.execute("alter table counting.hidden rename to rollup_minute")
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
     assert "rollup_minute" not in f"{refusal.message} {refusal.metadata}"
     assert refusal.metadata["error_id"] in refusal.message
@@ -400,10 +400,10 @@ async def test_what_nobody_expected_is_told_without_its_text(api: Api) -> None:
 
 async def test_what_is_not_served_yet_says_so_without_a_look_at_the_rollups(api: Api) -> None:
     for function in ("FUNCTION_DISTINCT", "FUNCTION_QUANTILE"):
-        await api.database.execute("alter table rollup_minute rename to hidden")
+        await api.database.execute("alter table counting.rollup_minute rename to hidden")
         try:
             refusal = await refused(api.query.GetStats(stats(function=function), timeout=TIMEOUT_S))
         finally:
-            await api.database.execute("alter table hidden rename to rollup_minute")
+            await api.database.execute("alter table counting.hidden rename to rollup_minute")
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
         assert refusal.message.startswith(function.removeprefix("FUNCTION_").lower())

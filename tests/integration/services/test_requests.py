@@ -85,7 +85,7 @@ async def test_a_request_that_was_journaled_in_part_is_completed_by_its_retry(ap
     request_id = new_id()
     assert await process(api, *videos, request_id=request_id) == (PARTITION_COUNT, 0)
     # As after a shard that died: two of its entries never came to the journal.
-    lost = "delete from journal where request_id = $1 and partition < 2"
+    lost = "delete from counting.journal where request_id = $1 and partition < 2"
     assert await api.database.execute(lost, parse_request_id(request_id)) == "DELETE 2"
     assert await process(api, *videos, request_id=request_id) == (2, PARTITION_COUNT - 2)
 

@@ -1,22 +1,21 @@
 """One CountEvent, followed from the partitioner through the shard to the journal commit."""
 
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from tests.support.entries import new_id
 from tests.support.otlp import open_collector
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService
 
 
 async def test_one_trace_leads_from_the_call_to_the_journal_commit(
-    dsn: str, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_service: OpenService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_collector() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_INSECURE", "true")
-        async with open_stack(dsn, valkey_url, tmp_path) as stack:
+        async with open_service("all") as stack:
             await stack.client.count("video", request_id=str(new_id()))
         spans = {span.name: span for span in collector.spans}
         call = spans["tally.ingest.v1.IngestService/CountEvent"]

@@ -1,14 +1,18 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 from tally.client import Client
 from tests.integration.tally.peer import Peer, open_peer
+from tests.integration.tally.threaded import open_threaded
 
+OpenClient: TypeAlias = Callable[..., AbstractAsyncContextManager[Client]]
 SOURCE = Path(__file__).parents[3] / "libs" / "tally"
 IGNORED = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
 
@@ -19,9 +23,16 @@ async def peer() -> AsyncIterator[Peer]:
         yield peer
 
 
+@pytest.fixture(params=[Client, open_threaded], ids=["asyncio", "blocking"])
+def open_client(request: pytest.FixtureRequest) -> OpenClient:
+    """The asynchronous client and the blocking one, opened by the same arguments and called in the same way."""
+    opener: OpenClient = request.param
+    return opener
+
+
 @pytest.fixture
-async def client(peer: Peer) -> AsyncIterator[Client]:
-    async with Client(peer.address) as client:
+async def client(peer: Peer, open_client: OpenClient) -> AsyncIterator[Client]:
+    async with open_client(peer.address) as client:
         yield client
 
 

@@ -6,35 +6,36 @@ import grpc
 import pytest
 
 from tally.client import Batching, BufferFull, Client, InvalidRequest, OutcomeUnknown, StillSending
-from tests.integration.tally.peer import Context, Peer, error_info, refuse, videos_of
+from tests.integration.tally.conftest import OpenClient
+from tests.integration.tally.peer import Context, Peer, batch_of, error_info, refuse, videos_of
 from tests.support.eventually import eventually
 
 
 @pytest.mark.exact
-async def test_a_caller_who_waits_no_longer_changes_nothing_about_what_is_sent(peer: Peer) -> None:
+async def test_a_caller_who_waits_no_longer_changes_nothing_about_what_is_sent(
+    peer: Peer, client: Client
+) -> None:
     go_on = asyncio.Event()
 
     async def dawdle(_payload: bytes, _context: Context) -> None:
         await go_on.wait()
 
     peer.turns.append(dawdle)
-    async with Client(peer.address) as client:
-        patient = asyncio.create_task(client.count("patient"))
-        cancelled = asyncio.create_task(client.count("cancelled"))
-        await asyncio.sleep(0)  # so that they come first
-        with pytest.raises(StillSending, match=r"no receipt within 0.2 s; the client goes on") as raised:
-            await client.count("hasty", timeout=0.2)
-        cancelled.cancel()
-        go_on.set()
-        receipt = await patient
-        assert receipt.accepted_count == 3
-        assert raised.value.request_id is None
-        assert [batch.request_id for batch in raised.value.batches] == [receipt.request_id]
-    assert [videos_of(received) for received in peer.received] == [["patient", "cancelled", "hasty"]]
+    with pytest.raises(StillSending, match=r"no receipt within 0.2 s; the client goes on") as raised:
+        await client.count("hasty", timeout=0.2)
+    go_on.set()
+    await client.flush()
+    assert client.progress.counted_events == 1
+    [received] = peer.received
+    assert videos_of(received) == ["hasty"]
+    assert raised.value.request_id is None
+    assert [batch.request_id for batch in raised.value.batches] == [batch_of(received).request_id]
 
 
 @pytest.mark.exact
-async def test_a_caller_who_waits_no_longer_has_no_id_to_send_the_event_again_under(peer: Peer) -> None:
+async def test_a_caller_who_waits_no_longer_has_no_id_to_send_the_event_again_under(
+    peer: Peer, open_client: OpenClient
+) -> None:
     arrived, go_on = asyncio.Event(), asyncio.Event()
 
     async def dawdle(_payload: bytes, _context: Context) -> None:
@@ -42,7 +43,7 @@ async def test_a_caller_who_waits_no_longer_has_no_id_to_send_the_event_again_un
         await go_on.wait()
 
     peer.turns.append(dawdle)
-    async with Client(peer.address, batching=Batching(max_in_flight=1)) as client:
+    async with open_client(peer.address, batching=Batching(max_in_flight=1)) as client:
         await client.submit("first")
         await arrived.wait()
         with pytest.raises(StillSending, match="Do not send it again") as raised:
@@ -66,31 +67,6 @@ async def test_a_caller_who_waits_no_longer_is_told_what_is_wrong(peer: Peer) ->
         assert client.progress.retries > 0
         with pytest.raises(OutcomeUnknown):
             await client.close()
-
-
-@pytest.mark.exact
-async def test_what_becomes_of_an_event_whose_caller_has_gone_is_told_by_flush(peer: Peer) -> None:
-    go_on = asyncio.Event()
-
-    async def dawdle_and_refuse(payload: bytes, context: Context) -> None:
-        await go_on.wait()
-        await refuse(grpc.StatusCode.INVALID_ARGUMENT, "bad", error_info("INVALID_REQUEST"))(payload, context)
-
-    peer.turns.extend([dawdle_and_refuse, dawdle_and_refuse])
-    async with Client(peer.address) as client:
-        for ends_waiting in ("out of time", "cancelled"):
-            go_on.clear()
-            call = asyncio.create_task(
-                client.count("v", timeout=0.2 if ends_waiting == "out of time" else 20)
-            )
-            await asyncio.sleep(0.1)
-            if ends_waiting == "cancelled":
-                call.cancel()
-            with pytest.raises((StillSending, asyncio.CancelledError)):
-                await call
-            go_on.set()
-            with pytest.raises(InvalidRequest):
-                await client.flush()
 
 
 async def test_an_event_that_is_refused_before_it_finds_room_does_not_keep_the_next_one_out(
@@ -138,16 +114,18 @@ async def test_while_nothing_answers_it_is_logged_now_and_then_and_why(
         assert raised.value.unreachable == peer.address
 
 
-async def test_a_full_buffer_makes_callers_wait_or_raises_as_they_chose(peer: Peer) -> None:
+async def test_a_full_buffer_makes_callers_wait_or_raises_as_they_chose(
+    peer: Peer, open_client: OpenClient
+) -> None:
     go_on = asyncio.Event()
 
     async def dawdle(_payload: bytes, _context: Context) -> None:
         await go_on.wait()
 
-    peer.turns.extend([dawdle, dawdle])
+    peer.turns.extend([dawdle] * 4)
     async with (
-        Client(peer.address, batching=Batching(max_buffered_events=2)) as patient,
-        Client(peer.address, batching=Batching(max_buffered_events=2, when_full="raise")) as hasty,
+        open_client(peer.address, batching=Batching(max_buffered_events=2)) as patient,
+        open_client(peer.address, batching=Batching(max_buffered_events=2, when_full="raise")) as hasty,
     ):
         for client in (patient, hasty):
             for video in ("a", "b"):
@@ -163,3 +141,21 @@ async def test_a_full_buffer_makes_callers_wait_or_raises_as_they_chose(peer: Pe
         assert (await (await waiting)).accepted_count == 1
     sent = [video for received in peer.received for video in videos_of(received)]
     assert sorted(sent) == ["a", "a", "b", "b", "c"]
+
+
+@pytest.mark.exact
+async def test_what_becomes_of_an_event_whose_caller_has_gone_is_told_by_flush(
+    peer: Peer, client: Client
+) -> None:
+    go_on = asyncio.Event()
+
+    async def dawdle_and_refuse(payload: bytes, context: Context) -> None:
+        await go_on.wait()
+        await refuse(grpc.StatusCode.INVALID_ARGUMENT, "bad", error_info("INVALID_REQUEST"))(payload, context)
+
+    peer.turns.append(dawdle_and_refuse)
+    with pytest.raises(StillSending):
+        await client.count("v", timeout=0.2)
+    go_on.set()
+    with pytest.raises(InvalidRequest):
+        await client.flush()

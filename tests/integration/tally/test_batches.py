@@ -15,6 +15,7 @@ from tally.client.request_id import RequestIds, make_request_id
 from tally.common.v1 import common_pb2
 from tally.contract.request_id import RANDOM_BYTES
 from tally.ingest.v1 import ingest_pb2
+from tests.integration.tally.conftest import OpenClient
 from tests.integration.tally.peer import (
     Context,
     Peer,
@@ -73,8 +74,10 @@ async def test_an_event_keeps_everything_that_it_carries(peer: Peer) -> None:
 
 @pytest.mark.exact
 @by_either_transport
-async def test_after_a_lost_answer_the_same_bytes_go_again(peer: Peer, transport: TransportName) -> None:
-    async with open_proxy(peer.address) as proxy, Client(proxy.address, transport=transport) as client:
+async def test_after_a_lost_answer_the_same_bytes_go_again(
+    peer: Peer, transport: TransportName, open_client: OpenClient
+) -> None:
+    async with open_proxy(peer.address) as proxy, open_client(proxy.address, transport=transport) as client:
 
         async def lose(_payload: bytes, _context: Context) -> None:
             proxy.cut()
@@ -169,8 +172,10 @@ async def test_an_event_that_the_service_refuses_does_not_harm_the_others(
     assert batch_of(peer.received[-1]).request_id != batch_of(peer.received[0]).request_id
 
 
-async def test_a_bad_event_is_refused_to_its_own_caller_before_it_joins_the_others(peer: Peer) -> None:
-    async with Client(peer.address) as client:
+async def test_a_bad_event_is_refused_to_its_own_caller_before_it_joins_the_others(
+    peer: Peer, open_client: OpenClient
+) -> None:
+    async with open_client(peer.address) as client:
         with pytest.raises(InvalidRequest, match=r"^video_id: must be"):
             await client.count("")
         with pytest.raises(InvalidRequest, match=r"^event_type: must be"):
@@ -205,24 +210,6 @@ async def test_duplicates_are_reported(peer: Peer) -> None:
     async with Client(peer.address) as client:
         receipt = await client.process_many([Event("v")], request_id=request_id)
     assert receipt.duplicate_count == 1
-
-
-async def test_an_event_that_is_refused_after_the_door_was_shut_once_fails_alone(peer: Peer) -> None:
-    door = error_info("OVERLOADED", nothing_done="true")
-    too_late = bad_request(**{"columns.event_time_us[0]": "is too far ahead"})
-    peer.turns.extend(
-        [
-            refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "shut", door, retry_after(0.01)),
-            refuse(grpc.StatusCode.INVALID_ARGUMENT, "bad", error_info("INVALID_REQUEST"), too_late),
-        ]
-    )
-    async with Client(peer.address) as client:
-        futures = [await client.submit(f"v{n}") for n in range(101)]
-        bad, *good = await asyncio.gather(*futures, return_exceptions=True)
-        assert isinstance(bad, InvalidRequest)
-        assert not any(isinstance(each, BaseException) for each in good)
-        with pytest.raises(InvalidRequest):
-            await client.flush()
 
 
 async def test_a_stream_that_the_service_ends_early_is_opened_anew(peer: Peer) -> None:

@@ -4,30 +4,19 @@ import asyncio
 import gc
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
 from itertools import count
 
-import grpc
 import pytest
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from tally.client import (
-    Batch,
     Batching,
-    BufferFull,
     Event,
-    InvalidRequest,
-    OutcomeUnknown,
     Receipt,
-    Refusal,
-    StillSending,
 )
 from tally.client.blocking import Client
-from tally.query.v1 import query_pb2
-from tests.integration.tally.peer import Context, Peer, batch_of, error_info, never_answer, refuse, videos_of
+from tests.integration.tally.peer import Context, Peer, batch_of, videos_of
 from tests.support.interrupts import At, Interrupt, interrupt
 
 
@@ -42,57 +31,6 @@ async def test_many_threads_share_one_client(peer: Peer) -> None:
     )
     assert {batch_of(r).request_id for r in peer.received} == {r.request_id for r in receipts}
     assert len(receipts) == 200
-
-
-async def test_a_result_and_an_error_are_those_of_the_asynchronous_client(peer: Peer) -> None:
-    peer.answers["GetCount"] = query_pb2.GetCountResponse(count=3, as_of=Timestamp(seconds=60))
-
-    def use() -> None:
-        with Client(peer.address) as client:
-            assert client.address == peer.address
-            assert client.get_count("v", "like").count == 3
-            assert client.process_many([Event("v")] * 5).accepted_count == 5
-            with pytest.raises(InvalidRequest):
-                client.get_count("v", start=datetime(2026, 1, 1))  # noqa: DTZ001 - a naive time is the point
-            with pytest.raises(InvalidRequest):
-                client.count("v", event_time=datetime(2026, 1, 1))  # noqa: DTZ001 - a naive time is the point
-            peer.turns.append(never_answer)
-            with pytest.raises(OutcomeUnknown) as raised:
-                client.count("v", request_id=client.make_request_id(), timeout=0.5)
-            assert raised.value.request_id
-
-    await asyncio.to_thread(use)
-
-
-async def test_a_stream_may_be_fed_by_an_iterator_that_waits_for_the_answers(peer: Peer) -> None:
-    def use() -> list[Receipt | Refusal]:
-        outcomes: list[Receipt | Refusal] = []
-        answered = threading.Event()
-
-        def batches(client: Client) -> Iterator[Batch]:
-            yield client.batch([Event("a")])
-            assert answered.wait(5)
-            yield client.batch([Event("refused")])
-
-        with Client(peer.address) as client:
-            for outcome in client.stream(batches(client)):
-                outcomes.append(outcome)
-                answered.set()
-        return outcomes
-
-    receipt, refusal = await asyncio.to_thread(use)
-    assert isinstance(receipt, Receipt)
-    assert isinstance(refusal, Refusal)
-
-
-async def test_a_stream_can_be_left_in_the_middle(peer: Peer) -> None:
-    def use() -> Receipt:
-        with Client(peer.address) as client:
-            for _ in client.stream(client.batch([Event("a")]) for _ in range(1_000_000)):
-                break
-            return client.count("v")
-
-    assert (await asyncio.to_thread(use)).accepted_count == 1
 
 
 async def test_a_signal_that_raises_in_the_middle_of_counting_harms_nothing_that_comes_later(
@@ -175,37 +113,6 @@ async def test_threads_hand_in_events_while_the_buffer_is_full_again_and_again(p
     assert {receipt.request_id for receipt in receipts} == {batch_of(r).request_id for r in peer.received}
 
 
-async def test_a_full_buffer_makes_a_thread_wait_or_raises_as_it_chose(peer: Peer) -> None:
-    arrived, go_on = threading.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    async def dawdle(_payload: bytes, _context: Context) -> None:
-        arrived.set()
-        await go_on.wait()
-
-    def use() -> None:
-        hasty = Batching(max_buffered_events=1, when_full="raise")
-        with Client(peer.address, batching=hasty) as client:
-            client.submit("a")
-            with pytest.raises(BufferFull):
-                client.submit("b")
-            loop.call_soon_threadsafe(go_on.set)
-            client.flush()
-        loop.call_soon_threadsafe(go_on.clear)
-        arrived.clear()
-        with Client(peer.address, batching=Batching(max_buffered_events=1)) as client:
-            client.submit("a")
-            assert arrived.wait(5)
-            with pytest.raises(BufferFull, match=r"no room within 0.1 s"):
-                client.count("never taken", timeout=0.1)
-            loop.call_soon_threadsafe(loop.call_later, 0.1, go_on.set)
-            assert client.submit("b").result(5).accepted_count == 1
-
-    peer.turns.extend([dawdle, dawdle])
-    await asyncio.to_thread(use)
-    assert [videos_of(received) for received in peer.received] == [["a"], ["a"], ["b"]]
-
-
 async def test_the_future_of_an_event_cannot_be_called_back(peer: Peer) -> None:
     def use() -> Receipt:
         with Client(peer.address) as client:
@@ -236,57 +143,3 @@ async def test_a_callback_that_wants_to_end_the_program_ends_nothing_else(peer: 
 
     peer.turns.append(dawdle)
     await asyncio.to_thread(use)
-
-
-async def test_a_thread_that_waits_no_longer_is_told_that_the_event_is_sent_on(peer: Peer) -> None:
-    go_on = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    async def dawdle(_payload: bytes, _context: Context) -> None:
-        await go_on.wait()
-
-    def use() -> None:
-        with Client(peer.address) as client:
-            with pytest.raises(StillSending, match=r"no receipt within 0.1 s; the client goes on") as raised:
-                client.count("a", timeout=0.1)
-            loop.call_soon_threadsafe(go_on.set)
-            client.flush()
-            assert client.progress.counted_events == 1
-            assert raised.value.request_id is None
-
-    peer.turns.append(dawdle)
-    await asyncio.to_thread(use)
-
-
-@pytest.mark.exact
-async def test_what_becomes_of_an_event_whose_thread_has_gone_is_told_by_flush(peer: Peer) -> None:
-    go_on = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    async def dawdle_and_refuse(payload: bytes, context: Context) -> None:
-        await go_on.wait()
-        await refuse(grpc.StatusCode.INVALID_ARGUMENT, "bad", error_info("INVALID_REQUEST"))(payload, context)
-
-    def use() -> None:
-        with Client(peer.address) as client:
-            with pytest.raises(StillSending):
-                client.count("a", timeout=0.1)
-            loop.call_soon_threadsafe(go_on.set)
-            with pytest.raises(InvalidRequest):
-                client.flush()
-
-    peer.turns.append(dawdle_and_refuse)
-    await asyncio.to_thread(use)
-
-
-async def test_a_bad_event_is_refused_to_its_own_thread(peer: Peer) -> None:
-    def use() -> None:
-        with Client(peer.address, transport="stream") as client:
-            with pytest.raises(InvalidRequest):
-                client.submit("")
-            with pytest.raises(InvalidRequest):
-                client.process(Event("v", value=float("nan")))
-            client.submit_event(Event("v", value=1.0))
-
-    await asyncio.to_thread(use)
-    assert [videos_of(received) for received in peer.received] == [["v"]]

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from tally.client import Batching, ClientUnusable, NotSent, OutcomeUnknown, Overloaded, Receipt, TallyError
+from tally.client import Batching, ClientUnusable, NotSent, OutcomeUnknown, Overloaded, TallyError
 from tally.client.blocking import Client
 from tests.integration.tally.peer import (
     Context,
@@ -67,26 +67,6 @@ async def test_a_client_that_was_closed_before_its_first_call_refuses_it(peer: P
     await asyncio.to_thread(use)
 
 
-async def test_closing_lets_the_calls_of_other_threads_end(peer: Peer) -> None:
-    arrived, go_on = threading.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    async def dawdle(_payload: bytes, _context: Context) -> None:
-        arrived.set()
-        await go_on.wait()
-
-    def use() -> Receipt:
-        with Client(peer.address) as client, ThreadPoolExecutor(1) as threads:
-            call = threads.submit(client.count, "v")
-            assert arrived.wait(5)
-            loop.call_soon_threadsafe(loop.call_later, 0.1, go_on.set)
-            client.close()
-            return call.result(5)  # its thread may need a moment to wake up; the client's is gone
-
-    peer.turns.append(dawdle)
-    assert (await asyncio.to_thread(use)).accepted_count == 1
-
-
 async def test_closing_ends_a_wait_for_an_overloaded_service(peer: Peer) -> None:
     arrived = threading.Event()
     busy = refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", error_info("OVERLOADED"), retry_after(60))
@@ -104,27 +84,6 @@ async def test_closing_ends_a_wait_for_an_overloaded_service(peer: Peer) -> None
             with pytest.raises((Overloaded, OutcomeUnknown)) as raised:
                 call.result(5)
             assert raised.value.request_id
-
-    peer.turns.append(arrive)
-    await asyncio.to_thread(use)
-
-
-async def test_a_call_that_outlasts_the_closing_is_told_that_its_outcome_is_unknown(peer: Peer) -> None:
-    arrived = threading.Event()
-
-    async def arrive(payload: bytes, context: Context) -> None:
-        arrived.set()
-        await never_answer(payload, context)
-
-    def use() -> None:
-        with Client(peer.address, timeout=0.1) as client, ThreadPoolExecutor(1) as threads:
-            call = threads.submit(client.count, "v", timeout=600)
-            assert arrived.wait(5)
-            with pytest.raises(OutcomeUnknown):
-                client.close()
-            with pytest.raises(OutcomeUnknown) as raised:
-                call.result(5)
-            assert raised.value.reason == "CLIENT_CLOSED"
 
     peer.turns.append(arrive)
     await asyncio.to_thread(use)

@@ -5,13 +5,13 @@ import asyncio
 import grpc
 import pytest
 
-from tally.client import Batching, Client, ClientUnusable, NotSent, OutcomeUnknown, StillSending
+from tally.client import Batching, Client, OutcomeUnknown, StillSending
 from tally.client._delivery.transport import TransportName
+from tests.integration.tally.conftest import OpenClient
 from tests.integration.tally.peer import (
     Context,
     Peer,
     never_answer,
-    pass_by,
     refuse,
     videos_of,
 )
@@ -20,56 +20,37 @@ from tests.integration.tally.transports import by_either_transport
 ID = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
 
 
-async def test_what_closing_loses_is_noted_on_what_went_wrong_in_the_block(peer: Peer) -> None:
+async def test_what_closing_loses_is_noted_on_what_went_wrong_in_the_block(
+    peer: Peer, open_client: OpenClient
+) -> None:
     peer.turns.extend([refuse(grpc.StatusCode.UNAVAILABLE, "down")] * 100)
     with pytest.raises(StillSending, match="until it is closed") as raised:
-        async with Client(peer.address, timeout=0.1) as client:
+        async with open_client(peer.address, timeout=0.1) as client:
             await client.count("v", timeout=0.3)
     assert [note[:31] for note in raised.value.__notes__] == ["Then the client was closed, and"]
     assert "whether they were counted is not known" in raised.value.__notes__[0]
 
 
-@pytest.mark.exact
-@by_either_transport
-async def test_closing_in_the_middle_declares_exactly_the_unsent_and_the_unknown(
-    peer: Peer, transport: TransportName
-) -> None:
-    batching = Batching(max_events=2, max_in_flight=1)
-    peer.turns.extend([pass_by, never_answer])
-    client = Client(peer.address, transport=transport, batching=batching, timeout=0.5)
-    async with client:
-        futures = [await client.submit(f"v{n}") for n in range(6)]
-        with pytest.raises(OutcomeUnknown, match=r"2 events had an answer.* 2 more were never sent"):
-            await client.close()
-        counted, unknown, unsent = futures[:2], futures[2:4], futures[4:]
-        assert all(future.exception() is None for future in counted)
-        assert all(isinstance(future.exception(), OutcomeUnknown) for future in unknown)
-        assert all(isinstance(future.exception(), NotSent) for future in unsent)
-        with pytest.raises(ClientUnusable, match=r"closed"):
-            await client.submit("late")
-    progress = client.progress
-    assert (progress.counted_events, progress.unknown_events, progress.unsent_events) == (2, 2, 2)
-    assert [videos_of(received) for received in peer.received] == [["v0", "v1"], ["v2", "v3"]]
-
-
-async def test_what_was_given_up_can_be_sent_again_as_it_was(peer: Peer) -> None:
+async def test_what_was_given_up_can_be_sent_again_as_it_was(peer: Peer, open_client: OpenClient) -> None:
     peer.turns.append(never_answer)
-    async with Client(peer.address, timeout=0.3) as client:
+    async with open_client(peer.address, timeout=0.3) as client:
         await client.submit("v", value=1.0)
         with pytest.raises(OutcomeUnknown) as raised:
             await client.close()
-    async with Client(peer.address) as client:
+    async with open_client(peer.address) as client:
         (batch,) = raised.value.batches
         await client.process_many(batch.columns, request_id=batch.request_id)
     first, second = peer.received
     assert first.payload == second.payload
 
 
-async def test_what_went_wrong_in_the_block_comes_before_what_its_end_declares(peer: Peer) -> None:
+async def test_what_went_wrong_in_the_block_comes_before_what_its_end_declares(
+    peer: Peer, open_client: OpenClient
+) -> None:
     peer.turns.append(never_answer)
 
     async def use() -> None:
-        async with Client(peer.address, timeout=0.1) as client:
+        async with open_client(peer.address, timeout=0.1) as client:
             await client.submit("v")
             raise ZeroDivisionError
 
@@ -92,7 +73,7 @@ async def test_nothing_is_left_running_after_the_end(peer: Peer, transport: Tran
     assert sum(len(videos_of(received)) for received in peer.received) == 96
 
 
-async def test_closing_waits_for_calls_under_way(peer: Peer) -> None:
+async def test_closing_waits_for_calls_under_way(peer: Peer, open_client: OpenClient) -> None:
     arrived, go_on = asyncio.Event(), asyncio.Event()
 
     async def dawdle(_payload: bytes, _context: Context) -> None:
@@ -100,7 +81,7 @@ async def test_closing_waits_for_calls_under_way(peer: Peer) -> None:
         await go_on.wait()
 
     peer.turns.append(dawdle)
-    async with Client(peer.address) as client:
+    async with open_client(peer.address) as client:
         call = asyncio.create_task(client.count("v"))
         await asyncio.wait_for(arrived.wait(), 5)
         closing = asyncio.create_task(client.close())
@@ -110,7 +91,9 @@ async def test_closing_waits_for_calls_under_way(peer: Peer) -> None:
         assert (await call).accepted_count == 1
 
 
-async def test_a_write_that_is_cut_off_by_closing_has_an_unknown_outcome(peer: Peer) -> None:
+async def test_a_write_that_is_cut_off_by_closing_has_an_unknown_outcome(
+    peer: Peer, open_client: OpenClient
+) -> None:
     arrived = asyncio.Event()
 
     async def arrive(payload: bytes, context: Context) -> None:
@@ -118,7 +101,7 @@ async def test_a_write_that_is_cut_off_by_closing_has_an_unknown_outcome(peer: P
         await never_answer(payload, context)
 
     peer.turns.append(arrive)
-    async with Client(peer.address, timeout=0.5) as client:
+    async with open_client(peer.address, timeout=0.5) as client:
         call = asyncio.create_task(client.count("v", request_id=ID, timeout=60))
         await asyncio.wait_for(arrived.wait(), 5)
     with pytest.raises(OutcomeUnknown) as raised:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import BytesValue
 
 from tally.client import (
@@ -115,6 +116,7 @@ async def test_a_map_without_an_identity_is_none(client: Client, cluster: Cluste
     """That of an older partitioner: its shards would take what another cluster's would take as well."""
     cluster.tell("1", (cluster.shards[0].address, [0, 1, 2, 3]))
     answer = cluster.partitioner.answers["GetPartitionMap"]
+    assert isinstance(answer, Message)
     answer.ClearField("cluster")
     await client.process_many(EVENTS)
     assert cluster.calls == (1, 0, 0)

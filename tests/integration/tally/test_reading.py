@@ -124,6 +124,7 @@ async def test_a_read_without_an_answer_in_time_has_no_outcome_to_doubt(client: 
     assert raised.value.request_id is None
 
 
+@pytest.mark.parametrize("open_client", [Client], ids=["asyncio"])  # gRPC repeats it for a second
 async def test_a_service_that_is_away_is_named(client: Client, peer: Peer) -> None:
     peer.turns.extend([refuse(grpc.StatusCode.UNAVAILABLE, "Connection refused")] * 4)
     with pytest.raises(
@@ -133,6 +134,7 @@ async def test_a_service_that_is_away_is_named(client: Client, peer: Peer) -> No
     assert raised.value.unreachable == peer.address
 
 
+@pytest.mark.parametrize("open_client", [Client], ids=["asyncio"])  # gRPC repeats it for a second
 async def test_what_the_service_says_itself_is_not_explained_away(client: Client, peer: Peer) -> None:
     peer.turns.extend(
         [refuse(grpc.StatusCode.UNAVAILABLE, "Postgres is away", error_info("UNAVAILABLE"))] * 4

@@ -7,6 +7,7 @@ import pytest
 
 from tally.client import Batch, Client, Event, OutcomeUnknown, Receipt, Refusal
 from tally.ingest.v1 import ingest_pb2
+from tests.integration.tally.conftest import OpenClient
 from tests.integration.tally.peer import (
     Context,
     Peer,
@@ -69,8 +70,8 @@ async def test_a_broken_stream_names_the_batches_without_an_answer(client: Clien
     assert raised.value.request_ids == (batches[1].request_id,)
 
 
-async def test_a_stream_that_is_cut_can_be_sent_again_as_it_was(peer: Peer) -> None:
-    async with open_proxy(peer.address) as proxy, Client(proxy.address) as client:
+async def test_a_stream_that_is_cut_can_be_sent_again_as_it_was(peer: Peer, open_client: OpenClient) -> None:
+    async with open_proxy(peer.address) as proxy, open_client(proxy.address) as client:
         first, second = (client.batch([Event(video)]) for video in ("a", "b"))
         answered: list[str] = []
         go_on = asyncio.Event()

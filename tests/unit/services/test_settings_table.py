@@ -1,12 +1,4 @@
-from pathlib import Path
-
 from services.settings_table import settings_table
-
-_PAGE = Path(__file__).parents[3] / "docs" / "settings.md"
-
-
-def test_the_settings_page_is_what_the_code_says() -> None:
-    assert _PAGE.read_text() == settings_table(), "make docs"
 
 
 def test_every_setting_says_what_it_is() -> None:

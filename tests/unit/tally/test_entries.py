@@ -11,11 +11,11 @@ from libs.domain import entry
 from libs.rpc.admission import Admission
 from libs.rpc.columns import decode, encode
 from libs.telemetry.setup import OFF
-from services.counting.wire import Wire
-from services.partitioner.door import Door
-from services.partitioner.ingest import Ingest
+from services.counting.journal.wire import Wire
+from services.partitioner.intake.door import Door
+from services.partitioner.intake.ingest import Ingest
+from services.partitioner.routing.wire import write_entry
 from services.partitioner.servicer import IngestServicer
-from services.partitioner.wire import write_entry
 from tally.client._delivery.entries import cut
 from tally.client.columns import Batch, Columns
 from tally.common.v1.common_pb2 import ClusterIdentity

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tally.client import Client, blocking, client
-from tally.client._surface.namespace import Namespace
+from tally.client._calls.namespace import Attached
 from tally.client._threads.derived import derive_from, public_names
 from tally.client._threads.loop_thread import LoopThread
 
@@ -20,7 +20,7 @@ ONLY_FOR_THREADS = {"address"}
 NAMESPACES: dict[str, Any] = {
     name: value.of
     for name in public_names(Client)
-    if isinstance(value := inspect.getattr_static(Client, name), Namespace)
+    if isinstance(value := inspect.getattr_static(Client, name), Attached)
 }
 
 

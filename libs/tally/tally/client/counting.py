@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from tally.client._calls.connection import Connection
 from tally.client._calls.methods import GET_CLUSTER, Answer, Method
+from tally.client._calls.namespace import Namespace
 from tally.client._checks.times import from_timestamp
 from tally.client.answers import Cluster
 from tally.client.events import Event
@@ -119,16 +120,15 @@ class Decision:
     was_decided: bool
 
 
-class Counting:
+class Counting(Namespace):
     """The part of tally.client.Client that speaks to a shard, at its own address: `client.counting`.
 
     Each call about dead letters carries the identity of the cluster. The client asks the shard for it once, so that a
     service of another cluster, which is reached at this address later on, refuses: ClusterMismatch.
     """
 
-    def __init__(self, open_connection: Callable[[], Connection]) -> None:
-        """`open_connection`: the client's connection; raises ClientUnusable when there is none."""
-        self._open = open_connection
+    def __init__(self, opened: Callable[[], Connection]) -> None:
+        super().__init__(opened)
         self._letters_of: Cluster | None = None
 
     async def get_cluster(self, *, timeout: float | None = None) -> Cluster:

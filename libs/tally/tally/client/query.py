@@ -2,11 +2,10 @@
 
 # ruff: noqa: ASYNC109 - the service is told the deadline of a call, and asyncio.timeout would keep it here
 
-from collections.abc import Callable
 from datetime import datetime
 
 from tally.client._calls import methods
-from tally.client._calls.connection import Connection
+from tally.client._calls.namespace import Namespace
 from tally.client._checks.times import to_timestamp
 from tally.client._checks.wrong_type import refuse_wrong_types
 from tally.client.answers import Audit, Count, Log, Stats
@@ -18,12 +17,8 @@ from tally.query.v1 import query_pb2
 AUDIT_TIMEOUT_S = 60.0
 
 
-class Query:
+class Query(Namespace):
     """The part of tally.client.Client that asks the service `query`; the client has these methods itself, too."""
-
-    def __init__(self, open_connection: Callable[[], Connection]) -> None:
-        """`open_connection`: the client's connection; raises ClientUnusable when there is none."""
-        self._open = open_connection
 
     async def get_views_count(
         self,

@@ -27,9 +27,9 @@ _REQUESTS = 60
 _SERVICE = "tally.counting.v1.CountingService"
 
 _NOW = "select (extract(epoch from clock_timestamp()) * 1000)::bigint"
-_LATEST_MINUTE = "select max(minute) from rollup_minute"
-_LATEST_RECEIPT = "select (extract(epoch from max(received_at)) * 1000)::bigint from journal"
-_FLOOR = "select floor from cluster"
+_LATEST_MINUTE = "select max(minute) from counting.rollup_minute"
+_LATEST_RECEIPT = "select (extract(epoch from max(received_at)) * 1000)::bigint from counting.journal"
+_FLOOR = "select floor from public.cluster"
 
 
 async def run_ahead(scene: Scene) -> None:

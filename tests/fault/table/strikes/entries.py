@@ -20,11 +20,12 @@ _PATIENCE_SECONDS = 240.0
 _SLOW = """
 create function slow() returns trigger language plpgsql as $$
 begin perform pg_sleep({seconds}); return new; end $$;
-create trigger slow before insert on rollup_minute_1 for each row when (new.minute < {end}) execute function slow()"""
-_MEND = "drop trigger slow on rollup_minute_1; drop function slow()"
+create trigger slow before insert on counting.rollup_minute_1
+    for each row when (new.minute < {end}) execute function slow()"""
+_MEND = "drop trigger slow on counting.rollup_minute_1; drop function slow()"
 _IS_APPLIED = """
-select seq <= applied_seq from journal join checkpoint using (log_id) where request_id = $1"""
-_PARTS = "select count(*) from flush_log where to_events > 0 and flushed_at >= $1"
+select seq <= applied_seq from counting.journal join counting.checkpoint using (log_id) where request_id = $1"""
+_PARTS = "select count(*) from counting.flush_log where to_events > 0 and flushed_at >= $1"
 
 
 async def send_large_entry(scene: Scene) -> None:

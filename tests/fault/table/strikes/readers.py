@@ -5,7 +5,7 @@ import datetime as dt
 
 import asyncpg
 
-from services.counting.partitions import keep_partitions
+from services.counting.recovery.partitions import keep_partitions
 from tally.contract.request_id import first_id_of
 from tests.fault.table.scene import Scene
 
@@ -15,10 +15,12 @@ _DAYS = (1, 2)
 _LONGEST_STALL_SECONDS = 1.0
 
 _OLD = "journal_2001_01_0{day}"
-_CREATE = "create table {name} (like journal including all)"
-_ATTACH = "alter table journal attach partition {name} for values from ('{first}') to ('{end}')"
-_DETACH = "alter table journal detach partition {name} concurrently"
-_DROP = "drop table {name}"
+_CREATE = "create table counting.{name} (like counting.journal including all)"
+_ATTACH = (
+    "alter table counting.journal attach partition counting.{name} for values from ('{first}') to ('{end}')"
+)
+_DETACH = "alter table counting.journal detach partition counting.{name} concurrently"
+_DROP = "drop table counting.{name}"
 
 
 async def hold_snapshot(scene: Scene) -> None:
@@ -28,7 +30,7 @@ async def hold_snapshot(scene: Scene) -> None:
     leaving: asyncio.Task[None] | None = None
     try:
         async with reader.transaction(isolation="repeatable_read", readonly=True):
-            count = await reader.fetchval("select count(*) from journal")
+            count = await reader.fetchval("select count(*) from counting.journal")
             scene.strike()
             began = asyncio.get_running_loop().time()
             async with asyncpg.create_pool(scene.deployment.dsn, min_size=1, max_size=1) as pool:
@@ -40,7 +42,8 @@ async def hold_snapshot(scene: Scene) -> None:
             await scene.pause(3, 5)
             scene.expect(not leaving.done(), "a partition went away under a reader")
             scene.expect(
-                await reader.fetchval("select count(*) from journal") == count, "the reader saw more rows"
+                await reader.fetchval("select count(*) from counting.journal") == count,
+                "the reader saw more rows",
             )
             ended = asyncio.get_running_loop().time()
         # Whoever detaches waits for the readers that there are; those who count do not wait for him.

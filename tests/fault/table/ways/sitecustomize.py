@@ -58,13 +58,14 @@ def answer_with_garbage() -> None:
         if getattr(behavior, "__name__", "") != "Append":
             return make(behavior, request_deserializer, response_serializer)
         from tests.support.garbage import ANSWERS
+        from tests.support.peer import encode
 
         turns = itertools.cycle(ANSWERS)
 
-        async def answer(request: Any, context: Any) -> bytes:
-            return await next(turns)(request, context)
+        async def answer(payload: bytes, context: Any) -> bytes:
+            return encode(await next(turns)(payload, context))
 
-        return make(answer, request_deserializer, None)
+        return make(answer, bytes, None)
 
     grpc.unary_unary_rpc_method_handler = make_garbage
 

@@ -13,43 +13,22 @@ from typing import Any
 import grpc
 import psutil
 import pytest
+from google.protobuf.message import Message
 
 from libs.embedded.envoy import DRAIN_SECONDS, Envoy, find_binary, open_envoy
 from libs.embedded.envoy_config import Pool, make_config
 from libs.embedded.process import Process
 from libs.rpc import ports
 from libs.rpc.probe import is_serving
-from libs.rpc.server import OpenServer, Servable, ServerSettings, open_server
+from libs.rpc.server import Servable, ServerSettings, open_server
 from tally.contract.errors import NotReady, Overloaded
 from tally.contract.status import error_from_rpc
 from tests.support.eventually import eventually
+from tests.support.peer import Behaviour, Context, Gate, Peer, open_peer
 
 INGEST, QUERY = "tally.ingest.v1.IngestService", "tally.query.v1.QueryService"
 COUNT = f"/{INGEST}/CountEvent"
 LARGEST = 8 * 1024 * 1024
-
-
-class Peer:
-    """A server that answers a call with its own name, after `behave`."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.calls = 0
-        self.remaining_s = 0.0
-        self.server: OpenServer | None = None
-
-    async def behave(self) -> None:
-        """Nothing to do before the answer."""
-
-    async def set_serving(self, service: str, serving: bool) -> None:
-        assert self.server is not None
-        await self.server.health.set_serving(service, serving)
-
-    async def answer(self, request: bytes, context: Any) -> bytes:
-        self.calls += 1
-        self.remaining_s = context.time_remaining()
-        await self.behave()
-        return f"{self.name} got {len(request)}".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,32 +57,30 @@ class Front:
 
 
 @asynccontextmanager
-async def open_peer(name: str, service: str, method: str, **limits: int) -> AsyncIterator[Peer]:
-    peer = Peer(name)
-    handlers = grpc.method_handlers_generic_handler(
-        service, {method: grpc.unary_unary_rpc_method_handler(peer.answer)}
-    )
-    port = ports.find_free(1)[0]
-    settings = ServerSettings(
-        address=f"127.0.0.1:{port}", grace_seconds=0.0, drain_delay_seconds=0.0
-    ).model_copy(update=limits)
-    servable = Servable(service, lambda server: server.add_generic_rpc_handlers((handlers,)))
-    async with open_server(settings, [servable]) as server:
-        peer.server = server
-        await peer.set_serving(service, True)
+async def open_named(name: str, service: str = INGEST, rpc: str = "CountEvent") -> AsyncIterator[Peer]:
+    """A peer that answers a call with its name."""
+    async with open_peer(service, health=True) as peer:
+        peer.answers[rpc] = say(name)
         yield peer
+
+
+def say(name: str) -> Behaviour:
+    async def behave(payload: bytes, _context: Context) -> bytes:
+        return f"{name} got {len(payload)}".encode()
+
+    return behave
 
 
 @asynccontextmanager
 async def open_front(folder: Path) -> AsyncIterator[Front]:
     async with AsyncExitStack() as stack:
         life_of_one = await stack.enter_async_context(AsyncExitStack())
-        one = await life_of_one.enter_async_context(open_peer("one", INGEST, "CountEvent"))
-        two = await stack.enter_async_context(open_peer("two", INGEST, "CountEvent"))
-        query = await stack.enter_async_context(open_peer("query", QUERY, "GetCount"))
+        one = await life_of_one.enter_async_context(open_named("one"))
+        two = await stack.enter_async_context(open_named("two"))
+        query = await stack.enter_async_context(open_named("query", QUERY, "GetCount"))
         pools = [
-            Pool("partitioner", [address_of(one), address_of(two)], INGEST, [INGEST]),
-            Pool("query", [address_of(query)], QUERY, [QUERY]),
+            Pool("partitioner", [one.address, two.address], INGEST, [INGEST]),
+            Pool("query", [query.address], QUERY, [QUERY]),
         ]
         address = f"localhost:{ports.find_free(1)[0]}"
         envoy = await stack.enter_async_context(open_envoy(folder, address, pools))
@@ -114,41 +91,38 @@ async def open_front(folder: Path) -> AsyncIterator[Front]:
         yield front
 
 
-def address_of(peer: Peer) -> str:
-    assert peer.server is not None
-    return peer.server.address
+def hold(peer: Peer) -> Gate:
+    """Let the peer's calls wait until the gate is opened."""
+    gate, answer = Gate(), peer.answers["CountEvent"]
+
+    async def wait(payload: bytes, context: Context) -> Message | bytes | None:
+        await gate(payload, context)
+        assert callable(answer)
+        return await answer(payload, context)
+
+    peer.answers["CountEvent"] = wait
+    return gate
 
 
-def hold(peer: Peer) -> asyncio.Event:
-    """Let the peer's calls wait for what is returned."""
-    release = asyncio.Event()
-
-    async def wait() -> None:
-        await release.wait()
-
-    peer.behave = wait  # type: ignore[method-assign]  # this is how a test says what it does
-    return release
-
-
-async def keep_busy(front: Front) -> tuple[asyncio.Event, "asyncio.Task[str]"]:
-    """A call that waits in the first server, until the event is set."""
-    release = hold(front.one)
+async def keep_busy(front: Front) -> tuple[Gate, "asyncio.Task[str]"]:
+    """A call that waits in the first server, until the gate is opened."""
+    gate = hold(front.one)
     while True:
         call = asyncio.create_task(front.call())
-        await until(lambda call=call: call.done() or front.one.calls > 0)  # type: ignore[misc]  # mypy and defaults
-        if front.one.calls:
-            return release, call
+        await until(lambda call=call: call.done() or len(front.one.received) > 0)  # type: ignore[misc]  # mypy and defaults
+        if len(front.one.received):
+            return gate, call
 
 
 async def until_left_alone(peer: Peer, front: Front) -> None:
     """Wait until no call reaches the peer: Envoy's workers hear of its health a moment after its admin interface."""
 
     async def is_left_alone() -> bool:
-        before = peer.calls
+        before = len(peer.received)
         async with asyncio.TaskGroup() as calls:
             for _ in range(10):
                 calls.create_task(front.call())
-        return peer.calls == before
+        return len(peer.received) == before
 
     await eventually(is_left_alone, 5.0)
 
@@ -206,29 +180,36 @@ async def test_calls_find_their_service_and_health_is_that_of_the_service_asked_
 
 async def test_the_largest_request_and_the_deadline_get_through(tmp_path: Path) -> None:
     async with open_front(tmp_path) as front:
+        remaining: list[float | None] = []
+
+        async def look(_payload: bytes, context: Context) -> None:
+            remaining.append(context.time_remaining())
+
+        for peer in (front.one, front.two):
+            peer.turns.append(look)
         assert (await front.call(request=bytes(LARGEST), timeout_s=20)).endswith(f"got {LARGEST}")
-        assert 15 < max(front.one.remaining_s, front.two.remaining_s) <= 20
+        assert 15 < (remaining[0] or 0) <= 20
         hold(front.one)
         hold(front.two)
         assert await status_of(front.call(timeout_s=0.3)) is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert front.one.calls + front.two.calls == 2  # nobody sent it again
+        assert len(front.one.received) + len(front.two.received) == 2  # nobody sent it again
 
 
 async def test_a_slow_server_gets_no_more_calls_than_it_has_under_way(tmp_path: Path) -> None:
     """Round robin would give it every second one."""
     async with open_front(tmp_path) as front:
-        release, held = await keep_busy(front)
+        gate, held = await keep_busy(front)
         assert {await front.call() for _ in range(30)} == {"two got 0"}
-        release.set()
+        gate.open()
         assert await held == "one got 0"
 
 
 async def test_a_server_that_leaves_gets_no_more_calls_and_ends_those_under_way(tmp_path: Path) -> None:
     async with open_front(tmp_path) as front:
-        release, held = await keep_busy(front)
+        gate, held = await keep_busy(front)
         await front.one.set_serving(INGEST, False)
         await front.until_healthy(2)
-        release.set()
+        gate.open()
         assert await held == "one got 0"
         await until_left_alone(front.one, front)
         assert {await front.call() for _ in range(10)} == {"two got 0"}
@@ -237,10 +218,8 @@ async def test_a_server_that_leaves_gets_no_more_calls_and_ends_those_under_way(
 async def test_a_server_that_is_gone_is_noticed_by_the_first_call_that_meets_it(tmp_path: Path) -> None:
     """Not by the next health check: to least request, who fails at once looks idle."""
     async with open_front(tmp_path) as front:
-        assert front.one.server is not None
-        front.one.server.health.leave = stay_silent  # type: ignore[method-assign]  # it does not say goodbye
         failures = []
-        await front.life_of_one.aclose()
+        await front.life_of_one.aclose()  # without a last NOT_SERVING
         for _ in range(60):
             try:
                 await front.call()
@@ -248,10 +227,6 @@ async def test_a_server_that_is_gone_is_noticed_by_the_first_call_that_meets_it(
                 failures.append(error.code())
         assert len(failures) <= 2
         assert set(failures) <= {grpc.StatusCode.UNAVAILABLE}
-
-
-async def stay_silent() -> None:
-    """Instead of saying NOT_SERVING."""
 
 
 async def test_nobody_healthy_is_told_at_once(tmp_path: Path) -> None:
@@ -268,16 +243,16 @@ async def test_nobody_healthy_is_told_at_once(tmp_path: Path) -> None:
             return False
 
         await eventually(is_refused, 2.0)
-        before = front.one.calls + front.two.calls
+        before = len(front.one.received) + len(front.two.received)
         assert await status_of(front.call()) is grpc.StatusCode.UNAVAILABLE
-        assert front.one.calls + front.two.calls == before
+        assert len(front.one.received) + len(front.two.received) == before
 
 
 async def test_a_drain_refuses_new_calls_and_waits_for_those_under_way(tmp_path: Path) -> None:
     async with open_front(tmp_path) as front:
-        releases = [hold(peer) for peer in (front.one, front.two)]
+        gates = [hold(peer) for peer in (front.one, front.two)]
         held = asyncio.create_task(front.call())
-        await until(lambda: front.one.calls + front.two.calls == 1)
+        await until(lambda: len(front.one.received) + len(front.two.received) == 1)
         draining = asyncio.create_task(front.envoy.drain())
 
         async def is_refused() -> bool:
@@ -291,8 +266,8 @@ async def test_a_drain_refuses_new_calls_and_waits_for_those_under_way(tmp_path:
 
         await eventually(is_refused, DRAIN_SECONDS)
         assert not draining.done()
-        for release in releases:
-            release.set()
+        for gate in gates:
+            gate.open()
         assert (await held).endswith("got 0")
         await draining
 
@@ -304,16 +279,20 @@ def test_who_has_no_envoy_is_told_what_to_install(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
-    async with open_peer("one", INGEST, "CountEvent") as peer:
+    async with open_peer(INGEST) as peer:
         with pytest.raises(NotReady, match="is taken by this process itself"):
-            async with open_envoy(tmp_path, address_of(peer), []):
+            async with open_envoy(tmp_path, peer.address, []):
                 pass
 
 
 async def test_a_refusal_before_a_large_request_was_received_arrives_as_what_it_is(tmp_path: Path) -> None:
-    async with open_peer("full", INGEST, "CountEvent", max_bytes_under_way=1) as peer:
-        release, address = hold(peer), f"localhost:{ports.find_free(1)[0]}"
-        pools = [Pool("partitioner", [address_of(peer)], INGEST, [INGEST])]
+    peer = Peer(answers={"CountEvent": say("full")})
+    gate, address = hold(peer), f"localhost:{ports.find_free(1)[0]}"
+    servable = Servable(INGEST, lambda server: server.add_generic_rpc_handlers((peer,)))
+    settings = ServerSettings(address="127.0.0.1:0", grace_seconds=0.0, max_bytes_under_way=1)
+    async with open_server(settings, [servable]) as server:
+        await server.health.set_serving(INGEST, True)
+        pools = [Pool("partitioner", [server.address], INGEST, [INGEST])]
         async with (
             open_envoy(tmp_path, address, pools) as envoy,
             grpc.aio.insecure_channel(address, options=[("grpc.enable_retries", 0)]) as channel,
@@ -323,7 +302,7 @@ async def test_a_refusal_before_a_large_request_was_received_arrives_as_what_it_
                 return len(await envoy.healthy_addresses()) == 1
 
             async def is_full() -> bool:
-                return peer.calls == 1
+                return len(peer.received) == 1
 
             await eventually(is_healthy)
             call: Any = channel.unary_unary(COUNT)
@@ -335,6 +314,6 @@ async def test_a_refusal_before_a_large_request_was_received_arrives_as_what_it_
                 error = error_from_rpc(caught.value)
                 assert isinstance(error, Overloaded), caught.value
                 assert error.delay_s > 0
-            release.set()
+            gate.open()
             assert await first == b"full got 9"
             assert await call(bytes(LARGEST), timeout=10) == f"full got {LARGEST}".encode()

@@ -1,12 +1,16 @@
-"""A database of an earlier version is brought up to date with what is in it."""
+"""A database of an earlier version is brought up to date with what is in it, and is of no more use to that version."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
 
 import asyncpg
+import pytest
 
-from libs.stores.schema import migrate
+from libs.stores.schema import migrate, read_cluster
 from services.migrations import list_migrations
+from tally.contract.errors import NotReady
 from tests.support.database import PARTITION_COUNT
 from tests.support.proof import find_wrong
 from tests.support.servers import Servers, fresh_database
@@ -30,22 +34,72 @@ insert into dead_letter (request_id, partition, log_id, seq, received_at, events
 insert into flush_log (log_id, from_seq, to_seq, generation, events, cells)
     values (1, 0, 1, 1, 2, 1), (1, 1, 3, 1, 0, 0);
 insert into rollup_minute (generation, video_id, event_type, minute, count) values (1, 'video', 'view', 1, 2 + 5)"""
-_OLD_FLUSH = (
-    "update checkpoint set applied_seq = 4 where log_id = 1 and consumer = 'rollups' and applied_seq = 3"
+# What shards leave that are interrupted while they drop empty partitions: a table that is none any more.
+_INTERRUPT = "create table journal_2020_01_02 (like journal including all)"
+_OF_NO_SERVICE = """
+select relname as name from pg_class where relnamespace in (select oid from pg_namespace where nspname in
+    ('public', 'elsewhere'))
+union all select proname from pg_proc where pronamespace in (select oid from pg_namespace where nspname in
+    ('public', 'elsewhere'))"""
+_OLD_STATEMENTS = (
+    "create table journal_2100_01_01 (like journal including all)",
+    "insert into log (log_id, shard, pids, floor, opening_floor) select 2, 'b', '{}', floor, floor from cluster",
+    "update checkpoint set applied_seq = 4 where log_id = 1 and consumer = 'rollups' and applied_seq = 3",
 )
 
 
-async def test_positions_and_replays_of_before_are_carried_over(servers: Servers) -> None:
+@asynccontextmanager
+async def _earlier_database(servers: Servers, search_path: str = "") -> AsyncIterator[Any]:
+    """A connection to a database of before that is not migrated yet; with a schema to which `search_path` leads."""
     async with fresh_database(servers.postgres_dsn) as dsn:
         connection = await asyncpg.connect(dsn)
         try:
+            if search_path:
+                await connection.execute(f"create schema {search_path}; set search_path = {search_path}")
             await _set_up_earlier(connection)
-            await migrate(connection, PARTITION_COUNT, list_migrations())
-            assert await find_wrong(connection) == []
-            # A shard of the earlier version, which is replaced after the migration, goes on until then.
-            assert await connection.execute(_OLD_FLUSH) == "UPDATE 1"
+            yield connection
         finally:
             await connection.close()
+
+
+async def test_positions_and_replays_of_before_are_carried_over(servers: Servers) -> None:
+    async with _earlier_database(servers) as connection:
+        await migrate(connection, PARTITION_COUNT, list_migrations())
+        assert await find_wrong(connection) == []
+
+
+@pytest.mark.parametrize("search_path", ["", "elsewhere"])
+async def test_everything_of_counting_moves_into_its_schema(servers: Servers, search_path: str) -> None:
+    async with _earlier_database(servers, search_path) as connection:
+        cluster_id = await connection.fetchval("select cluster_id from cluster")
+        await connection.execute(_INTERRUPT)
+        await migrate(connection, PARTITION_COUNT, list_migrations())
+        assert {row["name"] for row in await connection.fetch(_OF_NO_SERVICE)} == {
+            *("cluster", "cluster_pkey"),
+            *("schema_migration", "schema_migration_pkey"),
+        }
+        assert await connection.fetchval("select to_regclass('counting.journal_2020_01_02') is not null")
+        assert await connection.fetchval("select counting.square_of(counting.mean_of(6, 2))") == 9
+        assert (await read_cluster(connection, PARTITION_COUNT, list_migrations())).cluster_id == cluster_id
+        assert await connection.fetchval("show search_path") == (search_path or '"$user", public')
+        repeated: list[str] = []
+        await migrate(connection, PARTITION_COUNT, list_migrations(), repeated.append)
+        assert repeated == []
+
+
+async def test_a_version_of_before_finds_no_table_to_write_to_and_makes_none(servers: Servers) -> None:
+    async with _earlier_database(servers) as connection:
+        await migrate(connection, PARTITION_COUNT, list_migrations())
+        known = [each for each in list_migrations() if each.name != "counting/0007_own_schema"]
+        for use in (migrate, read_cluster):
+            with pytest.raises(NotReady, match=r"of a later version of Tally \(counting/0007_own_schema\)"):
+                await use(connection, PARTITION_COUNT, known)
+        for statement in _OLD_STATEMENTS:
+            with pytest.raises(asyncpg.UndefinedTableError):
+                await connection.execute(statement)
+        # The first versions did not look for later ones, and named their migrations differently.
+        with pytest.raises(asyncpg.DuplicateTableError, match='"cluster" already exists'):
+            await connection.execute(_read("0001_counting"))
 
 
 async def _set_up_earlier(connection: Any) -> None:
@@ -53,9 +107,11 @@ async def _set_up_earlier(connection: Any) -> None:
         "create table schema_migration (name text primary key, applied_at timestamptz not null default now())"
     )
     for name in _BEFORE:
-        await connection.execute(
-            (resources.files("services.counting") / "migrations" / f"{name}.sql").read_text()
-        )
+        await connection.execute(_read(name))
         await connection.execute("insert into schema_migration (name) values ($1)", name)
     await connection.execute(_CLUSTER, PARTITION_COUNT)
     await connection.execute(_FILL)
+
+
+def _read(name: str) -> str:
+    return (resources.files("services.counting") / "migrations" / f"{name}.sql").read_text()

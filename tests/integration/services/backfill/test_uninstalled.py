@@ -1,21 +1,19 @@
 """Without the libraries of the extra everything else runs, and the backfill answers what to install."""
 
-from pathlib import Path
-
 import pytest
 
 from services.backfill import app
 from services.worker import app as worker
 from tally.client import Unimplemented
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService
 
 
 async def test_without_its_libraries_the_backfill_answers_what_to_install(
-    dsn: str, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_service: OpenService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "EXTRA", ("a_library_that_is_not_there",))
     monkeypatch.setattr(worker, "FETCH_REPO_NEEDS", ("a_library_that_is_not_there",))
-    async with open_stack(dsn, valkey_url, tmp_path) as stack:
+    async with open_service("all") as stack:
         install = r"pip install 'tally-services\[backfill\]'"
         with pytest.raises(Unimplemented, match=install):
             await stack.client.backfill.get_job()
@@ -27,8 +25,8 @@ async def test_without_its_libraries_the_backfill_answers_what_to_install(
         assert (await stack.client.count("video")).accepted_count == 1
 
 
-async def test_with_them_all_services_run_in_one_process(dsn: str, valkey_url: str, tmp_path: Path) -> None:
-    async with open_stack(dsn, valkey_url, tmp_path) as stack:
+async def test_with_them_all_services_run_in_one_process(open_service: OpenService) -> None:
+    async with open_service("all") as stack:
         created = await stack.client.backfill.create_job("job", ["did:web:localhost"])
         assert (created.job.repo_count, created.was_there) == (1, False)
         assert [job.job_id async for job in stack.client.backfill.list_jobs()] == ["job"]

@@ -43,7 +43,7 @@ async def test_an_epoch_begins_above_every_number_before_a_restore(dsn: str) -> 
     database = await asyncpg.connect(dsn)
     try:
         before = await database.fetchval(_DRAW, "before")
-        await database.execute("update cluster set epoch = epoch + 1")
+        await database.execute("update public.cluster set epoch = epoch + 1")
         after = await database.fetchval(_DRAW, "after")
         assert await database.fetchval(_DRAW, "more") == after + 1
     finally:
@@ -60,7 +60,7 @@ async def test_a_replica_reads_the_record_anew_when_it_was_restored(stack: Stack
     database = await asyncpg.connect(stack.dsn)
     try:
         async with database.transaction():
-            await database.execute("update cluster set epoch = epoch + 1")
+            await database.execute("update public.cluster set epoch = epoch + 1")
             await database.execute("delete from catalog.resource")
             await database.execute("delete from catalog.change")
     finally:

@@ -1,13 +1,10 @@
 """The projection in Valkey: the source's keys, complete or not believed."""
 
-from pathlib import Path
-
 import redis.asyncio as valkey
 
 from tests.support.catalog import find, prepare, rule, video
 from tests.support.eventually import eventually
-from tests.support.servers import Servers
-from tests.support.stack import Stack, open_stack
+from tests.support.stack import OpenService, Stack
 
 
 async def projected(stack: Stack) -> None:
@@ -77,12 +74,12 @@ async def test_a_wiped_valkey_is_built_anew_and_is_believed_in_nothing_meanwhile
 
 
 async def test_the_projection_of_another_cluster_is_left_alone(
-    dsn: str, servers: Servers, valkey_url: str, tmp_path: Path
+    open_service: OpenService, valkey_url: str
 ) -> None:
     async with valkey.Redis.from_url(valkey_url) as client:
         await client.set("catalog:token", "another:1:1")
         await client.hset("r:1v", mapping={"details": b"{}", "version": 1 << 60})
-        async with open_stack(dsn, servers.valkey_url, tmp_path, ["catalog"]) as stack:
+        async with open_service("catalog") as stack:
             catalog = await prepare(stack.client)
             change = (await catalog.put("1v", video(1))).version
             assert (await find(stack.client, min_change=change)).items[0].details == video(1)

@@ -100,7 +100,7 @@ async def test_while_an_entry_waits_for_its_flush_as_of_is_before_it(api: Api) -
     await view(api, video_id)
     await api.flushed()
     async with api.database.transaction():
-        await api.database.execute("select from checkpoint for update")
+        await api.database.execute("select from counting.checkpoint for update")
         before_us = now_us()
         await view(api, video_id)
         acknowledged_us = now_us()

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.exact
 
 ONE = {("spooled", "view"): 1}
 HOURS_US = 7_200_000_000
-OPENED = "select (extract(epoch from opened_at) * 1000000)::bigint from log where state = 'open'"
-FIRST = "select (extract(epoch from received_at) * 1000000)::bigint from journal where seq = 1"
+OPENED = "select (extract(epoch from opened_at) * 1000000)::bigint from counting.log where state = 'open'"
+FIRST = "select (extract(epoch from received_at) * 1000000)::bigint from counting.journal where seq = 1"
 
 
 def now_us() -> int:

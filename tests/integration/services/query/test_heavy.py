@@ -24,11 +24,11 @@ MINUTES = 500
 POOL = 8
 """connections that reads share; the lane has one"""
 _INSERT = """
-insert into rollup_minute (generation, video_id, event_type, minute, count, value_count, sum, min, max)
+insert into counting.rollup_minute (generation, video_id, event_type, minute, count, value_count, sum, min, max)
 select 1, $1, 'view', 28000000 + n, 1, 1, n, n, n from generate_series(0, $2::int - 1) as n"""
 # Evaluated for each row that has values; a heavy read waits in it for whoever holds the lock.
 _SLOW = """
-create or replace function mean_of(total double precision, n bigint) returns double precision volatile
+create or replace function counting.mean_of(total double precision, n bigint) returns double precision volatile
 language plpgsql as $$ begin
     perform pg_advisory_xact_lock_shared(77);
     return total / n;
@@ -140,7 +140,7 @@ async def test_a_heavy_read_that_takes_too_long_is_cancelled_and_says_what_to_do
 
 
 async def test_audits_hold_up_no_read_and_those_beyond_the_lane_are_refused(api: Api) -> None:
-    async with blocked(api, "lock table dead_letter in access exclusive mode"):
+    async with blocked(api, "lock table counting.dead_letter in access exclusive mode"):
         audits = [asyncio.create_task(audit(api)) for _ in range(POOL + 2)]
         await waits(api, AUDITS)
         await ended(audits, POOL)

@@ -64,7 +64,7 @@ async def cached_count(api: Api, video_id: str) -> int:
 
 
 async def key_of(api: Api, video_id: str) -> str:
-    cluster_id = await api.database.fetchval("select cluster_id from cluster")
+    cluster_id = await api.database.fetchval("select cluster_id from public.cluster")
     return f"tally:{cluster_id}:1:total:view:{video_id}"
 
 
@@ -90,7 +90,7 @@ async def test_a_total_that_was_read_is_held_for_2_seconds_and_equals_postgres(
     assert abs(as_of_us - before_us) < 2_000_000
     assert 0 < await store.pttl(await key_of(api, "held")) <= 2000
     assert count == await api.database.fetchval(
-        "select sum(count) from rollup_minute where video_id = 'held'"
+        "select sum(count) from counting.rollup_minute where video_id = 'held'"
     )
 
 

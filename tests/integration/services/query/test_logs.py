@@ -29,7 +29,7 @@ async def test_the_lag_is_the_age_of_what_is_unapplied_and_0_when_nothing_is(dsn
         [log] = await logs(dsn)
         assert (log["applied_seq"], log["last_seq"], log["lag_seconds"]) == (1, 1, 0)
         async with connection.transaction():
-            await connection.execute("select from checkpoint for update")
+            await connection.execute("select from counting.checkpoint for update")
             assert await send(shard, ONE) == {Outcome.JOURNALED}
             await asyncio.sleep(0.1)
             [log] = await logs(dsn)

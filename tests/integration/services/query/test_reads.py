@@ -107,7 +107,9 @@ def reads(api: Api, way: str) -> Reads:
 async def test_what_the_tests_read_is_where_they_think(reads: Reads, way: str) -> None:
     await reads.send(event("where"))  # the first entry of its log
     assert await reads.count("where") == 1
-    rows = await reads.api.database.fetchval("select count(*) from rollup_minute where video_id = 'where'")
+    rows = await reads.api.database.fetchval(
+        "select count(*) from counting.rollup_minute where video_id = 'where'"
+    )
     assert rows == (0 if way == "pending" else 1)
 
 

@@ -21,11 +21,11 @@ DAY_MS = 86_400_000
 OLD_DAYS = 20
 QUESTION, SIZE = Question("video", "view", MinuteRange()), Size(100, 100)
 _OPEN = """
-insert into log (log_id, shard, pids, floor, opening_floor)
-select $1, 's', '{}', floor, coalesce($2, floor) from cluster"""
-_CHECKPOINT = "insert into checkpoint (log_id, consumer, generation) values ($1, 'rollups', 1)"
+insert into counting.log (log_id, shard, pids, floor, opening_floor)
+select $1, 's', '{}', floor, coalesce($2, floor) from public.cluster"""
+_CHECKPOINT = "insert into counting.checkpoint (log_id, consumer, generation) values ($1, 'rollups', 1)"
 _INSERT = """
-insert into journal (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
+insert into counting.journal (request_id, partition, log_id, seq, received_at, events, request_hash, payload)
 values ($1, $2, $3, 1, now() - interval '1 hour', 1, 0, $4)"""
 _LOCKED = """
 select count(*) from pg_locks join pg_class on pg_class.oid = relation
@@ -36,13 +36,14 @@ where pid = pg_backend_pid() and relkind = 'r' and relname like 'journal\\_%'"""
 async def database(dsn: str) -> AsyncIterator[Any]:
     """With partitions of days long past, all of them empty."""
     async with open_proof(dsn) as connection:
-        floor_day = time_ms_of(await connection.fetchval("select floor from cluster")) // DAY_MS
+        floor_day = time_ms_of(await connection.fetchval("select floor from public.cluster")) // DAY_MS
         for day in range(floor_day - OLD_DAYS, floor_day):
             name = f"journal_{dt.datetime.fromtimestamp(day * 86_400, tz=dt.UTC):%Y_%m_%d}"
             first, end = first_id_of(day * DAY_MS), first_id_of((day + 1) * DAY_MS)
-            await connection.execute(f"create table {name} (like journal including all)")
+            await connection.execute(f"create table counting.{name} (like counting.journal including all)")
             await connection.execute(
-                f"alter table journal attach partition {name} for values from ('{first}') to ('{end}')"
+                f"alter table counting.journal attach partition counting.{name} "
+                f"for values from ('{first}') to ('{end}')"
             )
         yield connection
 
@@ -76,7 +77,7 @@ async def test_a_log_that_needs_older_days_than_the_last_read_is_read_in_full(da
     await open_log(database, 1)
     unsettled = Unsettled()
     assert await read(database, unsettled, "strong") == 0
-    floor_ms = time_ms_of(await database.fetchval("select floor from cluster"))
+    floor_ms = time_ms_of(await database.fetchval("select floor from public.cluster"))
     old_ms = floor_ms - 10 * DAY_MS
     await open_log(database, 2, first_id_of(old_ms))
     request_id = make_request_id(old_ms + 1)
@@ -86,6 +87,6 @@ async def test_a_log_that_needs_older_days_than_the_last_read_is_read_in_full(da
     assert reading.cell.count == 1
     as_of_us = (await read_rollups(database, unsettled, QUESTION, SIZE)).as_of_us
     opened_us = await database.fetchval(
-        "select (extract(epoch from opened_at) * 1000000)::bigint from log where log_id = 2"
+        "select (extract(epoch from opened_at) * 1000000)::bigint from counting.log where log_id = 2"
     )
     assert as_of_us == opened_us  # the rollups lack the entry

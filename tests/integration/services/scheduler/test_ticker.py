@@ -18,7 +18,7 @@ from services.scheduler.wakeups import Bell, Listener, notify
 from tally.contract.errors import NotReady, Unavailable
 from tests.integration.services.scheduler.scheduling import Scene, TurnedClock, open_scene
 from tests.support.eventually import eventually
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService, open_stack
 
 
 async def test_an_idle_scheduler_with_a_waiting_worker_costs_at_most_two_statements_a_second(
@@ -134,10 +134,10 @@ async def test_a_scheduler_with_another_bin_space_than_the_schema_does_not_start
 
 
 async def test_a_job_is_planned_and_its_run_ended_by_schedulers_that_run(
-    dsn: str, valkey_url: str, tmp_path: Any
+    open_service: OpenService, dsn: str
 ) -> None:
     """With their real loops: what a tick does is done without anybody asking."""
-    async with open_scene(dsn) as scene, open_stack(dsn, valkey_url, tmp_path, ["scheduler"]):
+    async with open_scene(dsn) as scene, open_service("scheduler"):
         now = await scene.pool.fetchval("select clock_timestamp()")
         scene.clock.at = now - timedelta(days=1)
         await scene.put_job(start_minutes=0)

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 
 import pytest
+from structlog.testing import capture_logs
 
 from libs.runtime.loop import Loop, Turn
 from tests.support.virtual_time import in_virtual_time
@@ -46,6 +47,19 @@ async def test_a_store_that_is_away_is_tried_again_sooner_than_the_interval() ->
     turns = Turns(ConnectionError("refused"), OSError("gone"), None)
     await run_for(make_loop(turns), 5.0)
     assert [time - turns.begun[0] for time in turns.begun] == [0.0, 1.0, 2.0]
+
+
+@in_virtual_time
+async def test_of_failures_in_a_row_each_error_is_logged_once_and_the_success_that_ends_them() -> None:
+    refused, gone = ConnectionError("refused"), OSError("gone")
+    with capture_logs() as logs:
+        await run_for(make_loop(Turns(None, refused, refused, refused, gone, None, None, refused)), 60.0)
+    assert [(log["log_level"], log.get("error") or log["failures"]) for log in logs] == [
+        ("warning", "refused"),
+        ("warning", "gone"),
+        ("info", 4),
+        ("warning", "refused"),
+    ]
 
 
 @in_virtual_time

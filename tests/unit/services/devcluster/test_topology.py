@@ -55,18 +55,14 @@ def test_the_front_proxy_leads_to_the_services_for_clients_and_to_no_shard() -> 
     topology = make_topology({}, None)
     led = {service: pool.addresses for pool in topology.pools for service in pool.services}
     assert led == {
-        "tally.ingest.v1.IngestService": [place.address for place in topology.of("partitioner")],
-        "tally.catalog.v1.FindService": [place.address for place in topology.of("catalog")],
-        "tally.query.v1.QueryService": [place.address for place in topology.of("query")],
-        "tally.scheduler.v1.JobService": [place.address for place in topology.of("scheduler")],
-        "tally.scheduler.v1.PopulationService": [place.address for place in topology.of("scheduler")],
-        **{
-            f"tally.replication.v1.{service}": [place.address for place in topology.of("replication")]
-            for service in ("EntryService", "PeerService")
-        },
-        "tally.backfill.v1.BackfillService": [place.address for place in topology.of("backfill")],
+        routed.full_name: [place.address for place in topology.of(service.name)]
+        for service in SERVICES
+        for routed in service.routed
     }
-    assert {place.service.name for place in topology.places if not place.is_public} == {"counting", "worker"}
+    assert {"tally.ingest.v1.IngestService", "tally.query.v1.QueryService"} <= led.keys()
+    assert not [name for name in led if name.startswith("tally.counting.")]
+    public = {place.service.name for place in topology.places if place.is_public}
+    assert public == {service.name for service in SERVICES if service.routed}
 
 
 def test_the_health_of_the_whole_is_that_of_the_partitioners() -> None:

@@ -1,6 +1,6 @@
 """The namespaces of the client, made by `make docs` from the table of services."""
 
-from tally.client._surface.namespace import Namespace
+from tally.client._calls.namespace import Attached
 from tally.client.backfill import Backfill
 from tally.client.catalog import Catalog
 from tally.client.counting import Counting
@@ -12,15 +12,15 @@ from tally.client.scheduler import Scheduler
 class Namespaces:
     """A part of the client for each service that users call."""
 
-    backfill = Namespace(Backfill)
+    backfill = Attached(Backfill)
     """has Bluesky repositories fetched, and counts them"""
-    catalog = Namespace(Catalog)
+    catalog = Attached(Catalog)
     """finds resources by who may see them"""
-    counting = Namespace(Counting)
+    counting = Attached(Counting)
     """makes events durable and counts them"""
-    query = Namespace(Query)
+    query = Attached(Query)
     """answers counts and statistics"""
-    replication = Namespace(Replication)
+    replication = Attached(Replication)
     """carries rows to other regions, and takes in theirs"""
-    scheduler = Namespace(Scheduler)
+    scheduler = Attached(Scheduler)
     """plans background work and leases it to workers"""

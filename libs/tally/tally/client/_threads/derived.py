@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any, TypeVar
 
-from tally.client._surface.namespace import Namespace
+from tally.client._calls.namespace import Attached
 from tally.client._threads.loop_thread import LoopThread
 from tally.client.errors import ClientUnusable
 
@@ -31,7 +31,7 @@ def derive_from(asynchronous: type, open_: Open, *, without: frozenset[str]) -> 
             if name in vars(threaded) or name in without:
                 continue
             attribute = inspect.getattr_static(asynchronous, name)
-            is_namespace = isinstance(attribute, Namespace)
+            is_namespace = isinstance(attribute, Attached)
             setattr(
                 threaded, name, _part(name, attribute, open_) if is_namespace else _method(attribute, open_)
             )
@@ -52,14 +52,14 @@ def is_iterator(method: Callable[..., Any]) -> bool:
     )
 
 
-def _part(name: str, namespace: Namespace[Any], open_: Open) -> property:
+def _part(name: str, namespace: Attached[Any], open_: Open) -> property:
     """The namespace for threads: an object with its methods, each of which waits."""
 
     def open_part(part: Any) -> tuple[LoopThread, Any]:
         thread, client = open_(part._client)  # noqa: SLF001 - it is that of the class below
         return thread, getattr(client, name)
 
-    of: Any = namespace.of
+    of = namespace.of
     methods = {each: _method(inspect.getattr_static(of, each), open_part) for each in public_names(of)}
     made = type(of.__name__, (_Part,), {**methods, "__slots__": (), "__doc__": of.__doc__})
     return property(made, doc=of.__doc__)

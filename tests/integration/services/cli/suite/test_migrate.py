@@ -10,7 +10,7 @@ from tally.contract.errors import NotReady
 from tests.support.glitch import install_glitch, set_clock
 from tests.support.proof import open_proof
 from tests.support.servers import Servers, fresh_database
-from tests.support.stack import open_stack
+from tests.support.stack import OpenService, open_stack
 from tests.support.terminal import run
 
 
@@ -41,10 +41,10 @@ async def test_another_partition_count_is_refused(dsn: str) -> None:
 
 
 async def test_a_schema_of_a_later_version_is_refused_by_everything_that_uses_it(
-    dsn: str, valkey_url: str, tmp_path: Path
+    open_service: OpenService, dsn: str
 ) -> None:
     connection = await asyncpg.connect(dsn)
-    await connection.execute("insert into schema_migration (name) values ('counting/9999_later')")
+    await connection.execute("insert into public.schema_migration (name) values ('counting/9999_later')")
     await connection.close()
     refused = await run("migrate", TALLY_POSTGRES__DSN=dsn, TALLY_PARTITION_COUNT="4")
     assert refused.exit_code == REFUSED
@@ -53,7 +53,7 @@ async def test_a_schema_of_a_later_version_is_refused_by_everything_that_uses_it
     )
     for name in ("all", "query"):
         with pytest.raises(NotReady, match=r"of a later version of Tally \(counting/9999_later\)"):
-            async with open_stack(dsn, valkey_url, tmp_path, [name]):
+            async with open_service(name):
                 pass
 
 

@@ -1,0 +1,1 @@
+"""From committed inserts to rows of the rollups: the buffer, its pace, and the transaction that moves it."""

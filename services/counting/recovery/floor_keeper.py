@@ -1,0 +1,69 @@
+"""The floor follows the time: each shard looks at the clocks, and raises it as far as they allow."""
+
+import time
+from typing import Any
+
+import structlog
+
+from libs.domain.floor_pace import FloorPace, Look, Verdict
+from libs.runtime.loop import Loop
+from libs.stores.floor import align_logs, raise_floor
+from libs.stores.server_clock import Reading, read_clocks
+from libs.telemetry import catalogue
+from libs.telemetry.setup import Telemetry
+from tally.contract.request_id import first_id_of, time_ms_of
+
+_LOGGER = structlog.get_logger(__name__)
+
+_LOOK_SECONDS, _LOOK_DEADLINE_SECONDS = 30.0, 60.0
+_STEP_MS = 600_000
+"""The floor rises in steps: each waits for the insert under way in each log."""
+_FLOOR = "select floor from public.cluster"
+
+
+class FloorKeeper:
+    """One shard's part in keeping the floor."""
+
+    def __init__(self, pool: Any, telemetry: Telemetry) -> None:
+        self._pool = pool
+        self._pace = FloorPace()
+        self._alarm = ""
+        self._age_seconds = 0.0
+        self.loop = Loop(
+            "floor",
+            self.look,
+            interval_seconds=_LOOK_SECONDS,
+            deadline_seconds=_LOOK_DEADLINE_SECONDS,
+            jitter=0.0,
+            telemetry=telemetry,
+        )
+        catalogue.observe(telemetry.meter, catalogue.FLOOR_AGE, lambda: self._age_seconds)
+
+    async def look(self) -> None:
+        """Look once, and raise the floor if it is time to. Raises what is in AWAY."""
+        async with self._pool.acquire() as connection:
+            floor_ms = time_ms_of(await connection.fetchval(_FLOOR))
+            if (reading := await read_clocks(connection)) is None:
+                return
+            verdict = self._pace.judge(_look_of(floor_ms, reading))
+            if verdict.floor_ms - floor_ms >= _STEP_MS:
+                floor_ms = verdict.floor_ms
+                await raise_floor(connection, first_id_of(floor_ms))
+            await align_logs(connection)  # also when it stays: one may have been left behind
+        self._age_seconds = (reading.postgres_us // 1000 - floor_ms) / 1000
+        self._tell(verdict, floor_ms)
+
+    def _tell(self, verdict: Verdict, floor_ms: int) -> None:
+        # The words differ from look to look by the seconds in them: an alarm is told when it begins.
+        if bool(verdict.alarm) is bool(self._alarm):
+            return
+        self._alarm = verdict.alarm
+        if self._alarm:
+            floor = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(floor_ms / 1000))
+            _LOGGER.error("the floor is not where it belongs", floor=floor, why=self._alarm)
+        else:
+            _LOGGER.info("the floor follows the time again")
+
+
+def _look_of(floor_ms: int, reading: Reading) -> Look:
+    return Look(floor_ms, reading.postgres_us // 1000, reading.machine_us // 1000, reading.taken_at)

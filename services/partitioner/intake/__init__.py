@@ -1,0 +1,1 @@
+"""From a request to entries: validation, the cut by partition, and the receipt."""

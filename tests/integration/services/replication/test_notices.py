@@ -1,0 +1,30 @@
+"""A commit in one process wakes the senders of the others."""
+
+from pathlib import Path
+
+from services.replication.settings import SenderSettings
+from tests.support.regions import FAST, Pair, open_region, region_database
+from tests.support.servers import Servers
+
+PATIENT = FAST.model_copy(update={"sender": SenderSettings(poll_seconds=60.0, idle_pass_seconds=600.0)})
+
+
+async def test_a_commit_in_another_process_of_the_region_is_sent_at_once(
+    servers: Servers, template: str, valkey_url: str, tmp_path: Path
+) -> None:
+    """T003-46: the notification follows the commit. The sender itself looks once a minute here."""
+    async with (
+        region_database(servers.postgres_dsn, template) as first,
+        region_database(servers.postgres_dsn, template) as second,
+        open_region(first, valkey_url, tmp_path / "sender", PATIENT) as sender,
+        open_region(first, valkey_url, tmp_path / "writer", PATIENT) as writer,
+        open_region(second, valkey_url, tmp_path / "receiver", PATIENT) as receiver,
+    ):
+        await sender.follow(receiver)
+        await receiver.follow(sender)
+        pair = Pair(writer, receiver)
+        await pair.until_watermark()
+        location = await writer.put_location()
+        await pair.until_equal()
+        await writer.index(location, pair.make_entries(5))
+        await pair.until_equal()

@@ -1,0 +1,216 @@
+"""The buffer against a dictionary: whatever entries come, no event is lost, doubled or moved."""
+
+import math
+import random
+import uuid
+from collections import defaultdict
+from itertools import compress, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.domain.cells import Cell
+from libs.domain.entry import Entry
+from services.counting.flush import buffer as module
+from services.counting.flush.buffer import Buffer, MinuteRows, Names, pieces
+from services.counting.journal.entry import NumberedEntry
+from tests.unit.libs.domain.batches import MODEST, ROWS, Row, batch_of
+from tests.unit.libs.domain.oracle import Truth
+
+MINUTE_US = 60_000_000
+NOW_US = 1_800_000_000_000_000
+Key = tuple[str, str, int]
+
+# Entries of a few rows, each with its receipt, some of them in the same minute.
+ENTRIES = st.lists(
+    st.tuples(
+        st.lists(ROWS, min_size=1, max_size=12), st.integers(0, 5).map(lambda n: NOW_US + n * 20_000_000)
+    ),
+    max_size=8,
+)
+
+
+def numbered(rows: list[Row], received_at_us: int, spare: tuple[str, ...] = ()) -> NumberedEntry:
+    entry = Entry(uuid.UUID(int=0), 0, 0, b"", batch_of(rows, spare))
+    return NumberedEntry(1, received_at_us, entry)
+
+
+def fill(entries: list[tuple[list[Row], int]]) -> tuple[Buffer, dict[Key, Truth]]:
+    """A buffer with the entries, and what it should hold."""
+    buffer = Buffer()
+    expected: dict[Key, list[float | None]] = defaultdict(list)
+    for rows, received_at_us in entries:
+        buffer.add(numbered(rows, received_at_us))
+        for row in rows:
+            time_us = received_at_us if row.time_us is None else row.time_us
+            expected[row.video_id, row.event_type, time_us // MINUTE_US].append(row.value)
+    return buffer, {key: Truth(values) for key, values in expected.items()}
+
+
+def keys_of(rows: MinuteRows) -> list[Key]:
+    return list(zip(rows.video_id, rows.event_type, rows.cells.minute.tolist(), strict=True))
+
+
+def cells_of(rows: MinuteRows) -> dict[Key, Cell]:
+    keys = keys_of(rows)
+    assert len(keys) == len(set(keys)) == len(rows) == len(rows.cells)
+    values = rows.cells.values
+    cells = {}
+    for index, key in enumerate(keys):
+        cell = Cell(int(rows.cells.count[index]))
+        if values is not None and values.value_count[index]:
+            cell = Cell(cell.count, *(column[index].item() for column in values.columns()))
+        elif values is not None:
+            assert math.isnan(values.min[index])
+            assert math.isnan(values.max[index])
+        cells[key] = cell
+    return cells
+
+
+def assert_holds(buffer: Buffer, expected: dict[Key, Truth]) -> None:
+    bound = buffer.cell_count
+    rows = buffer.rows()
+    cells = cells_of(rows)
+    assert cells.keys() == expected.keys()
+    for key, cell in cells.items():
+        expected[key].assert_is(cell)
+    assert len(rows) <= bound
+    assert buffer.event_count == sum(len(truth.values) for truth in expected.values())
+    assert_sorted(rows)
+
+
+def assert_sorted(rows: MinuteRows) -> None:
+    """As Postgres's collation "C" sorts: two flushes then lock their keys in one order."""
+    keys = [
+        (video_id.encode(), event_type.encode(), minute) for video_id, event_type, minute in keys_of(rows)
+    ]
+    assert all(left < right for left, right in pairwise(keys))
+
+
+@MODEST
+@given(ENTRIES)
+def test_every_event_is_in_the_row_of_its_key(entries: list[tuple[list[Row], int]]) -> None:
+    assert_holds(*fill(entries))
+
+
+@MODEST
+@given(ENTRIES, st.integers(1, 20), st.integers(1, 2))
+def test_it_does_not_matter_where_the_chunks_end(
+    entries: list[tuple[list[Row], int]], chunk_events: int, merge_after: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK_EVENTS", chunk_events)
+        patch.setattr(module, "_MERGE_AFTER", merge_after)
+        assert_holds(*fill(entries))
+
+
+def test_a_chunk_that_is_full_is_added_up_and_chunks_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHUNK_EVENTS", 10)
+    buffer = Buffer()
+    bounds = []
+    for _ in range(200):
+        buffer.add(numbered([Row("a", "view")] * 5 + [Row("b", "view")] * 5, NOW_US))
+        bounds.append(buffer.cell_count)
+    # 2,000 events of 2 keys: what is held stays within a few chunks.
+    assert max(bounds) <= module._MERGE_AFTER * 10 + 2
+    assert cells_of(buffer.rows()) == {
+        ("a", "view", NOW_US // MINUTE_US): Cell(1000),
+        ("b", "view", NOW_US // MINUTE_US): Cell(1000),
+    }
+
+
+@MODEST
+@given(ENTRIES)
+def test_the_bound_holds_after_every_entry(entries: list[tuple[list[Row], int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK_EVENTS", 7)
+        buffer, keys = Buffer(), set()
+        for rows, received_at_us in entries:
+            buffer.add(numbered(rows, received_at_us))
+            keys |= {
+                (row.video_id, row.event_type, (row.time_us or received_at_us) // MINUTE_US) for row in rows
+            }
+            assert buffer.cell_count >= len(keys)
+
+
+def test_rows_are_sorted_by_the_bytes_of_their_names() -> None:
+    names = ["Z", "a", "~", "é", "\uffff", "\U00010000", "🎬", "aa", "a b", "_", "-"]
+    random.Random(1).shuffle(names)
+    rows = [Row(video_id, event_type) for video_id in names for event_type in ("view", "like", "a.b", "a-b")]
+    buffer = Buffer()
+    buffer.add(numbered(rows, NOW_US))
+    buffer.add(numbered(rows[::-1], NOW_US - MINUTE_US))
+    held = buffer.rows()
+    assert len(held) == 2 * len(rows)
+    assert_sorted(held)
+
+
+def test_a_string_that_a_dictionary_holds_twice_is_one_key() -> None:
+    buffer = Buffer()
+    entry = numbered([Row("a", "view"), Row("b", "like")], NOW_US, spare=("a", "view"))
+    entry.entry.events.video_index[1] = 0  # the other "a"
+    entry.entry.events.event_type_index[1] = 1  # the other "view"
+    buffer.add(entry)
+    assert cells_of(buffer.rows()) == {("a", "view", NOW_US // MINUTE_US): Cell(2)}
+
+
+def test_entries_with_and_without_times_and_values_go_together() -> None:
+    buffer, expected = fill(
+        [
+            ([Row("a", "view")], NOW_US),
+            ([Row("a", "view", time_us=NOW_US - MINUTE_US)], NOW_US),
+            ([Row("a", "view", value=2.5)], NOW_US),
+            ([Row("a", "view", time_us=NOW_US - MINUTE_US, value=0.5), Row("a", "view")], NOW_US),
+        ]
+    )
+    assert_holds(buffer, expected)
+    assert {key[2]: (len(t.values), t.held) for key, t in expected.items()} == {
+        NOW_US // MINUTE_US: (3, [2.5]),
+        NOW_US // MINUTE_US - 1: (2, [0.5]),
+    }
+
+
+def test_an_event_is_of_the_minute_that_it_happened_in() -> None:
+    start = NOW_US // MINUTE_US * MINUTE_US
+    rows = [Row("a", "view", time_us=start + offset) for offset in (-1, 0, MINUTE_US - 1, MINUTE_US)]
+    buffer = Buffer()
+    buffer.add(numbered(rows, NOW_US))
+    minute = NOW_US // MINUTE_US
+    assert [(row.cells.minute.tolist(), row.cells.count.tolist()) for row in [buffer.rows()]] == [
+        ([minute - 1, minute, minute + 1], [1, 2, 1])
+    ]
+
+
+def test_an_empty_buffer_has_no_rows() -> None:
+    buffer = Buffer()
+    assert (len(buffer.rows()), buffer.cell_count, buffer.event_count) == (0, 0, 0)
+
+
+@MODEST
+@given(ENTRIES, st.integers(1, 7))
+def test_pieces_hold_every_row_once_in_order(entries: list[tuple[list[Row], int]], size: int) -> None:
+    rows = fill(entries)[0].rows()
+    cut = [rows.take(piece) for piece in pieces(rows, size)]
+    assert [key for piece in cut for key in keys_of(piece)] == keys_of(rows)
+    assert all(1 <= len(piece) <= size for piece in cut)
+
+
+@MODEST
+@given(ENTRIES, st.randoms(use_true_random=False))
+def test_rows_that_are_chosen_keep_their_order_and_their_cells(
+    entries: list[tuple[list[Row], int]], chance: random.Random
+) -> None:
+    rows = fill(entries)[0].rows()
+    chosen = np.array([chance.random() < 0.5 for _ in range(len(rows))], np.bool_)
+    both = cells_of(rows.where(chosen)) | cells_of(rows.where(~chosen))
+    assert both == cells_of(rows)
+    assert keys_of(rows.where(chosen)) == list(compress(keys_of(rows), chosen.tolist()))
+
+
+def test_names_have_the_numbers_in_which_they_came() -> None:
+    names = Names()
+    assert [names[name] for name in ["b", "a", "b"]] == [0, 1, 0]
+    assert [names[name] for name in ["c", "a"]] == [2, 1]
+    assert (list(names), len(names)) == (["b", "a", "c"], 3)
