@@ -89,6 +89,9 @@ class Asynchronous:
     async def total(self, numbers: AsyncIterable[int]) -> int:
         return sum([number async for number in numbers])
 
+    async def echo(self, numbers: AsyncIterable[int] | Iterable[int]) -> object:
+        return numbers
+
 
 @pytest.fixture
 def thread() -> Iterator[LoopThread]:
@@ -111,6 +114,8 @@ def test_coroutines_return_and_generators_yield(thread: LoopThread) -> None:
     assert list(threaded.count_to(3)) == [0, 1, 2]
     assert list(threaded.double(range(3))) == [0, 2, 4]
     assert threaded.total(iter([1, 2])) == 3
+    numbers = iter([1, 2])
+    assert threaded.echo(numbers) is numbers  # it reads ordinary iterables in its own way
     with pytest.raises(TypeError):
         threaded.total()
 

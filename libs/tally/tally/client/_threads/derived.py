@@ -1,7 +1,8 @@
 """The methods of the asynchronous client for threads: each waits for its result.
 
 What is a coroutine there returns its result here; what yields asynchronously there is a generator here. An argument
-that may be asynchronous there is an ordinary iterable here, which is read in threads of its own and may block.
+that may be asynchronous there is an ordinary iterable here. It may block, and wait for what the generator yields: it is
+read in threads of its own, an item at a time. A coroutine that takes ordinary iterables as well gets them as they are.
 """
 
 import asyncio
@@ -76,7 +77,12 @@ class _Part:
 
 def _method(method: Callable[..., Any], open_: Open) -> Callable[..., Any]:
     signature = inspect.signature(method)
-    fed = [name for name, each in signature.parameters.items() if "AsyncIter" in str(each.annotation)]
+    fed = [
+        name
+        for name, each in signature.parameters.items()
+        if "AsyncIter" in str(each.annotation)
+        and (is_iterator(method) or "abc.Iterable" not in str(each.annotation))
+    ]
 
     def begin(own: Any, *args: Any, **kwargs: Any) -> Any:
         if not fed:
