@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
@@ -11,7 +12,6 @@ import gevent
 import locust
 from locust.env import Environment
 
-from loadtests.locustfile import Viewer, prepare
 from loadtests.stack import open_stack
 from tally.contract.errors import TallyError
 
@@ -26,7 +26,7 @@ def main() -> int:
             open_stack(Path(folder), Path(folder) / "tally.log") as address,
         ):
             print(f"{arguments.users} users for {arguments.seconds:g} s on {address} …", flush=True)
-            return run_load(address, arguments.users, arguments.seconds)
+            return run_load(address, arguments.users, arguments.seconds, of_entries=arguments.entries)
     except TallyError as error:
         print(f"tally: {error.message}", file=sys.stderr)
         return 1
@@ -34,11 +34,14 @@ def main() -> int:
         return 130
 
 
-def run_load(address: str, users: int, seconds: float) -> int:
-    """Run the users of the locustfile against `address`; 0 when the verdict is right."""
-    environment = Environment(user_classes=[Viewer], events=locust.events, host=address)
+def run_load(address: str, users: int, seconds: float, *, of_entries: bool = False) -> int:
+    """Run the users of a locustfile against `address`; 0 when the verdict is right."""
+    # Each file brings its own listeners, so only one of them is imported.
+    file = import_module("loadtests.entries_locustfile" if of_entries else "loadtests.locustfile")
+    user = file.Indexer if of_entries else file.Viewer
+    environment = Environment(user_classes=[user], events=locust.events, host=address)
     runner = environment.create_local_runner()
-    prepare(environment=environment, runner=runner)
+    file.prepare(environment=environment, runner=runner)
     runner.start(users, spawn_rate=users)
     gevent.sleep(seconds)
     runner.quit()
@@ -48,6 +51,7 @@ def run_load(address: str, users: int, seconds: float) -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.load", description=__doc__)
     parser.add_argument("--users", type=int, default=8, help="users at once (default %(default)s)")
+    parser.add_argument("--entries", action="store_true", help="users who index, instead of users who count")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long (default %(default)g)")
     return parser.parse_args()
 

@@ -6,11 +6,9 @@ from typing import Any
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.catalog.enforcement import until_in_force
-from services.catalog.ids import is_id
 from services.catalog.rule_record import list_subjects, put_rules, read_rules
 from services.catalog.rule_wire import message_of_rule, read_rules_of
-from services.catalog.type_record import put_dimension, read_dimensions, read_types
-from services.catalog.view import describe_unknown
+from services.catalog.type_record import put_dimension, read_dimensions
 from services.catalog.writing import Writing
 from tally.catalog.v1 import rights_pb2 as pb
 from tally.catalog.v1.rights_pb2_grpc import RightsServiceServicer
@@ -33,7 +31,6 @@ class RightsServicer(RightsServiceServicer):
 
     async def PutRules(self, request: pb.PutRulesRequest, context: ServicerContext) -> pb.PutRulesResponse:
         rules = read_rules_of(request.rules)
-        await self._check_subject(request.subject)
         stored = await put_rules(self._writing, request.subject, rules)
         confirmed, stale = await until_in_force(self._pool, stored.change)
         return pb.PutRulesResponse(
@@ -80,11 +77,3 @@ class RightsServicer(RightsServiceServicer):
                 if codes[name]
             ]
         )
-
-    async def _check_subject(self, subject: str) -> None:
-        if is_id(subject):
-            return
-        with reaching_postgres():
-            types = await read_types(self._pool)
-        if problem := describe_unknown(types, subject):
-            raise InvalidRequest([Violation("subject", f"must be an id, 38v, or a set: {problem}")])

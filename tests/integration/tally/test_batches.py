@@ -16,21 +16,10 @@ from tally.common.v1 import common_pb2
 from tally.contract.request_id import RANDOM_BYTES
 from tally.ingest.v1 import ingest_pb2
 from tests.integration.tally.conftest import OpenClient
-from tests.integration.tally.peer import (
-    Context,
-    Peer,
-    StopEarly,
-    bad_request,
-    batch_of,
-    error_info,
-    never_answer,
-    open_proxy,
-    pass_by,
-    refuse,
-    retry_after,
-    videos_of,
-)
+from tests.integration.tally.peer import Peer, bad_request, batch_of, error_info, retry_after, videos_of
 from tests.integration.tally.transports import RPC_OF, by_either_transport
+from tests.support.peer import end_stream, never_answer, pass_by, refuse
+from tests.support.relay import open_relay
 
 
 @by_either_transport
@@ -77,12 +66,8 @@ async def test_an_event_keeps_everything_that_it_carries(peer: Peer) -> None:
 async def test_after_a_lost_answer_the_same_bytes_go_again(
     peer: Peer, transport: TransportName, open_client: OpenClient
 ) -> None:
-    async with open_proxy(peer.address) as proxy, open_client(proxy.address, transport=transport) as client:
-
-        async def lose(_payload: bytes, _context: Context) -> None:
-            proxy.cut()
-
-        peer.turns.extend([lose, lose])
+    async with open_relay(peer.address) as relay, open_client(relay.address, transport=transport) as client:
+        peer.turns.extend([relay.drop] * 2)
         receipt = await client.count("v", timeout=20)
     assert len(peer.received) == 3
     assert len({received.payload for received in peer.received}) == 1
@@ -91,13 +76,9 @@ async def test_after_a_lost_answer_the_same_bytes_go_again(
 
 @pytest.mark.exact
 async def test_a_stream_that_breaks_is_opened_anew_and_only_what_had_no_answer_goes_again(peer: Peer) -> None:
-    async with open_proxy(peer.address) as proxy, Client(proxy.address, transport="stream") as client:
+    async with open_relay(peer.address) as relay, Client(relay.address, transport="stream") as client:
         first = await client.count("first")
-
-        async def lose(_payload: bytes, _context: Context) -> None:
-            proxy.cut()
-
-        peer.turns.append(lose)
+        peer.turns.append(relay.drop)
         second = await client.count("second", timeout=20)
     assert [videos_of(received) for received in peer.received] == [["first"], ["second"], ["second"]]
     assert peer.received[1].payload == peer.received[2].payload
@@ -213,10 +194,7 @@ async def test_duplicates_are_reported(peer: Peer) -> None:
 
 
 async def test_a_stream_that_the_service_ends_early_is_opened_anew(peer: Peer) -> None:
-    async def end(_payload: bytes, _context: Context) -> None:
-        raise StopEarly
-
-    peer.turns.append(end)
+    peer.turns.append(end_stream)
     async with Client(peer.address, transport="stream") as client:
         await client.count("v")
     first, second = peer.received

@@ -49,6 +49,16 @@ LIST_PROJECTED_KEYS = Method(
     resource_pb2.ListProjectedKeysRequest,
     resource_pb2.ListProjectedKeysResponse.FromString,
 )
+REBUILD_PROJECTION = Method(
+    f"{_RESOURCE}/RebuildProjection",
+    resource_pb2.RebuildProjectionRequest,
+    resource_pb2.RebuildProjectionResponse.FromString,
+)
+VERIFY_PROJECTION = Method(
+    f"{_RESOURCE}/VerifyProjection",
+    resource_pb2.VerifyProjectionRequest,
+    resource_pb2.VerifyProjectionResponse.FromString,
+)
 GET_STATUS = Method(
     f"{_RESOURCE}/GetCatalogStatus",
     resource_pb2.GetCatalogStatusRequest,
@@ -75,6 +85,11 @@ _KINDS = {
     "application": rights_pb2.DIMENSION_KIND_APPLICATION,
     "platform": rights_pb2.DIMENSION_KIND_PLATFORM,
 }
+_CHILDREN = {
+    "refuse": resource_pb2.CHILDREN_POLICY_UNSPECIFIED,
+    "detach": resource_pb2.CHILDREN_POLICY_DETACH,
+    "delete": resource_pb2.CHILDREN_POLICY_DELETE,
+}
 
 
 class Catalog(Namespace):
@@ -87,7 +102,10 @@ class Catalog(Namespace):
         return await self._open().call(FIND, request, timeout)
 
     async def put_type(self, new: resource_pb2.Type, *, timeout: float | None = None) -> int:
-        """Store a type; the change that did. Raises InUse when its resources would have to change."""
+        """Store a type; the change that did. Its resources are indexed anew where they must be: see `status`.
+
+        Raises InUse when resources would leave a set that rules are about.
+        """
         request = resource_pb2.PutTypeRequest(type=new)
         return (await self._open().call(PUT_TYPE, request, timeout)).change
 
@@ -151,11 +169,21 @@ class Catalog(Namespace):
         *,
         expected_version: int | None = None,
         everywhere: bool = False,
+        children: str = "refuse",
         timeout: float = RULES_TIMEOUT_S,
     ) -> int:
-        """Remove a resource; the change that did, 0 if it was not there. Raises InUse while it has children."""
+        """Remove a resource; the change that did, 0 if it was not there.
+
+        `children`: `detach` keeps them without a parent, `delete` removes them and all below them, in pieces: send the
+        same again after a timeout. `refuse` raises InUse while there are some.
+        """
+        if children not in _CHILDREN:
+            raise InvalidRequest.of("children", f"{children!r} is none of {', '.join(_CHILDREN)}")
         request = resource_pb2.DeleteResourceRequest(
-            id=resource_id, expected_version=expected_version, everywhere=everywhere
+            id=resource_id,
+            expected_version=expected_version,
+            everywhere=everywhere,
+            children=_CHILDREN[children],
         )
         return (await self._open().call(DELETE_RESOURCE, request, timeout)).change
 
@@ -204,6 +232,18 @@ class Catalog(Namespace):
         """What Valkey holds of a resource."""
         request = resource_pb2.ListProjectedKeysRequest(id=resource_id)
         return await self._open().call(LIST_PROJECTED_KEYS, request, timeout)
+
+    async def rebuild_projection(self, *, timeout: float | None = None) -> int:
+        """Have the projection built anew; the change that it holds at least when it is complete again: see `status`."""
+        request = resource_pb2.RebuildProjectionRequest()
+        return (await self._open().call(REBUILD_PROJECTION, request, timeout)).change
+
+    async def verify_projection(
+        self, cursor: str = "", *, timeout: float = RULES_TIMEOUT_S
+    ) -> resource_pb2.VerifyProjectionResponse:
+        """Compare a piece of the projection with the record; go on with `next_cursor` until it is empty."""
+        request = resource_pb2.VerifyProjectionRequest(cursor=cursor)
+        return await self._open().call(VERIFY_PROJECTION, request, timeout)
 
     async def status(self, *, timeout: float | None = None) -> resource_pb2.GetCatalogStatusResponse:
         """How far the record, the replica that answers, the others and the projection are."""

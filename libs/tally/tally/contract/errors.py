@@ -275,6 +275,12 @@ class InUse(TallyError):
     reason = "IN_USE"
 
 
+class IndexIncomplete(TallyError):
+    """A find names an index or a sort that is being made anew for a changed type; later it is complete."""
+
+    reason = "INDEX_INCOMPLETE"
+
+
 class NotEnabled(TallyError):
     """The call needs a setting of the service that is off."""
 
@@ -285,6 +291,12 @@ class PeerMismatch(TallyError):
     """Two regions cannot replicate as they are set up; the message says what to change."""
 
     reason = "PEER_MISMATCH"
+
+
+class RegionStale(TallyError):
+    """The counts of a region are older than the caller accepts, or not here yet; the message names it."""
+
+    reason = "REGION_STALE"
 
 
 class StaleFrame(TallyError):

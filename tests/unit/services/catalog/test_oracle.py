@@ -1,7 +1,7 @@
 """The index against brute force: random writes, then random finds in every strategy, and rights for every viewer."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from random import Random
 
@@ -47,7 +47,7 @@ class World:
         self.index.stage_dimensions(DIMENSIONS)
         self.index.begin_moves(0)
         self.change = 0
-        self.history: list[tuple[int, str, list[float | None] | None]] = []
+        self.history: list[tuple[int, str, Mapping[str, float] | None]] = []
         self.removed: dict[str, set[str]] = {}
 
     def write(self) -> None:
@@ -74,10 +74,7 @@ class World:
         resource = Resource(resource_id, parent, frozenset(keys), scores)
         self.oracle.resources[resource_id] = resource
         self.change += 1
-        self.history.append((self.change, resource_id, self.scores_of(resource)))
-
-    def scores_of(self, resource: Resource) -> list[float | None]:
-        return [resource.scores.get(name) for name in TYPES[resource.id[-1]].sort_names]
+        self.history.append((self.change, resource_id, scores))
 
     def delete(self, resource_id: str) -> None:
         if not any(each.parent == resource_id for each in self.oracle.resources.values()):
@@ -116,9 +113,7 @@ class World:
             if resource is None:
                 self.index.stage_deleted(resource_id, removed)
                 continue
-            row = Row(
-                resource_id, resource.parent, sorted(resource.keys), self.scores_of(resource), self.change
-            )
+            row = Row(resource_id, resource.parent, sorted(resource.keys), resource.scores, self.change)
             self.index.stage_resource(row, removed)
         self.removed.clear()
         self.change += 1
@@ -248,3 +243,16 @@ def test_a_version_that_is_not_kept_is_told() -> None:
     view = world.publish()
     page = find(view, Query(VIEWERS[0], (), "id"), Page(after=Cursor(4, (0.0, 1 << 40))), (0, 0), 100)
     assert page.order_changed
+
+
+def test_a_sort_that_is_new_has_no_value_of_what_was_there_before() -> None:
+    """T004-47: a resource of another type must not come above one whose value is below 0."""
+    index = Index(default_allow=True)
+    index.stage_types([ResourceType("v", "video")])
+    index.stage_resource(Row("1v", None, (), {}, 1))
+    asyncio.run(index.publish(1))
+    index.stage_types([ResourceType("v", "video"), ResourceType("w", "free", sorts=("/views",))])
+    index.stage_resource(Row("2w", None, (), {"views": -1.0}, 2))
+    view = asyncio.run(index.publish(2))
+    page = find(view, Query(VIEWERS[0], (), "views"), Page(), (0, 0), 100)
+    assert [unpack(view.ids.packed[each]) for each in page.ordinals] == ["2w", "1v"]
