@@ -175,4 +175,4 @@ def _plain(entries: dict[str, pb.Entry]) -> dict[str, tuple[str, int]]:
     return {key: (entry.name, entry.size_bytes) for key, entry in entries.items()}
 
 
-USER = Indexer
+USERS = [Indexer]

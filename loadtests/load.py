@@ -47,7 +47,7 @@ def main() -> int:
 def run_load(address: str, users: int, seconds: float, scenario: str = "count") -> int:
     """Run the users of a locustfile against `address`; 0 when the verdict is right."""
     module = import_module(_SCENARIOS[scenario])  # it adds what begins and proves the run to locust's events
-    environment = Environment(user_classes=[module.USER], events=locust.events, host=address)
+    environment = Environment(user_classes=module.USERS, events=locust.events, host=address)
     runner = environment.create_local_runner()
     module.prepare(environment=environment, runner=runner)
     runner.start(users, spawn_rate=users)

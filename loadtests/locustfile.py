@@ -131,7 +131,7 @@ class Viewer(User):
         )
 
 
-USER = Viewer
+USERS = [Viewer]
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]  # locust leaves it untyped

@@ -92,7 +92,7 @@ class Finder(User):
             done()
 
 
-USER = Finder
+USERS = [Finder]
 
 
 def make_request(name: str, kinds: list[str] | None = None, **fields: Any) -> find_pb2.FindRequest:
