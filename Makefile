@@ -78,10 +78,12 @@ regions: $(VENV)/.run $(VENV)/.proto ## Run two complete regions on this machine
 load: setup ## Count and read for 20 s with locust; fails unless counted = acknowledged
 	@$(PY) -m loadtests.load
 
-docs: setup ## Renew what is made from the code: docs/settings.md, docs/services.md, k8s/base/services
+docs: setup ## Renew what is made from the code: settings, table of services, k8s/base/services, the surface of the client
 	@$(PY) -m services.settings_table > docs/settings.md
 	@$(PY) -m services.services_table > docs/services.md
 	@$(PY) -m services.kustomize
+	@$(PY) -m services.client_namespaces
+	@$(PY) -m services.client_stub
 
 k8s: setup ## Render and validate the Kubernetes manifests
 	@$(PY) -m pytest -q tests/k8s

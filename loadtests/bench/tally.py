@@ -21,7 +21,7 @@ from loadtests.bench.flushes import FlushWatch
 from loadtests.bench.oracle import Counts
 from loadtests.stack import open_stack
 from tally.client import Client, Columns
-from tally.client.transport import TransportName
+from tally.client._delivery.transport import TransportName
 
 TIMEOUT_S = 120.0
 """Of one request with its retries: a shard that is behind with its flushes makes callers wait."""

@@ -79,7 +79,7 @@ async def test_letters_are_listed_shown_replayed_and_dropped(stack: Stack, ids: 
 
 
 async def test_json_is_for_programs(stack: Stack, ids: list[str]) -> None:
-    await stack.client.drop_dead_letter(ids[0])
+    await stack.client.counting.drop_dead_letter(ids[0])
     found = json.loads((await letters(stack, "list", "--state", "all", "--limit", "2", "--json")).out)
     assert found["is_complete"] is False
     first, second = found["letters"]
@@ -102,12 +102,12 @@ async def test_nothing_is_decided_unless_somebody_says_so(stack: Stack, ids: lis
     asked = await letters(stack, "drop", *ids, stdin="y\n")  # a pipe is nobody
     assert (asked.exit_code, asked.out) == (USAGE, "")
     assert asked.err == "tally: nobody is there to confirm: say --yes to drop without being asked\n"
-    assert len((await stack.client.list_dead_letters(state="waiting")).letters) == 3
+    assert len((await stack.client.counting.list_dead_letters(state="waiting")).letters) == 3
 
 
 async def test_a_letter_that_is_refused_does_not_stop_the_others(stack: Stack, ids: list[str]) -> None:
-    await stack.client.drop_dead_letter(ids[0])
-    await stack.client.replay_dead_letter(ids[1])
+    await stack.client.counting.drop_dead_letter(ids[0])
+    await stack.client.counting.replay_dead_letter(ids[1])
     found = await letters(stack, "replay", *ids, ids[1], "--yes")
     assert found.exit_code == REFUSED
     assert found.out == "replayed 1 letter with 4 events; 1 had been replayed before; refused: 1\n"

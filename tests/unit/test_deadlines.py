@@ -74,10 +74,13 @@ GIVEN_CONNECTION = {
     "services/replication/transactions.py": f"{OF_A_POOL}; a bulk commit limits all of its transaction",
 }
 OTHERWISE_BOUNDED = {
-    ("libs/tally/tally/client/connection.py", "call.write"): "the call was begun with a timeout",
-    ("libs/tally/tally/client/connection.py", "call.done_writing"): "the call was begun with a timeout",
+    ("libs/tally/tally/client/_calls/connection.py", "call.write"): "the call was begun with a timeout",
     (
-        "libs/tally/tally/client/stream.py",
+        "libs/tally/tally/client/_calls/connection.py",
+        "call.done_writing",
+    ): "the call was begun with a timeout",
+    (
+        "libs/tally/tally/client/_delivery/stream.py",
         "call.write",
     ): "each batch has a patience of its own beside it",
 }

@@ -59,7 +59,7 @@ async def read_pages(client: Client, state: str | None, limit: int) -> DeadLette
     token = ""
     while True:
         size = min(limit - len(letters), _LARGEST_PAGE)
-        page = await client.list_dead_letters(state=state, page_size=size, page_token=token)
+        page = await client.counting.list_dead_letters(state=state, page_size=size, page_token=token)
         letters += page.letters
         token = page.next_page_token
         if not token or len(letters) >= limit:
@@ -81,7 +81,7 @@ def read_letter(address: str, letter_id: str, events: int) -> DeadLetterContent:
 
     async def read(client: Client) -> DeadLetterContent:
         async with open_letters(client) as letters:
-            return await letters.get_dead_letter(letter_id, max_events=events)
+            return await letters.counting.get_dead_letter(letter_id, max_events=events)
 
     return call(address, read)
 
@@ -171,7 +171,7 @@ def show_content(content: DeadLetterContent) -> None:
 
 
 async def _check_cluster(shard: Client, partition_map: PartitionMap) -> None:
-    found = await shard.get_cluster()
+    found = await shard.counting.get_cluster()
     if found != partition_map.cluster:
         raise Failure(
             f"the shard at {shard.address}, which the partitioner names, belongs to {found}, and the partitioner to "

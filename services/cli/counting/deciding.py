@@ -13,6 +13,7 @@ from services.cli.terminal.calling import call, describe, is_unsettled
 from services.cli.terminal.failure import INTERRUPTED, REFUSED, UNKNOWN, USAGE, Failure
 from services.cli.terminal.output import open_console
 from tally.client import Client, DeadLetter, DeadLetterState, Decision, TallyError
+from tally.client.counting import Counting
 
 _MOST = 1_000_000_000
 
@@ -24,11 +25,11 @@ class Verb:
     name: str
     done: str
     """the state that it leads to"""
-    method: Callable[[Client, str], Coroutine[Any, Any, Decision]]
+    method: Callable[[Counting, str], Coroutine[Any, Any, Decision]]
 
 
-REPLAY = Verb("replay", DeadLetterState.REPLAYED, Client.replay_dead_letter)
-DROP = Verb("drop", DeadLetterState.DROPPED, Client.drop_dead_letter)
+REPLAY = Verb("replay", DeadLetterState.REPLAYED, Counting.replay_dead_letter)
+DROP = Verb("drop", DeadLetterState.DROPPED, Counting.drop_dead_letter)
 
 
 @dataclass(slots=True)
@@ -90,7 +91,9 @@ async def _find(client: Client, ids: Sequence[str]) -> Sequence[DeadLetter]:
     async with open_letters(client) as letters:
         if not ids:
             return (await read_pages(letters, DeadLetterState.WAITING, _MOST)).letters
-        return [(await letters.get_dead_letter(each, max_events=1)).letter for each in dict.fromkeys(ids)]
+        return [
+            (await letters.counting.get_dead_letter(each, max_events=1)).letter for each in dict.fromkeys(ids)
+        ]
 
 
 def _ask(verb: Verb, letters: Sequence[DeadLetter]) -> None:
@@ -110,7 +113,7 @@ async def _decide_all(client: Client, letters: Sequence[DeadLetter], totals: Tot
         with _open_progress(len(letters)) as report:
             for letter in letters:
                 try:
-                    totals.note(await totals.verb.method(service, letter.id))
+                    totals.note(await totals.verb.method(service.counting, letter.id))
                 except TallyError as error:
                     message = describe(error, address)
                     if is_unsettled(error):

@@ -16,8 +16,8 @@ from typing import Any
 from services.cli.terminal.rows import BadLine, NoHeading, check, read_rows, read_text
 from services.cli.terminal.times import of_number, parse_time
 from tally.client import Event, Function, InvalidRequest
+from tally.client._checks.times import to_microseconds
 from tally.client.events import check_function
-from tally.client.times import to_microseconds
 from tally.contract import rules
 from tally.contract.rules import VIEW
 

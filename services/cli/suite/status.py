@@ -147,7 +147,7 @@ async def _read_shard(shard: ShardPartitions, cluster: Cluster | None, problems:
     try:
         async with Client(shard.address) as client:
             health = await client.health(BY_NAME["counting"].health)
-            if health == _SERVING and (found := await client.get_cluster()) != cluster:
+            if health == _SERVING and (found := await client.counting.get_cluster()) != cluster:
                 health = _WRONG_CLUSTER
                 problems.append(f"shard {shard.address} belongs to {found}, and the partitioner to {cluster}")
     except TallyError:

@@ -29,7 +29,7 @@ from tally.client import (
     TallyError,
     Unimplemented,
 )
-from tally.client.transport import TransportName
+from tally.client._delivery.transport import TransportName
 from tally.contract.errors import PartitionCountMismatch
 from tests.fault.table.ledger import Ledger, Request
 from tests.fault.table.requests import columns_of, draw_request

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import get_args
 
 from tally.client import Batch, Batching, Client, Receipt, TallyError
-from tally.client.transport import Transport, TransportName
+from tally.client._delivery.transport import Transport, TransportName
 from tests.fault.table.ledger import LedgerFile, read_ledger
 from tests.fault.table.requests import VALUE_OF, draw_key
 

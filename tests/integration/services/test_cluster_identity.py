@@ -168,16 +168,16 @@ async def test_an_operator_is_told_of_a_shard_that_belongs_to_another_cluster_th
 
 
 async def test_a_client_asks_for_the_cluster_again_after_a_call_was_refused(stack: Stack) -> None:
-    await stack.client.list_dead_letters()
+    await stack.client.counting.list_dead_letters()
     connection = await asyncpg.connect(stack.dsn)
     [key] = await bury_spooled(connection, {("video", "view"): 1}, await old_id(connection))
     await connection.close()
     async with grpc.aio.insecure_channel(stack.address) as channel:
         own = Cluster.from_message(await ask_identity(channel))
-    stack.client._letters_of = replace(own, epoch=own.epoch + 1)
+    stack.client.counting._letters_of = replace(own, epoch=own.epoch + 1)
     with pytest.raises(ClusterMismatch):
-        await stack.client.drop_dead_letter(str(key))
-    assert (await stack.client.drop_dead_letter(str(key))).letter.state == "dropped"
+        await stack.client.counting.drop_dead_letter(str(key))
+    assert (await stack.client.counting.drop_dead_letter(str(key))).letter.state == "dropped"
 
 
 async def cluster_id_of(dsn: str) -> str:

@@ -10,8 +10,8 @@ import grpc
 import pytest
 
 from tally.client import Client, Durability, Event, InvalidRequest, OutcomeUnknown, OutOfRange
+from tally.client._delivery.transport import TransportName
 from tally.client.request_id import RequestIds, make_request_id
-from tally.client.transport import TransportName
 from tally.common.v1 import common_pb2
 from tally.contract.request_id import RANDOM_BYTES
 from tally.ingest.v1 import ingest_pb2

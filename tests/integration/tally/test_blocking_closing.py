@@ -125,7 +125,7 @@ async def test_the_end_of_the_thread_is_the_end_of_every_event(peer: Peer) -> No
     def use() -> None:
         client = Client(peer.address, batching=Batching(max_events=1, max_in_flight=1))
         futures = [client.submit(video) for video in "abc"]
-        client._run.thread.start(die())
+        client._run.thread.start(die())  # type: ignore[attr-defined]  # no part of its surface
         assert [type(future.exception(5)) in (OutcomeUnknown, NotSent) for future in futures] == [True] * 3
         for call in (client.health, client.flush, client.close):
             with pytest.raises(ClientUnusable):
@@ -147,8 +147,8 @@ async def test_a_client_that_cannot_be_opened_leaves_no_thread(
         assert client_threads() == before
 
     monkeypatch.setitem(sys.modules, "xxhash", None)
-    monkeypatch.delitem(sys.modules, "tally.client.direct", raising=False)
-    monkeypatch.delitem(sys.modules, "tally.client.entries", raising=False)
+    monkeypatch.delitem(sys.modules, "tally.client._delivery.direct", raising=False)
+    monkeypatch.delitem(sys.modules, "tally.client._delivery.entries", raising=False)
     await asyncio.to_thread(use)
 
 

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from tally.client import Batching, Client, OutcomeUnknown, StillSending
-from tally.client.transport import TransportName
+from tally.client._delivery.transport import TransportName
 from tests.integration.tally.conftest import OpenClient
 from tests.integration.tally.peer import Peer, videos_of
 from tests.integration.tally.transports import by_either_transport

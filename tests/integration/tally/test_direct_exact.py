@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tally.client import Client, Event
-from tally.client.connection import Connection
-from tally.client.methods import APPEND, Answer, Method, Request
+from tally.client._calls.connection import Connection
+from tally.client._calls.methods import APPEND, Answer, Method, Request
 from tests.support.eventually import eventually
 from tests.support.processes import FAST, ServiceProcess, run_service
 from tests.support.proof import assert_exact

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tally.client import Batching, Client, Event, Receipt, RequestIdReused
-from tally.client.transport import TransportName
+from tally.client._delivery.transport import TransportName
 from tests.integration.tally.transports import by_either_transport
 from tests.support.proof import assert_exact
 from tests.support.relay import open_relay

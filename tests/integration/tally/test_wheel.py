@@ -45,7 +45,7 @@ def test_the_wheel_holds_the_client_the_contract_the_generated_code_and_its_type
         assert {f"{path}.py", f"{path}.pyi", f"{path}_grpc.py"} <= names
     for package in ("client", "contract"):
         modules = ROOT / "libs" / "tally" / "tally" / package
-        assert {f"tally/{package}/{path.name}" for path in modules.glob("*.py")} <= names
+        assert {f"tally/{package}/{path.relative_to(modules)}" for path in modules.rglob("*.py")} <= names
     assert "tally/py.typed" in names
     assert all(name.startswith(("tally/", "tally_client-")) for name in names)
 

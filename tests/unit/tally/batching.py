@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tally.client import Batching, Receipt, TallyError
-from tally.client.batcher import Batcher
-from tally.client.buffer import Awaited
+from tally.client._buffering.batcher import Batcher
+from tally.client._buffering.buffer import Awaited
+from tally.client._delivery.sending import Sender
 from tally.client.request_id import RequestIds
-from tally.client.sending import Sender
 from tests.unit.tally.transport import Transport
 
 Future: TypeAlias = "asyncio.Future[Receipt]"

@@ -3,8 +3,8 @@
 from uuid import UUID
 
 from tally.client import Columns, Event, Receipt
+from tally.client._delivery.sending import LONGEST_PATIENCE_S, Delivery, Limits, Sender
 from tally.client.request_id import RequestIds
-from tally.client.sending import LONGEST_PATIENCE_S, Delivery, Limits, Sender
 from tests.unit.tally.transport import Transport
 
 ID = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"

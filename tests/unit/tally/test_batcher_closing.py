@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from tally.client import Batch, Batching, ClientUnusable, InvalidRequest, NotSent, OutcomeUnknown, Receipt
-from tally.client.batcher import Batcher
+from tally.client._buffering.batcher import Batcher
+from tally.client._delivery.sending import Sender
 from tally.client.request_id import RequestIds
-from tally.client.sending import Sender
 from tests.support.virtual_time import in_virtual_time
 from tests.unit.tally.batching import Case, Future, names, open_case
 from tests.unit.tally.transport import Transport, fail, invalid, never, receipt_of

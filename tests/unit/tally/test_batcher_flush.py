@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tally.client import Batching, InvalidRequest, OutcomeUnknown
-from tally.client.buffer import Awaited
+from tally.client._buffering.buffer import Awaited
 from tests.support.virtual_time import in_virtual_time
 from tests.unit.tally.batching import open_case
 from tests.unit.tally.transport import fail, invalid, out_of_range, unanswered

@@ -1,7 +1,7 @@
 import pytest
 
 from tally.client import Columns, Event, Violation
-from tally.client.blame import find_bad_events
+from tally.client._buffering.blame import find_bad_events
 
 COLUMNS = Columns.of(
     [Event("a"), Event("b", "like", actor_id="me"), Event("a", "like"), Event("c", actor_id="you")]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tally.client.breaker import WaitingBreaker
+from tally.client._delivery.breaker import WaitingBreaker
 from tests.support.virtual_time import in_virtual_time
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tally.client import Batch, Batching, Event, InvalidRequest
-from tally.client.buffer import Buffer, Draft
+from tally.client._buffering.buffer import Buffer, Draft
 from tally.client.columns import Layout
 from tests.unit.tally.test_columns import decode
 

@@ -16,8 +16,8 @@ from services.partitioner.intake.door import Door
 from services.partitioner.intake.ingest import Ingest
 from services.partitioner.routing.wire import write_entry
 from services.partitioner.servicer import IngestServicer
+from tally.client._delivery.entries import cut
 from tally.client.columns import Batch, Columns
-from tally.client.entries import cut
 from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.contract.errors import TallyError
 from tally.contract.request_id import make_request_id

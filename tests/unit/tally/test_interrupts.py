@@ -5,9 +5,9 @@ from collections.abc import Callable
 from itertools import count
 
 from tally.client import Batching, ClientUnusable
-from tally.client.batcher import Batcher
+from tally.client._buffering.batcher import Batcher
+from tally.client._delivery.sending import Sender
 from tally.client.request_id import RequestIds
-from tally.client.sending import Sender
 from tests.support.interrupts import At, Interrupt, interrupt
 from tests.support.virtual_time import in_virtual_time
 from tests.unit.tally.batching import Future, open_case

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tally.client import ClientUnusable
-from tally.client.loop_thread import LoopThread
+from tally.client._threads.loop_thread import LoopThread
 
 
 async def die() -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tally.client.members import Video, cut, shift_rows
+from tally.client._scheduler.members import Video, cut, shift_rows
 from tally.contract.errors import InvalidRequest, Violation
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tally.client import Client, Columns, Event, InvalidRequest, rules
+from tally.client import Client, Columns, Event, InvalidRequest
+from tally.client._checks import rules
 from tally.contract import rules as contract
 
 # Long, short, and made of what the rules speak of; lone surrogates cannot travel at all.

@@ -18,8 +18,8 @@ from tally.client import (
     ServerFault,
     TallyError,
 )
+from tally.client._delivery.sending import Limits, cut_off
 from tally.client.answers import Durability
-from tally.client.sending import Limits, cut_off
 from tests.support.virtual_time import in_virtual_time
 from tests.unit.tally.sending import HOUR_US, ID, NOW_US, Case, time_us_of
 from tests.unit.tally.transport import fail, invalid, never, out_of_range, overloaded, shed, unanswered

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from tally.client import Batch, InvalidRequest, NotSent, OutcomeUnknown, Overloaded, Receipt
-from tally.client.sending import LONGEST_PATIENCE_S, Delivery, Limits
+from tally.client._delivery.sending import LONGEST_PATIENCE_S, Delivery, Limits
 from tests.support.virtual_time import in_virtual_time
 from tests.unit.tally.sending import COLUMNS, FOR_EVER, ID, Case
 from tests.unit.tally.transport import Transport, fail, never, overloaded, receipt_of, unanswered

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tally.client import Cluster, OutcomeUnknown, TallyError
-from tally.client.shards import Shard, Shards
+from tally.client._delivery.shards import Shard, Shards
 from tally.counting.v1 import counting_pb2 as pb
 from tally.ingest.v1.ingest_pb2 import GetPartitionMapResponse, ShardPartitions
 from tests.support.virtual_time import in_virtual_time

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tally.client import InvalidRequest
-from tally.client.times import from_timestamp, to_microseconds, to_timestamp
+from tally.client._checks.times import from_timestamp, to_microseconds, to_timestamp
 
 ZONES = st.integers(min_value=-12 * 60, max_value=14 * 60).map(lambda m: timezone(timedelta(minutes=m)))
 AWARE = st.datetimes(

@@ -3,6 +3,7 @@
 `Client` is for asyncio; `tally.client.blocking.Client` does the same for threads and scripts.
 """
 
+from tally.client._buffering.ends import Progress
 from tally.client.answers import (
     Audit,
     Cluster,
@@ -18,14 +19,13 @@ from tally.client.answers import (
 from tally.client.batching import Batching
 from tally.client.client import Client
 from tally.client.columns import Batch, Columns
-from tally.client.dead_letters import (
+from tally.client.counting import (
     DeadLetter,
     DeadLetterContent,
     DeadLetterPage,
     DeadLetterState,
     Decision,
 )
-from tally.client.ends import Progress
 from tally.client.errors import BufferFull, ClientUnusable, NotSent, OutcomeUnknown, StillSending
 from tally.client.events import Event, Function
 from tally.contract.errors import (

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 import grpc
 
+from tally.client._checks.times import from_timestamp
 from tally.client.errors import OutcomeUnknown
-from tally.client.times import from_timestamp
 from tally.common.v1 import common_pb2
 from tally.ingest.v1 import ingest_pb2
 from tally.query.v1 import query_pb2

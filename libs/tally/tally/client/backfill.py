@@ -2,16 +2,16 @@
 
 # ruff: noqa: ASYNC109 - the service is told the deadline of a call, and asyncio.timeout would keep it here
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
 from tally.backfill.v1 import backfill_pb2 as pb
-from tally.client.connection import Connection
-from tally.client.methods import Method
-from tally.client.times import from_timestamp
+from tally.client._calls.methods import Method
+from tally.client._calls.namespace import Namespace
+from tally.client._checks.times import from_timestamp
 
 _SERVICE = "/tally.backfill.v1.BackfillService"
 _CREATE = Method(f"{_SERVICE}/CreateJob", pb.CreateJobRequest, pb.CreateJobResponse.FromString)
@@ -88,12 +88,8 @@ class CountedBucket:
     total_count: int
 
 
-class Backfill:
+class Backfill(Namespace):
     """The part of tally.client.Client that speaks of the backfill."""
-
-    def __init__(self, connection: Callable[[], Connection]) -> None:
-        """`connection`: raises ClientUnusable when the client is not open."""
-        self._connection = connection
 
     async def create_job(
         self, job_id: str, dids: Iterable[str], *, batch_size: int = 0, timeout: float | None = None
@@ -103,21 +99,21 @@ class Backfill:
         `batch_size`: accounts in a batch, 0 is 50. Raises InvalidRequest for an entry that is no did:plc or did:web,
         and when the id names a job over others.
         """
-        stream = self._connection().stream(_CREATE, _requests(job_id, dids, batch_size), timeout, pending={})
+        stream = self._open().stream(_CREATE, _requests(job_id, dids, batch_size), timeout, pending={})
         async with aclosing(stream) as answers:
             answer = await anext(answers)
         return CreatedJob(BackfillJob.from_message(answer.job), answer.was_there)
 
     async def get_job(self, job_id: str = "", *, timeout: float | None = None) -> BackfillJob:
         """A job; without an id the latest. Raises NotFound."""
-        answer = await self._connection().call(_GET, pb.GetJobRequest(job_id=job_id), timeout)
+        answer = await self._open().call(_GET, pb.GetJobRequest(job_id=job_id), timeout)
         return BackfillJob.from_message(answer.job)
 
     async def list_jobs(self, *, timeout: float | None = None) -> AsyncGenerator[BackfillJob, None]:
         """Every job, newest first. `timeout`: for each page."""
         token = ""
         while True:
-            answer = await self._connection().call(_LIST, pb.ListJobsRequest(page_token=token), timeout)
+            answer = await self._open().call(_LIST, pb.ListJobsRequest(page_token=token), timeout)
             for job in answer.jobs:
                 yield BackfillJob.from_message(job)
             token = answer.next_page_token
@@ -131,7 +127,7 @@ class Backfill:
         token = ""
         while True:
             request = pb.ListFailuresRequest(job_id=job_id, page_token=token)
-            answer = await self._connection().call(_FAILURES, request, timeout)
+            answer = await self._open().call(_FAILURES, request, timeout)
             for each in answer.failures:
                 yield FailedRepo(each.did, each.reason, each.detail, each.attempts)
             token = answer.next_page_token
@@ -140,7 +136,7 @@ class Backfill:
 
     async def count_dataset(self, *, timeout: float | None = None) -> AsyncGenerator[CountedBucket, None]:
         """Count what the dataset has and was not counted yet; the buckets as they are done. Harmless to repeat."""
-        stream = self._connection().stream(_COUNT, _once(pb.CountDatasetRequest()), timeout, pending={})
+        stream = self._open().stream(_COUNT, _once(pb.CountDatasetRequest()), timeout, pending={})
         async with aclosing(stream) as answers:
             async for answer in answers:
                 yield CountedBucket(

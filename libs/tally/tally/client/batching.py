@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tally.client.sending import LONGEST_PATIENCE_S
+from tally.client._delivery.sending import LONGEST_PATIENCE_S
 from tally.contract.errors import InvalidRequest
 from tally.contract.rules import MAX_EVENTS, MAX_REQUEST_BYTES
 

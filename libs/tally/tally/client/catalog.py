@@ -2,11 +2,11 @@
 
 # ruff: noqa: ASYNC109 - the service is told the deadline of a call, and asyncio.timeout would keep it here
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 
 from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
-from tally.client.connection import Connection
-from tally.client.methods import Method
+from tally.client._calls.methods import Method
+from tally.client._calls.namespace import Namespace
 from tally.contract.errors import InvalidRequest
 
 RULES_TIMEOUT_S = 75.0
@@ -92,12 +92,8 @@ _CHILDREN = {
 }
 
 
-class Catalog:
+class Catalog(Namespace):
     """What a client does with the catalog: `client.catalog`. Every method raises TallyError."""
-
-    def __init__(self, open_connection: Callable[[], Connection]) -> None:
-        """`open_connection`: the client's connection; raises ClientUnusable when there is none."""
-        self._open = open_connection
 
     async def find(
         self, request: find_pb2.FindRequest, *, timeout: float | None = None

@@ -3,48 +3,68 @@
 # ruff: noqa: ASYNC109 - the service is told the deadline of a call, and asyncio.timeout would keep it here
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from datetime import datetime
+from functools import wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 import grpc
+from google.protobuf.wrappers_pb2 import StringValue
 
-from tally.client import methods
-from tally.client.answers import Receipt, Refusal
-from tally.client.backfill import Backfill
-from tally.client.batcher import Batcher
+from tally.client._buffering.batcher import Batcher
+from tally.client._buffering.buffer import Awaited
+from tally.client._buffering.ends import F, Progress
+from tally.client._calls import methods
+from tally.client._calls.connection import Connection
+from tally.client._calls.methods import Answer, Method, Request
+from tally.client._checks.rules import (
+    check_actor_id,
+    check_event_type,
+    check_value,
+    check_video_id,
+    read_event_time,
+)
+from tally.client._checks.times import to_timestamp
+from tally.client._checks.wrong_type import refuse_wrong_types
+from tally.client._delivery.sending import Delivery, Limits, Sender, still_sending
+from tally.client._delivery.transport import TransportName, open_transport
+from tally.client._surface.namespaces import Namespaces
+from tally.client.answers import PartitionMap, Receipt, Refusal
 from tally.client.batching import Batching
-from tally.client.buffer import Awaited
-from tally.client.catalog import Catalog
 from tally.client.columns import Batch, Columns, columns_of
-from tally.client.connection import Connection
-from tally.client.dead_letters import DeadLetterMethods
-from tally.client.ends import F, Progress
 from tally.client.errors import ClientUnusable
 from tally.client.events import Event, check_function
-from tally.client.methods import Answer, Method, Request
-from tally.client.namespace import Namespace, find_namespace
-from tally.client.reading import Reading
-from tally.client.replication import Replication
+from tally.client.query import Query
 from tally.client.request_id import RequestIds
-from tally.client.rules import check_actor_id, check_event_type, check_value, check_video_id, read_event_time
-from tally.client.scheduler import Scheduler
-from tally.client.sending import Delivery, Limits, Sender, still_sending
-from tally.client.times import to_timestamp
-from tally.client.transport import TransportName, open_transport
-from tally.client.wrong_type import refuse_wrong_types
-from tally.contract.errors import InvalidRequest, OutOfRange, TallyError
+from tally.contract.errors import InvalidRequest, NotFound, OutOfRange, TallyError
 from tally.contract.rules import VIEW
 from tally.ingest.v1 import ingest_pb2
 
 DEFAULT_TIMEOUT_S = 5.0
 MAX_ATTEMPTS = 4
 """Of a request for which its caller waits."""
+_HEALTH = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class Client(Reading, DeadLetterMethods):
+def _of_query(
+    method: Callable[Concatenate[Query, P], Coroutine[Any, Any, T]],
+) -> "Callable[Concatenate[Client, P], Coroutine[Any, Any, T]]":
+    """A method of the namespace `query`, on the client itself."""
+
+    @wraps(method)
+    async def call(self: "Client", *args: P.args, **kwargs: P.kwargs) -> T:
+        return await method(self.query, *args, **kwargs)
+
+    # Without the cast, mypy keeps the name of the first parameter, and a method is no plain callable.
+    return cast("Callable[Concatenate[Client, P], Coroutine[Any, Any, T]]", call)
+
+
+class Client(Namespaces):
     """Counts events and reads counts, within one event loop.
 
         async with Client("127.0.0.1:50051") as client:
@@ -84,11 +104,6 @@ class Client(Reading, DeadLetterMethods):
         self._transport_name: TransportName = transport
         self._connection: Connection | None = None
         self._is_closed = False
-
-    @property
-    def backfill(self) -> Backfill:
-        """Jobs over Bluesky repositories, and what they fill is counted."""
-        return Backfill(lambda: self._open)
 
     async def __aenter__(self) -> Self:
         connection = Connection(self.address, self._timeout_s, self._credentials)
@@ -146,11 +161,6 @@ class Client(Reading, DeadLetterMethods):
             self._sender.close()
             await self._transport.close(max(0.0, until - loop.time()))
             await self._connection.close(max(0.0, until - loop.time()))
-
-    @property
-    def catalog(self) -> Catalog:
-        """Resources, and who may see them."""
-        return Catalog(lambda: self._open)
 
     # Counting
 
@@ -298,21 +308,30 @@ class Client(Reading, DeadLetterMethods):
                 pending.pop(outcome.request_id, None)
                 yield outcome
 
-    @property
-    def scheduler(self) -> Scheduler:
-        """Members of populations, jobs and their runs, quotas and workers."""
-        return Scheduler(lambda: self._open)
+    # Reading
 
-    @property
-    def replication(self) -> Replication:
-        """Calls to the replication service: regions, locations, and what comes in."""
-        return Replication(lambda: self._open)
+    get_views_count = _of_query(Query.get_views_count)
+    get_count = _of_query(Query.get_count)
+    get_stats = _of_query(Query.get_stats)
+    list_logs = _of_query(Query.list_logs)
+    audit = _of_query(Query.audit)
 
-    if not TYPE_CHECKING:  # so that a misspelt method is found by a type checker
+    async def partition_map(self, *, timeout: float | None = None) -> PartitionMap:
+        """Which shard leads which partitions, as the partitioner that answers sees it."""
+        answer = await self._open.call(
+            methods.GET_PARTITION_MAP,
+            ingest_pb2.GetPartitionMapRequest(),
+            timeout,
+        )
+        return PartitionMap.from_message(answer)
 
-        def __getattr__(self, name: str) -> Namespace:
-            """The methods for the service of that name."""
-            return find_namespace(name)(lambda: self._open)
+    async def health(self, service: str = "", *, timeout: float | None = None) -> str:
+        """SERVING, NOT_SERVING, UNKNOWN, or SERVICE_UNKNOWN; of the whole server if no service is named."""
+        try:
+            answer = await self._open.call(methods.CHECK_HEALTH, StringValue(value=service), timeout)
+        except NotFound:
+            return "SERVICE_UNKNOWN"
+        return _HEALTH.get(answer.value, "UNKNOWN")
 
     @property
     def _open(self) -> Connection:

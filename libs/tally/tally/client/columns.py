@@ -13,10 +13,10 @@ from itertools import islice, repeat
 from math import isnan, nan
 from typing import Any
 
+from tally.client._checks.rules import check_actor_id, check_event_type, check_number, check_video_id
+from tally.client._checks.times import to_microseconds
+from tally.client._checks.wrong_type import refuse_wrong_types
 from tally.client.events import Event, check_function
-from tally.client.rules import check_actor_id, check_event_type, check_number, check_video_id
-from tally.client.times import to_microseconds
-from tally.client.wrong_type import refuse_wrong_types
 from tally.contract.errors import InvalidRequest
 from tally.contract.rules import MAX_EVENTS, MAX_REQUEST_BYTES, NO_ACTOR, NO_TIME
 from tally.ingest.v1 import ingest_pb2

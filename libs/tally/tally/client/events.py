@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from tally.client.times import to_timestamp
-from tally.client.wrong_type import refuse_wrong_types, wrong_type
+from tally.client._checks.times import to_timestamp
+from tally.client._checks.wrong_type import refuse_wrong_types, wrong_type
 from tally.contract import function
 from tally.contract.errors import InvalidRequest
 from tally.contract.rules import VIEW

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from tally.client.connection import Connection
-from tally.client.methods import Method
-from tally.client.times import from_timestamp
+from tally.client._calls.methods import Method
+from tally.client._calls.namespace import Namespace
+from tally.client._checks.times import from_timestamp
 from tally.contract.errors import InvalidRequest
 from tally.replication.v1 import entries_pb2, peers_pb2, replication_pb2
 
@@ -176,16 +176,13 @@ class LocationVerdict:
     fingerprint_there: str
 
 
-class Replication:
+class Replication(Namespace):
     """Calls to the replication service of a region. It uses the connection of its client."""
-
-    def __init__(self, open_connection: Callable[[], Connection]) -> None:
-        self._connection = open_connection
 
     async def list_regions(self, *, timeout: float | None = None) -> tuple[Region, ...]:
         """The regions that are known, the one that answers first."""
         request = replication_pb2.ListPeersRequest()
-        answer = await self._connection().call(_LIST_PEERS, request, timeout)
+        answer = await self._open().call(_LIST_PEERS, request, timeout)
         return tuple(map(_region, answer.regions))
 
     async def add_region(
@@ -194,12 +191,12 @@ class Replication:
         """Make a region known by the address of its replication service, and follow it."""
         policy = replication_pb2.POLICY_LAZY if is_lazy else replication_pb2.POLICY_FOLLOW
         request = replication_pb2.PutPeerRequest(address=address, policy=policy)
-        return _region((await self._connection().call(_PUT_PEER, request, timeout)).region)
+        return _region((await self._open().call(_PUT_PEER, request, timeout)).region)
 
     async def remove_region(self, device_id: str, *, timeout: float | None = None) -> None:
         """Stop following a region, and delete what is here of it. Raises NotFound."""
         request = replication_pb2.RemovePeerRequest(device_id=device_id)
-        await self._connection().call(_REMOVE_PEER, request, timeout)
+        await self._open().call(_REMOVE_PEER, request, timeout)
 
     async def list_locations(
         self, device_id: str = "", *, timeout: float | None = None
@@ -209,7 +206,7 @@ class Replication:
         token = ""
         while True:
             request = entries_pb2.ListLocationsRequest(device_id=device_id, page_size=1000, page_token=token)
-            answer = await self._connection().call(_LIST_LOCATIONS, request, timeout)
+            answer = await self._open().call(_LIST_LOCATIONS, request, timeout)
             found += map(_location, answer.locations)
             token = answer.next_page_token
             if not token:
@@ -220,7 +217,7 @@ class Replication:
     ) -> Indexed:
         """Index a folder on the machine of the service. `strategy`: how it has to travel, for tests."""
         request = entries_pb2.IndexLocationRequest(folder=folder, force_strategy=_number(strategy))
-        answer = await self._connection().call(_INDEX, request, timeout)
+        answer = await self._open().call(_INDEX, request, timeout)
         return Indexed(
             _location(answer.location),
             answer.written,
@@ -232,17 +229,17 @@ class Replication:
     async def delete_location(self, location_id: str, *, timeout: float = LONG_TIMEOUT_S) -> int:
         """Delete a location of the region that answers; how many entries it had. Raises NotFound."""
         request = entries_pb2.DeleteLocationRequest(location_id=location_id)
-        return (await self._connection().call(_DELETE_LOCATION, request, timeout)).deleted
+        return (await self._open().call(_DELETE_LOCATION, request, timeout)).deleted
 
     async def load_location(self, location_id: str, *, timeout: float | None = None) -> Location:
         """Load a location of another region in the background. Raises NotFound."""
         request = replication_pb2.LoadLocationRequest(location_id=location_id)
-        return _location((await self._connection().call(_LOAD, request, timeout)).location)
+        return _location((await self._open().call(_LOAD, request, timeout)).location)
 
     async def list_transfers(self, limit: int = 50, *, timeout: float | None = None) -> tuple[Transfer, ...]:
         """What comes in, newest first."""
         request = replication_pb2.ListTransfersRequest(page_size=limit)
-        answer = await self._connection().call(_TRANSFERS, request, timeout)
+        answer = await self._open().call(_TRANSFERS, request, timeout)
         return tuple(map(_transfer, answer.transfers))
 
     async def explain(
@@ -250,7 +247,7 @@ class Replication:
     ) -> tuple[Explanation, ...]:
         """Which strategy the changes of each location would take to each peer now. Sends nothing."""
         request = replication_pb2.ExplainStrategyRequest(peer_device_id=peer_device_id)
-        answer = await self._connection().call(_EXPLAIN, request, timeout)
+        answer = await self._open().call(_EXPLAIN, request, timeout)
         return tuple(
             Explanation(
                 each.peer_device_id,
@@ -269,7 +266,7 @@ class Replication:
     ) -> tuple[LocationVerdict, ...]:
         """Compare what is here of a region with its owner, by location. Raises NotFound."""
         request = replication_pb2.VerifyRequest(device_id=device_id, location_id=location_id)
-        answer = await self._connection().call(_VERIFY, request, timeout)
+        answer = await self._open().call(_VERIFY, request, timeout)
         return tuple(
             LocationVerdict(
                 each.location_id,

@@ -4,19 +4,19 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Generic, TypeVar
 
-from tally.client.connection import Connection
-from tally.client.jobs import BinNumbers, Job, JobStatus, Period, Window, cadence_message
-from tally.client.members import MOST_ROWS, Channel, Put, Video, cut, shift_rows
-from tally.client.methods import Answer, Method, Request
-from tally.client.quotas import Quota, QuotaStatus
-from tally.client.runs import OutcomeCounts, Run, RunState, Worker, state_number
-from tally.client.times import from_timestamp, to_timestamp
+from tally.client._calls.methods import Answer, Method, Request
+from tally.client._calls.namespace import Namespace
+from tally.client._checks.times import from_timestamp, to_timestamp
+from tally.client._scheduler.jobs import BinNumbers, Job, JobStatus, Period, Window, cadence_message
+from tally.client._scheduler.members import MOST_ROWS, Channel, Put, Video, cut, shift_rows
+from tally.client._scheduler.quotas import Quota, QuotaStatus
+from tally.client._scheduler.runs import OutcomeCounts, Run, RunState, Worker, state_number
 from tally.contract.errors import InvalidRequest
 from tally.scheduler.v1 import job_pb2 as jobs
 from tally.scheduler.v1 import population_pb2 as populations
@@ -83,18 +83,12 @@ class Page(Generic[T]):
     next_page_token: str
 
 
-class Scheduler:
+class Scheduler(Namespace):
     """The part of tally.client.Client that speaks to the scheduler: `client.scheduler`.
 
     Each method may be called again after a call without an answer. In lists, a `page_size` of 0 is 50, and 1,000 is
     the most. A `timeout` is in seconds. Every method raises TallyError.
     """
-
-    def __init__(self, find_connection: Callable[[], Connection]) -> None:
-        """`find_connection`: raises ClientUnusable when there is none."""
-        self._find_connection = find_connection
-
-    # Members
 
     async def put_videos(
         self, videos: Iterable[Video] | AsyncIterable[Video], *, timeout: float = PUT_TIMEOUT_S
@@ -227,7 +221,7 @@ class Scheduler:
         return Page(tuple(map(QuotaStatus.from_message, answer.quotas)), answer.next_page_token)
 
     async def _call(self, method: Method[Request, Answer], request: Request, timeout: float | None) -> Answer:
-        return await self._find_connection().call(method, request, timeout)
+        return await self._open().call(method, request, timeout)
 
     async def _put(
         self, method: Method[Request, Answer], request: Request, first: int, timeout: float

@@ -4,8 +4,8 @@
 
 from dataclasses import dataclass
 
-from tally.client.methods import Method
-from tally.client.namespace import Namespace
+from tally.client._calls.methods import Method
+from tally.client._calls.namespace import Namespace
 from tally.toy.v1 import toy_pb2 as pb
 
 _SERVICE = "/tally.toy.v1.ToyService"

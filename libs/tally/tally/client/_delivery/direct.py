@@ -13,14 +13,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tally.client._calls.connection import Connection
+from tally.client._delivery.doubt import may_have_counted
+from tally.client._delivery.entries import cut
+from tally.client._delivery.shards import Shard, Shards
+from tally.client._delivery.unary import UnaryTransport
 from tally.client.answers import Cluster, Durability, Receipt
 from tally.client.columns import Batch
-from tally.client.connection import Connection
-from tally.client.doubt import may_have_counted
-from tally.client.entries import cut
 from tally.client.errors import OutcomeUnknown
-from tally.client.shards import Shard, Shards
-from tally.client.unary import UnaryTransport
 from tally.contract.errors import Overloaded, RequestIdReused, TallyError
 from tally.counting.v1 import counting_pb2
 from tally.counting.v1.counting_pb2 import Entry, Outcome
@@ -64,7 +64,7 @@ class _Part:
 
 
 class DirectTransport:
-    """Sends each batch to its shards; see tally.client.transport.
+    """Sends each batch to its shards; see tally.client._delivery.transport.
 
     A receipt after a fallback is the partitioner's: what a shard had journaled a moment before is in its
     `duplicate_count`, as after a retry.

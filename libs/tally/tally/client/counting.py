@@ -2,19 +2,21 @@
 
 # ruff: noqa: ASYNC109 - the service is told the deadline of a call, and asyncio.timeout would keep it here
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
+from tally.client._calls.connection import Connection
+from tally.client._calls.methods import GET_CLUSTER, Answer, Method
+from tally.client._calls.namespace import Namespace
+from tally.client._checks.times import from_timestamp
 from tally.client.answers import Cluster
-from tally.client.connection import Connection
 from tally.client.events import Event
-from tally.client.methods import Answer, Method
-from tally.client.times import from_timestamp
 from tally.contract.errors import ClusterMismatch, InvalidRequest
 from tally.counting.v1 import dead_letters_pb2 as pb
+from tally.counting.v1.counting_pb2 import GetClusterRequest
 from tally.ingest.v1 import ingest_pb2
 
 DECISION_TIMEOUT_S = 15.0
@@ -118,14 +120,21 @@ class Decision:
     was_decided: bool
 
 
-class DeadLetterMethods(ABC):
-    """The part of tally.client.Client that speaks of dead letters. A shard answers these calls, at its own address.
+class Counting(Namespace):
+    """The part of tally.client.Client that speaks to a shard, at its own address: `client.counting`.
 
-    Each call carries the identity of the cluster. The client asks the shard for it once, so that a service of another
-    cluster, which is reached at this address later on, refuses: ClusterMismatch.
+    Each call about dead letters carries the identity of the cluster. The client asks the shard for it once, so that a
+    service of another cluster, which is reached at this address later on, refuses: ClusterMismatch.
     """
 
-    _letters_of: Cluster | None = None
+    def __init__(self, opened: Callable[[], Connection]) -> None:
+        super().__init__(opened)
+        self._letters_of: Cluster | None = None
+
+    async def get_cluster(self, *, timeout: float | None = None) -> Cluster:
+        """The cluster of the shard that answers. A partitioner tells its own in its partition map."""
+        answer = await self._open().call(GET_CLUSTER, GetClusterRequest(), timeout)
+        return Cluster.from_message(answer.cluster)
 
     async def list_dead_letters(
         self,
@@ -173,19 +182,10 @@ class DeadLetterMethods(ABC):
             self._letters_of = await self.get_cluster(timeout=timeout)
         request.cluster.CopyFrom(self._letters_of.to_message())
         try:
-            return await self._open.call(method, request, timeout)
+            return await self._open().call(method, request, timeout)
         except ClusterMismatch:
             self._letters_of = None  # who calls again accepts the cluster that is there now
             raise
-
-    @abstractmethod
-    async def get_cluster(self, *, timeout: float | None = None) -> Cluster:
-        """The cluster of the shard that answers."""
-
-    @property
-    @abstractmethod
-    def _open(self) -> Connection:
-        """The connection. Raises ClientUnusable."""
 
 
 def _number(state: DeadLetterState | str | None) -> pb.DeadLetterState:

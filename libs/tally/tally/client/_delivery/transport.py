@@ -10,12 +10,12 @@ a transport has no retries of its own that could hide an attempt without an answ
 
 from typing import Literal, Protocol
 
+from tally.client._calls.connection import Connection
+from tally.client._delivery.stream import StreamTransport
+from tally.client._delivery.unary import UnaryTransport
 from tally.client.answers import Receipt
 from tally.client.columns import Batch
-from tally.client.connection import Connection
 from tally.client.errors import ClientUnusable
-from tally.client.stream import StreamTransport
-from tally.client.unary import UnaryTransport
 
 TransportName = Literal["unary", "stream", "direct"]
 
@@ -46,7 +46,7 @@ def check_transport(name: TransportName) -> None:
     """Raise ClientUnusable when a package that it needs is not installed."""
     if name == "direct":
         try:
-            import tally.client.direct  # noqa: F401 - here, as the others do without its package
+            import tally.client._delivery.direct  # noqa: F401 - here, as the others do without its package
         except ModuleNotFoundError as error:
             raise ClientUnusable(
                 f"direct mode needs the package {error.name}: pip install {error.name}",
@@ -58,7 +58,7 @@ def open_transport(name: TransportName, connection: Connection) -> Transport:
     """The transport of that name. Raises as `check_transport` does."""
     check_transport(name)
     if name == "direct":
-        from tally.client.direct import DirectTransport
+        from tally.client._delivery.direct import DirectTransport
 
         return DirectTransport(connection)
     return StreamTransport(connection) if name == "stream" else UnaryTransport(connection)

@@ -5,9 +5,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tally.client import methods
+from tally.client._calls import methods
+from tally.client._calls.connection import Connection
 from tally.client.answers import Cluster, PartitionMap
-from tally.client.connection import Connection
 from tally.client.errors import OutcomeUnknown
 from tally.contract.backoff import Backoff
 from tally.contract.errors import InvalidRequest, Overloaded, TallyError

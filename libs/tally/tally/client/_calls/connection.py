@@ -11,10 +11,10 @@ from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 
 import grpc
 
+from tally.client._calls.methods import Answer, Method, Request
+from tally.client._calls.process import FORK_GUARD
+from tally.client._calls.status import to_error
 from tally.client.errors import ClientUnusable, OutcomeUnknown
-from tally.client.methods import Answer, Method, Request
-from tally.client.process import FORK_GUARD
-from tally.client.status import to_error
 from tally.contract.backoff import spread_s
 from tally.contract.errors import InvalidRequest, Overloaded
 from tally.contract.rules import MAX_REQUEST_BYTES

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from tally.client.times import from_timestamp
+from tally.client._checks.times import from_timestamp
 from tally.contract.errors import InvalidRequest
 from tally.scheduler.v1 import job_pb2 as pb
 

@@ -11,14 +11,14 @@ import logging
 from dataclasses import dataclass
 from typing import NoReturn
 
+from tally.client._delivery.breaker import WaitingBreaker
+from tally.client._delivery.doubt import held_back, in_view_of, may_have_counted
+from tally.client._delivery.retrying import BACKOFF, WaitingBudget
+from tally.client._delivery.transport import Transport
 from tally.client.answers import Receipt
-from tally.client.breaker import WaitingBreaker
 from tally.client.columns import Batch, Columns
-from tally.client.doubt import held_back, in_view_of, may_have_counted
 from tally.client.errors import BufferFull, NotSent, OutcomeUnknown, StillSending
 from tally.client.request_id import RequestIds
-from tally.client.retrying import BACKOFF, WaitingBudget
-from tally.client.transport import Transport
 from tally.contract.backoff import spread_s
 from tally.contract.errors import OutOfRange, Overloaded, RequestIdReused, TallyError
 from tally.contract.request_id import HORIZON_MS

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from tally.client import methods
+from tally.client._calls import methods
+from tally.client._calls.connection import Connection
+from tally.client._calls.status import to_error, to_refusal_error
+from tally.client._delivery.unary import UnaryTransport
 from tally.client.answers import Receipt, Refusal
 from tally.client.columns import Batch
-from tally.client.connection import Connection
 from tally.client.errors import ClientUnusable, OutcomeUnknown
-from tally.client.status import to_error, to_refusal_error
-from tally.client.unary import UnaryTransport
 from tally.ingest.v1 import ingest_pb2
 
 _BATCH_TAG = bytes([1 << 3 | 2])
@@ -69,7 +69,7 @@ class _Line:
 
 
 class StreamTransport:
-    """Sends batches on a StreamEvents call; see tally.client.transport. Answers come in any order, told by the id.
+    """Sends batches on a StreamEvents call; see `transport.py`. Answers come in any order, told by the id.
 
     So an id that has no answer yet on the stream goes in a call of its own when it is sent once more: nobody is to
     get the answer to another attempt, which may have had other events.

@@ -7,13 +7,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Generic, TypeAlias
 
+from tally.client._buffering.blame import find_bad_events
+from tally.client._buffering.buffer import Awaited, Buffer, Draft
+from tally.client._buffering.ends import Ends, F, Progress
+from tally.client._checks.rules import check_actor_id, check_event_type, check_video_id
+from tally.client._delivery.sending import Limits, Sender, cut_off
 from tally.client.batching import Batching
-from tally.client.blame import find_bad_events
-from tally.client.buffer import Awaited, Buffer, Draft
-from tally.client.ends import Ends, F, Progress
 from tally.client.errors import BufferFull, ClientUnusable
-from tally.client.rules import check_actor_id, check_event_type, check_video_id
-from tally.client.sending import Limits, Sender, cut_off
 from tally.contract.errors import InvalidRequest, OutOfRange, Overloaded, TallyError
 
 ATTEMPT_TIMEOUT_S = 20.0

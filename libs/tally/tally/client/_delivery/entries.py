@@ -17,8 +17,8 @@ from typing import Any
 
 import xxhash
 
+from tally.client._checks.rules import check_actor_id, check_event_type, check_video_id
 from tally.client.columns import Batch, Columns, to_little_endian
-from tally.client.rules import check_actor_id, check_event_type, check_video_id
 from tally.contract.request_id import parse_request_id, time_ms_of
 from tally.contract.rules import (
     EARLIEST_EVENT_US,

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tally.client.times import from_timestamp
+from tally.client._checks.times import from_timestamp
 from tally.contract.errors import InvalidRequest
 from tally.scheduler.v1 import job_pb2 as pb
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+from tally.client._buffering.buffer import Draft
+from tally.client._delivery.sending import cut_off, last_attempt
 from tally.client.answers import Receipt
-from tally.client.buffer import Draft
 from tally.client.columns import Batch
 from tally.client.errors import NotSent, OutcomeUnknown
-from tally.client.sending import cut_off, last_attempt
 from tally.contract.errors import TallyError, Violation
 
 _LOGGER = logging.getLogger("tally.client")

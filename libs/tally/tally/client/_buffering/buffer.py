@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from tally.client._checks.rules import MAX_TEXT_BYTES
+from tally.client._delivery.sending import Delivery
 from tally.client.batching import Batching
 from tally.client.columns import NUMBERS_BYTES, Layout
-from tally.client.rules import MAX_TEXT_BYTES
-from tally.client.sending import Delivery
 from tally.contract.errors import TallyError
 
 F = TypeVar("F")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from tally.client.times import from_timestamp
+from tally.client._checks.times import from_timestamp
 from tally.scheduler.v1 import job_pb2 as pb
 
 

@@ -7,8 +7,8 @@ only the service can tell, such as a time that is ahead of its clock, it still r
 from datetime import datetime
 from math import isnan
 
-from tally.client.times import to_microseconds
-from tally.client.wrong_type import wrong_type
+from tally.client._checks.times import to_microseconds
+from tally.client._checks.wrong_type import wrong_type
 from tally.contract import rules
 from tally.contract.errors import InvalidRequest
 

@@ -1,13 +1,13 @@
 """A call for each batch."""
 
-from tally.client import methods
+from tally.client._calls import methods
+from tally.client._calls.connection import Connection
 from tally.client.answers import Receipt
 from tally.client.columns import Batch
-from tally.client.connection import Connection
 
 
 class UnaryTransport:
-    """Sends each batch by ProcessEvents; see tally.client.transport."""
+    """Sends each batch by ProcessEvents; see tally.client._delivery.transport."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -1,0 +1,1 @@
+"""Events that were handed in one by one, gathered into batches."""

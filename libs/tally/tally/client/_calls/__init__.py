@@ -1,0 +1,1 @@
+"""Calls to a service: the rpcs, one connection, and what its errors mean."""

@@ -1,0 +1,1 @@
+"""One request under one id, brought to its end: attempts, retries, and the transports that make them."""

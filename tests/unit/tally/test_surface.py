@@ -1,0 +1,164 @@
+"""The client for threads can do what the asynchronous one can, and is called in the same way."""
+
+import ast
+import inspect
+import threading
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tally.client import Client, blocking, client
+from tally.client._calls.namespace import Attached
+from tally.client._threads.derived import derive_from, public_names
+from tally.client._threads.loop_thread import LoopThread
+
+ONLY_ASYNCHRONOUS = {"open_batcher"}
+ONLY_FOR_THREADS = {"address"}
+"""an attribute of the other's instances"""
+NAMESPACES: dict[str, Any] = {
+    name: value.of
+    for name in public_names(Client)
+    if isinstance(value := inspect.getattr_static(Client, name), Attached)
+}
+
+
+def parameters(method: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
+    """The names, kinds and defaults."""
+    return [(each.name, each.kind, each.default) for each in inspect.signature(method).parameters.values()]
+
+
+def test_both_clients_have_the_same_names() -> None:
+    assert (
+        set(public_names(Client)) - ONLY_ASYNCHRONOUS == set(public_names(blocking.Client)) - ONLY_FOR_THREADS
+    )
+    assert {"scheduler", "catalog", "replication", "backfill", "counting", "query"} <= set(NAMESPACES)
+
+
+@pytest.mark.parametrize("name", [*public_names(Client), "__init__"])
+def test_a_method_takes_the_same_arguments_in_both(name: str) -> None:
+    ours, theirs = (inspect.getattr_static(each, name, None) for each in (Client, blocking.Client))
+    if callable(ours) and name not in ONLY_ASYNCHRONOUS:
+        assert callable(theirs)
+        assert parameters(ours) == parameters(theirs)
+
+
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_a_namespace_has_the_same_methods_in_both(name: str) -> None:
+    part = getattr(blocking.Client("127.0.0.1:1"), name)
+    assert public_names(type(part)) == public_names(NAMESPACES[name])
+    for method in public_names(NAMESPACES[name]):
+        ours = inspect.getattr_static(NAMESPACES[name], method)
+        assert parameters(ours) == parameters(inspect.getattr_static(type(part), method))
+        assert getattr(part, method).__doc__ == ours.__doc__
+
+
+def test_a_namespace_lives_as_long_as_its_client() -> None:
+    opened = Client("127.0.0.1:1")
+    assert opened.counting is opened.counting
+    assert opened.counting is not Client("127.0.0.1:1").counting
+
+
+def test_the_types_name_what_is_there() -> None:
+    assert client.__file__ is not None
+    stub = ast.parse(Path(client.__file__).with_name("blocking.pyi").read_text())
+    (found,) = (node for node in stub.body if isinstance(node, ast.ClassDef) and node.name == "Client")
+    names = {node.name for node in found.body if isinstance(node, ast.FunctionDef)}
+    assert {name for name in names if not name.startswith("_")} == set(public_names(blocking.Client))
+
+
+class Asynchronous:
+    """A small client."""
+
+    async def add(self, left: int, right: int = 1) -> int:
+        return left + right
+
+    async def count_to(self, end: int) -> AsyncGenerator[int, None]:
+        for number in range(end):
+            yield number
+
+    def double(self, numbers: AsyncIterable[int] | Iterable[int]) -> AsyncGenerator[int, None]:
+        async def doubled() -> AsyncGenerator[int, None]:
+            assert isinstance(numbers, AsyncIterable)
+            async for number in numbers:
+                yield 2 * number
+
+        return doubled()
+
+    async def total(self, numbers: AsyncIterable[int]) -> int:
+        return sum([number async for number in numbers])
+
+    async def echo(self, numbers: AsyncIterable[int] | Iterable[int]) -> object:
+        return numbers
+
+
+@pytest.fixture
+def thread() -> Iterator[LoopThread]:
+    made = LoopThread()
+
+    async def last() -> None:
+        return None
+
+    yield made
+    made.end(last)
+
+
+def test_coroutines_return_and_generators_yield(thread: LoopThread) -> None:
+    @derive_from(Asynchronous, lambda _: (thread, Asynchronous()), without=frozenset())
+    class Threaded:
+        pass
+
+    threaded: Any = Threaded()
+    assert threaded.add(2, right=3) == 5
+    assert list(threaded.count_to(3)) == [0, 1, 2]
+    assert list(threaded.double(range(3))) == [0, 2, 4]
+    assert threaded.total(iter([1, 2])) == 3
+    numbers = iter([1, 2])
+    assert threaded.echo(numbers) is numbers  # it reads ordinary iterables in its own way
+    with pytest.raises(TypeError):
+        threaded.total()
+
+
+def test_what_is_handed_in_is_read_outside_of_the_loop(thread: LoopThread) -> None:
+    @derive_from(Asynchronous, lambda _: (thread, Asynchronous()), without=frozenset())
+    class Threaded:
+        pass
+
+    threaded: Any = Threaded()
+    answered = threading.Event()
+
+    def numbers() -> Iterator[int]:
+        yield 1
+        assert answered.wait(5)
+        yield 2
+
+    found = []
+    for number in threaded.double(numbers()):
+        found.append(number)
+        answered.set()
+    assert found == [2, 4]
+
+
+def test_a_generator_that_is_left_is_ended(thread: LoopThread) -> None:
+    @derive_from(Asynchronous, lambda _: (thread, Asynchronous()), without=frozenset({"add"}))
+    class Threaded:
+        pass
+
+    threaded: Any = Threaded()
+    items = threaded.count_to(10)
+    assert next(items) == 0
+    assert len(thread.kept) == 1
+    items.close()
+    assert threaded.total([]) == 0  # behind the end of the generator in the loop
+    assert not thread.kept
+    assert not hasattr(threaded, "add")
+
+
+def test_a_method_that_has_no_form_for_threads_is_refused() -> None:
+    class Odd:
+        def name(self) -> str:
+            return "odd"
+
+    with pytest.raises(TypeError, match="name has no form for threads"):
+        derive_from(Odd, lambda _: (LoopThread(), Odd()), without=frozenset())(type("Threaded", (), {}))
