@@ -41,6 +41,7 @@ with Client(sys.argv[1]) as client:
 CHECKS = (
     *("-k", "local or not k8s", "tests/k8s"),
     "tests/unit/proto",
+    "tests/unit/services/test_client_surface.py",
     "tests/unit/services/test_made_files.py",
     "tests/unit/services/test_settings_table.py",
     "tests/unit/services/devcluster",
