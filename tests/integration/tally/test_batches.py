@@ -9,12 +9,8 @@ from uuid import UUID
 import grpc
 import pytest
 
-<<<<<<< HEAD
 from tally.client import Client, Durability, Event, InvalidRequest, OutcomeUnknown, OutOfRange, Receipt
-=======
-from tally.client import Client, Durability, Event, InvalidRequest, OutcomeUnknown, OutOfRange
 from tally.client._delivery.transport import TransportName
->>>>>>> 2f895ce5ec5b866e82747c0a96643e8135b45b44
 from tally.client.request_id import RequestIds, make_request_id
 from tally.common.v1 import common_pb2
 from tally.contract.request_id import RANDOM_BYTES
