@@ -1,9 +1,12 @@
 """The services at work, each under a Postgres role that owns its schema and reads those that its row declares."""
 
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import asyncpg
+import grpc
 import pytest
 from pydantic import SecretStr
 
@@ -14,15 +17,19 @@ from loadtests.youtube.meter import Meter
 from loadtests.youtube.simulator import Simulator, open_simulator
 from loadtests.youtube.videos import Catalog
 from services.backfill.settings import BackfillSettings, DirectorySettings
+from services.registry import SERVICES
+from services.replication.settings import RollupSettings
 from services.scheduler.settings import SchedulerSettings
 from services.worker.settings import FetchSettings, WorkerSettings, YoutubeSettings
 from tally.client import Event, TallyError
+from tally.query.v1 import query_pb2, query_pb2_grpc
 from tally.replication.v1 import entries_pb2 as pb
+from tally.replication.v1 import replication_pb2, replication_pb2_grpc
 from tests.support.catalog import find_ids, prepare, rule, video
 from tests.support.eventually import eventually
 from tests.support.letters import bury_spooled, old_id
 from tests.support.proof import assert_exact
-from tests.support.regions import Pair, make_entries, open_region, region_database
+from tests.support.regions import FAST, TIMEOUT_S, Pair, make_entries, open_region, region_database
 from tests.support.rights import service_roles
 from tests.support.servers import Servers
 from tests.support.shards import quick
@@ -142,6 +149,39 @@ async def test_regions_replicate(servers: Servers, template: str, valkey_url: st
         assert verdict.here == verdict.there
 
 
+async def test_counts_of_regions_are_summed(
+    servers: Servers, template: str, valkey_url: str, tmp_path: Path
+) -> None:
+    rollups = RollupSettings(pass_seconds=0.1, most_busy_share=1.0)
+    overrides = {"replication": FAST.model_copy(update={"rollups": rollups}), "counting": quick()}
+    names = ("counting", "query", "replication", "partitioner")
+    async with AsyncExitStack() as stack:
+        regions = []
+        for name in ("north", "south"):
+            dsn = await stack.enter_async_context(region_database(servers.postgres_dsn, template))
+            roles = await stack.enter_async_context(service_roles(dsn))
+            (tmp_path / name).mkdir()
+            opened = open_split(roles.__getitem__, valkey_url, tmp_path / name, names, overrides)
+            regions.append(await stack.enter_async_context(opened))
+        for own, other in (regions, reversed(regions)):
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(own["replication"].address))
+            operators: Any = replication_pb2_grpc.ReplicationServiceStub(channel)
+            peer = replication_pb2.PutPeerRequest(address=other["replication"].address)
+            await operators.PutPeer(peer, timeout=TIMEOUT_S)
+            await own["partitioner"].client.count("video")
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(regions[0]["query"].address))
+        query: Any = query_pb2_grpc.QueryServiceStub(channel)
+
+        async def is_summed() -> bool:
+            request = query_pb2.GetCountRequest(
+                video_id="video", event_type="view", scope=query_pb2.SCOPE_ALL
+            )
+            found = await query.GetCount(request, timeout=TIMEOUT_S)
+            return bool(found.count == 2 and not found.is_incomplete)
+
+        await eventually(is_summed)
+
+
 async def test_a_backfill_is_fetched_and_counted(dsn: str, valkey_url: str, tmp_path: Path) -> None:
     network = make_network(12)
     dids = tmp_path / "dids.txt"
@@ -186,7 +226,7 @@ async def test_a_read_that_is_not_declared_fails(
             with pytest.raises(TallyError, match="internal error"):
                 await stacks["query"].client.get_count("video", strong=True)
             assert "permission denied for schema counting" in capfd.readouterr().out
-        for name in ("scheduler", "catalog", "replication", "partitioner"):
+        for name in [each.name for each in SERVICES if each.name != "counting" and not each.reads]:
             connection = await asyncpg.connect(roles[name])
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.fetch("select from counting.log")

@@ -97,7 +97,7 @@ class Regions:
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(each.address))
             database = await asyncpg.connect(each.postgres.url)
             stack.push_async_callback(database.close)
-            device = await database.fetchval("select cluster_id from cluster")
+            device = await database.fetchval("select cluster_id from public.cluster")
             entries: Any = entries_pb2_grpc.EntryServiceStub(channel)
             peers: Any = peers_pb2_grpc.PeerServiceStub(channel)
             operators: Any = replication_pb2_grpc.ReplicationServiceStub(channel)

@@ -11,7 +11,7 @@ import services
 from services.registry import BY_NAME, SERVICES, Service
 
 _FOLDER = Path(services.__file__).parent
-_TABLE = re.compile(r"\b(?:from|join|into|update|table|only|like|on|partition)\s+([a-z]+)\.[a-z_{]+")
+_TABLE = re.compile(r"(?:^|\b(?:from|join|into|update|table|only|like|on|partition)\s+)([a-z]+)\.[a-z_{]+")
 _CHANGED = re.compile(
     r"\b(?:insert\s+into|delete\s+from|update|truncate|(?:alter|create|drop|lock)\s+table|partition)\s+"
     r"([a-z]+)\.[a-z_{]+"

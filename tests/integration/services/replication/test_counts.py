@@ -81,7 +81,7 @@ async def open_counting(dsn: str, valkey_url: str, folder: Path, name: str) -> A
     ):
         database = await asyncpg.connect(dsn)
         try:
-            device = str(await database.fetchval("select cluster_id from cluster"))
+            device = str(await database.fetchval("select cluster_id from public.cluster"))
             query: Any = query_pb2_grpc.QueryServiceStub(channel)
             operators: Any = replication_pb2_grpc.ReplicationServiceStub(channel)
             yield CountingRegion(device, stack.address, stack.client, query, operators, database)
