@@ -25,17 +25,19 @@ from services.catalog.follower import Follower
 from services.catalog.freshness import Freshness
 from services.catalog.listener import Listener
 from services.catalog.projection import Projection
+from services.catalog.reindexing import reindex_piece
 from services.catalog.replicas import sweep
 from services.catalog.resource_servicer import ResourceServicer
 from services.catalog.rights_servicer import RightsServicer
 from services.catalog.settings import CatalogSettings
+from services.catalog.verification import Verification
 from services.catalog.watching import Watching
 from services.catalog.writing import WRITE_SECONDS, Writing
 from tally.catalog.v1.find_pb2_grpc import add_FindServiceServicer_to_server
 from tally.catalog.v1.resource_pb2_grpc import add_ResourceServiceServicer_to_server
 from tally.catalog.v1.rights_pb2_grpc import add_RightsServiceServicer_to_server
 from tally.contract.breaker import Breaker
-from tally.contract.errors import NotReady
+from tally.contract.errors import NotReady, Unavailable
 
 NAME = "tally.catalog.v1.FindService"
 _RESOURCES = "tally.catalog.v1.ResourceService"
@@ -85,7 +87,8 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             on_change=reporter(context.telemetry),
         )
         cache_bytes = settings.contents.cache_mb * 1024 * 1024
-        contents = Contents(pool, contents_client, breaker, context.cluster, cache_bytes)
+        parts = settings.projection.parts if settings.projection.enabled else ()
+        contents = Contents(pool, contents_client, breaker, context.cluster, parts, cache_bytes)
         finder = Finder(follower, contents, settings.find.max_steps)
         writing = Writing(pool, settings.feed.notify_seconds)
         stack.push_async_callback(writing.close)
@@ -106,8 +109,21 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             await sweep(pool)
             await remove_changes(pool, settings.feed.kept_seconds)
 
+        async def reindex() -> float | None:
+            if not follower.is_reindexing:
+                return None
+            return 0.0 if await reindex_piece(writing, pool) else None
+
         loops = [
             following,
+            loop(
+                "catalog re-indexing",
+                reindex,
+                interval_seconds=settings.feed.interval_seconds,
+                deadline_seconds=_READ_SECONDS,
+                retry_seconds=1.0,
+                transient=(*AWAY, Unavailable),
+            ),
             loop(
                 "catalog listener",
                 listener.turn,
@@ -118,17 +134,16 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
                 "catalog upkeep", keep_up, interval_seconds=_UPKEEP_SECONDS, deadline_seconds=_UPKEEP_SECONDS
             ),
         ]
+        projecting = loop(
+            "catalog projection",
+            projection.turn,
+            interval_seconds=settings.feed.interval_seconds,
+            deadline_seconds=_READ_SECONDS,
+            retry_seconds=1.0,
+            transient=(*AWAY, RedisError),
+        )
         if settings.projection.enabled:
-            loops.append(
-                loop(
-                    "catalog projection",
-                    projection.turn,
-                    interval_seconds=settings.feed.interval_seconds,
-                    deadline_seconds=_READ_SECONDS,
-                    retry_seconds=1.0,
-                    transient=(*AWAY, RedisError),
-                )
-            )
+            loops.append(projecting)
         tasks = [context.background.start(each.name, each.run()) for each in loops]
         stack.push_async_callback(follower.leave)
         for task in tasks:
@@ -141,8 +156,16 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             Watching(pool, settings.feed.interval_seconds),
             follower,
             projection,
+            Verification(projection_client, pool, context.cluster, settings.projection),
+            projecting.wake,
         )
-        rules = RightsServicer(pool, writing, default_allow=rights.default_allow)
+        rules = RightsServicer(
+            pool,
+            writing,
+            follower,
+            default_allow=rights.default_allow,
+            may_look_past=rights.may_look_past,
+        )
         yield Opened(
             [
                 Servable(NAME, lambda server: add_FindServiceServicer_to_server(find, server)),

@@ -14,8 +14,9 @@ from redis.exceptions import RedisError
 from libs.stores.postgres import reaching_postgres
 from libs.stores.schema import Cluster
 from services.catalog import keys
-from services.catalog.projection import make_token
-from services.catalog.resource_record import read_details
+from services.catalog.projected import make_token
+from services.catalog.resource_reading import read_details
+from services.catalog.settings import Part
 from tally.contract.breaker import Breaker
 from tally.contract.errors import Unavailable
 
@@ -27,12 +28,20 @@ class Contents:
     """Reads details, with a bounded cache in the process."""
 
     def __init__(
-        self, pool: Any, client: "valkey.Redis", breaker: Breaker, cluster: Cluster, cache_bytes: int
+        self,
+        pool: Any,
+        client: "valkey.Redis",
+        breaker: Breaker,
+        cluster: Cluster,
+        parts: Sequence[Part],
+        cache_bytes: int,
     ) -> None:
+        """`parts`: what is projected."""
         self._pool = pool
         self._client: Any = client
         self._breaker = breaker
         self._cluster = cluster
+        self._parts = parts
         self._most_bytes = cache_bytes
         self._bytes = 0
         self._cache: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
@@ -63,7 +72,9 @@ class Contents:
 
     async def _read_projected(self, ids: Sequence[str], change: int) -> dict[str, tuple[int, bytes]]:
         """What Valkey has, with its versions; nothing where the projection is not complete, or Valkey is away."""
-        token = make_token(self._cluster, change).encode()
+        if "details" not in self._parts:
+            return {}
+        token = make_token(self._cluster, change, self._parts).encode()
 
         async def ask() -> Any:
             pipeline = self._client.pipeline(transaction=True)

@@ -27,7 +27,7 @@ DRAWN = f"""drawn as (
 
 _READ_HEAD = f"select last_change, kept_after, {IDENTITY} as identity from catalog.feed"
 _READ_CHANGES = """
-select change, kind, subject, removed, scores from catalog.change where change > $1 order by change limit $2"""
+select change, kind, subject, removed, scores, layout from catalog.change where change > $1 order by change limit $2"""
 _READ_PAGE = """
 select change, kind, subject from catalog.change where change > $1 and change <= $2
 order by change, kind, subject limit $3"""
@@ -60,6 +60,8 @@ class Change:
     subject: str
     removed: Sequence[str]
     scores: Sequence[float | None]
+    layout: int | None
+    """of the scores"""
 
 
 async def read_head(connection: Any) -> Head:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from pyroaring import BitMap
 
+from services.catalog.ids import is_id
 from services.catalog.moves import Scores
 from services.catalog.order import BY_ID, MISSING, Order, Place
 from services.catalog.query import Filter, Page, Query
 from services.catalog.view import View, describe_unknown
-from tally.contract.errors import InvalidRequest, Violation
+from tally.contract.errors import IndexIncomplete, InvalidRequest, Violation
 
 MAX_FACET_VALUES = 1_000
 _NONE = BitMap()
@@ -58,6 +59,21 @@ def check_query(view: View, query: Query, facets: Sequence[str]) -> None:
             wrong.append(Violation(f"facets[{index}]", f"{name!r} is no index of any type"))
     if wrong:
         raise InvalidRequest(wrong)
+    _check_complete(view, query, facets)
+
+
+def _check_complete(view: View, query: Query, facets: Sequence[str]) -> None:
+    if not view.incomplete:
+        return
+    keys = [key for each in query.filters for key in each.keys]
+    names = {f"sort:{query.sort}", *(f"index:{name.removeprefix('~')}" for name in facets)}
+    for name, _, word in (key.partition(":") for key in keys):
+        names.add(f"children:{word}" if is_id(name) else f"index:{name}")
+    if found := sorted(names & view.incomplete):
+        raise IndexIncomplete(
+            f"{', '.join(found)}: not complete yet, as a type was changed and its resources are being indexed anew; "
+            "ask again later (`tally catalog status` shows how far it is)"
+        )
 
 
 def find(view: View, query: Query, page: Page, window: Window, max_steps: int) -> Found:

@@ -19,11 +19,15 @@ from services.catalog import replicas
 from services.catalog.feed import Change, Head, check_change, read_changes, read_head
 from services.catalog.freshness import Freshness, Told, seconds_since_boot
 from services.catalog.index import Index, Row
-from services.catalog.resource_record import read_all_rows, read_rows
+from services.catalog.layout import Layouts, name_scores, read_layouts
+from services.catalog.moves import Scores
+from services.catalog.reindexing import read_incomplete
+from services.catalog.resource_reading import read_all_rows, read_rows
 from services.catalog.resource_type import ResourceType
 from services.catalog.rule import Dimensions, Rule
 from services.catalog.rule_record import read_rules
 from services.catalog.settings import CatalogSettings
+from services.catalog.trial import Trial, try_rules
 from services.catalog.type_record import read_dimensions, read_types
 from services.catalog.view import View
 from tally.contract.errors import RightsStale, Unavailable
@@ -34,6 +38,7 @@ _SNAPSHOT = {"isolation": "repeatable_read", "readonly": True}
 _ROWS = 2_000
 _PUBLISH_ROWS = 50_000
 _PIECE = 200
+_TRIES = 50
 _AHEAD_US = 2_000_000
 """So long before a boundary the rights behind it are compiled."""
 
@@ -47,13 +52,15 @@ class _News:
     """What a snapshot shows of the things that changed."""
 
     types: Sequence[ResourceType] | None
+    incomplete: frozenset[str]
+    """read with the types"""
     dimensions: Dimensions | None
     rules: Mapping[str, Sequence[Rule]]
     rows: Mapping[str, Row]
     removed: Mapping[str, Collection[str]]
     """of each resource that changed: the sets that it has left"""
-    history: Sequence[Change]
-    """of resources, in order"""
+    history: Sequence[tuple[int, str, Scores | None]]
+    """change, resource and its scores from then on, in order; None: it was removed"""
 
 
 class Follower:
@@ -99,6 +106,22 @@ class Follower:
     def resource_count(self) -> int:
         """Resources in the newest view."""
         return 0 if self._view is None else len(self._view.live)
+
+    @property
+    def is_reindexing(self) -> bool:
+        """Whether resources of some type are being indexed anew."""
+        return self._view is not None and bool(self._view.incomplete)
+
+    async def try_rules(self, subjects: Mapping[str, Sequence[Rule]]) -> tuple[View, Trial]:
+        """What rules would do to the newest view. Raises Unavailable when the view does not come to rest."""
+        for _ in range(_TRIES):
+            view, index = self.view, self._index
+            if index is not None:
+                trial = await try_rules(index, subjects, default_allow=self._settings.rights.default_allow)
+                if self._view is view and self._index is index:
+                    return view, trial
+            await asyncio.sleep(self._settings.feed.interval_seconds / 10)
+        raise Unavailable("the catalog changed during each of several tries; send the same again")
 
     async def turn(self) -> float | None:
         """One freshness query, and the changes that it told of. Raises what is in AWAY."""
@@ -177,10 +200,11 @@ class Follower:
         self._is_registered = True
 
     async def _load(self, connection: Any, index: Index, head: Head) -> View:
-        index.stage_types(await read_types(connection))
+        index.stage_types(await read_types(connection), await read_incomplete(connection))
+        layouts = await read_layouts(connection)
         index.stage_dimensions(await read_dimensions(connection))
         after = ""
-        while rows := await read_all_rows(connection, after, _ROWS):
+        while rows := await read_all_rows(connection, after, _ROWS, layouts):
             for row in rows:
                 index.stage_resource(row)
             after = rows[-1].id
@@ -259,28 +283,35 @@ async def _read_news(connection: Any, changes: Sequence[Change]) -> _News:
         if change.kind in ("put", "deleted"):
             removed[change.subject].update(change.removed)
     ids = sorted(removed)
+    layouts = await read_layouts(connection) if ids else {}
     rows: dict[str, Row] = {}
     for start in range(0, len(ids), _ROWS):
-        rows |= await read_rows(connection, ids[start : start + _ROWS])
+        rows |= await read_rows(connection, ids[start : start + _ROWS], layouts)
     return _News(
         await read_types(connection) if "type" in kinds else None,
+        await read_incomplete(connection) if "type" in kinds else frozenset(),
         await read_dimensions(connection) if "dimension" in kinds else None,
         {subject: rules.get(subject, ()) for subject in subjects},
         rows,
         removed,
-        [change for change in changes if change.kind in ("put", "deleted")],
+        [_scores_of(change, layouts) for change in changes if change.kind in ("put", "deleted")],
     )
+
+
+def _scores_of(change: Change, layouts: Layouts) -> tuple[int, str, Scores | None]:
+    scores = None if change.layout is None else name_scores(layouts, change.layout, change.scores)
+    return change.change, change.subject, scores
 
 
 async def _stage(index: Index, news: _News) -> None:
     if news.types is not None:
-        index.stage_types(news.types)
+        index.stage_types(news.types, news.incomplete)
     if news.dimensions is not None:
         index.stage_dimensions(news.dimensions)
     for subject, rules in news.rules.items():
         index.stage_rules(subject, rules)
-    for count, change in enumerate(news.history, 1):
-        index.stage_move(change.change, change.subject, change.scores if change.kind == "put" else None)
+    for count, (change, resource_id, scores) in enumerate(news.history, 1):
+        index.stage_move(change, resource_id, scores)
         if count % _PIECE == 0:
             await asyncio.sleep(0)
     for count, (resource_id, removed) in enumerate(news.removed.items(), 1):

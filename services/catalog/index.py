@@ -33,7 +33,7 @@ class Row:
     id: str
     parent: str | None
     keys: Sequence[str]
-    scores: Sequence[float | None]
+    scores: Scores
     version: int
 
 
@@ -45,6 +45,7 @@ class Index:
         self._default_allow = default_allow
         self._moves = MoveLog(kept_moves)
         self.types: dict[str, ResourceType] = {}
+        self._incomplete = frozenset[str]()
         self.dimensions = Dimensions()
         self._ids = Ids()
         self._versions = array("q")
@@ -69,9 +70,10 @@ class Index:
     def __len__(self) -> int:
         return len(self._live) + len(self._put)
 
-    def stage_types(self, types: Iterable[ResourceType]) -> None:
-        """Replace all types."""
+    def stage_types(self, types: Iterable[ResourceType], incomplete: Iterable[str] = ()) -> None:
+        """Replace all types. `incomplete`: the names of what is being indexed anew, as `reindexing` has them."""
         self.types = {each.suffix: each for each in types}
+        self._incomplete = frozenset(incomplete)
         self._is_ruled_anew = True
 
     def stage_dimensions(self, dimensions: Dimensions) -> None:
@@ -87,15 +89,13 @@ class Index:
             self._rules[subject] = tuple(sorted(rules, key=lambda rule: rule.priority))
         self._ruled_anew.add(subject)
 
-    def stage_move(self, change: int, resource_id: str, scores: Sequence[float | None] | None) -> None:
+    def stage_move(self, change: int, resource_id: str, scores: Scores | None) -> None:
         """Note which values a change gave to a resource; None: it removed it. In the order of changes, before rows."""
         ordinal = self._give(resource_id)
-        names = self.types[resource_id[-1]].sort_names
-        before = self._moved[ordinal] if ordinal in self._moved else self._scores_of(ordinal, names)
-        after = None if scores is None else _scores(names, scores)
-        if before != after:
+        before = self._moved[ordinal] if ordinal in self._moved else self._scores_of(ordinal)
+        if before != scores:
             self._moves.add(Move(change, ordinal, before))
-        self._moved[ordinal] = after
+        self._moved[ordinal] = scores
 
     def begin_moves(self, change: int) -> None:
         """The next view is the first: nothing is known of the orders before this change."""
@@ -108,8 +108,7 @@ class Index:
             self._leaves[key].append(ordinal)
         for key in row.keys:
             self._joins[key].append(ordinal)
-        names = self.types[row.id[-1]].sort_names
-        self._put[ordinal] = _scores(names, row.scores)
+        self._put[ordinal] = row.scores
         self._versions[ordinal] = row.version
         self._parents[ordinal] = _NONE if row.parent is None else self._give(row.parent)
 
@@ -153,12 +152,13 @@ class Index:
             self._ids,
             self._versions,
             self._moves.cut(),
+            self._incomplete,
         )
 
-    def _scores_of(self, ordinal: int, names: Sequence[str]) -> Scores | None:
+    def _scores_of(self, ordinal: int) -> Scores | None:
         if ordinal not in self._live:
             return None
-        places = {name: self._orders[name].place_of(ordinal) for name in names if name in self._orders}
+        places = {name: order.place_of(ordinal) for name, order in self._orders.items() if name != BY_ID}
         return {name: score for name, (score, _) in places.items() if score != MISSING}
 
     # Sets
@@ -192,7 +192,8 @@ class Index:
         orders = {name: order for name, order in self._orders.items() if name in names}
         new = [name for name in names if name not in orders]
         for name in new:
-            orders[name] = orders.get(BY_ID, empty_order())
+            everything = self._orders.get(BY_ID, empty_order())
+            orders[name] = everything if name == BY_ID else everything.without_values()
         if touched:
             ordinals = np.fromiter(self._put, np.uint32, len(self._put))
             packed = np.fromiter((self._ids.packed[each] for each in self._put), np.int64, len(self._put))
@@ -219,7 +220,7 @@ class Index:
         groups = self._groups
         moves: dict[int, Path] = {}
         for count, ordinal in enumerate(affected, 1):
-            path = self._path_of(ordinal, ruled_sets) if ordinal in self._live else ()
+            path = self.path_of(ordinal, self._rules, ruled_sets) if ordinal in self._live else ()
             if path != self._paths.get(ordinal, ()):
                 moves[ordinal] = path
             if count % _PIECE == 0:
@@ -231,6 +232,18 @@ class Index:
             self._rights = Rights(self._rules, groups, self.dimensions, default_allow=self._default_allow)
         self._ruled_anew.clear()
         self._is_ruled_anew = False
+
+    @property
+    def rules(self) -> Mapping[str, tuple[Rule, ...]]:
+        """By subject, sorted by priority."""
+        return self._rules
+
+    async def find_affected(self, subjects: Iterable[str]) -> BitMap:
+        """The resources that rules of these subjects concern."""
+        affected = BitMap()
+        for subject in subjects:
+            affected |= self._members_of(subject)
+        return (affected | await self._descendants(affected)) & self._live
 
     async def _move_groups(self, moves: Mapping[int, Path]) -> dict[Path, BitMap]:
         groups = dict(self._groups)
@@ -279,7 +292,8 @@ class Index:
             found |= level
         return found
 
-    def _path_of(self, ordinal: int, ruled_sets: Sequence[str]) -> Path:
+    def path_of(self, ordinal: int, rules: Mapping[str, tuple[Rule, ...]], ruled_sets: Sequence[str]) -> Path:
+        """The subjects that have rules for a resource. `ruled_sets`: those of `rules` that are sets."""
         chain = [ordinal]
         while self._inherits(chain[-1]) and (parent := self._parents[chain[-1]]) != _NONE:
             chain.append(parent)
@@ -288,7 +302,7 @@ class Index:
         own: list[tuple[str, ...]] = []
         for each in chain:
             name = unpack(self._ids.packed[each])
-            if name in self._rules:
+            if name in rules:
                 own.append((name,))
         for each in chain:
             stage = tuple(key for key in ruled_sets if each in self._sets.get(key, ()))
@@ -298,10 +312,6 @@ class Index:
 
     def _inherits(self, ordinal: int) -> bool:
         return self.types[unpack(self._ids.packed[ordinal])[-1]].inherits_holdbacks
-
-
-def _scores(names: Sequence[str], scores: Sequence[float | None]) -> Scores:
-    return {name: score for name, score in zip(names, scores, strict=True) if score is not None}
 
 
 async def _in_pieces(pieces: Iterator[None]) -> None:

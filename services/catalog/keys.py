@@ -7,6 +7,10 @@ POSITION = "catalog:position"
 BUILDING = "catalog:building"
 """The writer that makes the projection anew."""
 
+SORTS = "s:"
+PREFIXES = ("r:", "s:", "hb:")
+"""What the catalog's keys begin with, but for those above."""
+
 
 def resource_key(resource_id: str) -> str:
     """A hash: details, version, and the value of each sort."""
@@ -25,4 +29,4 @@ def tracker_key(resource_id: str) -> str:
 
 def sort_key(name: str) -> str:
     """A sorted set of the ids that have a value for a sort."""
-    return f"s:{name}"
+    return f"{SORTS}{name}"

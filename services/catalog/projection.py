@@ -7,7 +7,7 @@ one finds the position elsewhere, and writes nothing. Without the token everythi
 import asyncio
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -17,13 +17,14 @@ from redis.exceptions import RedisError, ResponseError
 
 from libs.stores.schema import Cluster
 from services.catalog import keys
-from services.catalog.feed import EPOCH_BITS, Head, read_changes, read_head
+from services.catalog.feed import Head, read_changes, read_head
+from services.catalog.layout import read_layouts
+from services.catalog.projected import Projected, make_token, project
 from services.catalog.projection_library import NAME, SOURCE
-from services.catalog.resource_record import MAX_BATCH, read_all_projected, read_projected
-from services.catalog.resource_type import ResourceType
+from services.catalog.resource_reading import read_all_projected, read_projected
+from services.catalog.resource_record import MAX_BATCH
 from services.catalog.settings import ProjectionSettings
-from services.catalog.type_record import read_types
-from tally.contract.errors import NotReady, Unavailable
+from tally.contract.errors import NotEnabled, NotReady, Unavailable
 
 _LOGGER = structlog.get_logger(__name__)
 
@@ -32,8 +33,7 @@ _SCAN = 1_000
 _LARGEST_CHANGE = 2 * MAX_BATCH
 _IDLE_SECONDS = 0.25
 _OTHER_SECONDS = 5.0
-_SORTS = "s:"
-_PATTERNS = ("r:*", "s:*", "hb:*")
+_PATTERNS = tuple(f"{prefix}*" for prefix in keys.PREFIXES)
 
 
 class State(StrEnum):
@@ -81,6 +81,18 @@ class Projection:
             self.state = State.AWAY
             raise
 
+    async def forget(self) -> None:
+        """Have everything built anew, by whichever replica comes to it first. Raises Unavailable and NotEnabled."""
+        if not self._settings.enabled:
+            raise NotEnabled("this replica writes no projection: TALLY_CATALOG__PROJECTION__ENABLED is false")
+        try:
+            answer = await self._call("catalog_forget", str(self._cluster.cluster_id))
+        except (RedisError, OSError) as error:
+            raise Unavailable(f"Valkey cannot be asked now: {error}; ask again") from error
+        if answer != b"done":
+            raise NotEnabled("this Valkey holds the projection of another cluster, which is left alone")
+        self.state = State.BUILDING
+
     async def list_keys(self, resource_id: str) -> list[tuple[str, str]]:
         """The keys that hold something of a resource, each with what it holds. Raises Unavailable."""
         hash_key, tracker = keys.resource_key(resource_id), keys.tracker_key(resource_id)
@@ -94,7 +106,7 @@ class Projection:
             if members:
                 found.append((tracker, " ".join(members)))
             for key in members:
-                if key.startswith(_SORTS):
+                if key.startswith(keys.SORTS):
                     score = await self._client.zscore(key, resource_id)
                     found.append((key, f"score {score}"))
                 else:
@@ -124,7 +136,7 @@ class Projection:
         found, position = await self._client.mget(keys.TOKEN, keys.POSITION)
         async with self._pool.acquire() as connection, connection.transaction(**_SNAPSHOT):
             head = await read_head(connection)
-            token = make_token(self._cluster, head.change)
+            token = make_token(self._cluster, head.change, self._settings.parts)
             if not head.change:
                 return _IDLE_SECONDS  # an empty catalog needs no projection
             if found is None or found.decode() != token or position is None:
@@ -156,9 +168,10 @@ class Projection:
 
     async def _items_of(self, connection: Any, ids: Sequence[str]) -> str:
         rows = await read_projected(connection, ids)
-        types = {each.suffix: each for each in await read_types(connection)}
-        gone = [{"id": each, "keys": [], "sorts": {}} for each in ids if each not in rows]
-        return json.dumps([*(_item(row, types) for row in rows.values()), *gone])
+        layouts = await read_layouts(connection)
+        items = [project(row, layouts, self._settings.parts) for row in rows.values()]
+        items += [Projected(each) for each in ids if each not in rows]
+        return json.dumps([each.to_json() for each in items])
 
     # Building
 
@@ -177,10 +190,10 @@ class Projection:
                     return _OTHER_SECONDS
                 if not cursor:
                     break
-        types = {each.suffix: each for each in await read_types(connection)}
+        layouts = await read_layouts(connection)
         after = ""
         while rows := await read_all_projected(connection, after, self._settings.batch_resources):
-            items = json.dumps([_item(row, types) for row in rows])
+            items = json.dumps([project(row, layouts, self._settings.parts).to_json() for row in rows])
             if await self._call("catalog_build", self._builder, items) != b"done":
                 return _OTHER_SECONDS
             if not await self._has_room():
@@ -196,24 +209,3 @@ class Projection:
     async def _call(self, function: str, *arguments: Any) -> bytes:
         answer: bytes = await self._client.fcall(function, 0, *arguments)
         return answer
-
-
-def make_token(cluster: Cluster, change: int) -> str:
-    """Names the cluster, its epoch, and that of the feed."""
-    return f"{cluster.cluster_id}:{cluster.epoch}:{change >> EPOCH_BITS}"
-
-
-def _item(row: Any, types: dict[str, ResourceType]) -> dict[str, Any]:
-    names: Iterable[str] = types[row["id"][-1]].sort_names
-    scores = {
-        name: repr(score) for name, score in zip(names, row["scores"], strict=True) if score is not None
-    }
-    fields = ["details", row["details"].decode(), "version", str(row["version"])]
-    for name, score in scores.items():
-        fields += [name, score]
-    return {
-        "id": row["id"],
-        "keys": [keys.set_key(key) for key in row["keys"]],
-        "sorts": scores,
-        "fields": fields,
-    }

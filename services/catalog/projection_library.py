@@ -4,7 +4,7 @@ NAME = "tally_catalog"
 SOURCE = f"""#!lua name={NAME}
 local TOKEN, POSITION, BUILDING = 'catalog:token', 'catalog:position', 'catalog:building'
 
--- One resource: id, keys, sorts, fields; without fields it is removed.
+-- One resource: id, keys, sorts, fields; without any of them it is removed.
 local function put(item)
   local tracker, hash = 'r:i:' .. item.id, 'r:' .. item.id
   local wanted = {{}}
@@ -17,10 +17,6 @@ local function put(item)
       redis.call('SREM', tracker, key)
     end
   end
-  if not item.fields then
-    redis.call('DEL', hash)
-    return
-  end
   for _, key in ipairs(item.keys) do
     redis.call('SADD', key, item.id)
     redis.call('SADD', tracker, key)
@@ -30,7 +26,7 @@ local function put(item)
     redis.call('SADD', tracker, 's:' .. name)
   end
   redis.call('DEL', hash)
-  redis.call('HSET', hash, unpack(item.fields))
+  if #item.fields > 0 then redis.call('HSET', hash, unpack(item.fields)) end
 end
 
 local function put_all(text)
@@ -43,6 +39,14 @@ local function apply(_, args)
   if redis.call('GET', POSITION) ~= args[2] then return 'elsewhere' end
   put_all(args[4])
   redis.call('SET', POSITION, args[3])
+  return 'done'
+end
+
+-- id of the cluster
+local function forget(_, args)
+  local token = redis.call('GET', TOKEN)
+  if token and string.match(token, '^[^:]*') ~= args[1] then return 'of another cluster' end
+  redis.call('DEL', TOKEN)
   return 'done'
 end
 
@@ -79,6 +83,7 @@ local function finish(_, args)
 end
 
 redis.register_function('catalog_apply', apply)
+redis.register_function('catalog_forget', forget)
 redis.register_function('catalog_begin', begin)
 redis.register_function('catalog_clear', clear)
 redis.register_function('catalog_build', build)

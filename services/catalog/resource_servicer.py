@@ -1,26 +1,25 @@
 """ResourceService: protobuf ↔ types and resources."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
+from services.catalog.deletion import delete_resource
 from services.catalog.enforcement import until_in_force
+from services.catalog.feed import read_head
 from services.catalog.find_wire import read_viewer
 from services.catalog.finder import Finder
 from services.catalog.follower import Follower
 from services.catalog.ids import WHAT_AN_ID_IS, is_id
 from services.catalog.projection import Projection
-from services.catalog.resource_record import (
-    delete_resource,
-    put_resources,
-    read_by_external_id,
-    read_resources,
-)
+from services.catalog.resource_reading import read_by_external_id, read_resources
+from services.catalog.resource_record import put_resources
 from services.catalog.resource_wire import (
     MAX_IDS,
     message_of_row,
     of_single,
+    read_children,
     read_external_id,
     read_put,
     write_problems,
@@ -28,6 +27,7 @@ from services.catalog.resource_wire import (
 from services.catalog.status import read_status
 from services.catalog.type_record import put_type, read_types
 from services.catalog.type_wire import message_of_type, type_of_message
+from services.catalog.verification import Verification
 from services.catalog.watching import Watching
 from services.catalog.writing import Writing
 from tally.catalog.v1 import resource_pb2 as pb
@@ -46,6 +46,8 @@ class ResourceServicer(ResourceServiceServicer):
         watching: Watching,
         follower: Follower,
         projection: Projection,
+        verification: Verification,
+        wake_projection: Callable[[], None],
     ) -> None:
         self._pool = pool
         self._writing = writing
@@ -53,9 +55,12 @@ class ResourceServicer(ResourceServiceServicer):
         self._watching = watching
         self._follower = follower
         self._projection = projection
+        self._verification = verification
+        self._wake_projection = wake_projection
 
     async def PutType(self, request: pb.PutTypeRequest, context: ServicerContext) -> pb.PutTypeResponse:
-        return pb.PutTypeResponse(change=await put_type(self._writing, type_of_message(request.type)))
+        stored = await put_type(self._writing, type_of_message(request.type))
+        return pb.PutTypeResponse(change=stored.change, reindexing=stored.is_reindexed)
 
     async def ListTypes(self, request: pb.ListTypesRequest, context: ServicerContext) -> pb.ListTypesResponse:
         with reaching_postgres():
@@ -112,10 +117,11 @@ class ResourceServicer(ResourceServiceServicer):
         self, request: pb.DeleteResourceRequest, context: ServicerContext
     ) -> pb.DeleteResourceResponse:
         expected = request.expected_version if request.HasField("expected_version") else None
-        change = await delete_resource(self._writing, request.id, expected)
-        if request.everywhere and change:
-            await until_in_force(self._pool, change)
-        return pb.DeleteResourceResponse(change=change)
+        children = read_children(request.children)
+        deleted = await delete_resource(self._writing, request.id, expected, children)
+        if request.everywhere and deleted.change:
+            await until_in_force(self._pool, deleted.change)
+        return pb.DeleteResourceResponse(change=deleted.change, children=deleted.children)
 
     async def WatchChanges(
         self, request: pb.WatchChangesRequest, context: ServicerContext
@@ -132,6 +138,27 @@ class ResourceServicer(ResourceServiceServicer):
         return pb.ListProjectedKeysResponse(
             keys=[pb.ProjectedKey(key=key, content=content) for key, content in found],
             projection_state=self._projection.state.value,
+        )
+
+    async def RebuildProjection(
+        self, request: pb.RebuildProjectionRequest, context: ServicerContext
+    ) -> pb.RebuildProjectionResponse:
+        with reaching_postgres():
+            head = await read_head(self._pool)
+        await self._projection.forget()
+        self._wake_projection()
+        return pb.RebuildProjectionResponse(change=head.change)
+
+    async def VerifyProjection(
+        self, request: pb.VerifyProjectionRequest, context: ServicerContext
+    ) -> pb.VerifyProjectionResponse:
+        with reaching_postgres():
+            found = await self._verification.verify(request.cursor)
+        return pb.VerifyProjectionResponse(
+            resource_count=found.resources,
+            key_count=found.keys,
+            problems=[pb.ProjectionProblem(key=key, description=problem) for key, problem in found.problems],
+            next_cursor=found.next_cursor,
         )
 
     async def GetCatalogStatus(

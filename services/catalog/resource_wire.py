@@ -1,13 +1,19 @@
 """Resources: protobuf ↔ domain."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from services.catalog.deletion import Children
 from services.catalog.resource_record import Put
 from tally.catalog.v1 import resource_pb2 as pb
 from tally.contract.errors import InvalidRequest, Violation
 
 MAX_IDS = 1_000
+_CHILDREN: Mapping[int, Children] = {
+    pb.CHILDREN_POLICY_UNSPECIFIED: Children.REFUSE,
+    pb.CHILDREN_POLICY_DETACH: Children.DETACH,
+    pb.CHILDREN_POLICY_DELETE: Children.DELETE,
+}
 
 
 def read_put(message: pb.ResourcePut) -> Put:
@@ -15,6 +21,13 @@ def read_put(message: pb.ResourcePut) -> Put:
     resource = message.resource
     expected = message.expected_version if message.HasField("expected_version") else None
     return Put(resource.id, resource.details, resource.external_id, expected)
+
+
+def read_children(policy: int) -> Children:
+    """What becomes of children. Raises InvalidRequest."""
+    if policy not in _CHILDREN:
+        raise InvalidRequest([Violation("children", f"is {policy}, which is no policy of this api")])
+    return _CHILDREN[policy]
 
 
 def of_single(error: InvalidRequest) -> InvalidRequest:

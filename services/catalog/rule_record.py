@@ -7,10 +7,12 @@ from itertools import groupby
 from typing import Any
 
 from services.catalog.feed import DRAWN
+from services.catalog.ids import is_id
 from services.catalog.rule import Rule, check_rules
-from services.catalog.type_record import hold_dimensions
+from services.catalog.type_record import hold_all_types, hold_dimensions
+from services.catalog.view import describe_unknown
 from services.catalog.writing import Writing
-from tally.contract.errors import InvalidRequest
+from tally.contract.errors import InvalidRequest, Violation
 
 # The row stays when the rules go, so that a put which is sent again finds the change to wait for.
 _LOCK = """
@@ -45,8 +47,10 @@ class StoredRules:
 
 
 async def put_rules(writing: Writing, subject: str, rules: Sequence[Rule]) -> StoredRules:
-    """Replace the rules of a subject. Raises InvalidRequest."""
+    """Replace the rules of a subject, an id or a set. Raises InvalidRequest."""
     async with writing.transaction() as connection:
+        if not is_id(subject) and (problem := describe_unknown(await hold_all_types(connection), subject)):
+            raise InvalidRequest([Violation("subject", f"must be an id, 38v, or a set: {problem}")])
         if wrong := check_rules(rules, await hold_dimensions(connection)):
             raise InvalidRequest(wrong)
         row = await connection.fetchrow(_LOCK, subject)

@@ -1,6 +1,11 @@
 """Settings of the catalog: TALLY_CATALOG__…"""
 
+from typing import Literal
+
 from pydantic import BaseModel, Field
+
+Part = Literal["details", "lists", "sets", "holdbacks"]
+"""Hashes with details and sort values; lists; sets, sorted sets of sorts, and trackers; denied sets."""
 
 
 class RightsSettings(BaseModel, frozen=True, extra="forbid"):
@@ -54,6 +59,10 @@ class ProjectionSettings(BaseModel, frozen=True, extra="forbid"):
     """The projection of the record in Valkey."""
 
     enabled: bool = Field(True, description="whether this replica writes the projection")
+    parts: tuple[Part, ...] = Field(
+        ("details", "lists", "sets", "holdbacks"),
+        description="what is projected, the same in all replicas; a change of it builds the projection anew",
+    )
     max_memory_share: float = Field(
         0.7, gt=0, le=1, description="share of Valkey's maxmemory beyond which nothing more is written"
     )

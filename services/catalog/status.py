@@ -6,9 +6,12 @@ from libs.stores.postgres import reaching_postgres
 from services.catalog.feed import read_head
 from services.catalog.follower import Follower
 from services.catalog.projection import Projection
+from services.catalog.reindexing import read_misfits, read_progress
 from services.catalog.replicas import list_replicas
 from tally.catalog.v1 import resource_pb2 as pb
 from tally.contract.errors import Unavailable
+
+_MISFITS = 20
 
 
 async def read_status(pool: Any, follower: Follower, projection: Projection) -> pb.GetCatalogStatusResponse:
@@ -16,6 +19,8 @@ async def read_status(pool: Any, follower: Follower, projection: Projection) -> 
     with reaching_postgres():
         head = await read_head(pool)
         rows = await list_replicas(pool)
+        progress = await read_progress(pool)
+        misfit_count, misfits = await read_misfits(pool, _MISFITS)
     response = pb.GetCatalogStatusResponse(
         last_change=head.change,
         stale_seconds=follower.freshness.stale_seconds,
@@ -31,6 +36,11 @@ async def read_status(pool: Any, follower: Follower, projection: Projection) -> 
         projection_state=projection.state.value,
         projected_change=projection.position,
         loading_count=follower.loading_count,
+        reindexing=[
+            pb.Reindexing(suffix=each.suffix, names=each.names, after=each.after) for each in progress
+        ],
+        misfit_count=misfit_count,
+        misfits=[pb.Misfit(id=resource_id, problem=problem) for resource_id, problem in misfits],
     )
     try:
         view = follower.view

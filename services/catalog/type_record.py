@@ -1,11 +1,13 @@
 """Types and dimensions in Postgres."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
 from services.catalog.feed import DRAWN
+from services.catalog.layout import add_layout, changed_names, left_names
 from services.catalog.resource_type import ResourceType
 from services.catalog.rule import CODE, WHAT_A_CODE_IS, Dimensions
 from services.catalog.type_wire import message_of_type, type_of_message
@@ -13,18 +15,28 @@ from services.catalog.writing import Writing
 from tally.catalog.v1 import resource_pb2 as pb
 from tally.contract.errors import InUse, InvalidRequest, Violation
 
-# Puts read their type `for key share`, and so wait for this, or this for them.
-_LOCK_TYPE = "select definition, change from catalog.type where suffix = $1 for update"
+# Puts read their type `for key share`, and so do rules: they wait for this, or this for them.
+_LOCK_TYPE = "select definition, layout, change from catalog.type where suffix = $1 for update"
 _HAS_RESOURCES = "select exists (select from catalog.resource where suffix = $1)"
 _PUT_TYPE = f"""
 with {DRAWN}, stored as (
-    insert into catalog.type (suffix, name, definition, change) select $1, $2, $3, change from drawn
-    on conflict (suffix) do update
-    set name = excluded.name, definition = excluded.definition, change = excluded.change
+    insert into catalog.type (suffix, name, definition, layout, change) select $1, $2, $3, $4, change from drawn
+    on conflict (suffix) do update set name = excluded.name, definition = excluded.definition,
+        layout = excluded.layout, change = excluded.change
 )
 insert into catalog.change (change, kind, subject) select change, 'type', $1 from drawn returning change"""
 _READ_TYPES = "select definition from catalog.type order by suffix"
-_READ_TYPE_FOR_PUT = "select suffix, definition from catalog.type where suffix = any($1) for key share"
+_READ_TYPES_FOR_PUT = """
+select suffix, definition, layout from catalog.type where suffix = any($1) order by suffix for key share"""
+_SHARE_TYPES = "select definition from catalog.type order by suffix for key share"
+_RULED_SETS = """
+select subject from catalog.subject
+where subject like '%:%' and exists (select from catalog.rule where rule.subject = subject.subject)
+    and (split_part(subject, ':', 1) = any($1) or (subject ~ '^[1-9]' and split_part(subject, ':', 2) = any($1)))
+order by subject limit 1"""
+_BEGIN_REINDEXING = """
+insert into catalog.reindexing (suffix, names) values ($1, $2) on conflict (suffix) do update
+set after = '', names = array(select distinct unnest(reindexing.names || excluded.names))"""
 _READ_DIMENSIONS = "select kind, code from catalog.dimension"
 # Rules read the codes `for key share`.
 _LOCK_DIMENSIONS = "select from catalog.dimension where kind = $1 for update"
@@ -41,30 +53,63 @@ _SHARE_DIMENSIONS = "select kind, code from catalog.dimension for key share"
 MAX_CODES = 1_000
 
 
-async def put_type(writing: Writing, new: ResourceType) -> int:
-    """Store a type; the change that did. Raises InvalidRequest, and InUse when its resources would have to change."""
+@dataclass(frozen=True, slots=True)
+class HeldType:
+    """A type, and the layout that it has now."""
+
+    type: ResourceType
+    layout: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredType:
+    """What became of a put of a type."""
+
+    change: int
+    is_reindexed: bool
+    """whether its resources are being indexed anew"""
+
+
+async def put_type(writing: Writing, new: ResourceType) -> StoredType:
+    """Store a type. Its resources are indexed anew afterwards, where they must be.
+
+    Raises InvalidRequest, and InUse when resources would leave a set that rules are about.
+    """
     if wrong := new.check():
         raise InvalidRequest(wrong)
     definition = message_of_type(new).SerializeToString(deterministic=True)
     try:
         async with writing.transaction() as connection:
             row = await connection.fetchrow(_LOCK_TYPE, new.suffix)
-            if row is not None:
-                old = type_of_message(pb.Type.FromString(row["definition"]))
-                if old == new:
-                    known: int = row["change"]
-                    return known
-                if old.layout != new.layout and await connection.fetchval(_HAS_RESOURCES, new.suffix):
-                    raise InUse(
-                        f"the type {old.name} has resources, so its parent, children, indexes and sorts cannot "
-                        "change yet. Make another type, or delete the resources first"
-                    )
-            change: int = await connection.fetchval(_PUT_TYPE, new.suffix, new.name, definition)
-            return change
+            if row is None:
+                layout = await add_layout(connection, definition)
+                change = await connection.fetchval(_PUT_TYPE, new.suffix, new.name, definition, layout)
+                return StoredType(change, False)
+            old = type_of_message(pb.Type.FromString(row["definition"]))
+            if old == new:
+                return StoredType(row["change"], False)
+            layout, is_reindexed = row["layout"], False
+            if old.layout != new.layout:
+                layout = await add_layout(connection, definition)
+                is_reindexed = await connection.fetchval(_HAS_RESOURCES, new.suffix)
+                await _check_rules(connection, old, new)
+            if is_reindexed:
+                await connection.execute(_BEGIN_REINDEXING, new.suffix, sorted(changed_names(old, new)))
+            change = await connection.fetchval(_PUT_TYPE, new.suffix, new.name, definition, layout)
+            return StoredType(change, is_reindexed)
     except asyncpg.UniqueViolationError as error:
         raise InvalidRequest(
             [Violation("type.name", f"{new.name!r} is the name of another type; choose another name")]
         ) from error
+
+
+async def _check_rules(connection: Any, old: ResourceType, new: ResourceType) -> None:
+    names = left_names(old, new)
+    if (subject := await connection.fetchval(_RULED_SETS, sorted(names))) is not None:
+        raise InUse(
+            f"rules are about {subject}, and resources of the type {old.name} would leave that set, so that they "
+            "might be shown. Remove these rules first, or give the index another name"
+        )
 
 
 async def read_types(connection: Any) -> list[ResourceType]:
@@ -73,10 +118,19 @@ async def read_types(connection: Any) -> list[ResourceType]:
     return [type_of_message(pb.Type.FromString(row["definition"])) for row in rows]
 
 
-async def hold_types(connection: Any, suffixes: set[str]) -> Mapping[str, ResourceType]:
+async def hold_types(connection: Any, suffixes: set[str]) -> Mapping[str, HeldType]:
     """These types, which stay as they are until the transaction ends."""
-    rows = await connection.fetch(_READ_TYPE_FOR_PUT, sorted(suffixes))
-    return {row["suffix"]: type_of_message(pb.Type.FromString(row["definition"])) for row in rows}
+    rows = await connection.fetch(_READ_TYPES_FOR_PUT, sorted(suffixes))
+    return {
+        row["suffix"]: HeldType(type_of_message(pb.Type.FromString(row["definition"])), row["layout"])
+        for row in rows
+    }
+
+
+async def hold_all_types(connection: Any) -> list[ResourceType]:
+    """All types, none of which changes until the transaction ends."""
+    rows = await connection.fetch(_SHARE_TYPES)
+    return [type_of_message(pb.Type.FromString(row["definition"])) for row in rows]
 
 
 async def put_dimension(writing: Writing, kind: str, codes: list[str]) -> int:

@@ -56,6 +56,8 @@ class View:
     """by ordinal; may be newer than the view"""
     moves: Moves
     """how the orders were at earlier changes"""
+    incomplete: frozenset[str] = frozenset()
+    """indexes, sorts and children that are being indexed anew: index:genre, sort:views, children:videos"""
 
     def find(self, resource_id: str) -> int | None:
         """The ordinal of a resource that is there."""

@@ -1,6 +1,7 @@
 """`tally catalog`: what its commands take, and what they say of themselves."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -26,10 +27,10 @@ def make_catalog() -> typer.Typer:
     """The commands under `tally catalog`."""
     app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     app.callback()(catalog)
-    for command in (load, find, get, put, delete, keys, status):
+    for command in (load, find, get, put, delete, keys, status, explain, rebuild, verify):
         app.command()(command)
     app.add_typer(_group(types, put=types_put, list=types_list), name="types")
-    app.add_typer(_group(rules, put=rules_put, list=rules_list), name="rules")
+    app.add_typer(_group(rules, put=rules_put, list=rules_list, **{"try": rules_try}), name="rules")
     return app
 
 
@@ -63,6 +64,8 @@ def types_put(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Store the types of a TOML file, and the applications and platforms that it lists. Harmless to repeat.
+
+    The resources of a type that has changed are indexed anew: `status` shows how far that is.
 
     \b
     Example of a file:
@@ -186,16 +189,33 @@ def put(
     typer.echo(run(address, resource, details, external_id, version))
 
 
-def delete(resource: Id, address: Address = DEFAULT_ADDRESS) -> None:
+class Children(StrEnum):
+    """What becomes of the children of a resource that is deleted."""
+
+    REFUSE = "refuse"
+    DETACH = "detach"
+    DELETE = "delete"
+
+
+def delete(
+    resource: Id,
+    children: Annotated[
+        Children, typer.Option(help="What becomes of its children; they go in pieces.")
+    ] = Children.REFUSE,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
     """Remove a resource from every set; returns when no process can show it any more. Its rules stay.
 
+    Children that are detached keep no rules of this resource. A delete that was cut off goes on when it is run again.
+
     \b
-    Example:
+    Examples:
       tally catalog delete 38v
+      tally catalog delete 1000c --children delete
     """
     from services.cli.catalog.resources import delete as run
 
-    typer.echo(run(address, resource))
+    typer.echo(run(address, resource, children.value))
 
 
 def rules() -> None:
@@ -220,6 +240,20 @@ def rules_put(
     from services.cli.catalog.rules import put_rules
 
     for line in put_rules(address, file):
+        typer.echo(line)
+
+
+def rules_try(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, as `put` takes it.", show_default=False)],
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Tell what would appear and disappear, for whom and when, and which rules never decide. Nothing is stored.
+
+    `*` stands for every code that no rule names.
+    """
+    from services.cli.catalog.rules import try_rules
+
+    for line in try_rules(address, file):
         typer.echo(line)
 
 
@@ -256,3 +290,47 @@ def status(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
     from services.cli.catalog.status import show
 
     show(address, as_json=as_json)
+
+
+def explain(
+    resource: Id,
+    viewer: Annotated[
+        str,
+        typer.Option(
+            metavar="COUNTRY/APPLICATION/PLATFORM", help="Who looks: us/48/mobile.", show_default=False
+        ),
+    ],
+    sets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SET", help="The sets of a find that lacks it.", show_default=False),
+    ] = None,
+    sort: Annotated[str, typer.Option(metavar="NAME", help="The sort of that find.")] = "id",
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Tell why a viewer may or may not see a resource: each rule in order, what comes later, which sets lack it.
+
+    \b
+    Example:
+      tally catalog explain 38v t:clips --viewer us/48/mobile --sort views
+    """
+    from services.cli.catalog.explain import explain as run
+
+    run(address, resource, viewer, sets or [], sort)
+
+
+def rebuild(address: Address = DEFAULT_ADDRESS) -> None:
+    """Have the projection in Valkey built anew, and wait until it is complete. Finds go on meanwhile."""
+    from services.cli.catalog.projection import rebuild as run
+
+    typer.echo(run(address))
+
+
+def verify(address: Address = DEFAULT_ADDRESS) -> None:
+    """Compare the projection in Valkey with the record, key by key. Exits with 1 when something is wrong.
+
+    `rebuild` mends it.
+    """
+    from services.cli.catalog.projection import verify as run
+
+    for line in run(address):
+        typer.echo(line)

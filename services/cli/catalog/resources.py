@@ -41,9 +41,11 @@ def put(address: str, resource_id: str, details: str, external_id: str, version:
     return f"{resource_id}: {'stored' if answer.changed else 'as it was'}, version {answer.version}"
 
 
-def delete(address: str, resource_id: str) -> str:
+def delete(address: str, resource_id: str, children: str) -> str:
     """Remove a resource; a line about it. Raises Failure."""
-    change = call(address, lambda client: client.catalog.delete(resource_id, everywhere=True))
+    change = call(
+        address, lambda client: client.catalog.delete(resource_id, everywhere=True, children=children)
+    )
     return f"{resource_id}: removed by change {change}" if change else f"{resource_id} was not there"
 
 

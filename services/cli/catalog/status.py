@@ -43,4 +43,15 @@ def _show(found: resource_pb2.GetCatalogStatusResponse) -> None:
         f"{found.resource_count:,} resources, as of change {found.applied_change} of {found.last_change}"
     )
     console.print(f"fresh {found.stale_seconds:.2f} s ago")
+    for reindexing in found.reindexing:
+        console.print(
+            f"indexing anew: type {reindexing.suffix}, done up to {reindexing.after or 'nothing'}; incomplete: "
+            + ", ".join(reindexing.names)
+        )
+    if found.misfit_count:
+        console.print(
+            f"{found.misfit_count:,} resources do not fit their type, and keep the sets that they had:"
+        )
+        for misfit in found.misfits:
+            console.print(f"  {misfit.id}: {misfit.problem}")
     console.print(f"projection in Valkey: {found.projection_state}, change {found.projected_change}")

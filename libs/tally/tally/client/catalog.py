@@ -49,6 +49,16 @@ LIST_PROJECTED_KEYS = Method(
     resource_pb2.ListProjectedKeysRequest,
     resource_pb2.ListProjectedKeysResponse.FromString,
 )
+REBUILD_PROJECTION = Method(
+    f"{_RESOURCE}/RebuildProjection",
+    resource_pb2.RebuildProjectionRequest,
+    resource_pb2.RebuildProjectionResponse.FromString,
+)
+VERIFY_PROJECTION = Method(
+    f"{_RESOURCE}/VerifyProjection",
+    resource_pb2.VerifyProjectionRequest,
+    resource_pb2.VerifyProjectionResponse.FromString,
+)
 GET_STATUS = Method(
     f"{_RESOURCE}/GetCatalogStatus",
     resource_pb2.GetCatalogStatusRequest,
@@ -63,6 +73,8 @@ PUT_RULES = Method(f"{_RIGHTS}/PutRules", rights_pb2.PutRulesRequest, rights_pb2
 LIST_RULES = Method(
     f"{_RIGHTS}/ListRules", rights_pb2.ListRulesRequest, rights_pb2.ListRulesResponse.FromString
 )
+TRY_RULES = Method(f"{_RIGHTS}/TryRules", rights_pb2.TryRulesRequest, rights_pb2.TryRulesResponse.FromString)
+EXPLAIN = Method(f"{_RIGHTS}/Explain", rights_pb2.ExplainRequest, rights_pb2.ExplainResponse.FromString)
 PUT_DIMENSION = Method(
     f"{_RIGHTS}/PutDimension", rights_pb2.PutDimensionRequest, rights_pb2.PutDimensionResponse.FromString
 )
@@ -74,6 +86,11 @@ LIST_DIMENSIONS = Method(
 _KINDS = {
     "application": rights_pb2.DIMENSION_KIND_APPLICATION,
     "platform": rights_pb2.DIMENSION_KIND_PLATFORM,
+}
+_CHILDREN = {
+    "refuse": resource_pb2.CHILDREN_POLICY_UNSPECIFIED,
+    "detach": resource_pb2.CHILDREN_POLICY_DETACH,
+    "delete": resource_pb2.CHILDREN_POLICY_DELETE,
 }
 
 
@@ -91,7 +108,10 @@ class Catalog:
         return await self._open().call(FIND, request, timeout)
 
     async def put_type(self, new: resource_pb2.Type, *, timeout: float | None = None) -> int:
-        """Store a type; the change that did. Raises InUse when its resources would have to change."""
+        """Store a type; the change that did. Its resources are indexed anew where they must be: see `status`.
+
+        Raises InUse when resources would leave a set that rules are about.
+        """
         request = resource_pb2.PutTypeRequest(type=new)
         return (await self._open().call(PUT_TYPE, request, timeout)).change
 
@@ -155,11 +175,21 @@ class Catalog:
         *,
         expected_version: int | None = None,
         everywhere: bool = False,
+        children: str = "refuse",
         timeout: float = RULES_TIMEOUT_S,
     ) -> int:
-        """Remove a resource; the change that did, 0 if it was not there. Raises InUse while it has children."""
+        """Remove a resource; the change that did, 0 if it was not there.
+
+        `children`: `detach` keeps them without a parent, `delete` removes them and all below them, in pieces: send the
+        same again after a timeout. `refuse` raises InUse while there are some.
+        """
+        if children not in _CHILDREN:
+            raise InvalidRequest.of("children", f"{children!r} is none of {', '.join(_CHILDREN)}")
         request = resource_pb2.DeleteResourceRequest(
-            id=resource_id, expected_version=expected_version, everywhere=everywhere
+            id=resource_id,
+            expected_version=expected_version,
+            everywhere=everywhere,
+            children=_CHILDREN[children],
         )
         return (await self._open().call(DELETE_RESOURCE, request, timeout)).change
 
@@ -179,6 +209,19 @@ class Catalog:
         """Replace the rules of a subject. When this returns, no replica answers by the rules before."""
         request = rights_pb2.PutRulesRequest(subject=subject, rules=rules)
         return await self._open().call(PUT_RULES, request, timeout)
+
+    async def try_rules(
+        self, subjects: Iterable[rights_pb2.SubjectRules], *, timeout: float = RULES_TIMEOUT_S
+    ) -> rights_pb2.TryRulesResponse:
+        """What would appear and disappear, for whom and when, if each subject had these rules. Nothing is stored."""
+        request = rights_pb2.TryRulesRequest(subjects=subjects)
+        return await self._open().call(TRY_RULES, request, timeout)
+
+    async def explain(
+        self, request: rights_pb2.ExplainRequest, *, timeout: float | None = None
+    ) -> rights_pb2.ExplainResponse:
+        """Why a viewer may or may not see a resource, now and later."""
+        return await self._open().call(EXPLAIN, request, timeout)
 
     async def list_rules(
         self, subject: str = "", *, after: str = "", timeout: float | None = None
@@ -208,6 +251,18 @@ class Catalog:
         """What Valkey holds of a resource."""
         request = resource_pb2.ListProjectedKeysRequest(id=resource_id)
         return await self._open().call(LIST_PROJECTED_KEYS, request, timeout)
+
+    async def rebuild_projection(self, *, timeout: float | None = None) -> int:
+        """Have the projection built anew; the change that it holds at least when it is complete again: see `status`."""
+        request = resource_pb2.RebuildProjectionRequest()
+        return (await self._open().call(REBUILD_PROJECTION, request, timeout)).change
+
+    async def verify_projection(
+        self, cursor: str = "", *, timeout: float = RULES_TIMEOUT_S
+    ) -> resource_pb2.VerifyProjectionResponse:
+        """Compare a piece of the projection with the record; go on with `next_cursor` until it is empty."""
+        request = resource_pb2.VerifyProjectionRequest(cursor=cursor)
+        return await self._open().call(VERIFY_PROJECTION, request, timeout)
 
     async def status(self, *, timeout: float | None = None) -> resource_pb2.GetCatalogStatusResponse:
         """How far the record, the replica that answers, the others and the projection are."""

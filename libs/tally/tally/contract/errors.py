@@ -275,6 +275,12 @@ class InUse(TallyError):
     reason = "IN_USE"
 
 
+class IndexIncomplete(TallyError):
+    """A find names an index or a sort that is being made anew for a changed type; later it is complete."""
+
+    reason = "INDEX_INCOMPLETE"
+
+
 class NotEnabled(TallyError):
     """The call needs a setting of the service that is off."""
 

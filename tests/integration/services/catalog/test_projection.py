@@ -1,10 +1,25 @@
 """The projection in Valkey: the source's keys, complete or not believed."""
 
+import asyncio
+
 import redis.asyncio as valkey
 
+from services.catalog.settings import CatalogSettings, Part, ProjectionSettings
 from tests.support.catalog import find, prepare, rule, video
 from tests.support.eventually import eventually
 from tests.support.stack import OpenService, Stack
+
+
+async def verify(stack: Stack) -> list[tuple[str, str]]:
+    """Everything that is wrong with the projection."""
+    problems: list[tuple[str, str]] = []
+    cursor = ""
+    while True:
+        found = await stack.client.catalog.verify_projection(cursor)
+        problems += [(each.key, each.description) for each in found.problems]
+        cursor = found.next_cursor
+        if not cursor:
+            return sorted(set(problems))
 
 
 async def projected(stack: Stack) -> None:
@@ -89,3 +104,78 @@ async def test_the_projection_of_another_cluster_is_left_alone(
 
             await eventually(is_left_alone)
             assert await client.hget("r:1v", "details") == b"{}"
+
+
+async def test_what_was_damaged_in_valkey_is_found_and_mended_by_building_it_anew(
+    alone: Stack, valkey_url: str
+) -> None:
+    """T004-01, T004-44: nothing is believed to be right because it is there."""
+    catalog = await prepare(alone.client)
+    for number in range(1, 5):
+        await catalog.put(f"{number}v", video(number, type="clips", views=number))
+    await projected(alone)
+    assert await verify(alone) == []
+    async with valkey.Redis.from_url(valkey_url) as client:
+        await client.hset("r:1v", "details", b"{}")
+        await client.srem("r:x:t:clips", "2v")
+        await client.sadd("r:x:t:clips", "99v")
+        await client.zadd("s:views", {"3v": 9.0, "98v": 1.0})
+        await client.delete("r:i:4v")
+        await client.hset("r:97v", "details", b"{}")
+        await client.sadd("r:x:genre:2", "1v")
+        assert [key for key, _ in await verify(alone)] == [
+            "r:1v", "r:97v", "r:i:4v", "r:x:genre:2", "r:x:t:clips", "r:x:t:clips", "s:views", "s:views",
+        ]  # fmt: skip
+        change = await catalog.rebuild_projection()
+
+        async def is_mended() -> bool:
+            found = await catalog.status()
+            return (
+                found.projection_state == "complete"
+                and found.projected_change >= change
+                and await client.hget("r:1v", "details") == video(1, type="clips", views=1)
+            )
+
+        await eventually(is_mended)
+        assert await verify(alone) == []
+        assert await client.exists("r:97v", "r:x:genre:2") == 0
+
+
+async def test_comparing_while_others_write_finds_nothing_wrong(alone: Stack) -> None:
+    catalog = await prepare(alone.client)
+    for number in range(1, 31):
+        await catalog.put(f"{number}v", video(number, type="clips", views=0))
+    await projected(alone)
+
+    async def write() -> None:
+        for turn in range(1, 3):
+            for number in range(1, 31, 2):
+                await catalog.put(f"{number}v", video(number, type=f"t{turn % 3}", views=turn))
+
+    writing = asyncio.ensure_future(write())
+    while not writing.done():
+        assert await verify(alone) == []
+    await writing
+
+
+async def test_only_what_the_setting_names_is_projected_and_a_change_of_it_builds_anew(
+    open_service: OpenService, valkey_url: str
+) -> None:
+    async with valkey.Redis.from_url(valkey_url) as client:
+        cases: list[tuple[tuple[Part, ...], set[bytes]]] = [
+            (("details",), {b"r:1v", b"catalog:token", b"catalog:position"}),
+            (("sets",), {b"r:i:1v", b"r:x:t:clips", b"s:views", b"catalog:token", b"catalog:position"}),
+        ]
+        for parts, expected in cases:
+            settings = CatalogSettings(projection=ProjectionSettings(parts=parts))
+            async with open_service("catalog", settings) as stack:
+                catalog = await prepare(stack.client)
+                await catalog.put("1v", video(1, type="clips", views=1))
+                await projected(stack)
+
+                async def is_so(expected: set[bytes] = expected) -> bool:
+                    return set(await client.keys()) == expected
+
+                await eventually(is_so)
+                assert (await find(stack.client)).items[0].details == video(1, type="clips", views=1)
+                assert await verify(stack) == []

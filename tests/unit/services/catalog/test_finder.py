@@ -60,7 +60,7 @@ async def replica() -> Replica:
     index.stage_types([ResourceType("v", "video")])
     index.stage_dimensions(Dimensions(frozenset({"48"}), frozenset({"mobile"})))
     for number in range(1, 9):
-        index.stage_resource(Row(f"{number}v", None, (), (), 1))
+        index.stage_resource(Row(f"{number}v", None, (), {}, 1))
     made: Any = Replica(index, Freshness(60.0, 500.0, lambda: made.seconds), await index.publish(1))
     made.freshness.tell(Told(0.0, 0.0, 0.0, 1, START_US), 1)
     return cast("Replica", made)

@@ -19,6 +19,7 @@ ROWS: list[tuple[TallyError, grpc.StatusCode]] = [
     (errors.ChangeOutOfRange("before a restore"), grpc.StatusCode.OUT_OF_RANGE),
     (errors.VersionMismatch("another version"), grpc.StatusCode.ABORTED),
     (errors.InUse("has children"), grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.IndexIncomplete("index:genre"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.NotEnabled("off"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.RightsStale("no news"), grpc.StatusCode.UNAVAILABLE),
     (errors.PartitionCountMismatch("16 here, 64 there"), grpc.StatusCode.FAILED_PRECONDITION),
