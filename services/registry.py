@@ -126,6 +126,7 @@ SERVICES: Sequence[Service] = (
         serves=_services_of("replication", "entries", "peers", "replication"),
         routed=_services_of("replication", "entries", "peers"),
         needs=frozenset({Need.POSTGRES}),
+        reads=frozenset({"counting"}),
         replicas=1,
         commands=("regions", "locations", "replication"),
     ),
