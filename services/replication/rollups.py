@@ -70,8 +70,8 @@ def write_rollups(rows: Sequence[RollupRow]) -> pb.RollupColumns:
         counts=[row.count for row in rows],
         value_counts=[row.value_count for row in rows] if valued else (),
         sums=[row.sum for row in valued],
-        mins=[row.min or 0.0 for row in valued],
-        maxs=[row.max or 0.0 for row in valued],
+        mins=[0.0 if row.min is None else row.min for row in valued],  # the sign of a zero is in the hash
+        maxs=[0.0 if row.max is None else row.max for row in valued],
         m2s=[row.m2 for row in valued],
     )
 

@@ -13,7 +13,7 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,13 +130,14 @@ async def run_regions(folder: Path, chance: random.Random, kills: int = _KILLS) 
                 tasks.create_task(load.index(random.Random(chance.random()), stopping))
             for _ in range(kills):
                 await asyncio.sleep(chance.uniform(1.0, _APART_SECONDS))
-                os.kill(_pid_of(log, chance.choice(loads).name), signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it is not back yet from the kill before
+                    os.kill(_pid_of(log, chance.choice(loads).name), signal.SIGKILL)
             await asyncio.sleep(1.0)
             stopping.set()
         for load in loads:
             wrong += await _check(load, loads, prefix)
         restarts = len(re.findall(r"is back, pid", log.read_text()))
-    if restarts < 1:
+    if kills and not restarts:
         wrong.append("no process was started again")
     requests = sum(load.requests for load in loads)
     return Row(

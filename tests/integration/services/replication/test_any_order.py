@@ -40,7 +40,7 @@ SETTINGS = ReplicationSettings(
     sender=SenderSettings(poll_seconds=0.02, gather_seconds=0.0, idle_pass_seconds=600, batch_size=3),
     receiver=ReceiverSettings(retry_seconds=0.01, lease_seconds=5.0, window_frames=2),
     strategy=StrategySettings(batch_from_rows=3, notify_from_rows=6),
-    snapshot=SnapshotSettings(chunk_bytes=4096, fresh_seconds=0.0),
+    snapshot=SnapshotSettings(chunk_bytes=4096),
 )
 LOCATIONS = tuple(uuid.UUID(int=(1 + n) << 100) for n in range(2))
 KEYS = {location: tuple(uuid.UUID(int=location.int + 1000 + n) for n in range(10)) for location in LOCATIONS}
@@ -66,6 +66,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.open: list[tuple[Any, Any]] = []
         self.count = 0
         self.backup: tuple[str, str] | None = None
+        self.reached: str | None = None
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(work)
@@ -160,7 +161,19 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(frames=st.integers(0, 9))
     def streams_until_it_is_cut(self, frames: int) -> None:
-        self.run(self.lane.stream(frames))
+        self.run(self._stream(frames))
+
+    async def _stream(self, frames: int) -> None:
+        await self.lane.stream(frames)
+        await self._see_that_the_watermark_rises()
+
+    async def _see_that_the_watermark_rises(self) -> None:
+        """Never back, unless one of the regions was put back."""
+        now = await self.lane.receiver.fetchval("select snapshot::text from replication.watermark")
+        if now is not None and self.reached is not None:
+            query = "select replication.covers($1::text::pg_snapshot, $2::text::pg_snapshot)"
+            assert await self.lane.receiver.fetchval(query, now, self.reached), (self.reached, now)
+        self.reached = now or self.reached
 
     @rule()
     def prunes(self) -> None:
@@ -196,7 +209,7 @@ class AnyOrder(RuleBasedStateMachine):
         await self.lane.__aexit__(None, None, None)
         copy, which = self.backup
         self.dsns[int(which)] = copy
-        self.backup = None
+        self.backup = self.reached = None
         await self._connect()
 
     def teardown(self) -> None:
@@ -217,6 +230,7 @@ class AnyOrder(RuleBasedStateMachine):
         )
         try:
             await self.lane.settle()
+            await self._see_that_the_watermark_rises()
         finally:
             await self.lane.__aexit__(None, None, None)
 

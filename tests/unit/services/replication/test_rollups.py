@@ -1,7 +1,7 @@
 """Rows of the rollups on the wire."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.replication.hashing import Sums
@@ -49,6 +49,7 @@ def sums_of(rows: list[RollupRow]) -> Sums:
     return sums
 
 
+@example([RollupRow("v", "watch", 1, 1, 1, 1, -0.0, -0.0, -0.0, 0.0)])
 @given(st.lists(_counted | _valued))
 def test_rows_arrive_as_they_were_sent(rows: list[RollupRow]) -> None:
     arrived = read_rollups(type(write_rollups(rows)).FromString(write_rollups(rows).SerializeToString()))
