@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-Part = Literal["details", "lists", "sets", "holdbacks"]
-"""Hashes with details and sort values; lists; sets, sorted sets of sorts, and trackers; denied sets."""
+Part = Literal["details", "sets"]
+"""Hashes with details and sort values; sets, sorted sets of sorts, and trackers."""
 
 
 class RightsSettings(BaseModel, frozen=True, extra="forbid"):
@@ -60,7 +60,7 @@ class ProjectionSettings(BaseModel, frozen=True, extra="forbid"):
 
     enabled: bool = Field(True, description="whether this replica writes the projection")
     parts: tuple[Part, ...] = Field(
-        ("details", "lists", "sets", "holdbacks"),
+        ("details", "sets"),
         description="what is projected, the same in all replicas; a change of it builds the projection anew",
     )
     max_memory_share: float = Field(
