@@ -1,6 +1,7 @@
 """Wiring of the catalog."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -23,6 +24,7 @@ from services.catalog.find_servicer import FindServicer
 from services.catalog.finder import Finder
 from services.catalog.follower import Follower
 from services.catalog.freshness import Freshness
+from services.catalog.list_reading import ListReader
 from services.catalog.listener import Listener
 from services.catalog.projection import Projection
 from services.catalog.reindexing import reindex_piece
@@ -89,7 +91,8 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
         cache_bytes = settings.contents.cache_mb * 1024 * 1024
         parts = settings.projection.parts if settings.projection.enabled else ()
         contents = Contents(pool, contents_client, breaker, context.cluster, parts, cache_bytes)
-        finder = Finder(follower, contents, settings.find.max_steps)
+        lists = ListReader(pool, contents_client, breaker, context.cluster, parts, follower.change_before)
+        finder = Finder(follower, contents, lists, settings.find.max_steps)
         writing = Writing(pool, settings.feed.notify_seconds)
         stack.push_async_callback(writing.close)
         projection = Projection(projection_client, feed_pool, context.cluster, settings.projection)
@@ -146,8 +149,7 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             loops.append(projecting)
         tasks = [context.background.start(each.name, each.run()) for each in loops]
         stack.push_async_callback(follower.leave)
-        for task in tasks:
-            stack.callback(task.cancel)
+        stack.push_async_callback(_end, tasks)  # before what they use is closed
         find = FindServicer(finder, may_look_past=rights.may_look_past)
         resource = ResourceServicer(
             pool,
@@ -158,11 +160,13 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             projection,
             Verification(projection_client, pool, context.cluster, settings.projection),
             projecting.wake,
+            settings.lists.max_entries,
         )
         rules = RightsServicer(
             pool,
             writing,
             follower,
+            lists,
             default_allow=rights.default_allow,
             may_look_past=rights.may_look_past,
         )
@@ -174,6 +178,13 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             ],
             is_ready=lambda: follower.is_ready,
         )
+
+
+async def _end(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    """Cancel loops, and wait for their ends."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _observe(context: Context, follower: Follower, projection: Projection) -> None:

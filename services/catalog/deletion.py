@@ -14,6 +14,7 @@ import asyncpg
 from services.catalog.feed import DRAWN
 from services.catalog.ids import WHAT_AN_ID_IS, is_id
 from services.catalog.index import MAX_DEPTH
+from services.catalog.list_record import finish_leaving, leave_lists, remove_owned_lists
 from services.catalog.resource_record import join_scores, make_fingerprint, make_mismatch
 from services.catalog.resource_type import Indexed
 from services.catalog.writing import Writing
@@ -28,6 +29,9 @@ with {DRAWN}
 insert into catalog.change (change, kind, subject, removed)
 select change, 'deleted', id, string_to_array(removed, chr(10))
 from drawn, unnest($1::text[], $2::text[]) as gone (id, removed)
+union all
+select change, 'list', list, string_to_array(removed, chr(10))
+from drawn, unnest($3::text[], $4::text[]) as gone (list, removed)
 returning change"""
 # The lowest first: then none has children when it goes.
 _BELOW = """
@@ -55,6 +59,8 @@ from drawn, unnest($1::text[], $2::text[], $3::text[], $4::integer[]) as made (i
 
 PIECE = 500
 """Children that one transaction removes."""
+_ENTRIES = 5_000
+"""Entries of lists that one transaction removes before the resources themselves."""
 
 
 class Children(Enum):
@@ -94,10 +100,12 @@ async def delete_resource(
             async with writing.transaction() as connection:
                 if children is not Children.REFUSE:
                     await _check_version(connection, resource_id, expected_version)
-                    if done := await _remove_children(connection, resource_id, children, piece):
+                    if (done := await _remove_children(connection, resource_id, children, piece)) is not None:
                         count += done
                         continue
-                return Deleted(await _delete(connection, resource_id, expected_version), count)
+                change = await _delete(connection, resource_id, expected_version)
+                if change is not None:
+                    return Deleted(change, count)
         except asyncpg.ForeignKeyViolationError as error:
             if children is Children.REFUSE:
                 raise InUse(
@@ -107,11 +115,10 @@ async def delete_resource(
             # One more came meanwhile, below it or below one of them.
 
 
-async def _delete(connection: Any, resource_id: str, expected_version: int | None) -> int:
+async def _delete(connection: Any, resource_id: str, expected_version: int | None) -> int | None:
+    """The change; 0: it was not there; None: it has left some lists, and may be in more."""
     rows = await _lock(connection, resource_id, expected_version)
-    if not rows:
-        return 0
-    return await _remove(connection, rows)
+    return await _remove(connection, rows) if rows else 0
 
 
 async def _check_version(connection: Any, resource_id: str, expected_version: int | None) -> None:
@@ -127,28 +134,36 @@ async def _lock(connection: Any, resource_id: str, expected_version: int | None)
     return rows
 
 
-async def _remove(connection: Any, rows: Sequence[Any]) -> int:
+async def _remove(connection: Any, rows: Sequence[Any]) -> int | None:
+    """Remove resources with every membership of them; None: a piece of these was removed, and there may be more."""
     ids = [row["id"] for row in rows]
+    left = await leave_lists(connection, ids, _ENTRIES)
+    if sum(map(len, left.values())) == _ENTRIES:
+        await finish_leaving(connection, left)
+        return None
+    await remove_owned_lists(connection, ids)
     await connection.execute(_DELETE, ids)
-    change: int = await connection.fetchval(_FINISH_DELETE, ids, ["\n".join(row["keys"]) for row in rows])
+    removed = ["\n".join(row["keys"]) for row in rows]
+    gone = ["\n".join(each) for each in left.values()]
+    change: int = await connection.fetchval(_FINISH_DELETE, ids, removed, list(left), gone)
     return change
 
 
-async def _remove_children(connection: Any, resource_id: str, children: Children, piece: int) -> int:
-    """How many were removed or detached; 0: there are none."""
+async def _remove_children(connection: Any, resource_id: str, children: Children, piece: int) -> int | None:
+    """How many were removed or detached in this piece; None: there are none."""
     if children is Children.DETACH:
         return await _detach(connection, resource_id, piece)
     below = [row["id"] for row in await connection.fetch(_BELOW, resource_id, MAX_DEPTH, piece)]
     rows = await connection.fetch(_LOCK, below)
-    if rows:
-        await _remove(connection, rows)
-    return len(rows)
+    if not rows:
+        return None
+    return len(rows) if await _remove(connection, rows) is not None else 0
 
 
-async def _detach(connection: Any, resource_id: str, piece: int) -> int:
+async def _detach(connection: Any, resource_id: str, piece: int) -> int | None:
     rows = await connection.fetch(_LOCK_CHILDREN, resource_id, piece)
     if not rows:
-        return 0
+        return None
     ids, keys, removed, fingerprints, scores = [], [], [], [], []
     for row in rows:
         gone = [key for key in row["keys"] if key.startswith(f"{resource_id}:")]

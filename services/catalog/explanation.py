@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import product
 
-from services.catalog.finding import Window, match
+from services.catalog.finding import Lists, Window, match
 from services.catalog.ids import is_id, unpack
 from services.catalog.order import BY_ID, MISSING
-from services.catalog.query import Filter
+from services.catalog.query import Query
 from services.catalog.rights import OTHER, merge
 from services.catalog.rule import Rule, Viewer
 from services.catalog.view import View
@@ -55,9 +55,10 @@ class Explanation:
 
 
 def explain(
-    view: View, ordinal: int, viewer: Viewer, window: Window, filters: Sequence[Filter], sort: str
+    view: View, ordinal: int, query: Query, window: Window, lists: Lists | None = None
 ) -> Explanation:
-    """Everything about a resource that is there."""
+    """Everything about a resource that is there. `lists`: those that the query names."""
+    viewer = query.viewer
     rights = view.rights
     path = rights.path_of(ordinal)
     ruled = [
@@ -75,7 +76,7 @@ def explain(
         rights.is_visible(ordinal, viewer, *window),
         steps,
         list(_windows(view, ordinal, viewer, window, rules)),
-        list(_left_out(view, ordinal, filters, sort)),
+        list(_left_out(view, ordinal, query, lists or {})),
     )
 
 
@@ -186,9 +187,10 @@ def _windows(
     yield start, None, seen
 
 
-def _left_out(view: View, ordinal: int, filters: Sequence[Filter], sort: str) -> Iterator[str]:
-    for number, each in enumerate(filters):
-        if ordinal not in match(view, [each]):
+def _left_out(view: View, ordinal: int, query: Query, lists: Lists) -> Iterator[str]:
+    sort = query.sort
+    for number, each in enumerate(query.filters):
+        if ordinal not in match(view, [each], lists):
             what = "takes it away: it is in" if each.exclude else "leaves it out: it is in none of"
             yield f"filters[{number}] {what} {', '.join(each.keys)}"
     if sort not in ("", BY_ID) and view.orders[sort].place_of(ordinal)[0] == MISSING:

@@ -26,8 +26,10 @@ DRAWN = f"""drawn as (
 """Draws a number. It belongs into the last statement of its transaction: all other writers wait from here on."""
 
 _READ_HEAD = f"select last_change, kept_after, {IDENTITY} as identity from catalog.feed"
-_READ_CHANGES = """
-select change, kind, subject, removed, scores, layout from catalog.change where change > $1 order by change limit $2"""
+_COLUMNS = "change, kind, subject, removed, scores, layout, added"
+_READ_CHANGES = f"select {_COLUMNS} from catalog.change where change > $1 order by change limit $2"
+_READ_VIEW_CHANGES = f"""
+select {_COLUMNS} from catalog.change where change > $1 and kind <> 'list' order by change limit $2"""
 _READ_PAGE = """
 select change, kind, subject from catalog.change where change > $1 and change <= $2
 order by change, kind, subject limit $3"""
@@ -62,6 +64,8 @@ class Change:
     scores: Sequence[float | None]
     layout: int | None
     """of the scores"""
+    added: Sequence[str]
+    """to a list, with the scores"""
 
 
 async def read_head(connection: Any) -> Head:
@@ -73,6 +77,11 @@ async def read_head(connection: Any) -> Head:
 async def read_changes(connection: Any, after: int, limit: int) -> list[Change]:
     """The changes behind one, in their order."""
     return [Change(*row) for row in await connection.fetch(_READ_CHANGES, after, limit)]
+
+
+async def read_view_changes(connection: Any, after: int, limit: int) -> list[Change]:
+    """The same, without those of lists, of which a view has nothing."""
+    return [Change(*row) for row in await connection.fetch(_READ_VIEW_CHANGES, after, limit)]
 
 
 async def read_page(connection: Any, after: int, until: int, limit: int) -> list[tuple[int, str, str]]:

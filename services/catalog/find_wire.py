@@ -8,6 +8,7 @@ from services.catalog.ids import WHAT_AN_ID_IS, is_id
 from services.catalog.order import BY_ID, MISSING
 from services.catalog.page_token import read_token, write_token
 from services.catalog.query import (
+    BY_LIST,
     DEFAULT_PAGE,
     MAX_FACETS,
     MAX_FILTERS,
@@ -49,15 +50,17 @@ def read_find(request: pb.FindRequest, *, may_look_past: bool) -> tuple[Query, P
     query = Query(
         viewer,
         tuple(Filter(tuple(each.any), each.exclude) for each in request.filters),
-        request.sort or BY_ID,
+        request.sort or (BY_LIST if request.list else BY_ID),
         request.ascending,
         at_us,
         request.past_holdbacks,
+        request.list,
     )
     page = Page(
         request.page_size or DEFAULT_PAGE,
         read_token(request.page_token, query.fingerprint),
         request.total,
+        request.list_size,
         tuple(request.facets),
     )
     return query, page
@@ -113,6 +116,7 @@ def write_find(answer: Answer, query: Query, form: pb.DetailsForm) -> pb.FindRes
         change=answer.change,
         as_of=write_time(answer.as_of_us),
         order_changed=found.order_changed,
+        list_size=found.list_size,
     )
     if form == pb.DETAILS_FORM_ARRAY:
         response.json = b"[" + b",".join(answer.details[each.id] for each in items) + b"]"
@@ -121,8 +125,8 @@ def write_find(answer: Answer, query: Query, form: pb.DetailsForm) -> pb.FindRes
 
 def _violations(request: pb.FindRequest) -> list[Violation]:
     wrong = _wrong_filters(request)
-    if request.list:
-        wrong.append(Violation("list", "cannot be used yet: there are no lists"))
+    if request.list_size and not request.list:
+        wrong.append(Violation("list_size", "must not be set without `list`"))
     if not 0 <= request.page_size <= MAX_PAGE:
         wrong.append(Violation("page_size", f"must be 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}"))
     if len(request.facets) > MAX_FACETS:
@@ -147,10 +151,15 @@ def _wrong_sets(filters: Sequence[pb.Filter | rights_pb2.ExplainedFilter]) -> li
 def _wrong_filters(request: pb.FindRequest) -> list[Violation]:
     wrong = _wrong_sets(request.filters)
     is_open = all(each.exclude for each in request.filters)
+    is_open = is_open and not request.list
     if is_open and not request.everything:
         wrong.append(
-            Violation("everything", "must be set to find without a filter; a find may also name a set")
+            Violation(
+                "everything", "must be set to find without a filter; a find may also name a set or a list"
+            )
         )
     if not is_open and request.everything:
-        wrong.append(Violation("everything", "must not be set together with a filter that names sets"))
+        wrong.append(
+            Violation("everything", "must not be set together with a filter that names sets, or a list")
+        )
     return wrong

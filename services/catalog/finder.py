@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import structlog
 
 from services.catalog.contents import Contents
-from services.catalog.finding import Found, Window, check_query, find, is_visible
+from services.catalog.finding import Found, Window, check_query, find, find_lists, is_visible
 from services.catalog.follower import Follower
 from services.catalog.ids import unpack
-from services.catalog.query import Cursor, Page, Query
+from services.catalog.list_reading import ListReader
+from services.catalog.query import BY_LIST, Cursor, Page, Query
 from services.catalog.rule import Viewer
 from services.catalog.view import View
 from tally.contract.errors import ChangeOutOfRange, Unavailable
@@ -44,11 +45,13 @@ class Finder:
         self,
         follower: Follower,
         contents: Contents,
+        lists: ListReader,
         max_steps: int,
         stopwatch: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self._follower = follower
         self._contents = contents
+        self._lists = lists
         self._max_steps = max_steps
         self._stopwatch = stopwatch
 
@@ -59,7 +62,7 @@ class Finder:
         """
         if min_change:
             await self._follower.wait_for(min_change)
-        if page.after is not None:
+        if page.after is not None and query.sort != BY_LIST:
             with suppress(ChangeOutOfRange):  # of before a restore: then the order has changed
                 await self._follower.wait_for(page.after.version)
         if query.past_holdbacks or query.at_us is not None:
@@ -67,8 +70,9 @@ class Finder:
         for repeats in range(_TRIES):
             view = self._follower.view
             check_query(view, query, page.facets)
+            lists = await self._lists.read(find_lists(view, query), min_change)
             began = self._stopwatch()
-            found = find(view, query, page, self._window(query), self._max_steps)
+            found = find(view, query, page, self._window(query), self._max_steps, lists)
             ids = [unpack(view.ids.packed[ordinal]) for ordinal in found.ordinals]
             ended = self._stopwatch()
             details: Mapping[str, bytes] = {}
@@ -115,6 +119,8 @@ def _answer(
 ) -> Answer:
     began, ended, read = times
     version = view.change if page.after is None or found.order_changed else page.after.version
+    if found.version is not None:
+        version = found.version
     next_cursor = Cursor(version, found.places[-1]) if found.has_more else None
     return Answer(
         ids,

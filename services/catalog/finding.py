@@ -1,21 +1,26 @@
 """Finding on one view: sets, rights, order, page, total and facets. No I/O, nothing awaited."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import xxhash
 from pyroaring import BitMap
 
 from services.catalog.ids import is_id
+from services.catalog.list_kind import find_kind
 from services.catalog.moves import Scores
 from services.catalog.order import BY_ID, MISSING, Order, Place
-from services.catalog.query import Filter, Page, Query
+from services.catalog.query import BY_LIST, Filter, Page, Query
 from services.catalog.view import View, describe_unknown
 from tally.contract.errors import IndexIncomplete, InvalidRequest, Violation
 
 MAX_FACET_VALUES = 1_000
 _NONE = BitMap()
 
+Lists = Mapping[str, Mapping[int, int]]
+"""The entries of lists by key: the score of each packed id."""
 Window = tuple[int, int]
 """The first and the last instant for which rights must hold, in µs since 1970-01-01 UTC."""
 
@@ -40,6 +45,9 @@ class Found:
     facets: Sequence[FacetCounts]
     strategy: str
     steps: int
+    version: int | None = None
+    """of the order, where it is that of a list"""
+    list_size: int | None = None
 
 
 def check_query(view: View, query: Query, facets: Sequence[str]) -> None:
@@ -48,9 +56,11 @@ def check_query(view: View, query: Query, facets: Sequence[str]) -> None:
         Violation(f"filters[{index}].any[{place}]", problem)
         for index, each in enumerate(query.filters)
         for place, key in enumerate(each.keys)
-        if (problem := describe_unknown(view.types.values(), key))
+        if (problem := describe_unknown(view.types.values(), key, may_be_list=True))
     ]
-    if query.sort not in view.orders:
+    if query.list and find_kind(view.types.values(), query.list) is None:
+        wrong.append(Violation("list", f"{query.list!r} is no list that there can be: no type names it"))
+    if query.sort not in view.orders and not (query.list and query.sort == BY_LIST):
         known = ", ".join(sorted(view.orders))
         wrong.append(Violation("sort", f"{query.sort!r} is no sort of any type; there are {known}"))
     indexes = {name for each in view.types.values() for name in each.indexes}
@@ -76,9 +86,25 @@ def _check_complete(view: View, query: Query, facets: Sequence[str]) -> None:
         )
 
 
-def find(view: View, query: Query, page: Page, window: Window, max_steps: int) -> Found:
-    """A page. The choice of the strategy never changes the answer."""
-    visible = keep_visible(view, query, match(view, query.filters), window)
+def find_lists(view: View, query: Query) -> list[str]:
+    """The keys of the lists that a query names."""
+    keys = {key for each in query.filters for key in each.keys} | ({query.list} if query.list else set())
+    return sorted(key for key in keys if find_kind(view.types.values(), key) is not None)
+
+
+def find(
+    view: View, query: Query, page: Page, window: Window, max_steps: int, lists: Lists | None = None
+) -> Found:
+    """A page. The choice of the strategy never changes the answer. `lists`: those that the query names."""
+    lists = lists or {}
+    matches = match(view, query.filters, lists)
+    if query.list:
+        matches = matches & _ordinals_of(
+            view, lists[query.list]
+        )  # not in place: it may be the view's own set
+    visible = keep_visible(view, query, matches, window)
+    if query.sort == BY_LIST:
+        return _find_in_order_of_list(view, query, page, window, visible, lists)
     order = view.orders[query.sort]
     start = _start(order, query, page)
     moved = {} if page.after is None else view.moves.since(page.after.version)
@@ -103,22 +129,77 @@ def find(view: View, query: Query, page: Page, window: Window, max_steps: int) -
         len(places) > page.size,
         order_changed,
         len(visible) if page.wants_total else None,
-        [_count(view, query, name, visible, window) for name in page.facets],
+        [_count(view, query, name, visible, window, lists) for name in page.facets],
         strategy,
         steps,
+        list_size=len(lists[query.list]) if page.wants_list_size else None,
     )
 
 
-def match(view: View, filters: Sequence[Filter]) -> BitMap:
+def _find_in_order_of_list(
+    view: View, query: Query, page: Page, window: Window, visible: BitMap, lists: Lists
+) -> Found:
+    """A page in the order of the list. It has changed where what was behind the page before is not what it was."""
+    entries = sorted(((float(score), packed) for packed, score in lists[query.list].items()))
+    if not query.ascending:
+        entries.reverse()
+    start = 0
+    if page.after is not None:
+        key = _same if query.ascending else _reversed
+        start = bisect_right(entries, key(page.after.place), key=key)
+    order_changed = page.after is not None and page.after.version != _fingerprint(entries[start:])
+    chosen: list[tuple[int, int, Place]] = []
+    steps = 0
+    for steps, place in enumerate(entries[start:], 1):
+        ordinal = view.ids.find(place[1])
+        if ordinal is not None and ordinal in visible:
+            chosen.append((start + steps, ordinal, place))
+            if len(chosen) > page.size:
+                break
+    shown = chosen[: page.size]
+    return Found(
+        [ordinal for _, ordinal, _ in shown],
+        [place for _, _, place in shown],
+        len(chosen) > page.size,
+        order_changed,
+        len(visible) if page.wants_total else None,
+        [_count(view, query, name, visible, window, lists) for name in page.facets],
+        "list",
+        steps,
+        version=_fingerprint(entries[shown[-1][0] :]) if shown else None,
+        list_size=len(entries) if page.wants_list_size else None,
+    )
+
+
+def _same(place: Place) -> Place:
+    return place
+
+
+def _reversed(place: Place) -> Place:
+    return -place[0], -place[1]
+
+
+def _fingerprint(entries: Sequence[Place]) -> int:
+    """Of the places behind a page; below 2^62."""
+    return xxhash.xxh3_64_intdigest(repr(entries).encode()) >> 2
+
+
+def _ordinals_of(view: View, of: Mapping[int, int]) -> BitMap:
+    """The resources of a list that are there; an entry may come before its resource."""
+    return BitMap([ordinal for each in of if (ordinal := view.ids.find(each)) is not None]) & view.live
+
+
+def match(view: View, filters: Sequence[Filter], lists: Lists | None = None) -> BitMap:
     """What all filters leave, whoever looks."""
+    lists = lists or {}
     found = view.live
-    for members in sorted((_union(view, each) for each in filters if not each.exclude), key=len):
+    for members in sorted((_union(view, each, lists) for each in filters if not each.exclude), key=len):
         found = found & members
         if not found:
             return found
     for each in filters:
         if each.exclude:
-            found = found - _union(view, each)
+            found = found - _union(view, each, lists)
     return found
 
 
@@ -137,8 +218,8 @@ def is_visible(view: View, query: Query, packed: int, window: Window) -> bool:
     return query.past_holdbacks or view.rights.is_visible(ordinal, query.viewer, *window)
 
 
-def _union(view: View, of: Filter) -> BitMap:
-    sets = [view.sets.get(key, _NONE) for key in of.keys]
+def _union(view: View, of: Filter, lists: Lists) -> BitMap:
+    sets = [_ordinals_of(view, lists[key]) if key in lists else view.sets.get(key, _NONE) for key in of.keys]
     return sets[0] if len(sets) == 1 else BitMap.union(*sets)
 
 
@@ -198,12 +279,15 @@ def _select(order: Order, visible: BitMap, start: int, wanted: int, ascending: b
     return [int(each) for each in order.ordinals[ranks if ascending else ranks[::-1]]]
 
 
-def _count(view: View, query: Query, name: str, visible: BitMap, window: Window) -> FacetCounts:
+def _count(view: View, query: Query, name: str, visible: BitMap, window: Window, lists: Lists) -> FacetCounts:
     index = name.removeprefix("~")
     own = [each for each in query.filters if all(key.partition(":")[0] == index for key in each.keys)]
     if name.startswith("~") and own:
         others = [each for each in query.filters if each not in own]
-        visible = keep_visible(view, query, match(view, others), window)
+        matches = match(view, others, lists)
+        if query.list:
+            matches = matches & _ordinals_of(view, lists[query.list])
+        visible = keep_visible(view, query, matches, window)
     chosen = {key for each in query.filters for key in each.keys if key.partition(":")[0] == index}
     counts = {
         key: visible.intersection_cardinality(view.sets.get(key, _NONE))

@@ -6,7 +6,7 @@ cannot be applied) reads the record whole again, while its old view answers unti
 
 import asyncio
 import uuid
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ import structlog
 
 from libs.stores.postgres import AWAY
 from services.catalog import replicas
-from services.catalog.feed import Change, Head, check_change, read_changes, read_head
+from services.catalog.feed import Change, Head, check_change, read_head, read_view_changes
 from services.catalog.freshness import Freshness, Told, seconds_since_boot
 from services.catalog.index import Index, Row
 from services.catalog.layout import Layouts, name_scores, read_layouts
@@ -39,6 +39,7 @@ _ROWS = 2_000
 _PUBLISH_ROWS = 50_000
 _PIECE = 200
 _TRIES = 50
+_SHOWN_SECONDS = 10.0
 _AHEAD_US = 2_000_000
 """So long before a boundary the rights behind it are compiled."""
 
@@ -86,6 +87,7 @@ class Follower:
         self._identity = ""
         self._is_registered = False
         self._moved = asyncio.Event()
+        self._shown: deque[tuple[float, int]] = deque()
 
     @property
     def view(self) -> View:
@@ -245,7 +247,7 @@ class Follower:
         after, limit = self.view.change, self._settings.feed.max_changes
         async with self._pool.acquire() as connection, connection.transaction(**_SNAPSHOT):
             head = await read_head(connection)
-            changes = await read_changes(connection, after, limit + 1)
+            changes = await read_view_changes(connection, after, limit + 1)
             if head.identity != self._identity or after < head.kept_after or len(changes) > limit:
                 raise CannotFollow(f"too much has changed since {after}")
             news = await _read_news(connection, changes)
@@ -256,8 +258,17 @@ class Follower:
         self._index = index
         self._show(view)
 
+    def change_before(self, seconds: float) -> int:
+        """The newest change that was shown so long ago, or the first that was."""
+        limit = self._now() - seconds
+        while len(self._shown) > 1 and self._shown[1][0] <= limit:
+            self._shown.popleft()
+        return self._shown[0][1]
+
     def _show(self, view: View) -> None:
         self._view = view
+        self._shown.append((self._now(), view.change))
+        self.change_before(_SHOWN_SECONDS)  # older ones go
         self.freshness.apply(view.change)
         self._moved.set()
 

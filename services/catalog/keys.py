@@ -22,6 +22,11 @@ def set_key(key: str) -> str:
     return f"r:{key}" if key[:1].isdigit() else f"r:x:{key}"
 
 
+def list_key(key: str) -> str:
+    """A sorted set of ids, by the time of adding: `r:9002u:subscriptions`, `r:list:featured`."""
+    return f"r:{key}"
+
+
 def tracker_key(resource_id: str) -> str:
     """A set of the keys that a resource is in, so that a delete serves every type."""
     return f"r:i:{resource_id}"

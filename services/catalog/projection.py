@@ -17,12 +17,12 @@ from redis.exceptions import RedisError, ResponseError
 
 from libs.stores.schema import Cluster
 from services.catalog import keys
-from services.catalog.feed import Head, read_changes, read_head
+from services.catalog.feed import Change, Head, read_changes, read_head
 from services.catalog.layout import read_layouts
+from services.catalog.list_record import read_all_entries
 from services.catalog.projected import Projected, make_token, project
 from services.catalog.projection_library import NAME, SOURCE
 from services.catalog.resource_reading import read_all_projected, read_projected
-from services.catalog.resource_record import MAX_BATCH
 from services.catalog.settings import ProjectionSettings
 from tally.contract.errors import NotEnabled, NotReady, Unavailable
 
@@ -30,7 +30,9 @@ _LOGGER = structlog.get_logger(__name__)
 
 _SNAPSHOT = {"isolation": "repeatable_read", "readonly": True}
 _SCAN = 1_000
-_LARGEST_CHANGE = 2 * MAX_BATCH
+_ENTRIES = 2_000
+_LARGEST_CHANGE = 10_000
+"""More than the rows of one change: of a batch of puts, or of a piece of a delete with the lists that it leaves."""
 _IDLE_SECONDS = 0.25
 _OTHER_SECONDS = 5.0
 _PATTERNS = tuple(f"{prefix}*" for prefix in keys.PREFIXES)
@@ -161,7 +163,8 @@ class Projection:
                 if change.change <= until and change.kind in ("put", "deleted")
             }
             items = await self._items_of(connection, sorted(touched))
-        answer = await self._call("catalog_apply", token, self.position, until, items)
+            lists = self._lists_of([change for change in changes if change.change <= until])
+        answer = await self._call("catalog_apply", token, self.position, until, items, lists)
         if answer == b"done":
             self.position = until
         return 0.0
@@ -173,6 +176,23 @@ class Projection:
         items += [Projected(each) for each in ids if each not in rows]
         return json.dumps([each.to_json() for each in items])
 
+    def _lists_of(self, changes: Sequence[Change]) -> str:
+        """What has left and entered lists, in the order of changes."""
+        if "lists" not in self._settings.parts:
+            return "[]"
+        return json.dumps(
+            [
+                {
+                    "key": keys.list_key(change.subject),
+                    "removed": change.removed,
+                    "added": change.added,
+                    "scores": [str(int(score or 0)) for score in change.scores],
+                }
+                for change in changes
+                if change.kind == "list"
+            ]
+        )
+
     # Building
 
     async def _build(self, connection: Any, head: Head, token: str) -> float:
@@ -182,29 +202,56 @@ class Projection:
             self.state = State.OTHER
             return _OTHER_SECONDS
         self.state = State.BUILDING
-        for pattern in _PATTERNS:
-            cursor = 0
-            while True:
-                cursor, found = await self._client.scan(cursor, match=pattern, count=_SCAN)
-                if found and await self._call("catalog_clear", self._builder, *found) != b"done":
-                    return _OTHER_SECONDS
-                if not cursor:
-                    break
+        if not await self._clear():
+            return _OTHER_SECONDS
         layouts = await read_layouts(connection)
         after = ""
         while rows := await read_all_projected(connection, after, self._settings.batch_resources):
             items = json.dumps([project(row, layouts, self._settings.parts).to_json() for row in rows])
-            if await self._call("catalog_build", self._builder, items) != b"done":
+            if await self._call("catalog_build", self._builder, items, "[]") != b"done":
                 return _OTHER_SECONDS
             if not await self._has_room():
                 self.state = State.FULL
                 return _OTHER_SECONDS
             after = rows[-1]["id"]
             await asyncio.sleep(0)
+        if "lists" in self._settings.parts and not await self._build_lists(connection):
+            return _OTHER_SECONDS
         if await self._call("catalog_finish", self._builder, token, head.change) == b"done":
             self.state, self.position = State.COMPLETE, head.change
             _LOGGER.info("catalog projected into Valkey", change=head.change)
         return 0.0
+
+    async def _clear(self) -> bool:
+        """Remove whatever is there. False: another writer has begun."""
+        for pattern in _PATTERNS:
+            cursor = 0
+            while True:
+                cursor, found = await self._client.scan(cursor, match=pattern, count=_SCAN)
+                if found and await self._call("catalog_clear", self._builder, *found) != b"done":
+                    return False
+                if not cursor:
+                    break
+        return True
+
+    async def _build_lists(self, connection: Any) -> bool:
+        """False: another writer has begun, or there is no room."""
+        place = (0, "")
+        while rows := await read_all_entries(connection, place, _ENTRIES):
+            deltas: dict[str, dict[str, Any]] = {}
+            for row in rows:
+                key = keys.list_key(row["list"])
+                delta = deltas.setdefault(key, {"key": key, "removed": [], "added": [], "scores": []})
+                delta["added"].append(row["id"])
+                delta["scores"].append(str(row["score"]))
+            text = json.dumps(list(deltas.values()))
+            if await self._call("catalog_build", self._builder, "[]", text) != b"done":
+                return False
+            if not await self._has_room():
+                self.state = State.FULL
+                return False
+            place = (rows[-1]["number"], rows[-1]["id"])
+        return True
 
     async def _call(self, function: str, *arguments: Any) -> bytes:
         answer: bytes = await self._client.fcall(function, 0, *arguments)

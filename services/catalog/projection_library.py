@@ -33,11 +33,20 @@ local function put_all(text)
   for _, item in ipairs(cjson.decode(text)) do put(item) end
 end
 
--- token, position before, position behind, resources
+-- Lists: key, ids that left, ids that entered with their scores.
+local function put_lists(text)
+  for _, list in ipairs(cjson.decode(text)) do
+    for _, id in ipairs(list.removed) do redis.call('ZREM', list.key, id) end
+    for place, id in ipairs(list.added) do redis.call('ZADD', list.key, list.scores[place], id) end
+  end
+end
+
+-- token, position before, position behind, resources, lists
 local function apply(_, args)
   if redis.call('GET', TOKEN) ~= args[1] then return 'no token' end
   if redis.call('GET', POSITION) ~= args[2] then return 'elsewhere' end
   put_all(args[4])
+  put_lists(args[5])
   redis.call('SET', POSITION, args[3])
   return 'done'
 end
@@ -66,10 +75,11 @@ local function clear(_, args)
   return 'done'
 end
 
--- builder, resources
+-- builder, resources, lists
 local function build(_, args)
   if redis.call('GET', BUILDING) ~= args[1] then return 'elsewhere' end
   put_all(args[2])
+  put_lists(args[3])
   return 'done'
 end
 

@@ -23,6 +23,10 @@ class Filter:
     exclude: bool = False
 
 
+BY_LIST = ""
+"""The sort that is the order of the list that is found in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """What is to be found, without the place of the page."""
@@ -34,6 +38,8 @@ class Query:
     at_us: int | None = None
     """another time than now"""
     past_holdbacks: bool = False
+    list: str = ""
+    """only what is in this list, and in its order if there is no sort"""
 
     @property
     def fingerprint(self) -> int:
@@ -56,4 +62,5 @@ class Page:
     size: int = DEFAULT_PAGE
     after: Cursor | None = None
     wants_total: bool = False
+    wants_list_size: bool = False
     facets: Sequence[str] = ()

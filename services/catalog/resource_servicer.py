@@ -12,6 +12,7 @@ from services.catalog.find_wire import read_viewer
 from services.catalog.finder import Finder
 from services.catalog.follower import Follower
 from services.catalog.ids import WHAT_AN_ID_IS, is_id
+from services.catalog.list_record import add_to_list, list_memberships, remove_from_list, replace_list
 from services.catalog.projection import Projection
 from services.catalog.resource_reading import read_by_external_id, read_resources
 from services.catalog.resource_record import put_resources
@@ -25,6 +26,7 @@ from services.catalog.resource_wire import (
     write_problems,
 )
 from services.catalog.status import read_status
+from services.catalog.times import write_time
 from services.catalog.type_record import put_type, read_types
 from services.catalog.type_wire import message_of_type, type_of_message
 from services.catalog.verification import Verification
@@ -48,7 +50,9 @@ class ResourceServicer(ResourceServiceServicer):
         projection: Projection,
         verification: Verification,
         wake_projection: Callable[[], None],
+        max_entries: int,
     ) -> None:
+        """`max_entries`: of a list."""
         self._pool = pool
         self._writing = writing
         self._finder = finder
@@ -57,6 +61,7 @@ class ResourceServicer(ResourceServiceServicer):
         self._projection = projection
         self._verification = verification
         self._wake_projection = wake_projection
+        self._max_entries = max_entries
 
     async def PutType(self, request: pb.PutTypeRequest, context: ServicerContext) -> pb.PutTypeResponse:
         stored = await put_type(self._writing, type_of_message(request.type))
@@ -122,6 +127,44 @@ class ResourceServicer(ResourceServiceServicer):
         if request.everywhere and deleted.change:
             await until_in_force(self._pool, deleted.change)
         return pb.DeleteResourceResponse(change=deleted.change, children=deleted.children)
+
+    async def AddToList(self, request: pb.AddToListRequest, context: ServicerContext) -> pb.AddToListResponse:
+        done = await add_to_list(self._writing, request.list, request.ids, self._max_entries)
+        return pb.AddToListResponse(
+            change=done.change,
+            added_count=done.added,
+            moved_count=done.moved,
+            dropped_count=done.removed,
+            missing_ids=done.missing,
+        )
+
+    async def RemoveFromList(
+        self, request: pb.RemoveFromListRequest, context: ServicerContext
+    ) -> pb.RemoveFromListResponse:
+        done = await remove_from_list(self._writing, request.list, request.ids)
+        return pb.RemoveFromListResponse(change=done.change, removed_count=done.removed)
+
+    async def ReplaceList(
+        self, request: pb.ReplaceListRequest, context: ServicerContext
+    ) -> pb.ReplaceListResponse:
+        done = await replace_list(self._writing, request.list, request.ids, self._max_entries)
+        return pb.ReplaceListResponse(
+            change=done.change, added_count=done.added, removed_count=done.removed, missing_ids=done.missing
+        )
+
+    async def ListMemberships(
+        self, request: pb.ListMembershipsRequest, context: ServicerContext
+    ) -> pb.ListMembershipsResponse:
+        if not is_id(request.id):
+            raise InvalidRequest([Violation("id", WHAT_AN_ID_IS)])
+        with reaching_postgres():
+            found = await list_memberships(self._pool, request.id, request.after, MAX_IDS + 1)
+        return pb.ListMembershipsResponse(
+            memberships=[
+                pb.Membership(list=key, add_time=write_time(score * 1_000)) for key, score in found[:MAX_IDS]
+            ],
+            has_more=len(found) > MAX_IDS,
+        )
 
     async def WatchChanges(
         self, request: pb.WatchChangesRequest, context: ServicerContext

@@ -9,6 +9,7 @@ from typing import Any
 
 from services.catalog.details import check_pointer, resolve
 from services.catalog.ids import WHAT_AN_ID_IS, is_id
+from services.catalog.list_kind import CURATED, ListKind
 from tally.contract.errors import Violation
 
 MAX_KEYS = 100
@@ -16,7 +17,7 @@ MAX_VALUE_BYTES = 128
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
 _SUFFIX = re.compile(r"[a-z]", re.ASCII)
 # Names of sets that are not indexes.
-_RESERVED = frozenset({"list", "network", "i", "x"})
+_RESERVED = frozenset({CURATED, "network", "i", "x"})
 WHAT_A_NAME_IS = "must be a letter from a to z and up to 31 more of a-z, 0-9 and _"
 
 
@@ -43,6 +44,7 @@ class ResourceType:
     inherits_holdbacks: bool = True
     indexes: Mapping[str, str] = field(default_factory=dict)
     sorts: tuple[str, ...] = ()
+    lists: tuple[ListKind, ...] = ()
 
     @property
     def sort_names(self) -> tuple[str, ...]:
@@ -156,7 +158,18 @@ def _violations(of: ResourceType) -> Iterator[Violation]:
     for name in of.indexes:
         if not is_name(name) or name in _RESERVED:
             yield Violation("type.indexes", f"{name!r}: a name {WHAT_A_NAME_IS}; reserved are {reserved}")
+    yield from _wrong_lists(of)
     yield from _wrong_pointers(of)
+
+
+def _wrong_lists(of: ResourceType) -> Iterator[Violation]:
+    for kind in of.lists:
+        if not is_name(kind.name) or kind.name == of.children:
+            yield Violation("type.lists", f"{kind.name!r}: a name {WHAT_A_NAME_IS}, and not that of children")
+        if kind.limit < 0:
+            yield Violation("type.lists", f"the limit of {kind.name!r} must not be negative")
+    if len({kind.name for kind in of.lists}) < len(of.lists):
+        yield Violation("type.lists", "must not have a name twice")
 
 
 def _wrong_pointers(of: ResourceType) -> Iterator[Violation]:

@@ -11,8 +11,9 @@ from services.catalog.enforcement import until_in_force
 from services.catalog.explanation import explain
 from services.catalog.explanation_wire import write_explanation, write_trial
 from services.catalog.find_wire import read_explain
-from services.catalog.finding import check_query
+from services.catalog.finding import check_query, find_lists
 from services.catalog.follower import Follower
+from services.catalog.list_reading import ListReader
 from services.catalog.rule_record import list_subjects, put_rules, read_rules
 from services.catalog.rule_wire import check_subjects, message_of_rule, read_rules_of, read_subjects
 from services.catalog.type_record import put_dimension, read_dimensions
@@ -34,11 +35,19 @@ class RightsServicer(RightsServiceServicer):
     """Serves the rules."""
 
     def __init__(
-        self, pool: Any, writing: Writing, follower: Follower, *, default_allow: bool, may_look_past: bool
+        self,
+        pool: Any,
+        writing: Writing,
+        follower: Follower,
+        lists: ListReader,
+        *,
+        default_allow: bool,
+        may_look_past: bool,
     ) -> None:
         self._pool = pool
         self._writing = writing
         self._follower = follower
+        self._lists = lists
         self._may_look_past = may_look_past
         self._default_allow = default_allow
 
@@ -68,7 +77,8 @@ class RightsServicer(RightsServiceServicer):
         ordinal = view.find(request.id)
         if ordinal is None:
             raise NotFound(f"there is no resource {request.id} in the view of change {view.change}")
-        found = explain(view, ordinal, query.viewer, window, query.filters, query.sort)
+        lists = await self._lists.read(find_lists(view, query), 0)
+        found = explain(view, ordinal, query, window, lists)
         return write_explanation(found, view.change, window[0])
 
     async def ListRules(self, request: pb.ListRulesRequest, context: ServicerContext) -> pb.ListRulesResponse:

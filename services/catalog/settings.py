@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-Part = Literal["details", "lists", "sets", "holdbacks"]
-"""Hashes with details and sort values; lists; sets, sorted sets of sorts, and trackers; denied sets."""
+Part = Literal["details", "lists", "sets"]
+"""Hashes with details and sort values; lists; sets, sorted sets of sorts, and trackers."""
 
 
 class RightsSettings(BaseModel, frozen=True, extra="forbid"):
@@ -60,7 +60,7 @@ class ProjectionSettings(BaseModel, frozen=True, extra="forbid"):
 
     enabled: bool = Field(True, description="whether this replica writes the projection")
     parts: tuple[Part, ...] = Field(
-        ("details", "lists", "sets", "holdbacks"),
+        ("details", "lists", "sets"),
         description="what is projected, the same in all replicas; a change of it builds the projection anew",
     )
     max_memory_share: float = Field(
@@ -85,6 +85,14 @@ class ContentsSettings(BaseModel, frozen=True, extra="forbid"):
     )
 
 
+class ListSettings(BaseModel, frozen=True, extra="forbid"):
+    """Lists of resources."""
+
+    max_entries: int = Field(
+        100_000, ge=1, le=1_000_000, description="entries that a list may have, unless its type says fewer"
+    )
+
+
 class CatalogSettings(BaseModel, frozen=True, extra="forbid"):
     """The catalog."""
 
@@ -93,3 +101,4 @@ class CatalogSettings(BaseModel, frozen=True, extra="forbid"):
     find: FindSettings = FindSettings()
     projection: ProjectionSettings = ProjectionSettings()
     contents: ContentsSettings = ContentsSettings()
+    lists: ListSettings = ListSettings()

@@ -34,6 +34,9 @@ select subject from catalog.subject
 where subject like '%:%' and exists (select from catalog.rule where rule.subject = subject.subject)
     and (split_part(subject, ':', 1) = any($1) or (subject ~ '^[1-9]' and split_part(subject, ':', 2) = any($1)))
 order by subject limit 1"""
+_OWNED_LIST = """
+select list from catalog.list
+where right(owner, 1) = $1 and split_part(list, ':', 2) = any($2::text[]) limit 1"""
 _BEGIN_REINDEXING = """
 insert into catalog.reindexing (suffix, names) values ($1, $2) on conflict (suffix) do update
 set after = '', names = array(select distinct unnest(reindexing.names || excluded.names))"""
@@ -81,6 +84,7 @@ async def put_type(writing: Writing, new: ResourceType) -> StoredType:
     try:
         async with writing.transaction() as connection:
             row = await connection.fetchrow(_LOCK_TYPE, new.suffix)
+            await _check_words(connection, new)
             if row is None:
                 layout = await add_layout(connection, definition)
                 change = await connection.fetchval(_PUT_TYPE, new.suffix, new.name, definition, layout)
@@ -88,6 +92,7 @@ async def put_type(writing: Writing, new: ResourceType) -> StoredType:
             old = type_of_message(pb.Type.FromString(row["definition"]))
             if old == new:
                 return StoredType(row["change"], False)
+            await _check_lists(connection, old, new)
             layout, is_reindexed = row["layout"], False
             if old.layout != new.layout:
                 layout = await add_layout(connection, definition)
@@ -101,6 +106,24 @@ async def put_type(writing: Writing, new: ResourceType) -> StoredType:
         raise InvalidRequest(
             [Violation("type.name", f"{new.name!r} is the name of another type; choose another name")]
         ) from error
+
+
+async def _check_words(connection: Any, new: ResourceType) -> None:
+    """1000c:videos must be a set or a list, and not both."""
+    others = [each for each in await hold_all_types(connection) if each.suffix != new.suffix]
+    words = {each.children for each in others}
+    lists = {kind.name for each in others for kind in each.lists}
+    wrong = {kind.name for kind in new.lists} & words | {new.children} & lists
+    if wrong:
+        raise InvalidRequest(
+            [Violation("type.lists", f"{sorted(wrong)} would be lists and children; choose another name")]
+        )
+
+
+async def _check_lists(connection: Any, old: ResourceType, new: ResourceType) -> None:
+    gone = {kind.name for kind in old.lists}.difference(kind.name for kind in new.lists)
+    if gone and (key := await connection.fetchval(_OWNED_LIST, new.suffix, sorted(gone))) is not None:
+        raise InUse(f"{key} is a list of this type; delete its owner first, or keep the name in the type")
 
 
 async def _check_rules(connection: Any, old: ResourceType, new: ResourceType) -> None:

@@ -17,6 +17,7 @@ from services.catalog import keys
 from services.catalog.feed import read_head
 from services.catalog.ids import is_id
 from services.catalog.layout import read_layouts
+from services.catalog.list_record import read_list_names, read_lists
 from services.catalog.projected import Projected, make_token, project
 from services.catalog.resource_reading import read_all_projected, read_projected
 from services.catalog.settings import ProjectionSettings
@@ -26,7 +27,12 @@ _SNAPSHOT = {"isolation": "repeatable_read", "readonly": True}
 _CHANGED = """
 select distinct subject from catalog.change
 where change > $1 and change <= $2 and kind in ('put', 'deleted') and subject = any($3::text[])"""
+_CHANGED_LISTS = """
+select distinct subject from catalog.change
+where change > $1 and change <= $2 and kind = 'list' and subject = any($3::text[])"""
+_LISTS_AT_ONCE = 100
 _RESOURCES = "resources:"
+_LISTS = "lists:"
 _KEYS = "keys:"
 _TRIES = 20
 _WAIT_SECONDS = 0.25
@@ -73,6 +79,8 @@ class Verification:
         try:
             if not cursor or cursor.startswith(_RESOURCES):
                 return await self._verify_resources(cursor.removeprefix(_RESOURCES))
+            if cursor.startswith(_LISTS):
+                return await self._verify_lists(cursor.removeprefix(_LISTS))
             place = cursor.removeprefix(_KEYS)
             if cursor.startswith(_KEYS) and place.isdecimal():
                 return await self._verify_keys(int(place))
@@ -91,7 +99,7 @@ class Verification:
         ids = [row["id"] for row in rows]
         found.problems = (await self._compare(ids))[:_MOST_PROBLEMS]
         found.resources = len(ids)
-        found.next_cursor = f"{_RESOURCES}{ids[-1]}" if ids else f"{_KEYS}0"
+        found.next_cursor = f"{_RESOURCES}{ids[-1]}" if ids else _LISTS
         return found
 
     async def _compare(self, ids: Sequence[str]) -> list[tuple[str, str]]:
@@ -144,6 +152,48 @@ class Verification:
             held[resource_id] = _Held(fields, frozenset(key.decode() for key in tracker), missing)
         return self._position_of(state, change), held
 
+    async def _verify_lists(self, after: str) -> Verified:
+        found = Verified()
+        names = await read_list_names(self._pool, after, _LISTS_AT_ONCE) if self._has_lists else []
+        found.problems = (await self._compare_lists(names))[:_MOST_PROBLEMS]
+        found.next_cursor = f"{_LISTS}{names[-1]}" if names else f"{_KEYS}0"
+        return found
+
+    @property
+    def _has_lists(self) -> bool:
+        return "lists" in self._settings.parts
+
+    async def _compare_lists(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """What is wrong with these lists, whether there are such or not."""
+        problems: list[tuple[str, str]] = []
+        open_ = list(names)
+        for _ in range(_TRIES):
+            if not open_:
+                return problems
+            async with self._pool.acquire() as connection, connection.transaction(**_SNAPSHOT):
+                head = await read_head(connection)
+                wanted = await read_lists(connection, open_)
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.mget(keys.TOKEN, keys.POSITION)
+            for each in open_:
+                pipeline.zrange(keys.list_key(each), 0, -1, withscores=True)
+            state, *answers = await pipeline.execute()
+            position = self._position_of(state, head.change)
+            if position >= head.change:
+                rows = await self._pool.fetch(_CHANGED_LISTS, head.change, position, open_)
+                moved = {row["subject"] for row in rows}
+                for each, answer in zip(open_, answers, strict=True):
+                    held = {member.decode(): int(score) for member, score in answer}
+                    expected = wanted[each] if self._has_lists else {}
+                    if each not in moved and held != expected:
+                        wrong = sorted(member for member, _ in held.items() ^ expected.items())
+                        what = f"differs in {', '.join(dict.fromkeys(wrong[:10]))}"
+                        problems.append((keys.list_key(each), what))
+                open_ = sorted(moved)
+            else:
+                await asyncio.sleep(_WAIT_SECONDS)
+        raise _lags()
+
     # From Valkey: what must not be there
 
     async def _verify_keys(self, cursor: int) -> Verified:
@@ -165,6 +215,8 @@ class Verification:
             if not is_id(owner):
                 return [(key, "is no key of the catalog")]
             return [each for each in await self._compare([owner]) if each[0] == key]
+        if kind == "zset" and not key.startswith(keys.SORTS):
+            return await self._compare_lists([key.removeprefix("r:")])
         problems: list[tuple[str, str]] = []
         members: list[str] = []
         async for member in self._members(key, kind):

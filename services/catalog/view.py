@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pyroaring import BitMap
 
 from services.catalog.ids import is_id, pack
+from services.catalog.list_kind import find_kind
 from services.catalog.moves import Moves
 from services.catalog.order import Order
 from services.catalog.resource_type import ResourceType
@@ -65,12 +66,14 @@ class View:
         return ordinal if ordinal is not None and ordinal in self.live else None
 
 
-def describe_unknown(types: Iterable[ResourceType], key: str) -> str:
-    """Why a key names no set that there can be; empty: it does."""
+def describe_unknown(types: Iterable[ResourceType], key: str, *, may_be_list: bool = False) -> str:
+    """Why a key names no set that there can be, or no list either; empty: it does."""
     name, separator, value = key.partition(":")
     if not separator or not value:
         return f"{key!r} must be an index and a value, t:clips, or the children of a resource, 1000c:videos"
     types = list(types)
+    if may_be_list and find_kind(types, key) is not None:
+        return ""
     indexes = {index for each in types for index in each.indexes}
     if name in indexes:
         return ""

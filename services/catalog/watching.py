@@ -15,6 +15,7 @@ _KINDS = {
     "rules": pb.CHANGE_KIND_RULES,
     "type": pb.CHANGE_KIND_TYPE,
     "dimension": pb.CHANGE_KIND_DIMENSION,
+    "list": pb.CHANGE_KIND_LIST,
 }
 
 

@@ -50,6 +50,7 @@ GIVEN_CONNECTION = {
     "services/catalog/deletion.py": f"{OF_A_POOL}, and a write has a limit for all of it",
     "services/catalog/feed.py": OF_A_POOL,
     "services/catalog/layout.py": OF_A_POOL,
+    "services/catalog/list_record.py": f"{OF_A_POOL}, and a write has a limit for all of it",
     "services/catalog/reindexing.py": f"{OF_A_POOL}, and a write has a limit for all of it",
     "services/catalog/resource_reading.py": OF_A_POOL,
     "services/catalog/resource_record.py": f"{OF_A_POOL}, and a write has a limit for all of it",

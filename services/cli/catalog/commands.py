@@ -30,6 +30,9 @@ def make_catalog() -> typer.Typer:
     for command in (load, find, get, put, delete, keys, status, explain, rebuild, verify):
         app.command()(command)
     app.add_typer(_group(types, put=types_put, list=types_list), name="types")
+    app.add_typer(
+        _group(lists, add=lists_add, remove=lists_remove, replace=lists_replace, of=lists_of), name="lists"
+    )
     app.add_typer(_group(rules, put=rules_put, list=rules_list, **{"try": rules_try}), name="rules")
     return app
 
@@ -80,6 +83,11 @@ def types_put(
       children = "videos"
       indexes = { t = "/type", genre = "/genres/*" }
       sorts = ["/views"]
+
+      [[type]]
+      suffix = "u"
+      name = "user"
+      lists = [{ name = "subscriptions", add_again = "move", limit = 1000, drop_oldest = true }]
     """
     from services.cli.catalog.types import put_types
 
@@ -128,7 +136,13 @@ def find(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="SET", help="Without those in this set.")
     ] = None,
-    sort: Annotated[str, typer.Option(metavar="NAME", help="A sort of a type, or id.")] = "id",
+    in_list: Annotated[
+        str, typer.Option("--list", metavar="LIST", help="Resources in this list.", show_default="all")
+    ] = "",
+    sort: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="A sort of a type, or id.", show_default="id, or that of the list"),
+    ] = "",
     ascending: Annotated[bool, typer.Option("--ascending", help="The lowest first.")] = False,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=500, help="So many on a page.")] = 20,
     page: Annotated[
@@ -147,12 +161,13 @@ def find(
     Examples:
       tally catalog find t:clips 1000c:videos --sort views --viewer us/48/mobile --total --facets genre
       tally catalog find genre:1,genre:2 --exclude t:trailers --viewer us/48/mobile
+      tally catalog find --list 9002u:subscriptions --viewer us/48/mobile
     """
     from services.cli.catalog.find import Wanted
     from services.cli.catalog.find import find as run
 
     wanted = Wanted(
-        sets or [], exclude or [], viewer or "", sort, ascending, limit, page, total, facets or []
+        sets or [], exclude or [], viewer or "", in_list, sort, ascending, limit, page, total, facets or []
     )
     run(address, wanted, as_json=as_json)
 
@@ -216,6 +231,53 @@ def delete(
     from services.cli.catalog.resources import delete as run
 
     typer.echo(run(address, resource, children.value))
+
+
+Key = Annotated[
+    str, typer.Argument(metavar="LIST", help="9002u:subscriptions, or list:featured.", show_default=False)
+]
+Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Resources.", show_default=False)]
+
+
+def lists() -> None:
+    """Say what is in which list. `find --list` shows one in its order."""
+
+
+def lists_add(key: Key, ids: Ids, address: Address = DEFAULT_ADDRESS) -> None:
+    """Add resources to a list, the last one newest.
+
+    \b
+    Example:
+      tally catalog lists add 9002u:subscriptions 1000v 384v 50c
+    """
+    from services.cli.catalog.lists import add
+
+    for line in add(address, key, ids):
+        typer.echo(line)
+
+
+def lists_remove(key: Key, ids: Ids, address: Address = DEFAULT_ADDRESS) -> None:
+    """Remove resources from a list."""
+    from services.cli.catalog.lists import remove
+
+    for line in remove(address, key, ids):
+        typer.echo(line)
+
+
+def lists_replace(key: Key, ids: Ids, address: Address = DEFAULT_ADDRESS) -> None:
+    """Let a list have these resources and no others, the first one first."""
+    from services.cli.catalog.lists import replace
+
+    for line in replace(address, key, ids):
+        typer.echo(line)
+
+
+def lists_of(resource: Id, address: Address = DEFAULT_ADDRESS) -> None:
+    """Print the lists that a resource is in, each with the time of adding."""
+    from services.cli.catalog.lists import read_memberships
+
+    for line in read_memberships(address, resource):
+        typer.echo(line)
 
 
 def rules() -> None:

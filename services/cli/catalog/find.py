@@ -19,6 +19,7 @@ class Wanted:
     sets: Sequence[str]
     exclude: Sequence[str]
     viewer: str
+    in_list: str
     sort: str
     ascending: bool
     limit: int
@@ -34,7 +35,8 @@ def find(address: str, wanted: Wanted, *, as_json: bool) -> None:
     request = find_pb2.FindRequest(
         viewer=read_viewer(wanted.viewer),
         filters=filters,
-        everything=not wanted.sets,
+        list=wanted.in_list,
+        everything=not wanted.sets and not wanted.in_list,
         sort=wanted.sort,
         ascending=wanted.ascending,
         page_size=wanted.limit,
@@ -51,7 +53,9 @@ def find(address: str, wanted: Wanted, *, as_json: bool) -> None:
 
 def _show(page: find_pb2.FindResponse, wanted: Wanted) -> None:
     console = open_console()
-    table = make_table(console, "Found", "id", f"#{wanted.sort}", "title")
+    table = make_table(
+        console, "Found", "id", f"#{wanted.sort or ('added' if wanted.in_list else 'id')}", "title"
+    )
     for item in page.items:
         score = "-" if math.isnan(item.score) else f"{item.score:,.15g}"
         table.add_row(item.id, score, str(json.loads(item.details).get("title", "")))

@@ -60,6 +60,14 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _type_of(fields: Mapping[str, Any], file: Path) -> resource_pb2.Type:
     try:
-        return ParseDict(dict(fields), resource_pb2.Type())
+        return ParseDict(
+            {**fields, "lists": [_list_of(each) for each in fields.get("lists", [])]}, resource_pb2.Type()
+        )
     except ParseError as error:
         raise Failure(f"{file}: a type cannot be read: {error}", USAGE) from error
+
+
+def _list_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`add_again` is written keep or move."""
+    again = fields.get("add_again", "keep")
+    return {**fields, "add_again": f"ADD_AGAIN_{again.upper()}" if again in ("keep", "move") else again}

@@ -44,6 +44,22 @@ DELETE_RESOURCE = Method(
     resource_pb2.DeleteResourceRequest,
     resource_pb2.DeleteResourceResponse.FromString,
 )
+ADD_TO_LIST = Method(
+    f"{_RESOURCE}/AddToList", resource_pb2.AddToListRequest, resource_pb2.AddToListResponse.FromString
+)
+REMOVE_FROM_LIST = Method(
+    f"{_RESOURCE}/RemoveFromList",
+    resource_pb2.RemoveFromListRequest,
+    resource_pb2.RemoveFromListResponse.FromString,
+)
+REPLACE_LIST = Method(
+    f"{_RESOURCE}/ReplaceList", resource_pb2.ReplaceListRequest, resource_pb2.ReplaceListResponse.FromString
+)
+LIST_MEMBERSHIPS = Method(
+    f"{_RESOURCE}/ListMemberships",
+    resource_pb2.ListMembershipsRequest,
+    resource_pb2.ListMembershipsResponse.FromString,
+)
 LIST_PROJECTED_KEYS = Method(
     f"{_RESOURCE}/ListProjectedKeys",
     resource_pb2.ListProjectedKeysRequest,
@@ -188,6 +204,34 @@ class Catalog(Namespace):
             children=_CHILDREN[children],
         )
         return (await self._open().call(DELETE_RESOURCE, request, timeout)).change
+
+    async def add_to_list(
+        self, key: str, ids: Iterable[str], *, timeout: float | None = None
+    ) -> resource_pb2.AddToListResponse:
+        """Add ids to `9002u:subscriptions` or `list:featured`, the last one newest. Raises ListFull."""
+        request = resource_pb2.AddToListRequest(list=key, ids=ids)
+        return await self._open().call(ADD_TO_LIST, request, timeout)
+
+    async def remove_from_list(
+        self, key: str, ids: Iterable[str], *, timeout: float | None = None
+    ) -> resource_pb2.RemoveFromListResponse:
+        """Remove ids from a list."""
+        request = resource_pb2.RemoveFromListRequest(list=key, ids=ids)
+        return await self._open().call(REMOVE_FROM_LIST, request, timeout)
+
+    async def replace_list(
+        self, key: str, ids: Iterable[str], *, timeout: float | None = None
+    ) -> resource_pb2.ReplaceListResponse:
+        """Let a list have these ids and no others, the first one first."""
+        request = resource_pb2.ReplaceListRequest(list=key, ids=ids)
+        return await self._open().call(REPLACE_LIST, request, timeout)
+
+    async def memberships(
+        self, resource_id: str, *, after: str = "", timeout: float | None = None
+    ) -> resource_pb2.ListMembershipsResponse:
+        """Up to 1,000 lists that a resource is in, behind `after`."""
+        request = resource_pb2.ListMembershipsRequest(id=resource_id, after=after)
+        return await self._open().call(LIST_MEMBERSHIPS, request, timeout)
 
     def watch(
         self, after: int = 0, *, timeout: float | None = None

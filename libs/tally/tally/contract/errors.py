@@ -275,6 +275,12 @@ class InUse(TallyError):
     reason = "IN_USE"
 
 
+class ListFull(TallyError):
+    """A list of the catalog has as many entries as it may have; nothing was added."""
+
+    reason = "LIST_FULL"
+
+
 class IndexIncomplete(TallyError):
     """A find names an index or a sort that is being made anew for a changed type; later it is complete."""
 

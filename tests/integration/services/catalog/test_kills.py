@@ -15,6 +15,8 @@ from libs.stores.schema import read_identity
 from services.catalog import keys
 from services.catalog.deletion import Children, delete_resource
 from services.catalog.feed import read_head
+from services.catalog.list_kind import ListKind
+from services.catalog.list_record import add_to_list, remove_from_list, replace_list
 from services.catalog.projection import Projection, State
 from services.catalog.reindexing import reindex_piece
 from services.catalog.resource_record import Put, put_resources
@@ -31,6 +33,7 @@ from tests.support.cuts import Cut, cutting_connection
 
 CONTAINER = ResourceType("c", "container")
 VIDEO = ResourceType("v", "video", parent="/in", children="videos", indexes={"t": "/t"}, sorts=("/views",))
+USER = ResourceType("u", "user", lists=(ListKind("picks", moves=True, limit=3, drops_oldest=True),))
 CHANGED = ResourceType(
     "v", "video", parent="/in", children="videos", indexes={"t": "/t", "g": "/g"}, sorts=("/views", "/stars")
 )
@@ -62,8 +65,10 @@ class Record:
         return [
             lambda: put_type(self.writing, CONTAINER),
             lambda: put_type(self.writing, VIDEO),
+            lambda: put_type(self.writing, USER),
             lambda: put_dimension(self.writing, "application", ["48"]),
-            lambda: put_resources(self.writing, [Put("1c", b"{}"), Put("2c", b"{}")]),
+            lambda: put_resources(self.writing, [Put(each, b"{}") for each in ("1c", "2c", "1u")]),
+            lambda: add_to_list(self.writing, "1u:picks", ["1v", "2v", "99v", "5v"], 9),
             lambda: put_resources(self.writing, [put(number, "1c") for number in range(1, 6)]),
             lambda: put_rules(self.writing, "t:a", [Rule(1, False, applications=frozenset({"48"}))]),
             lambda: put_resources(self.writing, [put(2, "2c", t="b", views=9)]),
@@ -71,6 +76,9 @@ class Record:
             lambda: put_rules(self.writing, "t:a", [Rule(1, True), Rule(2, False)]),
             lambda: delete_resource(self.writing, "2c", None, Children.DETACH, 1),
             lambda: delete_resource(self.writing, "5v", None),
+            lambda: replace_list(self.writing, "list:featured", ["2v", "3v", "98v"], 9),
+            lambda: remove_from_list(self.writing, "list:featured", ["98v"]),
+            lambda: delete_resource(self.writing, "1u", None),
             lambda: delete_resource(self.writing, "1c", None, Children.DELETE, 2),
         ]
 
@@ -118,6 +126,10 @@ async def test_a_write_that_is_killed_at_any_statement_is_whole_or_not_there_and
         record.cut.disarm()
     left = await record.looking.fetch("select id, parent, keys, scores from catalog.resource")
     assert [tuple(row) for row in left] == [("2v", None, ["g:x", "t:b"], [9.0, -2.0])]
+    lists = await record.looking.fetch(
+        "select list, id from catalog.list join catalog.list_entry using (number)"
+    )
+    assert [tuple(row) for row in lists] == [("list:featured", "2v")]
     await follower.leave()
 
 
@@ -173,7 +185,7 @@ async def test_a_projection_that_is_killed_or_wiped_at_any_command_is_right_wher
             return bool(killed.was_reached)
 
         steps = record.steps()
-        for part in (steps[:6], steps[6:8], steps[8:]):
+        for part in (steps[:8], steps[8:10], steps[10:]):
             for step in part:
                 await step()
             await client.flushall()
@@ -184,7 +196,16 @@ async def test_a_projection_that_is_killed_or_wiped_at_any_command_is_right_wher
                 await step()
         await check_equal(verification)
         left = set(await client.keys()) - {b"catalog:token", b"catalog:position"}
-        assert left == {b"r:2v", b"r:i:2v", b"r:x:t:b", b"r:x:g:x", b"s:views", b"s:stars"}
+        assert await client.zrange("r:list:featured", 0, -1) == [b"2v"]
+        assert left == {
+            b"r:list:featured",
+            b"r:2v",
+            b"r:i:2v",
+            b"r:x:t:b",
+            b"r:x:g:x",
+            b"s:views",
+            b"s:stars",
+        }
 
 
 async def check_equal(verification: Verification) -> None:

@@ -6,7 +6,7 @@ from itertools import product
 
 from services.catalog.countries import COUNTRIES
 from services.catalog.ids import pack
-from services.catalog.query import Filter, Query
+from services.catalog.query import BY_LIST, Filter, Query
 from services.catalog.resource_type import ResourceType
 from services.catalog.rule import Dimensions, Rule, Viewer
 
@@ -31,16 +31,22 @@ class Oracle:
     resources: dict[str, Resource] = field(default_factory=dict)
     rules: dict[str, Sequence[Rule]] = field(default_factory=dict)
 
-    def find(self, query: Query, from_us: int, until_us: int) -> list[str]:
-        """Every page in one."""
+    def find(
+        self, query: Query, from_us: int, until_us: int, lists: Mapping[str, Mapping[str, int]] | None = None
+    ) -> list[str]:
+        """Every page in one. `lists`: scores by id."""
+        lists = lists or {}
         found = [
             each
             for each in self.resources.values()
-            if all(_matches(each, filter_) for filter_ in query.filters)
+            if all(_matches(each, filter_, lists) for filter_ in query.filters)
+            and (not query.list or each.id in lists[query.list])
             and (query.past_holdbacks or self.may_see(each.id, query.viewer, from_us, until_us))
         ]
 
         def place(each: Resource) -> tuple[float, int]:
+            if query.sort == BY_LIST:
+                return lists[query.list][each.id], pack(each.id)
             score = 0.0 if query.sort == "id" else each.scores.get(query.sort, float("-inf"))
             return score, pack(each.id)
 
@@ -86,8 +92,9 @@ class Oracle:
             yield from (rule for _, _, rule in sorted(ranked, key=lambda one: one[:2]))
 
 
-def _matches(resource: Resource, of: Filter) -> bool:
-    return bool(resource.keys & set(of.keys)) is not of.exclude
+def _matches(resource: Resource, of: Filter, lists: Mapping[str, Mapping[str, int]]) -> bool:
+    in_lists = any(resource.id in lists.get(key, ()) for key in of.keys)
+    return (in_lists or bool(resource.keys & set(of.keys))) is not of.exclude
 
 
 def _codes(code: str, known: frozenset[str], some: Sequence[str] = ()) -> Sequence[str]:

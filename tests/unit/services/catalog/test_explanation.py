@@ -9,7 +9,7 @@ from pyroaring import BitMap
 
 from services.catalog.explanation import Explanation, State, explain, find_useless, is_shadowed
 from services.catalog.ids import unpack
-from services.catalog.query import Filter
+from services.catalog.query import Filter, Query
 from services.catalog.rights import OTHER
 from services.catalog.rule import Rule, Viewer
 from services.catalog.trial import Trial, Viewers, try_rules
@@ -37,7 +37,7 @@ def test_an_explanation_says_what_a_find_does_now_and_later(seed: int) -> None:
         viewer, window = random.choice(VIEWERS), world.make_window()
         ordinal = view.find(resource_id)
         assert ordinal is not None
-        found = explain(view, ordinal, viewer, window, (), "id")
+        found = explain(view, ordinal, Query(viewer, (), "id"), window)
         assert found.is_visible is world.oracle.may_see(resource_id, viewer, *window)
         check_decision(world, found, viewer)
         check_windows(world, found, resource_id, viewer, window[1])
@@ -151,7 +151,7 @@ def test_what_leaves_a_resource_out_of_a_find_is_named() -> None:
     ordinal = view.find("2w")
     assert ordinal is not None
     filters = (Filter(("g:1", "g:2")), Filter(tuple(world.oracle.resources["2w"].keys), exclude=True))
-    found = explain(view, ordinal, VIEWERS[0], (0, 0), filters, "views")
+    found = explain(view, ordinal, Query(VIEWERS[0], filters, "views"), (0, 0))
     assert found.left_out[0] == "filters[0] leaves it out: it is in none of g:1, g:2"
     assert found.left_out[1].startswith("filters[1] takes it away")
     assert "no value for the sort views" in found.left_out[2]

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given, settings, strategies
 
 from services.catalog.finding import find
-from services.catalog.ids import unpack
+from services.catalog.ids import pack, unpack
 from services.catalog.index import Index, Row
 from services.catalog.query import Cursor, Page, Query
 from services.catalog.resource_type import ResourceType
@@ -27,20 +27,27 @@ def check_rights(world: World, view: View) -> None:
 
 def check_find(world: World, view: View) -> None:
     query, window, random = world.make_query(), world.make_window(), world.random
-    expected = world.oracle.find(query, *window)
+    lists = world.make_lists()
+    packed = {key: {pack(each): score for each, score in of.items()} for key, of in lists.items()}
+    live = view.live.copy()
+    expected = world.oracle.find(query, *window, lists)
     size, most = random.randrange(1, 5), random.choice([1, 10_000])
     walked: list[str] = []
     after: Cursor | None = None
     while True:
-        page = find(view, query, Page(size, after, True, ("g", "~g")), window, most)
+        page = find(
+            view, query, Page(size, after, wants_total=True, facets=("g", "~g")), window, most, packed
+        )
         assert page.total == len(expected)
         walked += [unpack(view.ids.packed[each]) for each in page.ordinals]
         if not page.has_more:
             break
-        after = Cursor(view.change, page.places[-1])
+        assert not page.order_changed
+        after = Cursor(page.version or view.change, page.places[-1])
     assert walked == expected
+    assert view.live == live
     others = tuple(each for each in query.filters if not all(key.startswith("g:") for key in each.keys))
-    free = world.oracle.find(Query(query.viewer, others, query.sort), *window)
+    free = world.oracle.find(Query(query.viewer, others, query.sort, list=query.list), *window, lists)
     for facet, ids in zip(page.facets, (expected, free), strict=True):
         assert {value: count for value, count in facet.counts if count} == count_genres(world, ids)
 

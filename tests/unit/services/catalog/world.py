@@ -6,14 +6,17 @@ from itertools import product
 from random import Random
 
 from services.catalog.index import Index, Row
-from services.catalog.query import Filter, Query
+from services.catalog.list_kind import ListKind
+from services.catalog.query import BY_LIST, Filter, Query
 from services.catalog.resource_type import ResourceType
 from services.catalog.rule import Dimensions, Rule, Viewer
 from services.catalog.view import View
 from tests.unit.services.catalog.oracle import Oracle, Resource
 
 TYPES = {
-    "c": ResourceType("c", "container", parent="/in", children="parts", indexes={"t": "/t"}),
+    "c": ResourceType(
+        "c", "container", parent="/in", children="parts", indexes={"t": "/t"}, lists=(ListKind("picks"),)
+    ),
     "v": ResourceType(
         "v", "video", parent="/in", children="videos", indexes={"t": "/t", "g": "/g/*"}, sorts=("/views",)
     ),
@@ -29,6 +32,7 @@ VIEWERS = tuple(
     for codes in product(("US", "CA", "FR", "XX"), ("48", "49", "new"), ("mobile", "tv", "new"))
 )
 LATEST = 6
+LISTS = ("1c:picks", "list:featured")
 
 
 class World:
@@ -124,15 +128,30 @@ class World:
             resource_id = self.oracle.resources[resource_id].parent
         return resource_id is not None
 
+    def make_lists(self) -> dict[str, dict[str, int]]:
+        """Two lists, with ids that are not stored among them."""
+        return {
+            key: {
+                each: self.random.randrange(4) for each in self.random.sample(IDS, self.random.randrange(9))
+            }
+            for key in LISTS
+        }
+
     def make_query(self) -> Query:
         random = self.random
-        keys = [*KEYS, "1c:videos", "2c:parts"]
+        keys = [*KEYS, *LISTS, "1c:videos", "2c:parts"]
         filters = [
             Filter(tuple(random.sample(keys, random.randrange(1, 4))), random.random() < 0.3)
             for _ in range(random.randrange(3))
         ]
+        chosen = random.choice(["", "", *LISTS])
+        sorts = ["id", "views", *([BY_LIST] if chosen else [])]
         return Query(
-            random.choice(VIEWERS), tuple(filters), random.choice(["id", "views"]), random.random() < 0.3
+            random.choice(VIEWERS),
+            tuple(filters),
+            random.choice(sorts),
+            random.random() < 0.3,
+            list=chosen,
         )
 
     def make_window(self) -> tuple[int, int]:

@@ -19,6 +19,7 @@ ROWS: list[tuple[TallyError, grpc.StatusCode]] = [
     (errors.ChangeOutOfRange("before a restore"), grpc.StatusCode.OUT_OF_RANGE),
     (errors.VersionMismatch("another version"), grpc.StatusCode.ABORTED),
     (errors.InUse("has children"), grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.ListFull("100,000 entries"), grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.IndexIncomplete("index:genre"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.NotEnabled("off"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.RightsStale("no news"), grpc.StatusCode.UNAVAILABLE),
