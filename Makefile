@@ -48,7 +48,7 @@ check-types:
 	@$(VENV)/bin/mypy
 
 check-imports:
-	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports --no-logo
 
 check-protos:
 	@$(VENV)/bin/buf lint proto
@@ -75,8 +75,8 @@ cluster: setup ## Run every service in processes of its own behind Envoy, on emb
 regions: $(VENV)/.run $(VENV)/.proto ## Run two complete regions on this machine that replicate to each other
 	@exec $(VENV)/bin/tally regions up
 
-load: setup ## Count and read for 20 s with locust; fails unless counted = acknowledged
-	@$(PY) -m loadtests.load
+load: setup ## Use Tally for 20 s with locust and check what it answers; SCENARIO=find is for the catalog
+	@$(PY) -m loadtests.load --scenario $(or $(SCENARIO),count)
 
 docs: setup ## Renew what is made from the code: settings, table of services, k8s/base/services, the surface of the client
 	@$(PY) -m services.settings_table > docs/settings.md

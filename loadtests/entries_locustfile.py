@@ -173,3 +173,6 @@ def _read(rpcs: EntryRpcs, location: str) -> dict[str, tuple[str, int]]:
 
 def _plain(entries: dict[str, pb.Entry]) -> dict[str, tuple[str, int]]:
     return {key: (entry.name, entry.size_bytes) for key, entry in entries.items()}
+
+
+USER = Indexer

@@ -4,31 +4,31 @@ from collections.abc import Iterator, Sequence
 
 import grpc
 
-from loadtests.rpcs import Report, Rpcs
+from loadtests.rpcs import Calls, Report
 from tally.replication.v1 import entries_pb2 as pb
 from tally.replication.v1 import entries_pb2_grpc
 
 PAGE_ROWS = 1_000
 
 
-class EntryRpcs(Rpcs):
+class EntryRpcs(Calls):
     """Blocking calls for one greenlet, which may all be sent again. Each raises grpc.RpcError in the end."""
 
     def __init__(self, address: str, report: Report) -> None:
         super().__init__(address, report)
-        self._entries = entries_pb2_grpc.EntryServiceStub(self._channel)
+        self._entries = entries_pb2_grpc.EntryServiceStub(self.channel)
 
     def put_location(self, location: str, origin: str) -> None:
         request = pb.PutLocationRequest(location_id=location, kind="load", origin=origin)
-        self._call("PutLocation", self._entries.PutLocation, request)
+        self.call("PutLocation", self._entries.PutLocation, request)
 
     def put_entries(self, location: str, entries: Sequence[pb.Entry]) -> None:
         request = pb.PutEntriesRequest(location_id=location, entries=entries)
-        self._call("PutEntries", self._entries.PutEntries, request)
+        self.call("PutEntries", self._entries.PutEntries, request)
 
     def delete_entries(self, location: str, ids: Sequence[str]) -> None:
         request = pb.DeleteEntriesRequest(location_id=location, entry_ids=ids)
-        self._call("DeleteEntries", self._entries.DeleteEntries, request)
+        self.call("DeleteEntries", self._entries.DeleteEntries, request)
 
     def commit_whole(self, location: str, entries: Sequence[pb.Entry]) -> None:
         """A bulk commit of all that the location has."""
@@ -39,7 +39,7 @@ class EntryRpcs(Rpcs):
             )
             return answer
 
-        self._call("CommitBulkEntries", send, None)
+        self.call("CommitBulkEntries", send, None)
 
     def list_all(self, location: str) -> Iterator[pb.Entry]:
         """Every entry of a location, page by page; none while it is not known there."""
@@ -47,7 +47,7 @@ class EntryRpcs(Rpcs):
         while True:
             request = pb.ListEntriesRequest(location_id=location, page_size=PAGE_ROWS, page_token=token)
             try:
-                answer = self._call("ListEntries", self._entries.ListEntries, request)
+                answer = self.call("ListEntries", self._entries.ListEntries, request)
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.NOT_FOUND:
                     return

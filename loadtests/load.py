@@ -1,4 +1,8 @@
-"""`make load`: count and read for a while on a throw-away Tally; exit code 1 unless counted = acknowledged."""
+"""`make load`: users on a throw-away Tally for a while; the exit code is 1 unless all that they saw is right.
+
+In the scenario `count` they count and read, and counted = acknowledged is proved; in `find` they find in the catalog,
+and store and hide meanwhile.
+"""
 
 import argparse
 import signal
@@ -15,6 +19,12 @@ from locust.env import Environment
 from loadtests.stack import open_stack
 from tally.contract.errors import TallyError
 
+_SCENARIOS = {
+    "count": "loadtests.locustfile",
+    "find": "loadtests.catalog.locustfile",
+    "index": "loadtests.entries_locustfile",
+}
+
 
 def main() -> int:
     arguments = _parse()
@@ -26,7 +36,7 @@ def main() -> int:
             open_stack(Path(folder), Path(folder) / "tally.log") as address,
         ):
             print(f"{arguments.users} users for {arguments.seconds:g} s on {address} …", flush=True)
-            return run_load(address, arguments.users, arguments.seconds, of_entries=arguments.entries)
+            return run_load(address, arguments.users, arguments.seconds, arguments.scenario)
     except TallyError as error:
         print(f"tally: {error.message}", file=sys.stderr)
         return 1
@@ -34,14 +44,12 @@ def main() -> int:
         return 130
 
 
-def run_load(address: str, users: int, seconds: float, *, of_entries: bool = False) -> int:
+def run_load(address: str, users: int, seconds: float, scenario: str = "count") -> int:
     """Run the users of a locustfile against `address`; 0 when the verdict is right."""
-    # Each file brings its own listeners, so only one of them is imported.
-    file = import_module("loadtests.entries_locustfile" if of_entries else "loadtests.locustfile")
-    user = file.Indexer if of_entries else file.Viewer
-    environment = Environment(user_classes=[user], events=locust.events, host=address)
+    module = import_module(_SCENARIOS[scenario])  # it adds what begins and proves the run to locust's events
+    environment = Environment(user_classes=[module.USER], events=locust.events, host=address)
     runner = environment.create_local_runner()
-    file.prepare(environment=environment, runner=runner)
+    module.prepare(environment=environment, runner=runner)
     runner.start(users, spawn_rate=users)
     gevent.sleep(seconds)
     runner.quit()
@@ -50,8 +58,8 @@ def run_load(address: str, users: int, seconds: float, *, of_entries: bool = Fal
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.load", description=__doc__)
+    parser.add_argument("--scenario", choices=_SCENARIOS, default="count")
     parser.add_argument("--users", type=int, default=8, help="users at once (default %(default)s)")
-    parser.add_argument("--entries", action="store_true", help="users who index, instead of users who count")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long (default %(default)g)")
     return parser.parse_args()
 

@@ -131,6 +131,9 @@ class Viewer(User):
         )
 
 
+USER = Viewer
+
+
 @events.init.add_listener  # type: ignore[untyped-decorator]  # locust leaves it untyped
 def prepare(environment: Any, runner: Any, **_: Any) -> None:
     """Let calls under way end before the users do, so that their outcome is known."""

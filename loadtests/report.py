@@ -10,9 +10,8 @@ from loadtests.ledger import Verdict
 _SHOWN = 10
 
 
-def print_report(stats: Any, verdict: Verdict) -> None:
-    """Print a table of the calls (locust's RequestStats), the sums and the verdict."""
-    console = Console(highlight=False, soft_wrap=True)
+def print_calls(stats: Any) -> None:
+    """Print a table of the calls (locust's RequestStats)."""
     table = Table(title="Calls (latencies in ms)")
     table.add_column("rpc")
     for heading in ("calls", "failed", "calls/s", "p50", "p95", "p99"):
@@ -26,7 +25,13 @@ def print_report(stats: Any, verdict: Verdict) -> None:
             f"{entry.total_rps:,.1f}",
             *percentiles,
         )
-    console.print(table)
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def print_report(stats: Any, verdict: Verdict) -> None:
+    """Print a table of the calls (locust's RequestStats), the sums and the verdict."""
+    print_calls(stats)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(f"events sent          {verdict.sent:>10,}")
     console.print(f"events acknowledged  {verdict.acknowledged:>10,}")
     console.print(f"events counted       {verdict.counted:>10,}")

@@ -35,34 +35,18 @@ Report = Callable[..., None]
 """Locust's `events.request.fire`."""
 
 
-class Rpcs:
-    """Blocking calls for one greenlet. Each raises grpc.RpcError when its last attempt failed."""
+class Calls:
+    """Blocking calls of one greenlet, each of which raises grpc.RpcError when its last attempt failed."""
 
     def __init__(self, address: str, report: Report) -> None:
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
-        self._ingest = ingest_pb2_grpc.IngestServiceStub(self._channel)
-        self._query = query_pb2_grpc.QueryServiceStub(self._channel)
+        self.channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._report = report
 
     def close(self) -> None:
-        self._channel.close()
+        self.channel.close()
 
-    def write(self, request: WriteRequest) -> ingest_pb2.Receipt:
-        """Send a request to the rpc that it is named for. Every attempt goes under the same id."""
-        name = type(request).__name__.removesuffix("Request")
-        receipt: ingest_pb2.Receipt = self._call(name, getattr(self._ingest, name), request).receipt
-        return receipt
-
-    def read(self, video_id: str, event_type: str, *, strong: bool) -> int:
-        """The all-time count: GetViewsCount for views, GetCount for the rest."""
-        consistency = CONSISTENCY_STRONG if strong else CONSISTENCY_CACHED
-        if event_type == VIEW:
-            views = query_pb2.GetViewsCountRequest(video_id=video_id, consistency=consistency)
-            return int(self._call("GetViewsCount", self._query.GetViewsCount, views).count)
-        events = query_pb2.GetCountRequest(video_id=video_id, event_type=event_type, consistency=consistency)
-        return int(self._call("GetCount", self._query.GetCount, events).count)
-
-    def _call(self, name: str, send: Any, request: Any) -> Any:
+    def call(self, name: str, send: Any, request: Any) -> Any:
+        """What `send` answers. Raises grpc.RpcError."""
         for attempt in range(1, ATTEMPTS):
             try:
                 return self._attempt(name, send, request)
@@ -86,3 +70,27 @@ class Rpcs:
         milliseconds = (time.perf_counter() - started) * 1000
         nothing: dict[str, Any] = {"response": None, "response_length": 0, "exception": None, "context": {}}
         self._report(request_type="grpc", name=name, response_time=milliseconds, **(nothing | outcome))
+
+
+class Rpcs(Calls):
+    """Writes and reads of counts."""
+
+    def __init__(self, address: str, report: Report) -> None:
+        super().__init__(address, report)
+        self._ingest = ingest_pb2_grpc.IngestServiceStub(self.channel)
+        self._query = query_pb2_grpc.QueryServiceStub(self.channel)
+
+    def write(self, request: WriteRequest) -> ingest_pb2.Receipt:
+        """Send a request to the rpc that it is named for. Every attempt goes under the same id."""
+        name = type(request).__name__.removesuffix("Request")
+        receipt: ingest_pb2.Receipt = self.call(name, getattr(self._ingest, name), request).receipt
+        return receipt
+
+    def read(self, video_id: str, event_type: str, *, strong: bool) -> int:
+        """The all-time count: GetViewsCount for views, GetCount for the rest."""
+        consistency = CONSISTENCY_STRONG if strong else CONSISTENCY_CACHED
+        if event_type == VIEW:
+            views = query_pb2.GetViewsCountRequest(video_id=video_id, consistency=consistency)
+            return int(self.call("GetViewsCount", self._query.GetViewsCount, views).count)
+        events = query_pb2.GetCountRequest(video_id=video_id, event_type=event_type, consistency=consistency)
+        return int(self.call("GetCount", self._query.GetCount, events).count)

@@ -159,7 +159,13 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             Verification(projection_client, pool, context.cluster, settings.projection),
             projecting.wake,
         )
-        rules = RightsServicer(pool, writing, default_allow=rights.default_allow)
+        rules = RightsServicer(
+            pool,
+            writing,
+            follower,
+            default_allow=rights.default_allow,
+            may_look_past=rights.may_look_past,
+        )
         yield Opened(
             [
                 Servable(NAME, lambda server: add_FindServiceServicer_to_server(find, server)),

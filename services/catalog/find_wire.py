@@ -1,8 +1,10 @@
 """Finds and viewers: protobuf ↔ domain."""
 
 import math
+from collections.abc import Sequence
 
 from services.catalog.finder import Answer
+from services.catalog.ids import WHAT_AN_ID_IS, is_id
 from services.catalog.order import BY_ID, MISSING
 from services.catalog.page_token import read_token, write_token
 from services.catalog.query import (
@@ -20,6 +22,8 @@ from services.catalog.times import read_time, write_time
 from tally.catalog.v1 import find_pb2 as pb
 from tally.catalog.v1 import rights_pb2
 from tally.contract.errors import InvalidRequest, NotEnabled, Violation
+
+_LOOKS_PAST = "this shows what is hidden now; it needs TALLY_CATALOG__RIGHTS__MAY_LOOK_PAST=true"
 
 
 def read_viewer(message: rights_pb2.Viewer) -> Viewer:
@@ -41,9 +45,7 @@ def read_find(request: pb.FindRequest, *, may_look_past: bool) -> tuple[Query, P
         raise InvalidRequest(wrong)
     at_us = read_time(request.viewer, "at", "viewer.at")
     if (request.past_holdbacks or at_us is not None) and not may_look_past:
-        raise NotEnabled(
-            "past_holdbacks and viewer.at show what is hidden now. They need TALLY_CATALOG__RIGHTS__MAY_LOOK_PAST=true"
-        )
+        raise NotEnabled(_LOOKS_PAST)
     query = Query(
         viewer,
         tuple(Filter(tuple(each.any), each.exclude) for each in request.filters),
@@ -59,6 +61,23 @@ def read_find(request: pb.FindRequest, *, may_look_past: bool) -> tuple[Query, P
         tuple(request.facets),
     )
     return query, page
+
+
+def read_explain(request: rights_pb2.ExplainRequest, *, may_look_past: bool) -> Query:
+    """The query that a resource is to be explained for. Raises InvalidRequest and NotEnabled."""
+    wrong = [] if is_id(request.id) else [Violation("id", WHAT_AN_ID_IS)]
+    wrong += _wrong_sets(request.filters)
+    if wrong:
+        raise InvalidRequest(wrong)
+    at_us = read_time(request.viewer, "at", "viewer.at")
+    if at_us is not None and not may_look_past:
+        raise NotEnabled(_LOOKS_PAST)
+    return Query(
+        read_viewer(request.viewer),
+        tuple(Filter(tuple(each.any), each.exclude) for each in request.filters),
+        request.sort or BY_ID,
+        at_us=at_us,
+    )
 
 
 def write_find(answer: Answer, query: Query, form: pb.DetailsForm) -> pb.FindResponse:
@@ -115,13 +134,18 @@ def _violations(request: pb.FindRequest) -> list[Violation]:
     return wrong
 
 
-def _wrong_filters(request: pb.FindRequest) -> list[Violation]:
+def _wrong_sets(filters: Sequence[pb.Filter | rights_pb2.ExplainedFilter]) -> list[Violation]:
     wrong = []
-    if len(request.filters) > MAX_FILTERS:
-        wrong.append(Violation("filters", f"must be at most {MAX_FILTERS}, and are {len(request.filters)}"))
-    for index, each in enumerate(request.filters[:MAX_FILTERS]):
+    if len(filters) > MAX_FILTERS:
+        wrong.append(Violation("filters", f"must be at most {MAX_FILTERS}, and are {len(filters)}"))
+    for index, each in enumerate(filters[:MAX_FILTERS]):
         if not 1 <= len(each.any) <= MAX_VALUES:
             wrong.append(Violation(f"filters[{index}].any", f"must be 1 to {MAX_VALUES} sets"))
+    return wrong
+
+
+def _wrong_filters(request: pb.FindRequest) -> list[Violation]:
+    wrong = _wrong_sets(request.filters)
     is_open = all(each.exclude for each in request.filters)
     if is_open and not request.everything:
         wrong.append(

@@ -27,6 +27,7 @@ from services.catalog.resource_type import ResourceType
 from services.catalog.rule import Dimensions, Rule
 from services.catalog.rule_record import read_rules
 from services.catalog.settings import CatalogSettings
+from services.catalog.trial import Trial, try_rules
 from services.catalog.type_record import read_dimensions, read_types
 from services.catalog.view import View
 from tally.contract.errors import RightsStale, Unavailable
@@ -37,6 +38,7 @@ _SNAPSHOT = {"isolation": "repeatable_read", "readonly": True}
 _ROWS = 2_000
 _PUBLISH_ROWS = 50_000
 _PIECE = 200
+_TRIES = 50
 _AHEAD_US = 2_000_000
 """So long before a boundary the rights behind it are compiled."""
 
@@ -109,6 +111,17 @@ class Follower:
     def is_reindexing(self) -> bool:
         """Whether resources of some type are being indexed anew."""
         return self._view is not None and bool(self._view.incomplete)
+
+    async def try_rules(self, subjects: Mapping[str, Sequence[Rule]]) -> tuple[View, Trial]:
+        """What rules would do to the newest view. Raises Unavailable when the view does not come to rest."""
+        for _ in range(_TRIES):
+            view, index = self.view, self._index
+            if index is not None:
+                trial = await try_rules(index, subjects, default_allow=self._settings.rights.default_allow)
+                if self._view is view and self._index is index:
+                    return view, trial
+            await asyncio.sleep(self._settings.feed.interval_seconds / 10)
+        raise Unavailable("the catalog changed during each of several tries; send the same again")
 
     async def turn(self) -> float | None:
         """One freshness query, and the changes that it told of. Raises what is in AWAY."""

@@ -220,7 +220,7 @@ class Index:
         groups = self._groups
         moves: dict[int, Path] = {}
         for count, ordinal in enumerate(affected, 1):
-            path = self._path_of(ordinal, ruled_sets) if ordinal in self._live else ()
+            path = self.path_of(ordinal, self._rules, ruled_sets) if ordinal in self._live else ()
             if path != self._paths.get(ordinal, ()):
                 moves[ordinal] = path
             if count % _PIECE == 0:
@@ -232,6 +232,18 @@ class Index:
             self._rights = Rights(self._rules, groups, self.dimensions, default_allow=self._default_allow)
         self._ruled_anew.clear()
         self._is_ruled_anew = False
+
+    @property
+    def rules(self) -> Mapping[str, tuple[Rule, ...]]:
+        """By subject, sorted by priority."""
+        return self._rules
+
+    async def find_affected(self, subjects: Iterable[str]) -> BitMap:
+        """The resources that rules of these subjects concern."""
+        affected = BitMap()
+        for subject in subjects:
+            affected |= self._members_of(subject)
+        return (affected | await self._descendants(affected)) & self._live
 
     async def _move_groups(self, moves: Mapping[int, Path]) -> dict[Path, BitMap]:
         groups = dict(self._groups)
@@ -280,7 +292,8 @@ class Index:
             found |= level
         return found
 
-    def _path_of(self, ordinal: int, ruled_sets: Sequence[str]) -> Path:
+    def path_of(self, ordinal: int, rules: Mapping[str, tuple[Rule, ...]], ruled_sets: Sequence[str]) -> Path:
+        """The subjects that have rules for a resource. `ruled_sets`: those of `rules` that are sets."""
         chain = [ordinal]
         while self._inherits(chain[-1]) and (parent := self._parents[chain[-1]]) != _NONE:
             chain.append(parent)
@@ -289,7 +302,7 @@ class Index:
         own: list[tuple[str, ...]] = []
         for each in chain:
             name = unpack(self._ids.packed[each])
-            if name in self._rules:
+            if name in rules:
                 own.append((name,))
         for each in chain:
             stage = tuple(key for key in ruled_sets if each in self._sets.get(key, ()))

@@ -22,7 +22,7 @@ Clause = tuple[frozenset[str], frozenset[str], frozenset[str], bool]
 """A rule that is active: countries, applications, platforms, and whether it allows."""
 Content = tuple[Clause, ...]
 
-_OTHER = ""
+OTHER = ""
 """Stands for each code that no rule mentions."""
 _MOST_INTERVALS = 4
 _MOST_DENIED = 4_096
@@ -86,6 +86,54 @@ class Rights:
             ordinal in self._denied(interval, viewer) for interval in self._intervals(from_us, until_us)
         )
 
+    @property
+    def boundaries(self) -> Sequence[int]:
+        """The instants at which some window begins or ends, in order."""
+        return self._boundaries
+
+    @property
+    def mentioned(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+        """The countries, applications and platforms that some rule names."""
+        return self._countries, self._applications, self._platforms
+
+    def visible_at(self, found: BitMap, codes: tuple[str, str, str], time_us: int) -> BitMap:
+        """Those of `found` that viewers with these codes see at an instant. OTHER: a code that no rule names."""
+        visible = found if self.default_allow else found & self._ruled
+        country, application, platform = codes
+        interval = bisect_right(self._boundaries, time_us)
+        return visible - self._find_denied(interval, _Class(country, application, platform))
+
+    def path_of(self, ordinal: int) -> Path:
+        """The subjects whose rules a resource is under; it is looked for in every group."""
+        return next((path for path, members in self.groups.items() if ordinal in members), ())
+
+    def is_allowed_at(self, rules: Sequence[Rule], viewer: Viewer, time_us: int) -> bool:
+        """What rules, in the order in which they are tried, come to for a viewer at an instant."""
+        return self._find_case(rules, viewer, time_us)[0]
+
+    def find_deciding(self, rules: Sequence[Rule], viewer: Viewer, window: tuple[int, int]) -> int | None:
+        """Which of the rules decides; None: the default does.
+
+        Where several instants can be now, or codes are not registered: the first that denies, for any of them.
+        """
+        times = [window[0], *(time for time in self._boundaries if window[0] < time <= window[1])]
+        cases = [self._find_case(rules, viewer, time) for time in times]
+        return min(cases, key=lambda case: case[0])[1]
+
+    def _find_case(self, rules: Sequence[Rule], viewer: Viewer, time_us: int) -> tuple[bool, int | None]:
+        """Whether it is allowed, and which rule says so; one that denies, if some code in question is denied."""
+        active = [(number, rule) for number, rule in enumerate(rules) if rule.is_active(time_us)]
+        viewers = self._class_of(viewer)
+        cases: list[tuple[bool, int | None]] = []
+        for codes in product(
+            _values(viewers.country, (rule.countries for _, rule in active)),
+            _values(viewers.application, (rule.applications for _, rule in active)),
+            _values(viewers.platform, (rule.platforms for _, rule in active)),
+        ):
+            number, rule = next(((each for each in active if each[1].is_for(*codes))), (None, None))
+            cases.append((self.default_allow if rule is None else rule.allow, number))
+        return min(cases, key=lambda case: case[0])
+
     def next_boundary_us(self, time_us: int) -> int | None:
         """The first instant after this one at which a decision may change."""
         index = bisect_right(self._boundaries, time_us)
@@ -141,7 +189,7 @@ class Rights:
         time_us = self._instant_of(interval)
         clauses: list[Clause] = []
         for stage in path:
-            for rule in _merge(stage, self.rules):
+            for _, rule in merge(stage, self.rules):
                 if rule.is_active(time_us):
                     clauses.append((rule.countries, rule.applications, rule.platforms, rule.allow))
                     if not (rule.countries or rule.applications or rule.platforms):
@@ -166,22 +214,23 @@ class Rights:
         )
 
 
-def _merge(stage: Sequence[str], rules: Mapping[str, tuple[Rule, ...]]) -> Sequence[Rule]:
-    if len(stage) == 1:
-        return rules.get(stage[0], ())
-    ranked = [(rule.priority, subject, rule) for subject in stage for rule in rules.get(subject, ())]
-    return [rule for _, _, rule in sorted(ranked, key=lambda each: each[:2])]
+def merge(stage: Sequence[str], rules: Mapping[str, tuple[Rule, ...]]) -> Sequence[tuple[str, Rule]]:
+    """The rules of a stage in the order in which they are tried, each with its subject."""
+    found = [(subject, rule) for subject in stage for rule in rules.get(subject, ())]
+    if len(stage) > 1:
+        found.sort(key=lambda each: (each[1].priority, each[0]))
+    return found
 
 
 def _reduce(code: str, mentioned: frozenset[str], known: frozenset[str]) -> str | None:
     if code not in known:
         return None
-    return code if code in mentioned else _OTHER
+    return code if code in mentioned else OTHER
 
 
 def _values(code: str | None, mentioned: Iterator[frozenset[str]]) -> set[str]:
     """The codes to decide for: of an unknown code each that makes a difference, and one that no rule mentions."""
-    return {code} if code is not None else {_OTHER}.union(*mentioned)
+    return {code} if code is not None else {OTHER}.union(*mentioned)
 
 
 def _decide(content: Content, country: str, application: str, platform: str, *, default: bool) -> bool:

@@ -3,16 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
+
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.catalog.enforcement import until_in_force
+from services.catalog.explanation import explain
+from services.catalog.explanation_wire import write_explanation, write_trial
+from services.catalog.find_wire import read_explain
+from services.catalog.finding import check_query
+from services.catalog.follower import Follower
 from services.catalog.rule_record import list_subjects, put_rules, read_rules
-from services.catalog.rule_wire import message_of_rule, read_rules_of
+from services.catalog.rule_wire import check_subjects, message_of_rule, read_rules_of, read_subjects
 from services.catalog.type_record import put_dimension, read_dimensions
 from services.catalog.writing import Writing
 from tally.catalog.v1 import rights_pb2 as pb
 from tally.catalog.v1.rights_pb2_grpc import RightsServiceServicer
-from tally.contract.errors import InvalidRequest, Violation
+from tally.contract.errors import InvalidRequest, NotFound, Violation
+
+_LOGGER = structlog.get_logger(__name__)
 
 _SUBJECTS = 1_000
 _KINDS: Mapping[int, str] = {
@@ -24,9 +33,13 @@ _KINDS: Mapping[int, str] = {
 class RightsServicer(RightsServiceServicer):
     """Serves the rules."""
 
-    def __init__(self, pool: Any, writing: Writing, *, default_allow: bool) -> None:
+    def __init__(
+        self, pool: Any, writing: Writing, follower: Follower, *, default_allow: bool, may_look_past: bool
+    ) -> None:
         self._pool = pool
         self._writing = writing
+        self._follower = follower
+        self._may_look_past = may_look_past
         self._default_allow = default_allow
 
     async def PutRules(self, request: pb.PutRulesRequest, context: ServicerContext) -> pb.PutRulesResponse:
@@ -36,6 +49,27 @@ class RightsServicer(RightsServiceServicer):
         return pb.PutRulesResponse(
             change=stored.change, confirmed_replicas=confirmed, stale_replicas=stale, changed=stored.changed
         )
+
+    async def TryRules(self, request: pb.TryRulesRequest, context: ServicerContext) -> pb.TryRulesResponse:
+        subjects = read_subjects(request.subjects)
+        check_subjects(self._follower.view, subjects)
+        now_us = self._follower.freshness.present()[0]
+        view, trial = await self._follower.try_rules(subjects)
+        differences = await trial.compare(now_us)
+        return write_trial(view, trial, differences, subjects, now_us)
+
+    async def Explain(self, request: pb.ExplainRequest, context: ServicerContext) -> pb.ExplainResponse:
+        query = read_explain(request, may_look_past=self._may_look_past)
+        _LOGGER.info("explained", id=request.id, viewer=query.viewer, at_us=query.at_us)
+        view = self._follower.view
+        check_query(view, query, ())
+        present = self._follower.freshness.present()
+        window = present if query.at_us is None else (query.at_us, query.at_us)
+        ordinal = view.find(request.id)
+        if ordinal is None:
+            raise NotFound(f"there is no resource {request.id} in the view of change {view.change}")
+        found = explain(view, ordinal, query.viewer, window, query.filters, query.sort)
+        return write_explanation(found, view.change, window[0])
 
     async def ListRules(self, request: pb.ListRulesRequest, context: ServicerContext) -> pb.ListRulesResponse:
         with reaching_postgres():

@@ -55,6 +55,14 @@ class Rule:
     to_us: int | None = None
     reason: str = ""
 
+    def is_for(self, country: str, application: str, platform: str) -> bool:
+        """Whether it is about a viewer with these codes, whenever that is."""
+        return (
+            (not self.countries or country in self.countries)
+            and (not self.applications or application in self.applications)
+            and (not self.platforms or platform in self.platforms)
+        )
+
     def is_active(self, time_us: float) -> bool:
         """Whether its window contains the instant."""
         return (self.from_us is None or self.from_us <= time_us) and (

@@ -1,10 +1,15 @@
 """Rules: protobuf ↔ domain."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from services.catalog.rule import Rule
+from services.catalog.ids import is_id
+from services.catalog.rule import Rule, check_rules
 from services.catalog.times import read_time, write_time
+from services.catalog.view import View, describe_unknown
 from tally.catalog.v1 import rights_pb2 as pb
+from tally.contract.errors import InvalidRequest, Violation
+
+MAX_SUBJECTS = 1_000
 
 
 def read_rules_of(messages: Sequence[pb.Rule]) -> list[Rule]:
@@ -25,6 +30,31 @@ def read_rules_of(messages: Sequence[pb.Rule]) -> list[Rule]:
         )
         for index, message in enumerate(messages)
     ]
+
+
+def read_subjects(messages: Sequence[pb.SubjectRules]) -> dict[str, list[Rule]]:
+    """Rules by subject. Raises InvalidRequest."""
+    if not 1 <= len(messages) <= MAX_SUBJECTS:
+        raise InvalidRequest([Violation("subjects", f"must be 1 to {MAX_SUBJECTS:,}")])
+    subjects = {message.subject: read_rules_of(message.rules) for message in messages}
+    if len(subjects) < len(messages):
+        raise InvalidRequest([Violation("subjects", "must not have a subject twice")])
+    return subjects
+
+
+def check_subjects(view: View, subjects: Mapping[str, Sequence[Rule]]) -> None:
+    """Raises InvalidRequest for what could not be put."""
+    wrong: list[Violation] = []
+    for index, (subject, rules) in enumerate(subjects.items()):
+        field = f"subjects[{index}]"
+        if not is_id(subject) and (problem := describe_unknown(view.types.values(), subject)):
+            wrong.append(Violation(f"{field}.subject", f"must be an id, 38v, or a set: {problem}"))
+        wrong += [
+            Violation(f"{field}.{each.field}", each.description)
+            for each in check_rules(rules, view.rights.dimensions)
+        ]
+    if wrong:
+        raise InvalidRequest(wrong)
 
 
 def message_of_rule(rule: Rule) -> pb.Rule:

@@ -34,7 +34,8 @@ with region as materialized (
     from cell group by device
 ), spread as (
     select device, sum(cell.m2 + cell.value_count
-        * square_of(mean_of(cell.sum, cell.value_count) - mean_of(total.sum, total.value_count))) as m2
+        * counting.square_of(counting.mean_of(cell.sum, cell.value_count)
+            - counting.mean_of(total.sum, total.value_count))) as m2
     from cell join total using (device) where cell.value_count > 0 group by device
 )
 select region.device, name, as_of_us, is_reachable, coalesce(count, 0) as count,

@@ -13,9 +13,9 @@ from typing import Any
 from services.replication.rollups import RollupRow, row_of
 from tally.replication.v1 import peers_pb2 as pb
 
-_ROLLUPS = "rollup_minute"
-_LOGS = "log join checkpoint using (log_id)"
-_JOURNAL = "journal"
+_ROLLUPS = "counting.rollup_minute"
+_LOGS = "counting.log join counting.checkpoint using (log_id)"
+_JOURNAL = "counting.journal"
 _ROW = "video_id, event_type, minute, generation, count, value_count, sum, min, max, m2"
 
 _SNAPSHOT = "select pg_current_snapshot()::text"

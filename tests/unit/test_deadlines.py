@@ -47,7 +47,11 @@ OF_RUN = "it is work for WriteConnection.run, which has a limit and never cancel
 GIVEN_CONNECTION = {
     "libs/stores/floor.py": f"{OF_A_POOL}, and `tally floor` limits all of it",
     "libs/stores/postgres.py": OF_RUN,
+    "services/catalog/deletion.py": f"{OF_A_POOL}, and a write has a limit for all of it",
     "services/catalog/feed.py": OF_A_POOL,
+    "services/catalog/layout.py": OF_A_POOL,
+    "services/catalog/reindexing.py": f"{OF_A_POOL}, and a write has a limit for all of it",
+    "services/catalog/resource_reading.py": OF_A_POOL,
     "services/catalog/resource_record.py": f"{OF_A_POOL}, and a write has a limit for all of it",
     "services/catalog/rule_record.py": f"{OF_A_POOL}, and a write has a limit for all of it",
     "services/catalog/type_record.py": f"{OF_A_POOL}, and a write has a limit for all of it",

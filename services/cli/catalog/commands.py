@@ -27,10 +27,10 @@ def make_catalog() -> typer.Typer:
     """The commands under `tally catalog`."""
     app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     app.callback()(catalog)
-    for command in (load, find, get, put, delete, keys, status, rebuild, verify):
+    for command in (load, find, get, put, delete, keys, status, explain, rebuild, verify):
         app.command()(command)
     app.add_typer(_group(types, put=types_put, list=types_list), name="types")
-    app.add_typer(_group(rules, put=rules_put, list=rules_list), name="rules")
+    app.add_typer(_group(rules, put=rules_put, list=rules_list, **{"try": rules_try}), name="rules")
     return app
 
 
@@ -243,6 +243,20 @@ def rules_put(
         typer.echo(line)
 
 
+def rules_try(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, as `put` takes it.", show_default=False)],
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Tell what would appear and disappear, for whom and when, and which rules never decide. Nothing is stored.
+
+    `*` stands for every code that no rule names.
+    """
+    from services.cli.catalog.rules import try_rules
+
+    for line in try_rules(address, file):
+        typer.echo(line)
+
+
 def rules_list(
     subject: Annotated[
         str, typer.Argument(metavar="SUBJECT", help="An id or a set.", show_default="all")
@@ -276,6 +290,32 @@ def status(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
     from services.cli.catalog.status import show
 
     show(address, as_json=as_json)
+
+
+def explain(
+    resource: Id,
+    viewer: Annotated[
+        str,
+        typer.Option(
+            metavar="COUNTRY/APPLICATION/PLATFORM", help="Who looks: us/48/mobile.", show_default=False
+        ),
+    ],
+    sets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SET", help="The sets of a find that lacks it.", show_default=False),
+    ] = None,
+    sort: Annotated[str, typer.Option(metavar="NAME", help="The sort of that find.")] = "id",
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Tell why a viewer may or may not see a resource: each rule in order, what comes later, which sets lack it.
+
+    \b
+    Example:
+      tally catalog explain 38v t:clips --viewer us/48/mobile --sort views
+    """
+    from services.cli.catalog.explain import explain as run
+
+    run(address, resource, viewer, sets or [], sort)
 
 
 def rebuild(address: Address = DEFAULT_ADDRESS) -> None:

@@ -33,6 +33,44 @@ def put_rules(address: str, file: Path) -> list[str]:
     return call(address, put)
 
 
+def try_rules(address: str, file: Path) -> list[str]:
+    """What the rules of the file would do; lines. Raises Failure."""
+    subjects = [rights_pb2.SubjectRules(subject=each, rules=rules) for each, rules in _read(file).items()]
+    found = call(address, lambda client: client.catalog.try_rules(subjects))
+    lines = [f"{found.affected_count:,} resources are under these subjects, as of change {found.change}"]
+    for each in found.differences:
+        who = "; ".join(describe_viewers(viewers) for viewers in each.viewers)
+        lines.append(f"{describe_times(each)}, for {who}:")
+        for what, count, ids in (
+            ("appear", each.appear_count, each.appear_ids),
+            ("disappear", each.disappear_count, each.disappear_ids),
+        ):
+            if count:
+                lines.append(f"  {count:,} {what}: {' '.join(ids)}{' …' if count > len(ids) else ''}")
+    if not found.differences:
+        lines.append("nobody would see a difference")
+    for rule in found.useless:
+        state = rights_pb2.RuleState.Name(rule.state).removeprefix("RULE_STATE_").lower()
+        lines.append(f"{rule.subject}, priority {rule.priority}: never decides ({state})")
+    return lines
+
+
+def describe_times(each: rights_pb2.Difference | rights_pb2.VisibilityWindow) -> str:
+    """When, in words."""
+    start = each.from_time.ToJsonString() if each.HasField("from_time") else "now"
+    return (
+        f"from {start} until {each.to_time.ToJsonString()}"
+        if each.HasField("to_time")
+        else f"from {start} on"
+    )
+
+
+def describe_viewers(viewers: rights_pb2.Viewers) -> str:
+    """Who, as country/application/platform."""
+    parts = (viewers.countries, viewers.applications, viewers.platforms)
+    return "/".join(",".join(codes) or "any" for codes in parts)
+
+
 def list_rules(address: str, subject: str) -> str:
     """Rules as CSV. Raises Failure."""
 

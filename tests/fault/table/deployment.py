@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import redis.asyncio as valkey
+
 from libs.embedded.postgres import EmbeddedPostgresSettings
 from libs.stores.postgres import PostgresSettings
 from services.devcluster.cluster import Cluster, open_cluster
@@ -23,9 +25,15 @@ ENVOY = "envoy"
 PARTITIONERS = ("partitioner-0", "partitioner-1")
 SHARDS = ("counting-0", "counting-1", "counting-2")
 QUERIES = ("query-0", "query-1")
+CATALOGS = ("catalog-0", "catalog-1")
 PROXIED = SHARDS[0]
 
-_REPLICAS = {"partitioner": len(PARTITIONERS), "counting": len(SHARDS), "query": len(QUERIES)}
+_REPLICAS = {
+    "partitioner": len(PARTITIONERS),
+    "counting": len(SHARDS),
+    "query": len(QUERIES),
+    "catalog": len(CATALOGS),
+}
 _POSTGRES = EmbeddedPostgresSettings(shared_buffers_mb=128, max_connections=250)
 
 
@@ -51,6 +59,11 @@ class Deployment:
     def kill(self, name: str) -> None:
         """SIGKILL to a process, which is started again."""
         self.cluster.kill(name)
+
+    async def wipe_valkey(self) -> None:
+        """Remove every key."""
+        async with valkey.Redis.from_url(self.valkey.url) as client:
+            await client.flushall()
 
     def freeze(self, name: str) -> None:
         self.cluster.kill(name, signal.SIGSTOP)

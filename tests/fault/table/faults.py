@@ -13,6 +13,7 @@ from tests.fault.table.strikes import (
     readers,
     restarts,
     rivals,
+    shelves,
     standby,
 )
 
@@ -25,6 +26,8 @@ _SHARDS = frozenset(("shards",))
 _PARTITIONERS = frozenset(("partitioners",))
 _QUERIES = frozenset(("queries",))
 _ENVOY = frozenset(("envoy",))
+_CATALOGS = frozenset(("catalogs", "postgres"))
+"""PutRules and puts need Postgres, too."""
 _SERVICES = _SHARDS | _PARTITIONERS | _QUERIES
 _VALKEY = frozenset(("valkey",))
 _POSTGRES = frozenset(("postgres",))
@@ -47,6 +50,27 @@ FAULTS = (
     Fault("kill -9 of a query process", kills.kill_query, _QUERIES, may_fail=False),
     Fault("kill -9 of Envoy", kills.kill_envoy, _ENVOY),
     Fault("kill -9 of every service at once", kills.kill_all_services, _SERVICES | _ENVOY),
+    Fault(
+        "kill -9 of each catalog process",
+        shelves.kill_catalog,
+        _CATALOGS,
+        may_fail=False,
+        may_fail_reads=False,
+    ),
+    Fault(
+        "a catalog process frozen past its staleness",
+        shelves.freeze_catalog,
+        _CATALOGS,
+        may_fail=False,
+        may_fail_reads=False,
+    ),
+    Fault(
+        "Valkey wiped under the catalog",
+        shelves.wipe_valkey,
+        _CATALOGS | _VALKEY,
+        may_fail=False,
+        may_fail_reads=False,
+    ),
     Fault(
         "Valkey killed, and empty afterwards",
         kills.kill_valkey,

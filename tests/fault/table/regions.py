@@ -189,7 +189,7 @@ async def _differences(load: RegionLoad, loads: list[RegionLoad], prefix: str) -
                 acknowledged = {each.name: each.acknowledged[video] for each in loads}
                 wrong.append(f"at {load.name}, {video}: counted {parts}, acknowledged {acknowledged}")
         for each in loads:
-            listed = {}
+            listed: dict[str, str] = {}
             token = ""
             while True:
                 page = await entries.ListEntries(

@@ -18,13 +18,14 @@ from tests.support.proof import open_proof
 
 pytestmark = [pytest.mark.long, pytest.mark.exact, pytest.mark.asyncio(loop_scope="module")]
 
+SOON_STALE = {"TALLY_CATALOG__RIGHTS__MAX_STALENESS_SECONDS": "3"}
 PACE = Pace(callers=2, calls_per_second=6.0, batches_per_second=4.0)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def deployment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Deployment]:
     folder: Path = tmp_path_factory.mktemp("deployment")
-    async with open_deployment(folder, environment=FAST) as opened:
+    async with open_deployment(folder, environment=FAST | SOON_STALE) as opened:
         yield opened
 
 
@@ -40,12 +41,18 @@ def named(part: str) -> Fault:
 
 
 async def test_faults_at_the_same_time_lose_and_double_nothing(deployment: Deployment) -> None:
-    parts = ("of a counting process", "of a partitioner", "Valkey", "of a commit", "two shards fed")
+    parts = ("of a counting process", "of a partitioner", "Valkey killed", "of a commit", "two shards fed")
     row = await run(deployment, 1, *map(named, parts))
     assert row.wrong == ()
     assert row.acknowledged > 0
     assert row.duplicates > 0
     assert row.reads > 0
+
+
+async def test_a_killed_catalog_and_a_wiped_valkey_show_nothing_hidden(deployment: Deployment) -> None:
+    row = await run(deployment, 3, named("of each catalog process"))
+    assert row.wrong == ()
+    assert (await run(deployment, 4, named("Valkey wiped"))).wrong == ()
 
 
 async def test_a_count_that_is_wrong_breaks_the_line(deployment: Deployment) -> None:

@@ -12,14 +12,23 @@ pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[3]
 
 
-async def test_a_throw_away_tally_counts_what_it_acknowledged_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("scenario", "verdict", "rpc"),
+    [
+        ("count", "verdict: exact: counted = acknowledged", "CountViewEvent"),
+        ("find", "verdict: right: nothing hidden was shown", "PutRules"),
+    ],
+)
+async def test_a_throw_away_tally_answers_what_is_right_and_leaves_nothing(
+    scenario: str, verdict: str, rpc: str, tmp_path: Path
+) -> None:
     # These would lead to somebody's own servers.
     elsewhere = {
         "TALLY_POSTGRES__DSN": "postgresql://nobody@127.0.0.1:1/none",
         "TALLY_DATA_DIR": "/nonexistent",
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "loadtests.load", "--users", "2", "--seconds", "1",
+        sys.executable, "-m", "loadtests.load", "--scenario", scenario, "--users", "2", "--seconds", "1",
         cwd=ROOT, env=os.environ | elsewhere | {"TMPDIR": str(tmp_path)},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
@@ -31,8 +40,8 @@ async def test_a_throw_away_tally_counts_what_it_acknowledged_and_leaves_nothing
             await process.wait()
     text = printed.decode()
     assert process.returncode == 0, text
-    assert "verdict: exact: counted = acknowledged" in text
-    assert "CountViewEvent" in text
+    assert verdict in text
+    assert rpc in text
     assert not list(tmp_path.iterdir())
 
 

@@ -73,6 +73,8 @@ PUT_RULES = Method(f"{_RIGHTS}/PutRules", rights_pb2.PutRulesRequest, rights_pb2
 LIST_RULES = Method(
     f"{_RIGHTS}/ListRules", rights_pb2.ListRulesRequest, rights_pb2.ListRulesResponse.FromString
 )
+TRY_RULES = Method(f"{_RIGHTS}/TryRules", rights_pb2.TryRulesRequest, rights_pb2.TryRulesResponse.FromString)
+EXPLAIN = Method(f"{_RIGHTS}/Explain", rights_pb2.ExplainRequest, rights_pb2.ExplainResponse.FromString)
 PUT_DIMENSION = Method(
     f"{_RIGHTS}/PutDimension", rights_pb2.PutDimensionRequest, rights_pb2.PutDimensionResponse.FromString
 )
@@ -203,6 +205,19 @@ class Catalog(Namespace):
         """Replace the rules of a subject. When this returns, no replica answers by the rules before."""
         request = rights_pb2.PutRulesRequest(subject=subject, rules=rules)
         return await self._open().call(PUT_RULES, request, timeout)
+
+    async def try_rules(
+        self, subjects: Iterable[rights_pb2.SubjectRules], *, timeout: float = RULES_TIMEOUT_S
+    ) -> rights_pb2.TryRulesResponse:
+        """What would appear and disappear, for whom and when, if each subject had these rules. Nothing is stored."""
+        request = rights_pb2.TryRulesRequest(subjects=subjects)
+        return await self._open().call(TRY_RULES, request, timeout)
+
+    async def explain(
+        self, request: rights_pb2.ExplainRequest, *, timeout: float | None = None
+    ) -> rights_pb2.ExplainResponse:
+        """Why a viewer may or may not see a resource, now and later."""
+        return await self._open().call(EXPLAIN, request, timeout)
 
     async def list_rules(
         self, subject: str = "", *, after: str = "", timeout: float | None = None

@@ -151,7 +151,7 @@ async def test_statistics_over_all_regions_are_those_of_all_their_events(
         request = query_pb2.GetStatsRequest(
             video_id=name,
             event_type="watch",
-            function=common_pb2.Function.Value(f"FUNCTION_{function}"),
+            function=f"FUNCTION_{function}",
             scope=query_pb2.SCOPE_ALL,
         )
         found = await regions[0].query.GetStats(request, timeout=TIMEOUT_S)
@@ -179,7 +179,7 @@ async def test_a_part_that_is_older_than_the_caller_accepts_is_refused_by_the_na
 ) -> None:
     north, _ = regions
     await north.sees(video(), 0)
-    request = {"max_staleness": {"seconds": 20}}
+    request: dict[str, Any] = {"max_staleness": {"seconds": 20}}
     assert (await north.count(video(), **request)).count == 0
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await north.count(video(), max_staleness={"nanos": 1000})
@@ -331,12 +331,12 @@ async def test_no_writer_of_rollups_uses_savepoints_whose_ids_no_snapshot_lists(
         create table strange (video_id text);
         create function note_strange() returns trigger language plpgsql as $$
         begin
-            insert into strange select video_id from rollup_minute
+            insert into strange select video_id from counting.rollup_minute
             where video_id = new.video_id and xmin <> pg_current_xact_id()::xid
                 and (event_type, minute, generation) = (new.event_type, new.minute, new.generation);
             return null;
         end $$;
-        create trigger note_strange after insert or update on rollup_minute
+        create trigger note_strange after insert or update on counting.rollup_minute
             for each row execute function note_strange();"""
     )
     name = video()
@@ -346,6 +346,8 @@ async def test_no_writer_of_rollups_uses_savepoints_whose_ids_no_snapshot_lists(
     assert await north.database.fetchval("select count(*) from strange") == 0
     transaction = north.database.transaction()
     async with transaction, north.database.transaction():  # the trigger finds a writer that does
-        await north.database.execute("update rollup_minute set count = count where video_id = $1", name)
+        await north.database.execute(
+            "update counting.rollup_minute set count = count where video_id = $1", name
+        )
     assert await north.database.fetchval("select count(*) from strange") == 1
-    await north.database.execute("drop trigger note_strange on rollup_minute")
+    await north.database.execute("drop trigger note_strange on counting.rollup_minute")

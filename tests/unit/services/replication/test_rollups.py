@@ -83,7 +83,7 @@ def test_columns_that_do_not_fit_together_are_refused() -> None:
     row = RollupRow("v", "watch", 1, 1, 2, 2, 3.0, 1.0, 2.0, 0.5)
     for field in ("videos", "types", "minutes", "generations", "sums", "mins", "maxs", "m2s"):
         columns = write_rollups([row])
-        columns.ClearField(field)  # type: ignore[arg-type]
+        columns.ClearField(field)
         with pytest.raises(InvalidRequest):
             read_rollups(columns)
     columns = write_rollups([row])
