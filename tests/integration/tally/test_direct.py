@@ -362,7 +362,7 @@ async def test_without_its_package_direct_mode_says_what_to_install(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("direct", "entries"):
-        monkeypatch.delitem(sys.modules, f"tally.client.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"tally.client._delivery.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "xxhash", None)  # so Python marks what cannot be imported
     with pytest.raises(ClientUnusable, match=r"needs the package xxhash: pip install xxhash"):
         async with Client(cluster.partitioner.address, transport="direct"):
