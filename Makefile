@@ -48,7 +48,7 @@ check-types:
 	@$(VENV)/bin/mypy
 
 check-imports:
-	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports --no-logo
 
 check-protos:
 	@$(VENV)/bin/buf lint proto

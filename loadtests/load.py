@@ -19,7 +19,11 @@ from locust.env import Environment
 from loadtests.stack import open_stack
 from tally.contract.errors import TallyError
 
-_SCENARIOS = {"count": "loadtests.locustfile", "find": "loadtests.catalog.locustfile"}
+_SCENARIOS = {
+    "count": "loadtests.locustfile",
+    "find": "loadtests.catalog.locustfile",
+    "index": "loadtests.entries_locustfile",
+}
 
 
 def main() -> int:

@@ -117,7 +117,7 @@ SERVICES: Sequence[Service] = (
         serves=_services_of("query", "query"),
         routed=_services_of("query", "query"),
         needs=frozenset({Need.POSTGRES, Need.VALKEY}),
-        reads=frozenset({"counting"}),
+        reads=frozenset({"counting", "replication"}),
         commands=("get",),
     ),
     Service(

@@ -11,7 +11,6 @@ import pytest_asyncio
 import redis
 from pydantic import BaseModel
 
-from tests.support.database import make_template
 from tests.support.servers import Servers, fresh_database, name_of, open_servers
 from tests.support.stack import OpenService, Stack, open_stack
 
@@ -32,12 +31,10 @@ async def servers() -> AsyncIterator[Servers]:
         yield opened
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def template(servers: Servers) -> AsyncIterator[str]:
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> str:
     """The name of a migrated database that the others are copies of."""
-    async with fresh_database(servers.postgres_dsn) as dsn:
-        await make_template(dsn)
-        yield name_of(dsn)
+    return name_of(servers.postgres_dsn)
 
 
 @pytest_asyncio.fixture

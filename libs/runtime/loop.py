@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from libs.rpc.tracebacks import drop_tracebacks
 from libs.stores.postgres import AWAY
 from libs.telemetry import catalogue
 from libs.telemetry.setup import OFF, Telemetry
@@ -66,6 +67,9 @@ class Loop:
             pause = await self._within_deadline()
         except self._transient as error:
             self._note_failure(str(error) or repr(error))
+            drop_tracebacks(
+                error
+            )  # the task of the turn keeps the error, and so what was in the turn's frames
             return self._retry_seconds
         self._note_success()
         return self._interval_seconds if pause is None else pause

@@ -7,6 +7,7 @@ from typing import Any
 
 from libs.stores.transactions import transaction
 from services.backfill.documents import Account, NoAccount
+from tally.contract.backoff import Backoff
 
 # Who resolves them has so long; then another may. Two that resolve the same account do no harm.
 _CLAIM = """
@@ -76,7 +77,7 @@ def rule(failure: Failure, attempts: int, renewed: bool, most_attempts: int, fir
     attempts += 1
     if not failure.is_transient or attempts >= most_attempts:
         return Ruling("failed", attempts, renewed)
-    wait = min(_MOST_WAIT_SECONDS, first_wait * 2.0 ** min(attempts - 1, 10))
+    wait = Backoff(first_wait, _MOST_WAIT_SECONDS).cap_s(attempts - 1)
     return Ruling("ready", attempts, renewed, wait)
 
 

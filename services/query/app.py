@@ -81,8 +81,8 @@ async def open_query(context: Context, settings: QuerySettings) -> AsyncIterator
             most_waiting=settings.audit.max_waiting,
             most_per_caller=1 + settings.audit.max_waiting,
         )
-        reader = Reader(local, primary, hot, context.cluster.partition_count)
-        servicer = QueryServicer(reader, local, audits)
+        reader = Reader(local, primary, hot, context.cluster)
+        servicer = QueryServicer(reader, local, audits, context.clock)
         yield Opened(
             [Servable(NAME, lambda server: add_QueryServiceServicer_to_server(servicer, server))],
             is_ready=lambda: True,

@@ -4,9 +4,11 @@ from typing import Any
 
 from libs.domain.partition import partition_of
 from libs.stores.postgres import reaching_postgres
+from libs.stores.schema import Cluster
 from services.query.hot import Hot
 from services.query.pending import read_everything
 from services.query.question import Question, Size
+from services.query.regions import Part, World, read_home, read_parts
 from services.query.server import Server
 from services.query.warm import Reading, read_rollups
 
@@ -14,11 +16,12 @@ from services.query.warm import Reading, read_rollups
 class Reader:
     """Reads for one cluster. `primary` answers strong reads, where `local` may be a standby."""
 
-    def __init__(self, local: Server, primary: Server, hot: Hot, partition_count: int) -> None:
+    def __init__(self, local: Server, primary: Server, hot: Hot, cluster: Cluster) -> None:
+        self._own = cluster.cluster_id
         self._local = local
         self._primary = primary
         self._hot = hot
-        self._partition_count = partition_count
+        self._partition_count = cluster.partition_count
 
     async def read(self, question: Question, caller: str, *, is_strong: bool) -> Reading:
         """The answer to `caller`, an address.
@@ -37,6 +40,22 @@ class Reader:
             reading = await self._read_rollups(question, caller)
             await self._hot.put(question.video_id, question.event_type, reading, held)
             return reading
+
+    async def read_world(self, question: Question, caller: str, *, is_strong: bool) -> World:
+        """What each region contributes. Strong is for this region alone; of the others it is what is here of them.
+
+        Raises what `read` raises.
+        """
+        home = await self.read(question, caller, is_strong=is_strong)
+        server = self._local
+        with reaching_postgres():
+            device, name = await read_home(server.pool, self._own)
+
+            async def read(connection: Any, size: Size) -> list[Part]:
+                return await read_parts(connection, question, size)
+
+            others = await server.read(question, caller, read, is_strong=False)
+        return World([Part(device, name, True, home, True, is_strong), *others])
 
     async def _read_rollups(self, question: Question, caller: str) -> Reading:
         server = self._local

@@ -4,15 +4,17 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.domain.cells import check_told_by_cells
+from libs.domain.clock import Clock
 from libs.domain.minutes import MinuteRange, range_of
 from libs.rpc.types import ServicerContext
 from services.query.lane import Lane, caller_of
 from services.query.proof import audit, list_logs
 from services.query.question import Question
 from services.query.reader import Reader
+from services.query.regions import Part, World
 from services.query.server import Server
 from services.query.warm import Reading
-from tally.common.v1.common_pb2 import CONSISTENCY_STRONG, Consistency
+from tally.common.v1.common_pb2 import CONSISTENCY_CACHED, CONSISTENCY_STRONG, Consistency
 from tally.contract import rules
 from tally.contract.errors import InvalidRequest, Violation
 from tally.contract.function import Function
@@ -24,7 +26,8 @@ from tally.query.v1.query_pb2_grpc import QueryServiceServicer
 class QueryServicer(QueryServiceServicer):
     """Serves reads."""
 
-    def __init__(self, reader: Reader, server: Server, audits: Lane) -> None:
+    def __init__(self, reader: Reader, server: Server, audits: Lane, clock: Clock) -> None:
+        self._clock = clock
         self._reader = reader
         self._server = server
         self._audits = audits
@@ -32,20 +35,32 @@ class QueryServicer(QueryServiceServicer):
     async def GetViewsCount(
         self, request: pb.GetViewsCountRequest, context: ServicerContext
     ) -> pb.GetViewsCountResponse:
-        reading = await self._read(request, VIEW, context)
-        return pb.GetViewsCountResponse(count=reading.cell.count, as_of=_timestamp(reading.as_of_us))
+        reading, world = await self._read(request, VIEW, context)
+        return pb.GetViewsCountResponse(
+            count=reading.cell.count,
+            as_of=_timestamp(reading.as_of_us),
+            regions=_write_parts(world, Function.COUNT),
+            is_incomplete=world is not None and world.is_incomplete,
+        )
 
     async def GetCount(self, request: pb.GetCountRequest, context: ServicerContext) -> pb.GetCountResponse:
-        reading = await self._read(request, request.event_type, context)
-        return pb.GetCountResponse(count=reading.cell.count, as_of=_timestamp(reading.as_of_us))
+        reading, world = await self._read(request, request.event_type, context)
+        return pb.GetCountResponse(
+            count=reading.cell.count,
+            as_of=_timestamp(reading.as_of_us),
+            regions=_write_parts(world, Function.COUNT),
+            is_incomplete=world is not None and world.is_incomplete,
+        )
 
     async def GetStats(self, request: pb.GetStatsRequest, context: ServicerContext) -> pb.GetStatsResponse:
-        reading = await self._read(request, request.event_type, context)
+        reading, world = await self._read(request, request.event_type, context)
         function = Function(request.function) or Function.COUNT
         return pb.GetStatsResponse(
             value=reading.cell.evaluate(function),
             as_of=_timestamp(reading.as_of_us),
-            count=reading.cell.count if function is Function.COUNT else reading.cell.value_count,
+            count=_count_of(reading, function),
+            regions=_write_parts(world, function),
+            is_incomplete=world is not None and world.is_incomplete,
         )
 
     async def ListLogs(self, request: pb.ListLogsRequest, context: ServicerContext) -> pb.ListLogsResponse:
@@ -74,13 +89,19 @@ class QueryServicer(QueryServiceServicer):
         request: pb.GetViewsCountRequest | pb.GetCountRequest | pb.GetStatsRequest,
         event_type: str,
         context: ServicerContext,
-    ) -> Reading:
+    ) -> tuple[Reading, World | None]:
         minutes = _checked_range(request, event_type)
         if isinstance(request, pb.GetStatsRequest):
             check_told_by_cells(Function(request.function))
         is_strong = request.consistency == CONSISTENCY_STRONG
         question = Question(request.video_id, event_type, minutes)
-        return await self._reader.read(question, caller_of(context.peer()), is_strong=is_strong)
+        caller = caller_of(context.peer())
+        if request.scope != pb.SCOPE_ALL:
+            return await self._reader.read(question, caller, is_strong=is_strong), None
+        world = await self._reader.read_world(question, caller, is_strong=is_strong)
+        if request.HasField("max_staleness"):
+            world.check_staleness(request.max_staleness.ToMicroseconds(), self._clock.now_us())
+        return world.reading, world
 
 
 def _checked_range(
@@ -98,6 +119,7 @@ def _checked_range(
         violations.append(
             Violation("consistency", f"is {request.consistency}, which is no consistency of this api")
         )
+    violations += _check_scope(request)
     if problem := rules.check_nanos(request.start_time.nanos):
         violations.append(Violation("start_time.nanos", problem))
     if problem := rules.check_nanos(request.end_time.nanos):
@@ -121,3 +143,42 @@ def _micros(request: Message, field: str) -> int | None:
 
 def _timestamp(time_us: int) -> Timestamp:
     return Timestamp(seconds=time_us // 1_000_000, nanos=time_us % 1_000_000 * 1000)
+
+
+def _check_scope(
+    request: pb.GetViewsCountRequest | pb.GetCountRequest | pb.GetStatsRequest,
+) -> list[Violation]:
+    found = []
+    if request.scope not in pb.Scope.values():
+        found.append(Violation("scope", f"is {request.scope}, which is no scope of this api"))
+    if request.HasField("max_staleness"):
+        if request.scope != pb.SCOPE_ALL:
+            found.append(Violation("max_staleness", "is for SCOPE_ALL alone; leave it out"))
+        if request.max_staleness.ToMicroseconds() < 0:
+            found.append(Violation("max_staleness", "must not be negative"))
+    return found
+
+
+def _count_of(reading: Reading, function: Function) -> int:
+    """How many events an aggregate speaks of."""
+    return reading.cell.count if function is Function.COUNT else reading.cell.value_count
+
+
+def _write_parts(world: World | None, function: Function) -> list[pb.RegionPart]:
+    return [] if world is None else [_write_part(part, function) for part in world.parts]
+
+
+def _write_part(part: Part, function: Function) -> pb.RegionPart:
+    message = pb.RegionPart(
+        device_id=str(part.device),
+        name=part.name,
+        is_home=part.is_home,
+        is_reachable=part.is_reachable,
+        consistency=CONSISTENCY_STRONG if part.is_strong else CONSISTENCY_CACHED,
+    )
+    if part.reading is not None:
+        message.count = _count_of(part.reading, function)
+        message.as_of.CopyFrom(_timestamp(part.reading.as_of_us))
+        if (value := part.reading.cell.evaluate(function)) is not None:
+            message.value = value
+    return message

@@ -20,6 +20,7 @@ from services.replication.progress import prune_transfers
 from services.replication.pruning import prune_tombstones
 from services.replication.regions import put_own
 from services.replication.replication_servicer import ReplicationServicer
+from services.replication.rollup_store import prune_copies
 from services.replication.settings import ReplicationSettings
 from services.replication.snapshot import SnapshotExporter
 from services.replication.snapshot_import import SnapshotImporter
@@ -36,6 +37,7 @@ _LANES_SECONDS = 1.0
 _PEERS_SECONDS = 2.0
 _LISTENER_SECONDS = 1.0
 _TURN_SECONDS = 30.0
+_PRUNED_ROWS = 10_000
 
 
 @asynccontextmanager
@@ -71,13 +73,15 @@ async def open_replication(context: Context, settings: ReplicationSettings) -> A
         context.background.start("replication notices", announcer.run())
         exporter = SnapshotExporter(bulk_pool, settings, context.clock, folder)
         importer = SnapshotImporter(bulk_pool, settings, device, folder)
-        lanes = Lanes(lane_pool, settings, metrics, device, importer)
+        lanes = Lanes(lane_pool, bulk_pool, settings, metrics, device, importer)
         peering = Peering(bulk_pool, device, settings.channel, settings.peers)
 
         async def prune() -> None:
             await prune_tombstones(bulk_pool, settings.tombstones.retention_seconds)
             await exporter.remove_old()
             await prune_transfers(bulk_pool)
+            while await prune_copies(bulk_pool, _PRUNED_ROWS) == _PRUNED_ROWS:
+                pass
 
         for loop in (
             Loop(
@@ -111,7 +115,7 @@ async def open_replication(context: Context, settings: ReplicationSettings) -> A
         ):
             context.background.start(loop.name, loop.run())
         entries = EntryServicer(context.pool, transactions, sync, device)
-        peers = PeerServicer(bulk_pool, sync, exporter, device, name)
+        peers = PeerServicer(bulk_pool, sync, exporter, device, name, settings.sender.pause_seconds)
         operators = ReplicationServicer(bulk_pool, peering, settings, metrics)
         try:
             yield Opened(

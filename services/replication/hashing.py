@@ -25,7 +25,10 @@ class Sums:
 
     def add(self, row: Row) -> None:
         """Count one more row."""
-        digest = hash_of(row)
+        self.add_digest(hash_of(row))
+
+    def add_digest(self, digest: bytes) -> None:
+        """Count one more row by its hash."""
         self.rows += 1
         self.high = (self.high + int.from_bytes(digest[:8], "big")) % _MODULUS
         self.low = (self.low + int.from_bytes(digest[8:], "big")) % _MODULUS

@@ -33,6 +33,9 @@ _LOSE_DATA = """
 update replication.lane set data_losses = data_losses + 1 where device = $1 and model = $2 returning data_losses"""
 _COMPLETE = """
 update replication.lane set data_losses = 0 where device = $1 and model = $2 and data_losses > 0"""
+_SET_PROBLEM = """
+update replication.lane set problem = $3, problem_at = case $3 when '' then null else now() end
+where device = $1 and model = $2 and problem <> $3"""
 _HOLD = """
 select from replication.lane where device = $1 and model = $2 and stream = $3 and holder = $4 for update"""
 _WATERMARK = """
@@ -68,26 +71,28 @@ class Held:
     holder: uuid.UUID
     stream: int
     lease_seconds: float
+    model: str = MODEL
 
 
 async def take_lane(
-    pool: Any, device: uuid.UUID, holder: uuid.UUID, lease_seconds: float
+    pool: Any, device: uuid.UUID, holder: uuid.UUID, lease_seconds: float, model: str = MODEL
 ) -> tuple[Held, Position] | None:
     """Begin a stream of a lane, and read how far it is; None: another replica holds it, or it has stopped.
 
     Frames of earlier streams are refused from here on, so the position cannot move under the new one.
     """
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(_CREATE, device, MODEL)
-        stream = await connection.fetchval(_TAKE, device, MODEL, holder, lease_seconds, RETRIES)
+        await connection.execute(_CREATE, device, model)
+        stream = await connection.fetchval(_TAKE, device, model, holder, lease_seconds, RETRIES)
         if stream is None:
             return None
-        return Held(device, holder, stream, lease_seconds), await read_position(connection, device)
+        held = Held(device, holder, stream, lease_seconds, model)
+        return held, await _read_position(connection, held)
 
 
 async def renew_lane(pool: Any, held: Held) -> None:
     """Keep a lane. Raises StaleFrame when it was taken meanwhile."""
-    status = await pool.execute(_RENEW, held.device, MODEL, held.stream, held.holder, held.lease_seconds)
+    status = await pool.execute(_RENEW, held.device, held.model, held.stream, held.holder, held.lease_seconds)
     if status == _NOTHING_DONE:
         raise _taken(held)
 
@@ -101,13 +106,13 @@ async def keep_lane(pool: Any, held: Held) -> None:
 
 async def release_lane(pool: Any, held: Held) -> None:
     """Let another replica have a lane at once."""
-    await pool.execute(_RELEASE, held.device, MODEL, held.stream, held.holder)
+    await pool.execute(_RELEASE, held.device, held.model, held.stream, held.holder)
 
 
 async def advance_lane(connection: Any, held: Held, frame: int) -> None:
     """In the transaction that applies a frame: it is the next one of the stream in force. Raises StaleFrame."""
     status = await connection.execute(
-        _ADVANCE, held.device, MODEL, held.stream, frame, held.lease_seconds, held.holder
+        _ADVANCE, held.device, held.model, held.stream, frame, held.lease_seconds, held.holder
     )
     if status == _NOTHING_DONE:
         raise StaleFrame(
@@ -117,27 +122,33 @@ async def advance_lane(connection: Any, held: Held, frame: int) -> None:
 
 async def hold_lane(connection: Any, held: Held) -> None:
     """In a transaction that changes what a lane has brought: its stream is in force. Raises StaleFrame."""
-    if await connection.fetchrow(_HOLD, held.device, MODEL, held.stream, held.holder) is None:
+    if await connection.fetchrow(_HOLD, held.device, held.model, held.stream, held.holder) is None:
         raise _taken(held)
 
 
-async def count_data_loss(pool: Any, device: uuid.UUID) -> bool:
+async def count_data_loss(pool: Any, device: uuid.UUID, model: str) -> bool:
     """What a lane has received is not what was sent; false: it has been so too often, and the lane stops."""
-    losses: int = await pool.fetchval(_LOSE_DATA, device, MODEL)
+    losses: int = await pool.fetchval(_LOSE_DATA, device, model)
     return losses <= RETRIES
 
 
-async def restart_lane(connection: Any, device: uuid.UUID) -> None:
-    """Something was received whole, or an operator has looked: the lane has all its retries again."""
-    await connection.execute(_COMPLETE, device, MODEL)
+async def restart_lane(connection: Any, held: Held) -> None:
+    """Something was received whole: the lane has all its retries again."""
+    await connection.execute(_COMPLETE, held.device, held.model)
 
 
-async def read_position(connection: Any, device: uuid.UUID) -> Position:
-    """How far a device's rows are here."""
-    row = await connection.fetchrow(_WATERMARK, device, MODEL)
+async def set_problem(pool: Any, device: uuid.UUID, model: str, problem: str) -> None:
+    """Why nothing comes by a lane; empty: all is well."""
+    await pool.execute(_SET_PROBLEM, device, model, problem)
+
+
+async def _read_position(connection: Any, held: Held) -> Position:
+    """How far the rows of a lane are here."""
+    device = held.device
+    row = await connection.fetchrow(_WATERMARK, device, held.model)
     if row is None:
         return Position()
-    behind = await connection.fetch(_BEHIND, device)
+    behind = await connection.fetch(_BEHIND, device) if held.model == MODEL else []
     place = START
     if row["cursor_location"] is not None:
         place = Place(row["cursor_changed"], row["cursor_location"], row["cursor_key"] or NIL)

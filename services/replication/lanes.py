@@ -1,4 +1,4 @@
-"""The lanes that come into this region: a task for each peer, which holds its lane or waits for it."""
+"""The lanes that come into this region: a task for each peer and model, which holds its lane or waits for it."""
 
 import asyncio
 import uuid
@@ -9,6 +9,7 @@ import structlog
 
 from libs.rpc.channel import open_channel
 from libs.stores.postgres import AWAY
+from services.replication import rollups, rows
 from services.replication.lane import (
     RETRIES,
     Held,
@@ -16,11 +17,13 @@ from services.replication.lane import (
     count_data_loss,
     keep_lane,
     release_lane,
+    set_problem,
     take_lane,
 )
 from services.replication.metrics import ReplicationMetrics
 from services.replication.receiver import LaneReceiver, SnapshotNeeded
-from services.replication.regions import Region, list_regions, set_problem
+from services.replication.regions import Region, list_regions
+from services.replication.rollup_receiver import RollupReceiver
 from services.replication.settings import ReplicationSettings
 from services.replication.snapshot_import import SnapshotImporter
 from tally.contract.errors import DataLoss, TallyError
@@ -30,37 +33,42 @@ _LOGGER = structlog.get_logger(__name__)
 
 
 class Lanes:
-    """Keeps a lane running for each region that is known."""
+    """Keeps the lanes running for each region that is known."""
 
     def __init__(
         self,
         pool: Any,
+        bulk_pool: Any,
         settings: ReplicationSettings,
         metrics: ReplicationMetrics,
         own: uuid.UUID,
         importer: SnapshotImporter,
     ) -> None:
-        """`pool`: for the transactions that apply frames."""
+        """`pool`: for the transactions that apply frames; `bulk_pool`: for those of counts, which may take longer."""
         self._pool = pool
+        self._bulk_pool = bulk_pool
         self._settings = settings
         self._metrics = metrics
         self._own = own
         self._importer = importer
         self._holder = uuid.uuid4()
-        self._tasks: dict[tuple[uuid.UUID, str], asyncio.Task[None]] = {}
+        self._tasks: dict[tuple[uuid.UUID, str, str], asyncio.Task[None]] = {}
 
     async def reconcile(self) -> float | None:
         """One turn of a loop: lanes begin for regions that are new, and end for those that are gone."""
         regions = {
-            (region.device, region.address): region
+            (region.device, region.address, model): region
             for region in await list_regions(self._pool)
             if not region.is_own and region.address
+            for model in (rows.MODEL, rollups.MODEL)
         }
         for key in self._tasks.keys() - regions.keys():
             await self._end(self._tasks.pop(key))
         for key, region in regions.items():
             if key not in self._tasks or self._tasks[key].done():
-                self._tasks[key] = asyncio.create_task(self._run(region), name=f"lane of {region.device}")
+                self._tasks[key] = asyncio.create_task(
+                    self._run(region, key[2]), name=f"lane of {region.device}, {key[2]}"
+                )
         return None
 
     async def close(self) -> None:
@@ -74,20 +82,20 @@ class Lanes:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    async def _run(self, region: Region) -> None:
+    async def _run(self, region: Region, model: str) -> None:
         """Stream after stream."""
         while True:
             problem = ""
             try:
                 taken = await take_lane(
-                    self._pool, region.device, self._holder, self._settings.receiver.lease_seconds
+                    self._pool, region.device, self._holder, self._settings.receiver.lease_seconds, model
                 )
                 if taken is not None:
                     await self._stream(region, *taken)
             except DataLoss as error:
                 problem = error.message
                 with suppress(*AWAY):
-                    if not await count_data_loss(self._pool, region.device):
+                    if not await count_data_loss(self._pool, region.device, model):
                         problem = _stopped(region, problem)
             except TallyError as error:
                 problem = error.message
@@ -95,20 +103,25 @@ class Lanes:
                 problem = f"Postgres is away: {error!r}"
             if problem:
                 _LOGGER.warning(
-                    "lane broke; will begin a new stream", device=str(region.device), error=problem
+                    "lane broke; will begin a new stream",
+                    device=str(region.device),
+                    model=model,
+                    error=problem,
                 )
                 with suppress(*AWAY):
-                    await set_problem(self._pool, region.device, problem)
+                    await set_problem(self._pool, region.device, model, problem)
             await asyncio.sleep(self._settings.receiver.retry_seconds)
 
     async def _stream(self, region: Region, held: Held, position: Position) -> None:
         async with open_channel(region.address, self._settings.channel) as channel:
             stub = PeerServiceStub(channel)
-            receiver = LaneReceiver(
-                self._pool, self._settings.receiver, self._metrics, self._own, held, position
-            )
+            of_model: type[LaneReceiver | RollupReceiver] = LaneReceiver
+            pool = self._pool
+            if held.model == rollups.MODEL:
+                of_model, pool = RollupReceiver, self._bulk_pool
+            receiver = of_model(pool, self._settings.receiver, self._metrics, self._own, held, position)
             try:
-                await receiver.run(stub, lambda: set_problem(self._pool, region.device, ""))
+                await receiver.run(stub, lambda: set_problem(self._pool, region.device, held.model, ""))
             except SnapshotNeeded as needed:
                 _LOGGER.info("a snapshot is needed", device=str(region.device), reason=needed.reason)
                 await self._load_snapshot(stub, region, needed)

@@ -1,5 +1,6 @@
 """PeerService: protobuf ↔ lanes, snapshots and comparisons, for other regions."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -26,9 +27,16 @@ class PeerServicer(PeerServiceServicer):
     """Serves the rows of this region to others."""
 
     def __init__(
-        self, pool: Any, sync: SyncService, exporter: SnapshotExporter, device: uuid.UUID, name: str
+        self,
+        pool: Any,
+        sync: SyncService,
+        exporter: SnapshotExporter,
+        device: uuid.UUID,
+        name: str,
+        pause_seconds: float = 0.0,
     ) -> None:
-        """`pool`: for long statements."""
+        """`pool`: for long statements. `pause_seconds`: between two chunks of a snapshot."""
+        self._pause_seconds = pause_seconds
         self._pool = pool
         self._sync = sync
         self._exporter = exporter
@@ -74,6 +82,8 @@ class PeerServicer(PeerServiceServicer):
             while (chunk := await self._exporter.read_chunk(export, number)) is not None:
                 yield chunk
                 number += 1
+                if self._pause_seconds:
+                    await asyncio.sleep(self._pause_seconds)
 
     async def Compare(self, request: pb.CompareRequest, context: ServicerContext) -> pb.CompareResponse:
         self._check_owner(request.device_id)

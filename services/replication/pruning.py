@@ -9,7 +9,8 @@ from typing import Any
 _OLDEST = """
 select min(pg_snapshot_xmin(watermark)::text::int8) as acked,
     (select count(*) from replication.region where not is_own) - count(*) as silent
-from replication.peer_ack where peer in (select device from replication.region where not is_own)"""
+from replication.peer_ack
+where model = 'entry' and peer in (select device from replication.region where not is_own)"""
 _PRUNE = """
 with free as (
     select model, key from replication.tombstone

@@ -6,13 +6,10 @@ new credit follows the commit. Everything that is needed to go on after a crash 
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-
-import grpc
-import structlog
 
 from services.replication import apply, progress, state
 from services.replication.hashing import COLUMNS_HASH, Sums
@@ -20,6 +17,7 @@ from services.replication.lane import Held, Position, advance_lane, keep_lane, r
 from services.replication.metrics import ReplicationMetrics
 from services.replication.rows import MODEL, Row, to_time
 from services.replication.settings import ReceiverSettings
+from services.replication.stream import Stream
 from services.replication.wire import (
     read_change,
     read_place,
@@ -30,12 +28,9 @@ from services.replication.wire import (
     write_sums,
 )
 from tally.contract.errors import DataLoss, PeerMismatch, StaleFrame
-from tally.contract.status import error_from_rpc
 from tally.replication.v1 import peers_pb2 as pb
 
-_LOGGER = structlog.get_logger(__name__)
-
-_CODECS = (pb.CODEC_GZIP, pb.CODEC_IDENTITY)
+CODECS = (pb.CODEC_GZIP, pb.CODEC_IDENTITY)
 _JOBS_SECONDS = 1.0
 
 
@@ -79,7 +74,7 @@ class LaneReceiver:
         self._received = position.received or Sums()
         self._transfer: uuid.UUID | None = None
         self._loads: dict[uuid.UUID, _Loading] = {}
-        self._requests: asyncio.Queue[pb.SyncRequest] = asyncio.Queue()
+        self._stream = Stream()
         self._jobs_wanted = asyncio.Event()
 
     async def run(self, stub: Any, on_progress: Callable[[], Awaitable[None]]) -> None:
@@ -87,38 +82,14 @@ class LaneReceiver:
 
         `on_progress` is called after the first frame.
         """
-        self._on_progress: Callable[[], Awaitable[None]] | None = on_progress
-        await self._requests.put(pb.SyncRequest(subscribe=self._subscription()))
-        call = stub.Sync(self._write())
-        helpers = [
-            asyncio.create_task(keep_lane(self._pool, self._held)),
-            asyncio.create_task(self._ask_for_loads()),
-        ]
-        reading = asyncio.create_task(self._read(call))
-        try:
-            done, _ = await asyncio.wait({reading, *helpers}, return_when=asyncio.FIRST_COMPLETED)
-            for each in done:
-                each.result()
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
-        finally:
-            call.cancel()
-            for task in (reading, *helpers):
-                task.cancel()
-            await asyncio.gather(reading, *helpers, return_exceptions=True)
-
-    async def _read(self, call: Any) -> None:
-        async for response in call:
-            await self._apply(response)
-            if self._on_progress is not None:
-                await self._on_progress()
-                self._on_progress = None
-            ack = pb.Ack(frame=response.frame, credit=1)
-            await self._requests.put(pb.SyncRequest(ack=ack))
-
-    async def _write(self) -> AsyncIterator[pb.SyncRequest]:
-        while True:
-            yield await self._requests.get()
+        await self._stream.run(
+            stub,
+            self._subscription(),
+            self._apply,
+            on_progress,
+            keep_lane(self._pool, self._held),
+            self._ask_for_loads(),
+        )
 
     def _subscription(self) -> pb.Subscribe:
         position = self._position
@@ -132,7 +103,7 @@ class LaneReceiver:
             closing_word=position.word,
             behind=[str(location) for location in position.behind],
             credit=self._settings.window_frames,
-            codecs=_CODECS,
+            codecs=CODECS,
             stream=self._held.stream,
         )
         if position.target:
@@ -161,7 +132,7 @@ class LaneReceiver:
                 )
                 if job.is_loading and job.load_key is not None:
                     fetch.after_key = job.load_key.bytes
-                await self._requests.put(pb.SyncRequest(fetch=fetch))
+                await self._stream.send(pb.SyncRequest(fetch=fetch))
             self._jobs_wanted.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_JOBS_SECONDS):
@@ -189,7 +160,7 @@ class LaneReceiver:
                 await apply.forget_pass(self._pool, self._device)
             raise
         if kind in ("pass_complete", "load_complete"):
-            await restart_lane(self._pool, self._device)
+            await restart_lane(self._pool, self._held)
         if kind in ("bulk_index_complete", "load_complete"):
             self._jobs_wanted.set()
         if kind == "load_complete":

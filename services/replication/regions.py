@@ -15,26 +15,32 @@ _KNOWN = "select partition from replication.region where device = $1 for update"
 _PUT = """
 insert into replication.region (device, name, address, policy, epoch) values ($1, $2, $3, $4, $5)
 on conflict (device) do update set
-    name = excluded.name, address = excluded.address, policy = excluded.policy, problem = ''"""
-_RESTART_LANES = "update replication.lane set data_losses = 0 where device = $1"
+    name = excluded.name, address = excluded.address, policy = excluded.policy"""
+_RESTART_LANES = "update replication.lane set data_losses = 0, problem = '' where device = $1"
 _CREATE_PARTITION = """
 create table replication.{name} partition of replication.received_entry for values in ('{device}')"""
 _SET_PARTITION = "update replication.region set partition = $2 where device = $1"
 _LIST = """
-select region.device, region.name, region.address, region.is_own, region.policy, region.problem,
-    coalesce(watermark.epoch, region.epoch) as epoch, watermark.as_of, watermark.snapshot::text as watermark,
-    coalesce(lane.lease_until > clock_timestamp(), false) as is_held
+select region.device, region.name, region.address, region.is_own, region.policy,
+    coalesce(problems.problem, '') as problem, coalesce(watermark.epoch, region.epoch) as epoch, watermark.as_of,
+    watermark.snapshot::text as watermark, coalesce(lane.lease_until > clock_timestamp(), false) as is_held,
+    counts.as_of as counts_as_of
 from replication.region
     left join replication.watermark on watermark.device = region.device and watermark.model = 'entry'
+    left join replication.watermark as counts on counts.device = region.device and counts.model = 'rollup'
     left join replication.lane on lane.device = region.device and lane.model = 'entry'
+    left join lateral (
+        select string_agg(distinct problem, '; ') as problem from replication.lane as broken
+        where broken.device = region.device and problem <> ''
+    ) as problems on true
 order by region.is_own desc, region.name, region.device"""
-_SET_PROBLEM = """
-update replication.region set problem = $2, problem_at = case $2 when '' then null else now() end
-where device = $1 and problem <> $2"""
 _IS_PEER = "select exists (select from replication.region where device = $1 and not is_own)"
 _FORGET = "delete from replication.{table} where {column} = $1"
 _OF_A_REGION = (
     ("received_location", "device"),
+    ("received_rollup", "device"),
+    ("rollup_pass", "device"),
+    ("rollup_load", "device"),
     ("watermark", "device"),
     ("peer_state", "device"),
     ("transfer", "device"),
@@ -62,6 +68,7 @@ class Region:
     watermark: str
     is_held: bool
     """whether some replica holds its lane"""
+    counts_as_of: datetime | None
 
 
 async def put_own(pool: Any, device: uuid.UUID, name: str, epoch: int) -> None:
@@ -96,6 +103,7 @@ async def list_regions(pool: Any) -> list[Region]:
             row["as_of"],
             row["watermark"] or "",
             row["is_held"],
+            row["counts_as_of"],
         )
         for row in await pool.fetch(_LIST)
     ]
@@ -105,11 +113,6 @@ async def is_peer(pool: Any, device: uuid.UUID) -> bool:
     """Whether a region is known here, and another one than this."""
     known: bool = await pool.fetchval(_IS_PEER, device)
     return known
-
-
-async def set_problem(pool: Any, device: uuid.UUID, problem: str) -> None:
-    """Why nothing comes from a region; empty: all is well."""
-    await pool.execute(_SET_PROBLEM, device, problem)
 
 
 async def remove_region(pool: Any, device: uuid.UUID) -> bool:

@@ -146,6 +146,8 @@ def _write_region(region: Region) -> pb.Region:
     )
     if region.as_of is not None:
         message.as_of.FromDatetime(region.as_of)
+    if region.counts_as_of is not None:
+        message.counts_as_of.FromDatetime(region.counts_as_of)
     return message
 
 

@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -30,6 +30,7 @@ from services.replication.passes import (
 from services.replication.rows import LAST, MODEL, NIL, START, Place, Row
 from services.replication.settings import ReplicationSettings
 from services.replication.strategy import PeerState, Strategy, select_strategy
+from services.replication.window import Window
 from services.replication.wire import (
     compress_batch,
     read_place,
@@ -101,18 +102,10 @@ class LaneSender:
         self._loading: set[uuid.UUID] = set()
         self._changed = changed
         self._loads: deque[Load] = deque()
-        self._frame = 0
-        self._credit = asyncio.Semaphore(0)
-        self._closings: dict[int, tuple[str, int]] = {}
+        self._window = Window(pool, self._peer, MODEL, epoch, subscription.credit)
         self._pass = _open_pass(subscription)
         self._last_pass_at = float("-inf")
         self._fetched = asyncio.Event()
-        self.give_credit(subscription.credit)
-
-    def give_credit(self, frames: int) -> None:
-        """The receiver takes so many frames more."""
-        for _ in range(frames):
-            self._credit.release()
 
     def fetch(self, request: pb.Fetch) -> None:
         """The receiver wants a location."""
@@ -131,24 +124,17 @@ class LaneSender:
             self._loading.add(location)
         self._fetched.set()
 
-    async def acknowledge(self, frame: int) -> None:
+    async def acknowledge(self, ack: pb.Ack) -> None:
         """A frame is committed at the receiver."""
-        if (closing := self._closings.pop(frame, None)) is not None:
-            await words.acknowledge(self._pool, self._peer, MODEL, self._epoch, *closing)
+        await self._window.acknowledge(ack)
 
-    async def frames(self) -> AsyncIterator[pb.SyncResponse]:
+    async def frames(self) -> AsyncGenerator[pb.SyncResponse]:
         """The frames, for as long as the stream lives; ends after SnapshotAvailable."""
         while True:
             changed = self._changed()  # before anything is read: a commit after that is not missed
             turns = [*await self._next_of_pass(), *await self._next_of_load()]
             for response in turns:
-                await self._credit.acquire()
-                self._frame += 1
-                response.frame, response.epoch = self._frame, self._epoch
-                if response.HasField("pass_complete"):
-                    closing = response.pass_complete
-                    self._closings[self._frame] = (closing.watermark, closing.closing_word)
-                yield response
+                yield await self._window.number(response)
                 if response.HasField("snapshot_available"):
                     return
             if not turns:

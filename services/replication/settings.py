@@ -37,7 +37,9 @@ class SenderSettings(BaseModel, frozen=True, extra="forbid"):
     gather_seconds: float = Field(
         0.1, ge=0, le=10, description="how long changes are gathered after the first one"
     )
-    pause_seconds: float = Field(0.0, ge=0, le=10, description="pause between two batches")
+    pause_seconds: float = Field(
+        0.0, ge=0, le=10, description="pause between two batches, or two chunks of a snapshot"
+    )
     idle_pass_seconds: float = Field(
         5.0, gt=0, le=600, description="how often a peer is told that nothing has changed"
     )
@@ -79,6 +81,20 @@ class SnapshotSettings(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
+class RollupSettings(BaseModel, frozen=True, extra="forbid"):
+    """The counts of this region on their way to others."""
+
+    pass_seconds: float = Field(
+        10.0, gt=0, le=600, description="how often a peer gets the counts that have changed"
+    )
+    most_busy_share: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="part of the time that passes may take; they are made less often beyond it",
+    )
+
+
 class TombstoneSettings(BaseModel, frozen=True, extra="forbid"):
     """Deleted rows."""
 
@@ -117,6 +133,7 @@ class ReplicationSettings(BaseModel, frozen=True, extra="forbid"):
     sender: SenderSettings = SenderSettings()
     receiver: ReceiverSettings = ReceiverSettings()
     snapshot: SnapshotSettings = SnapshotSettings()
+    rollups: RollupSettings = RollupSettings()
     tombstones: TombstoneSettings = TombstoneSettings()
     channel: ChannelSettings = ChannelSettings(max_message_mib=16)
 

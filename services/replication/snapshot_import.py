@@ -277,7 +277,7 @@ class SnapshotImporter:
             ],
         )
         await connection.execute(_CLEAR_STATES, device)
-        await restart_lane(connection, device)
+        await restart_lane(connection, held)
         await connection.execute(_CANCEL_LOADS, device)
         as_of = to_time(manifest.as_of.ToMicroseconds())
         await connection.execute(

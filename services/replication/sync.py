@@ -7,17 +7,19 @@ event is not lost needs nothing: what has to be sent follows from the tables, wh
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import structlog
 
 from libs.domain.clock import Clock
 from libs.stores.postgres import reaching_postgres
-from services.replication import words
+from services.replication import rollups, words
 from services.replication.epoch import confirm_epoch
 from services.replication.hashing import COLUMNS_HASH
 from services.replication.passes import is_from_the_future
 from services.replication.regions import is_peer
+from services.replication.rollup_sender import RollupSender
 from services.replication.rows import MODEL, LocationRow
 from services.replication.sender import LaneSender
 from services.replication.settings import ReplicationSettings
@@ -25,6 +27,9 @@ from tally.contract.errors import InvalidRequest, PeerMismatch, Violation
 from tally.replication.v1 import peers_pb2 as pb
 
 _LOGGER = structlog.get_logger(__name__)
+
+_COLUMNS = {MODEL: COLUMNS_HASH, rollups.MODEL: rollups.COLUMNS_HASH}
+"""The models, and the hash of the columns of each."""
 
 
 class SyncService:
@@ -86,10 +91,12 @@ class SyncService:
 
     async def _open(
         self, subscription: pb.Subscribe, write: Callable[[pb.SyncResponse], Awaitable[None]]
-    ) -> LaneSender | None:
+    ) -> LaneSender | RollupSender | None:
         """The sender for a subscription; None: it was offered a snapshot."""
         await self._check(subscription)
         epoch = await confirm_epoch(self._pool)
+        if subscription.model_type == rollups.MODEL:
+            return await self._open_rollups(subscription, epoch)
         if reason := await self._reason_for_snapshot(subscription, epoch):
             # Any export will do: those that there are belong to this life of the database.
             offer = pb.SnapshotAvailable(reason=reason)
@@ -105,6 +112,21 @@ class SyncService:
             lambda: self._changed,
         )
 
+    async def _open_rollups(self, subscription: pb.Subscribe, epoch: int) -> RollupSender:
+        """What the peer cannot go on from is left out of its subscription: then everything is loaded."""
+        load = subscription.open_load
+        if subscription.HasField("open_load") and await self._reason_to_load(
+            subscription, epoch, load.epoch, load.begun_at
+        ):
+            subscription.ClearField("open_load")
+            subscription.watermark = ""
+        elif reason := await self._reason_to_load(
+            subscription, epoch, subscription.epoch, subscription.watermark
+        ):
+            _LOGGER.info("counts are loaded anew", peer=subscription.peer_device_id, reason=reason)
+            subscription.watermark = ""
+        return RollupSender(self._pool, self._settings, self._clock, self._device, epoch, subscription)
+
     async def _check(self, subscription: pb.Subscribe) -> None:
         peer = _uuid(subscription.peer_device_id, "peer_device_id")
         if subscription.device_id != str(self._device):
@@ -117,47 +139,65 @@ class SyncService:
                 f"both regions have the id {peer}: one is a copy of the other. Give the copy a new id "
                 "(docs/replication.md, copied regions) before they meet again"
             )
-        if subscription.model_type != MODEL:
+        if subscription.model_type not in _COLUMNS:
             raise InvalidRequest(
-                [Violation("model_type", f"is {subscription.model_type!r}; there is {MODEL!r}")]
+                [Violation("model_type", f"is {subscription.model_type!r}; there are {', '.join(_COLUMNS)}")]
             )
-        if subscription.columns_hash != COLUMNS_HASH:
+        if subscription.columns_hash != _COLUMNS[subscription.model_type]:
             raise PeerMismatch(
-                "the two regions have different columns of the model entry: upgrade the older one, this model waits"
+                f"the two regions have different columns of the model {subscription.model_type}: upgrade the older "
+                "one, this model waits"
             )
         if not await is_peer(self._pool, peer):
             raise PeerMismatch(f"region {peer} is not known here. Make it known: tally regions add HOST:PORT")
 
+    async def _reason_to_load(
+        self, subscription: pb.Subscribe, epoch: int, epoch_there: int, watermark: str
+    ) -> str:
+        """Why a peer cannot go on from a watermark of an epoch; empty: it can."""
+        if not watermark:
+            return "the peer has nothing of this device"
+        if epoch_there != epoch:
+            return f"the watermark is of epoch {epoch_there}, and this is epoch {epoch}"
+        if await is_from_the_future(self._pool, watermark):
+            return "the watermark is above everything that this region has committed"
+        if await self._age_of_word(subscription, epoch) is None:
+            return "the last word that the peer has is not known here: one of the regions was put back"
+        return ""
+
+    async def _age_of_word(self, subscription: pb.Subscribe, epoch: int) -> float | None:
+        peer = uuid.UUID(subscription.peer_device_id)
+        return await words.age_of_word(
+            self._pool, peer, subscription.model_type, epoch, subscription.closing_word
+        )
+
     async def _reason_for_snapshot(self, subscription: pb.Subscribe, epoch: int) -> str:
         """Why a peer cannot go on from its watermark; empty: it can."""
-        peer = uuid.UUID(subscription.peer_device_id)
-        if not subscription.watermark:
-            return "the peer has nothing of this device"
-        if subscription.epoch != epoch:
-            return f"the watermark is of epoch {subscription.epoch}, and this is epoch {epoch}"
-        if await is_from_the_future(self._pool, subscription.watermark):
-            return "the watermark is above everything that this region has committed"
-        away_s = await words.age_of_word(self._pool, peer, MODEL, epoch, subscription.closing_word)
-        if away_s is None:
-            return "the last word that the peer has is not known here: one of the regions was put back"
+        if reason := await self._reason_to_load(
+            subscription, epoch, subscription.epoch, subscription.watermark
+        ):
+            return reason
+        away_s = await self._age_of_word(subscription, epoch) or 0.0
         longest_s = self._settings.tombstones.full_sync_after_seconds
         if away_s > longest_s:
             return f"the peer was away for {away_s:.0f} s, more than {longest_s:.0f}"
         return ""
 
 
-async def _read(requests: AsyncIterator[pb.SyncRequest], sender: LaneSender) -> None:
+async def _read(requests: AsyncIterator[pb.SyncRequest], sender: LaneSender | RollupSender) -> None:
     async for request in requests:
         if request.HasField("ack"):
-            await sender.acknowledge(request.ack.frame)
-            sender.give_credit(request.ack.credit)
+            await sender.acknowledge(request.ack)
         elif request.HasField("fetch"):
             sender.fetch(request.fetch)
 
 
-async def _send(sender: LaneSender, write: Callable[[pb.SyncResponse], Awaitable[None]]) -> None:
-    async for response in sender.frames():
-        await write(response)
+async def _send(
+    sender: LaneSender | RollupSender, write: Callable[[pb.SyncResponse], Awaitable[None]]
+) -> None:
+    async with aclosing(sender.frames()) as frames:
+        async for response in frames:
+            await write(response)
 
 
 def _uuid(text: str, field: str) -> uuid.UUID:

@@ -59,12 +59,17 @@ def unpack(codec: int, data: bytes, unpacked_bytes: int) -> bytes:
     return unpacked
 
 
-def unpack_batch(batch: pb.StateBatch) -> list[Row]:
-    """The rows of a batch. Raises InvalidRequest, and DataLoss for a wrong checksum."""
+def unpack_checked(batch: pb.StateBatch) -> bytes:
+    """The columns of a batch. Raises InvalidRequest, and DataLoss for a wrong checksum."""
     data = unpack(batch.codec, batch.columns, batch.unpacked_bytes)
     if zlib.crc32(data) != batch.checksum:
         raise DataLoss("the checksum of a batch is wrong")
-    return read_columns(pb.Columns.FromString(data))
+    return data
+
+
+def unpack_batch(batch: pb.StateBatch) -> list[Row]:
+    """The rows of a batch. Raises InvalidRequest, and DataLoss for a wrong checksum."""
+    return read_columns(pb.Columns.FromString(unpack_checked(batch)))
 
 
 def write_columns(rows: Sequence[Row]) -> pb.Columns:

@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Any
 
 from services.scheduler.populations import POPULATIONS
+from tally.contract.backoff import Backoff
 
 
 class Outcome(IntEnum):
@@ -89,8 +90,7 @@ _FOUND_COLUMNS = (
     "etag",
 )
 
-_LONGEST_BACKOFF_SECONDS = 300.0
-_FIRST_BACKOFF_SECONDS = 75.0
+_BACKOFF = Backoff(first_s=75.0, longest_s=300.0)
 
 
 def backoff_seconds(try_number: int, share: float) -> float:
@@ -98,7 +98,7 @@ def backoff_seconds(try_number: int, share: float) -> float:
 
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
-    return share * min(_LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0 ** min(try_number, 10))
+    return share * _BACKOFF.cap_s(try_number)
 
 
 async def record(

@@ -15,6 +15,7 @@ from services.scheduler.settings import SchedulerSettings
 from services.scheduler.slots import Slot, State
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.wakeups import notify
+from tally.contract.backoff import Backoff
 from tally.contract.errors import InvalidRequest, Violation
 
 _LOGGER = structlog.get_logger(__name__)
@@ -24,8 +25,7 @@ _LOCK_JOB = "select rest_failures from scheduler.sync_job where job_id = $1 for 
 _REST = "update scheduler.sync_job set rest_until = $2, rest_failures = rest_failures + 1 where job_id = $1"
 _RESTS_UNTIL = "select rest_until from scheduler.sync_job where job_id = $1"
 
-_LONGEST_REST_SECONDS = 300.0
-_MOST_DOUBLINGS = 10
+_REST_TIMES = Backoff(first_s=1.0, longest_s=300.0)
 
 
 class Reason(Enum):
@@ -52,7 +52,7 @@ class Return:
 
 def rest_seconds(failures: int) -> float:
     """How long a job rests after so many calls in a row that failed as a whole."""
-    return min(_LONGEST_REST_SECONDS, 2.0 ** min(failures - 1, _MOST_DOUBLINGS))
+    return _REST_TIMES.cap_s(failures - 1)
 
 
 class Returns:

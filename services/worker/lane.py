@@ -20,6 +20,8 @@ _LOGGER = structlog.get_logger(__name__)
 
 # A lease is extended when so much of it has passed.
 _EXTEND_AFTER = 0.5
+_LAST_ANSWER_SECONDS = 2.0
+"""How long a worker that stops asks whether it was leased a slot; without an answer the lease ends by itself."""
 
 
 @dataclass(slots=True)
@@ -90,7 +92,10 @@ class Lane:
             leasing.cancel()
             stopping.cancel()
         request.wait_seconds = 0.0
-        return await self._scheduler.lease_slot(request)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_ANSWER_SECONDS):
+                return await self._scheduler.lease_slot(request)
+        return pb.LeaseSlotResponse()
 
     async def _work(self, lease: pb.Lease, asked_at: float) -> None:
         hold = _Hold(lease.slot, lease.token, 0.0, 0.0)

@@ -88,6 +88,7 @@ async def counts_of(dsn: str) -> Counter[tuple[str, str]]:
     return Counter({(row["video_id"], row["event_type"]): row["n"] for row in rows})
 
 
+@pytest.mark.long
 @pytest.mark.timeout(110)
 async def test_a_killed_worker_changes_nothing_and_a_second_run_counts_nothing(
     dsn: str, valkey_url: str, tmp_path: Path

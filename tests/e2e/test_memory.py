@@ -78,8 +78,10 @@ class Load:
 @asynccontextmanager
 async def services(dsn: str, valkey_url: str, folder: Path) -> AsyncIterator[dict[str, ServiceProcess]]:
     async with (
-        run_service("counting", dsn, valkey_url, folder) as counting,
-        run_service("partitioner", dsn, valkey_url, folder, shards=[counting.address]) as partitioner,
+        run_service("counting", dsn, valkey_url, folder, is_fork=False) as counting,
+        run_service(
+            "partitioner", dsn, valkey_url, folder, shards=[counting.address], is_fork=False
+        ) as partitioner,
     ):
         yield {"counting/statefulset.yaml": counting, "partitioner/deployment.yaml": partitioner}
 

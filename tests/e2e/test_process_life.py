@@ -22,8 +22,10 @@ from services.cli.terminal.failure import OK, REFUSED, USAGE
 from tally.client import Client
 from tally.ingest.v1.ingest_pb2 import CountEventRequest
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceStub
+from tests.support.database import PARTITION_COUNT
 from tests.support.eventually import eventually
 from tests.support.processes import free_port, run_service
+from tests.support.servers import copy_cluster
 from tests.support.terminal import TALLY, finish, run, start
 
 NO_RETRIES = ChannelSettings(max_attempts=1)
@@ -46,7 +48,9 @@ async def serving(
     folder: Path, address: str, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[Process]:
     """`tally up` with its data in `folder`, killed at the end unless it has ended."""
-    tally = await start("up", address=address, TALLY_DATA_DIR=str(folder), **(environment or {}))
+    await copy_cluster(folder / "postgres")
+    settings = {"TALLY_DATA_DIR": str(folder), "TALLY_PARTITION_COUNT": str(PARTITION_COUNT)}
+    tally = await start("up", address=address, **settings, **(environment or {}))
     try:
         await read_until(tally, SERVING)
         yield tally

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.cli.terminal.failure import REFUSED
+from tests.support.database import PARTITION_COUNT
+from tests.support.servers import copy_cluster
 from tests.support.terminal import finish, kill, start
 
 
@@ -18,7 +20,9 @@ from tests.support.terminal import finish, kill, start
 async def test_the_process_ends_with_the_server_that_it_started(
     tmp_path: Path, name: str, pid_file: str
 ) -> None:
-    tally = await start("up", address="127.0.0.1:0", TALLY_DATA_DIR=str(tmp_path))
+    await copy_cluster(tmp_path / "postgres")
+    settings = {"TALLY_DATA_DIR": str(tmp_path), "TALLY_PARTITION_COUNT": str(PARTITION_COUNT)}
+    tally = await start("up", address="127.0.0.1:0", **settings)
     try:
         assert tally.stdout is not None
         async with asyncio.timeout(60):

@@ -11,7 +11,6 @@ from services.counting import shard as shard_module
 from services.counting.journal.log import open_log
 from services.counting.settings import JournalSettings
 from tally.contract.errors import Unavailable
-from tests.support.database import make_template
 from tests.support.entries import new_id
 from tests.support.eventually import eventually
 from tests.support.letters import bury_spooled, open_decisions
@@ -51,29 +50,30 @@ async def test_attempts_to_open_a_log_leave_no_server_processes_behind(
         update={"journal": JournalSettings(insert_timeout_seconds=0.5)}
     )
     acknowledged = Counter(COUNTS)
-    async with breakable_postgres() as postgres, open_proof(postgres.url) as connection:
-        await make_template(postgres.url)
-        async with open_shard(postgres.url, settings, spool_folder=tmp_path) as shard:
-            assert await send(shard, COUNTS) == {Outcome.JOURNALED}
-            await set_standby(connection, "lost")
-            await count_until_spooled(shard, acknowledged)
-            before, most = attempts, 0
+    async with (
+        breakable_postgres(is_migrated=True) as postgres,
+        open_proof(postgres.url) as connection,
+        open_shard(postgres.url, settings, spool_folder=tmp_path) as shard,
+    ):
+        assert await send(shard, COUNTS) == {Outcome.JOURNALED}
+        await set_standby(connection, "lost")
+        await count_until_spooled(shard, acknowledged)
+        before, most = attempts, 0
 
-            async def has_tried() -> bool:
-                nonlocal most
-                most = max(most, await connection.fetchval(_OF_LOGS))
-                return attempts >= before + _ATTEMPTS
+        async def has_tried() -> bool:
+            nonlocal most
+            most = max(most, await connection.fetchval(_OF_LOGS))
+            return attempts >= before + _ATTEMPTS
 
-            await eventually(has_tried)
-            # The two of an attempt, and for a moment those of the one before.
-            assert most <= 4
-            await set_standby(connection, "")
-            await assert_drained(postgres.url, shard, acknowledged)
+        await eventually(has_tried)
+        # The two of an attempt, and for a moment those of the one before.
+        assert most <= 4
+        await set_standby(connection, "")
+        await assert_drained(postgres.url, shard, acknowledged)
 
 
 async def test_decisions_in_doubt_leave_no_server_processes_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with breakable_postgres() as postgres, open_proof(postgres.url) as connection:
-        await make_template(postgres.url)
+    async with breakable_postgres(is_migrated=True) as postgres, open_proof(postgres.url) as connection:
         for _ in range(_ATTEMPTS):  # of one letter, each would wait for the row of the one before
             keys = await bury_spooled(connection, {("video", "view"): 1}, new_id())
         await set_standby(connection, "lost")

@@ -176,7 +176,7 @@ async def test_a_kill_of_every_service_under_load_loses_and_doubles_nothing(
 
 async def test_a_restart_of_everything_loses_nothing(valkey_url: str, tmp_path: Path) -> None:
     """Postgres is killed with the services on top of it, and all of them start again."""
-    async with breakable_postgres() as postgres:
+    async with breakable_postgres(is_migrated=True) as postgres:
         receipts = []
         async with open_stack(postgres.url, valkey_url, tmp_path / "first", overrides=None) as stack:
             receipts = [await stack.client.count(f"video {n % 5}") for n in range(50)]
@@ -196,7 +196,10 @@ async def test_a_restart_of_everything_loses_nothing(valkey_url: str, tmp_path: 
 async def test_postgres_killed_and_restarted_under_a_call_loses_nothing(
     valkey_url: str, tmp_path: Path
 ) -> None:
-    async with breakable_postgres() as postgres, open_stack(postgres.url, valkey_url, tmp_path) as stack:
+    async with (
+        breakable_postgres(is_migrated=True) as postgres,
+        open_stack(postgres.url, valkey_url, tmp_path) as stack,
+    ):
         await stack.client.count("video")
         request_id = str(new_id())
         postgres.kill()
@@ -234,7 +237,10 @@ async def test_a_strong_read_sees_what_was_just_acknowledged(open_service: OpenS
 async def test_reads_say_so_while_postgres_is_away_and_answer_when_it_is_back(
     valkey_url: str, tmp_path: Path
 ) -> None:
-    async with breakable_postgres() as postgres, open_stack(postgres.url, valkey_url, tmp_path) as stack:
+    async with (
+        breakable_postgres(is_migrated=True) as postgres,
+        open_stack(postgres.url, valkey_url, tmp_path) as stack,
+    ):
         await stack.client.count("video")
         postgres.kill()
         for strong in (True, False):

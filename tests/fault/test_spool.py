@@ -3,8 +3,6 @@
 import resource
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -15,14 +13,13 @@ from services.counting.settings import JournalSettings, SpoolSettings
 from tally.client import Durability
 from tally.contract.errors import Overloaded, Unavailable
 from tally.counting.v1.counting_pb2 import OUTCOME_SPOOLED
-from tests.support.database import make_template
 from tests.support.entries import append, as_entry, cut_request, new_id
 from tests.support.eventually import eventually
 from tests.support.processes import FAST as FAST_ENV
 from tests.support.processes import run_service, stop
 from tests.support.proof import assert_exact, journaled, open_proof
 from tests.support.proxy import open_proxy
-from tests.support.servers import Breakable, breakable_postgres
+from tests.support.servers import breakable_postgres
 from tests.support.shards import FAST, open_shard, quick, send
 from tests.support.spooling import COUNTS, ONE, assert_drained, count_until_spooled, spool
 from tests.support.stack import open_stack
@@ -34,16 +31,12 @@ SLACK_S = 3.0
 """for a machine that is busy with other things"""
 
 
-@asynccontextmanager
-async def migrated_postgres() -> AsyncIterator[Breakable]:
-    async with breakable_postgres() as postgres:
-        await make_template(postgres.url)
-        yield postgres
-
-
 async def test_entries_are_spooled_while_postgres_is_down_and_counted_once_it_is_back(tmp_path: Path) -> None:
     acknowledged = Counter(COUNTS)
-    async with migrated_postgres() as postgres, open_shard(postgres.url, spool_folder=tmp_path) as shard:
+    async with (
+        breakable_postgres(is_migrated=True) as postgres,
+        open_shard(postgres.url, spool_folder=tmp_path) as shard,
+    ):
         assert await send(shard, COUNTS) == {Outcome.JOURNALED}
         postgres.kill()
         await count_until_spooled(shard, acknowledged)

@@ -12,7 +12,6 @@ from libs.stores.postgres import PostgresSettings, connect
 from libs.stores.write_connection import InDoubt, WriteConnection
 from services.counting.spool.drain import Drain
 from services.counting.spool.file import Spooled
-from tests.support.database import make_template
 from tests.support.entries import as_entry, cut_request
 from tests.support.eventually import eventually
 from tests.support.proof import open_proof
@@ -30,8 +29,7 @@ _RECEIVED_AT_US = 1_700_000_000_000_000
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def primary() -> AsyncIterator[str]:
     """The DSN of one whose commits wait for a standby that never comes, unless they say otherwise."""
-    async with breakable_postgres() as server:
-        await make_template(server.url)
+    async with breakable_postgres(is_migrated=True) as server:
         async with open_proof(server.url) as connection:
             await connection.execute(_STANDBY.format(name="nobody"))
             await connection.execute(_RELOAD)

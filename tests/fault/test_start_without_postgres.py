@@ -17,7 +17,7 @@ from services.process.life import open_process
 from services.settings import Settings, read_settings
 from tally.client import Client, Durability
 from tally.contract.errors import NotReady, PartitionCountMismatch
-from tests.support.database import PARTITION_COUNT, make_template
+from tests.support.database import PARTITION_COUNT
 from tests.support.processes import run_service, stop
 from tests.support.proof import assert_exact, open_proof
 from tests.support.proxy import Proxy, open_proxy
@@ -56,8 +56,7 @@ async def identity_of(dsn: str) -> Cluster:
 async def test_a_restart_while_postgres_is_away_spools_and_counts_once(
     valkey_url: str, tmp_path: Path
 ) -> None:
-    async with breakable_postgres() as postgres:
-        await make_template(postgres.url)
+    async with breakable_postgres(is_migrated=True) as postgres:
         env = {"TALLY_COUNTING__SHARD": "shard"}
         async with run_service("counting", postgres.url, valkey_url, tmp_path, env=env) as shard:
             at = shard.address

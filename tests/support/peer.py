@@ -161,13 +161,21 @@ async def garbage(_payload: bytes, _context: Context) -> bytes:
     return b"\xff"
 
 
+async def end_stream(_payload: bytes, _context: Context) -> NoReturn:
+    """Ends the stream with success."""
+    raise StopEarly
+
+
 class Gate:
     """A behaviour that lasts until the gate is opened."""
 
     def __init__(self) -> None:
         self._open = asyncio.Event()
+        self.arrived = asyncio.Event()
+        """set when a call is at the gate"""
 
     async def __call__(self, _payload: bytes, _context: Context) -> None:
+        self.arrived.set()
         await self._open.wait()
 
     def open(self) -> None:

@@ -16,6 +16,7 @@ from services.registry import BY_NAME
 from tally.client import Client, TallyError
 from tests.support.database import PARTITION_COUNT
 from tests.support.eventually import eventually
+from tests.support.preloaded import Preloaded, Running
 
 FAST = {
     "TALLY_COUNTING__RECOVERY__HEARTBEAT_SECONDS": "0.2",
@@ -33,7 +34,7 @@ class ServiceProcess:
     """One process and where its service is reached."""
 
     address: str
-    process: "subprocess.Popen[bytes]"
+    process: Running
 
     def kill(self) -> None:
         """SIGKILL, and wait for the end."""
@@ -57,8 +58,12 @@ async def run_service(
     shards: Sequence[str] = (),
     address: str = "",
     env: Mapping[str, str] | None = None,
+    is_fork: bool = True,
 ) -> AsyncIterator[ServiceProcess]:
-    """Run one service, at a free port or where it was before; it is killed at the end unless it has ended by then."""
+    """Run one service, at a free port or where it was before; it is killed at the end unless it has ended by then.
+
+    Where its memory is measured it must not be a fork, whose memory is that of its parent too.
+    """
     address = address or f"127.0.0.1:{free_port()}"
     settings = {
         "TALLY_DATA_DIR": str(folder),
@@ -69,13 +74,7 @@ async def run_service(
         "TALLY_PARTITIONER__SHARDS": "[" + ",".join(f'"{shard}"' for shard in shards) + "]",
     }
     log = folder / f"{name}-{address.rpartition(':')[2]}.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own code
-            [sys.executable, "-m", "services", name],
-            env={**os.environ, **settings, **(env or {})},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    process = _start(name, {**os.environ, **settings, **(env or {})}, log, is_fork=is_fork)
     try:
         await until_serving(process, address, name, log)
         yield ServiceProcess(address, process)
@@ -85,7 +84,16 @@ async def run_service(
         process.wait()
 
 
-async def until_serving(process: "subprocess.Popen[bytes]", address: str, name: str, log: Path) -> None:
+def _start(name: str, env: Mapping[str, str], log: Path, *, is_fork: bool) -> Running:
+    if is_fork:
+        return Preloaded(["up", name], env, stdin=Path(os.devnull), stdout=log, stderr=log)
+    with log.open("ab") as output:
+        return subprocess.Popen(  # noqa: S603 - our own code
+            [sys.executable, "-m", "services", name], env=env, stdout=output, stderr=subprocess.STDOUT
+        )
+
+
+async def until_serving(process: Running, address: str, name: str, log: Path) -> None:
     """Wait until the service of that name serves there. Fails, with the log, when its process ends."""
 
     async def is_serving() -> bool:

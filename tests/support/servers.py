@@ -5,6 +5,7 @@ server ends with its parent. `fresh_database` makes a test's own database. A `Br
 fault test may kill, freeze and start again.
 """
 
+import asyncio
 import os
 import shutil
 import signal
@@ -21,12 +22,15 @@ import asyncpg
 from libs.embedded.postgres import EmbeddedPostgresSettings, open_postgres
 from libs.embedded.sockets import open_socket_folder
 from libs.embedded.valkey import open_valkey
+from tests.support.database import make_template
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the folder in it has a random name and is ours alone
 _MEMORY_NEEDED_BYTES = 3 * 1024**3
 """of one pair: the databases of the tests under way, 512 MB of write-ahead log, and room for a large test"""
 _PREFIX = "tally-tests-"
 _SHARED_POSTGRES = EmbeddedPostgresSettings(max_wal_size_mb=512)
+_originals: "list[tempfile.TemporaryDirectory[str]]" = []
+"""one at most: a stopped cluster whose database has the schema"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,10 @@ class Servers:
 
 @asynccontextmanager
 async def open_servers() -> AsyncIterator[Servers]:
-    """The pair for a whole run, in a temporary folder: in memory where there is room, as most of the time of a test
-    database is waiting for its files to be on disk."""
-    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", dir=find_memory()) as folder:
+    """The pair for a whole run; the database in its DSN has the schema. In memory where there is room, for to make a
+    database is mostly to wait until its files are on disk."""
+    with _make_folder() as folder:
+        await copy_cluster(Path(folder) / "postgres")
         async with (
             open_postgres(Path(folder) / "postgres", settings=_SHARED_POSTGRES) as dsn,
             open_valkey(Path(folder) / "valkey") as url,
@@ -47,26 +52,35 @@ async def open_servers() -> AsyncIterator[Servers]:
             yield Servers(dsn, url)
 
 
-def find_memory() -> Path | None:
-    """A folder that is kept in memory and has room for the pair; None where there is none."""
-    if not (_MEMORY.is_dir() and os.access(_MEMORY, os.W_OK)):
-        return None
-    for leftover in _MEMORY.glob(f"{_PREFIX}*"):  # of a run that was killed
-        if not Path("/proc", leftover.name.split("-")[2]).exists():
-            shutil.rmtree(leftover, ignore_errors=True)
-    return _MEMORY if shutil.disk_usage(_MEMORY).free >= _MEMORY_NEEDED_BYTES else None
+async def copy_cluster(data_dir: Path) -> None:
+    """Fill the data folder of a Postgres: its database has the schema already, so that its first start is a short one.
+
+    The first copy in a process makes the original.
+    """
+    if not _originals:
+        folder = _make_folder()
+        async with open_postgres(Path(folder.name), settings=_SHARED_POSTGRES) as dsn:
+            await make_template(dsn)
+        _originals.append(folder)
+    await asyncio.to_thread(shutil.copytree, Path(_originals[0].name) / "pgdata", data_dir / "pgdata")
+
+
+def _make_folder() -> "tempfile.TemporaryDirectory[str]":
+    memory = _MEMORY if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) else None
+    if memory is not None:
+        for leftover in memory.glob(f"{_PREFIX}*"):  # of a run that was killed
+            if not Path("/proc", leftover.name.split("-")[2]).exists():
+                shutil.rmtree(leftover, ignore_errors=True)
+        if shutil.disk_usage(memory).free < _MEMORY_NEEDED_BYTES:
+            memory = None
+    return tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-", dir=memory)
 
 
 @asynccontextmanager
 async def fresh_database(dsn: str, template: str = "template1") -> AsyncIterator[str]:
     """A copy of the database `template`; yields its DSN, and drops it with whoever is still connected.
 
-    Nobody may be connected to the template. A template is made once a run, like any database:
-
-        async with fresh_database(dsn) as template_dsn:
-            ...  # migrate it, and disconnect
-            async with fresh_database(dsn, name_of(template_dsn)) as test_dsn:
-                ...
+    Nobody may be connected to the template.
     """
     name = f"test_{uuid.uuid4().hex}"
     await _execute(dsn, f"create database {name} template {template}")
@@ -113,10 +127,14 @@ class Breakable:
 
 
 @asynccontextmanager
-async def breakable_postgres(settings: EmbeddedPostgresSettings | None = None) -> AsyncIterator[Breakable]:
+async def breakable_postgres(
+    settings: EmbeddedPostgresSettings | None = None, *, is_migrated: bool = False
+) -> AsyncIterator[Breakable]:
     """Started, and alone on its data. A frozen postmaster takes no connections; those that are open go on."""
     with tempfile.TemporaryDirectory(prefix="tally-tests-") as folder:
         data = Path(folder)
+        if is_migrated:
+            await copy_cluster(data)
         with open_socket_folder(data) as sockets:
             server = Breakable(
                 lambda: open_postgres(data, settings=settings, sockets=sockets),

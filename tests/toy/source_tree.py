@@ -20,6 +20,8 @@ _COPIED = (
     "services",
     "tests",
 )
+_PASSING = shutil.ignore_patterns("*.pyc.*", "*.egg-info", "build")
+"""what other tests may write meanwhile, and what is made of the original"""
 _MARKS = (".made", ".run", ".dev", ".protoc")
 """what the Makefile knows an environment by"""
 _TABLE = Path("services", "registry.py")
@@ -44,14 +46,13 @@ def make_tree(folder: Path) -> None:
     """
     for source in (path for pattern in _COPIED for path in _ROOT.glob(pattern)):
         if source.is_dir():
-            shutil.copytree(source, folder / source.name, copy_function=_link_or_copy)
+            shutil.copytree(source, folder / source.name, ignore=_PASSING)
         else:
             shutil.copy(source, folder / source.name)
     shutil.copytree(_FILES, folder, dirs_exist_ok=True)
     table = folder / _TABLE
     text = table.read_text()
     assert text.count(_END_OF_TABLE) == 1
-    table.unlink()  # it is a link to the original
     table.write_text(text.replace(_END_OF_TABLE, _ROW + _END_OF_TABLE))
     _link_environment(folder / ".venv")
     done = subprocess.run(
@@ -68,20 +69,10 @@ def make_tree(folder: Path) -> None:
 
 def environment_of(folder: Path) -> dict[str, str]:
     """The variables with which a program runs on the modules of the copy, and with no setting of the test run's."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TALLY_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("TALLY_", "MAKE", "MFLAGS"))
+    }
     return {**environment, "PYTHONPATH": os.pathsep.join([str(folder), str(folder / "libs" / "tally")])}
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    """What the Makefile writes anew must not be the original."""
-    path = Path(source)
-    if "_pb2" in path.name or path.suffix in (".md", ".yaml") or path.name == _TABLE.name:
-        shutil.copy2(source, target)
-        return
-    try:
-        os.link(source, target)
-    except OSError:  # on another file system
-        shutil.copy2(source, target)
 
 
 def _link_environment(folder: Path) -> None:

@@ -22,7 +22,7 @@ from tests.support.eventually import eventually
 from tests.support.otlp import open_collector
 from tests.support.processes import free_port
 from tests.support.servers import Servers, fresh_database
-from tests.support.terminal import Ended, finish, kill, run, start
+from tests.support.terminal import Ended, finish, kill, start
 from tests.toy.source_tree import environment_of, make_tree
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -61,7 +61,7 @@ async def stores(servers: Servers, tree: Path) -> AsyncIterator[dict[str, str]]:
     """The variables for services on a migrated database."""
     async with fresh_database(servers.postgres_dsn) as dsn:
         variables = {"TALLY_POSTGRES__DSN": dsn, "TALLY_VALKEY__URL": servers.valkey_url, **modules_of(tree)}
-        migrated = await run("migrate", **variables)
+        migrated = await tally("migrate", **variables)
         assert "toy/0001_toys" in migrated.out.splitlines(), migrated.err
         yield variables
 
@@ -100,13 +100,13 @@ async def check_toy(address: str, tree: Path) -> None:
     called = await run_in(tree, sys.executable, "-c", PUT_AND_GET, address)
     assert called.out.startswith("FoundToy(colour='red', view_count="), called.err
     put, status = await asyncio.gather(
-        run("toy", "put", "ball", "green", address=address, **modules),
-        run("status", "--json", address=address, **modules),
+        tally("toy", "put", "ball", "green", address=address, **modules),
+        tally("status", "--json", address=address, **modules),
     )
     assert put == Ended(0, "ball is green\n", "")
     assert json.loads(status.out)["services"][TOY] == "SERVING"
     assert json.loads(status.out)["problems"] == []
-    got = await run("toy", "get", "ball", address=address, **modules)
+    got = await tally("toy", "get", "ball", address=address, **modules)
     assert got.out.startswith("ball is green and was viewed "), got.err
 
 
@@ -126,13 +126,13 @@ async def test_it_runs_split_with_settings_a_schema_and_metrics_of_its_own(
             async with serving("toy", TOY, tmp_path, **stores, **own, **telemetry) as address:
                 red, blue = await asyncio.gather(
                     *(
-                        run("toy", "put", "car", colour, address=address, **modules)
+                        tally("toy", "put", "car", colour, address=address, **modules)
                         for colour in ("red", "blue")
                     )
                 )
                 assert (red.exit_code, red.err) == (1, "tally: colour: must be one of blue\n")
                 assert blue == Ended(0, "car is blue\n", "")
-                got = await run("toy", "get", "car", address=address, **modules)
+                got = await tally("toy", "get", "car", address=address, **modules)
                 assert got.out == "car is blue and was viewed 0 times\n"
     database = await asyncpg.connect(stores["TALLY_POSTGRES__DSN"])
     try:
@@ -164,6 +164,11 @@ async def test_the_import_contracts_know_it(tree: Path) -> None:
     broken = await run_in(tree, lint_imports)
     borrowed.unlink()
     assert "services.toy is not allowed to import services.query" in broken.out
+
+
+async def tally(*arguments: str, address: str = "", **variables: str) -> Ended:
+    """Run the installed command, whose modules are those of the copy, and wait for its end."""
+    return await finish(await start(*arguments, address=address, **variables))
 
 
 def modules_of(tree: Path) -> dict[str, str]:

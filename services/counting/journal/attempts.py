@@ -1,7 +1,9 @@
 """Pure: what inserts that come to nothing teach, log after log."""
 
+from tally.contract.backoff import Backoff
+
 _FAILURES_OF_AWAY = 2
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 10.0
+_BACKOFF = Backoff(first_s=0.5, longest_s=10.0)
 
 
 class Attempts:
@@ -39,5 +41,4 @@ class Attempts:
         """For how long; it doubles each time."""
         if not self.is_away:
             return 0.0
-        doublings = min(self._failures - _FAILURES_OF_AWAY, 10)
-        return min(_FIRST_PAUSE_SECONDS * 2.0**doublings, _LONGEST_PAUSE_SECONDS)
+        return _BACKOFF.cap_s(self._failures - _FAILURES_OF_AWAY)

@@ -13,6 +13,7 @@ import structlog
 
 from libs.domain.entry import Entry, Outcome
 from libs.rpc.columns import parse
+from libs.rpc.tracebacks import drop_tracebacks
 from libs.runtime.loop import Loop
 from libs.stores.postgres import AWAY, make_durable
 from libs.stores.write_connection import InDoubt, Refused, borrow_for_writing
@@ -114,6 +115,7 @@ class Drain:
         try:
             await self._move(share)
         except NoRoom as error:
+            drop_tracebacks(error)  # its frames hold the share
             self._no_room = error
         self._after_id = share[-1].id
         return True

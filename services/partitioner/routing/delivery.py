@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from libs.domain.entry import Entry, Outcome
+from libs.rpc.tracebacks import drop_tracebacks
 from services.partitioner.routing.placement import Placement
 from tally.contract.errors import DeadlineExceeded, Overloaded, TallyError, Unavailable
 
@@ -83,17 +84,19 @@ class Delivery:
         """
         try:
             outcome = self.outcomes[sent.entry_index] = await sent.outcome
-        except (Unavailable, DeadlineExceeded) as error:
-            self._note_failure(sent.address, error.message)
-        except Overloaded as error:
-            return error
         except TallyError as error:
-            # This request was valid, and other shards may have journaled their part of it: to tell the caller that it
-            # was refused would be wrong. A shard that is broken, or of another version or setting, answers so, or
-            # another entry of the call was to blame.
-            self._note_failure(
-                sent.address, f"shard {sent.address} failed with {error.reason}: {error.message}"
-            )
+            drop_tracebacks(error)  # the future keeps it, with this frame, and so the entries of the request
+            if isinstance(error, Overloaded):
+                return error
+            if isinstance(error, Unavailable | DeadlineExceeded):
+                self._note_failure(sent.address, error.message)
+            else:
+                # This request was valid, and other shards may have journaled their part of it: to tell the caller that
+                # it was refused would be wrong. A shard that is broken, or of another version or setting, answers so,
+                # or another entry of the call was to blame.
+                self._note_failure(
+                    sent.address, f"shard {sent.address} failed with {error.reason}: {error.message}"
+                )
         else:
             if outcome == Outcome.UNAVAILABLE:
                 self._note_failure(sent.address, f"shard {sent.address} cannot journal now")

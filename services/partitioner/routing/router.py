@@ -1,7 +1,6 @@
 """From entries to shards: each entry to the leader of its partition, then to whoever ranks next."""
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 
 from libs.domain.clock import Clock
@@ -10,6 +9,7 @@ from libs.rpc.deadline import call_timeout
 from services.partitioner.routing.delivery import Delivery
 from services.partitioner.routing.placement import Placement
 from services.partitioner.settings import PartitionerSettings
+from tally.contract.backoff import Backoff
 from tally.contract.errors import DeadlineExceeded
 from tally.contract.retry_budget import RetryBudget
 
@@ -77,11 +77,10 @@ class Router:
                 raise _too_late(delivery.reason)
 
     async def _pause(self, number: int, deadline: float) -> None:
-        """Full jitter: a random part of a pause that doubles each time, and never past the deadline."""
-        longest = min(
-            self._settings.max_backoff_seconds, self._settings.backoff_seconds * 2.0 ** min(number - 1, 30)
+        """Back off, and never past the deadline."""
+        pause = Backoff(self._settings.backoff_seconds, self._settings.max_backoff_seconds).pause_s(
+            number - 1
         )
-        pause = random.uniform(0, longest)  # noqa: S311 - jitter is no secret
         await asyncio.sleep(min(pause, max(0.0, deadline - self._clock.monotonic())))
 
 

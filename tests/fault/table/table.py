@@ -2,12 +2,13 @@
 
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from rich.console import Console
 
+from tests.fault.table import regions
 from tests.fault.table.combinations import combine, draw_combination
 from tests.fault.table.deployment import Deployment, open_deployment
 from tests.fault.table.faults import FAULTS, PAIR_FAULTS
@@ -40,6 +41,8 @@ class Table:
                     for fault in chosen:
                         # By the name, so that a fault alone does as it does among the others.
                         await self._run(fault, deployment, random.Random(f"{self._seed} {fault.name}"))
+        if only in regions.NAME:
+            await self._run_regions()
 
     async def run_combinations(self, minutes: float) -> None:
         """Random combinations until the time is over; what has begun is ended."""
@@ -69,11 +72,19 @@ class Table:
     async def _run_some(self, combination: Fault, deployment: Deployment) -> None:
         await self._run(combination, deployment, random.Random(self._chance.random()))
 
+    async def _run_regions(self) -> None:
+        """The line of two regions, which are a deployment of their own."""
+        self._console.print("starting two regions")
+        chance = random.Random(f"{self._seed} {regions.NAME}")
+        await self._note(regions.NAME, regions.run_regions(self._folder / "regions", chance))
+
     async def _run(self, fault: Fault, deployment: Deployment, chance: random.Random) -> None:
-        number = len(self.rows) + 1
-        self._console.print(f"{number:3}  {fault.name} … ", end="")
+        await self._note(fault.name, run_round(fault, deployment, len(self.rows) + 1, chance, Pace()))
+
+    async def _note(self, name: str, running: Awaitable[Row]) -> None:
+        self._console.print(f"{len(self.rows) + 1:3}  {name} … ", end="")
         began = time.monotonic()
-        row = await run_round(fault, deployment, number, chance, Pace())
+        row = await running
         self.rows.append(row)
         verdict = "[red]BROKEN[/red]" if row.wrong else "holds"
         self._console.print(f"{verdict}, {time.monotonic() - began:.0f} s")

@@ -203,7 +203,7 @@ async def test_a_dead_letter_is_neither_lost_nor_overlooked(counted: tuple[str, 
         "insert into counting.dead_letter "
         "(request_id, partition, log_id, seq, received_at, request_hash, payload, events, reason) "
         "select request_id, partition, log_id, seq, received_at, request_hash, payload, events, '' "
-        "from journal where seq = 1; "
+        "from counting.journal where seq = 1; "
         "update counting.rollup_minute set count = count - 1 where video_id = 'round/0' and event_type = 'view'"
     )
     async with after(dsn, set_aside) as connection:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.fault.table.ledger import read_ledger
-from tests.integration.tally.peer import batch_of, never_answer, open_peer, pass_by
+from tests.integration.tally.peer import batch_of, open_peer
 from tests.support.eventually import eventually
+from tests.support.peer import never_answer, pass_by
 
 
 @pytest.mark.exact

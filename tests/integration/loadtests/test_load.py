@@ -43,3 +43,20 @@ async def test_a_throw_away_tally_answers_what_is_right_and_leaves_nothing(
     assert verdict in text
     assert rpc in text
     assert not list(tmp_path.iterdir())
+
+
+async def test_users_who_index_find_every_entry_as_it_was_acknowledged(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "loadtests.load", "--entries", "--users", "2", "--seconds", "3",
+        cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        printed, _ = await asyncio.wait_for(process.communicate(), 100)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+    text = printed.decode()
+    assert process.returncode == 0, text
+    assert "entries in 2 locations, 0 of unknown outcome" in text

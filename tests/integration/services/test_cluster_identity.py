@@ -17,10 +17,11 @@ from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.contract.status import read_details
 from tally.counting.v1 import counting_pb2, dead_letters_pb2
 from tally.ingest.v1.ingest_pb2 import GetPartitionMapResponse, ShardPartitions
-from tests.integration.tally.peer import open_peer, refuse
+from tests.integration.tally.peer import open_peer
 from tests.support.entries import ask_identity, cut_request
 from tests.support.eventually import eventually
 from tests.support.letters import bury_spooled, old_id, waiting
+from tests.support.peer import refuse
 from tests.support.processes import run_service
 from tests.support.proof import assert_exact
 from tests.support.servers import Servers, fresh_database

@@ -13,34 +13,7 @@ from tally.common.v1 import common_pb2
 from tally.counting.v1 import counting_pb2
 from tally.ingest.v1 import ingest_pb2
 from tests.support import peer as generic
-from tests.support.peer import Context, Gate, Received, StopEarly, never_answer, pass_by, refuse
-from tests.support.relay import Relay as Proxy
-from tests.support.relay import open_relay as open_proxy
-
-__all__ = [
-    "COUNTING",
-    "HEALTH",
-    "INGEST",
-    "QUERY",
-    "Context",
-    "Gate",
-    "Peer",
-    "Proxy",
-    "Received",
-    "StopEarly",
-    "accept",
-    "accept_batch",
-    "bad_request",
-    "batch_of",
-    "error_info",
-    "never_answer",
-    "open_peer",
-    "open_proxy",
-    "pass_by",
-    "refuse",
-    "retry_after",
-    "videos_of",
-]
+from tests.support.peer import Context, Received
 
 INGEST = "tally.ingest.v1.IngestService"
 COUNTING = "tally.counting.v1.CountingService"

@@ -7,23 +7,20 @@ import pytest
 
 from tally.client import Batching, BufferFull, Client, InvalidRequest, OutcomeUnknown, StillSending
 from tests.integration.tally.conftest import OpenClient
-from tests.integration.tally.peer import Context, Peer, batch_of, error_info, refuse, videos_of
+from tests.integration.tally.peer import Peer, batch_of, error_info, videos_of
 from tests.support.eventually import eventually
+from tests.support.peer import Context, Gate, refuse
 
 
 @pytest.mark.exact
 async def test_a_caller_who_waits_no_longer_changes_nothing_about_what_is_sent(
     peer: Peer, client: Client
 ) -> None:
-    go_on = asyncio.Event()
-
-    async def dawdle(_payload: bytes, _context: Context) -> None:
-        await go_on.wait()
-
-    peer.turns.append(dawdle)
+    gate = Gate()
+    peer.turns.append(gate)
     with pytest.raises(StillSending, match=r"no receipt within 0.2 s; the client goes on") as raised:
         await client.count("hasty", timeout=0.2)
-    go_on.set()
+    gate.open()
     await client.flush()
     assert client.progress.counted_events == 1
     [received] = peer.received
@@ -36,23 +33,18 @@ async def test_a_caller_who_waits_no_longer_changes_nothing_about_what_is_sent(
 async def test_a_caller_who_waits_no_longer_has_no_id_to_send_the_event_again_under(
     peer: Peer, open_client: OpenClient
 ) -> None:
-    arrived, go_on = asyncio.Event(), asyncio.Event()
-
-    async def dawdle(_payload: bytes, _context: Context) -> None:
-        arrived.set()
-        await go_on.wait()
-
-    peer.turns.append(dawdle)
+    gate = Gate()
+    peer.turns.append(gate)
     async with open_client(peer.address, batching=Batching(max_in_flight=1)) as client:
         await client.submit("first")
-        await arrived.wait()
+        await gate.arrived.wait()
         with pytest.raises(StillSending, match="Do not send it again") as raised:
             await client.count("in the buffer", timeout=0.1)
         # Whoever sends again what is unknown, under the id that the error has, must not send this.
         assert not isinstance(raised.value, OutcomeUnknown)
         assert raised.value.request_id is None
         assert raised.value.batches == ()
-        go_on.set()
+        gate.open()
         await client.flush()
     assert [videos_of(received) for received in peer.received] == [["first"], ["in the buffer"]]
 
@@ -72,18 +64,14 @@ async def test_a_caller_who_waits_no_longer_is_told_what_is_wrong(peer: Peer) ->
 async def test_an_event_that_is_refused_before_it_finds_room_does_not_keep_the_next_one_out(
     peer: Peer,
 ) -> None:
-    go_on = asyncio.Event()
-
-    async def dawdle(_payload: bytes, _context: Context) -> None:
-        await go_on.wait()
-
-    peer.turns.append(dawdle)
+    gate = Gate()
+    peer.turns.append(gate)
     async with Client(peer.address, batching=Batching(max_buffered_events=1)) as client:
         await client.submit("first")
         bad = asyncio.create_task(client.submit("x" * 200))
         good = asyncio.create_task(client.submit("good"))
         await asyncio.sleep(0.05)
-        go_on.set()
+        gate.open()
         with pytest.raises(InvalidRequest):
             await bad
         assert (await (await asyncio.wait_for(good, 5))).accepted_count == 1
@@ -117,12 +105,8 @@ async def test_while_nothing_answers_it_is_logged_now_and_then_and_why(
 async def test_a_full_buffer_makes_callers_wait_or_raises_as_they_chose(
     peer: Peer, open_client: OpenClient
 ) -> None:
-    go_on = asyncio.Event()
-
-    async def dawdle(_payload: bytes, _context: Context) -> None:
-        await go_on.wait()
-
-    peer.turns.extend([dawdle] * 4)
+    gate = Gate()
+    peer.turns.extend([gate] * 4)
     async with (
         open_client(peer.address, batching=Batching(max_buffered_events=2)) as patient,
         open_client(peer.address, batching=Batching(max_buffered_events=2, when_full="raise")) as hasty,
@@ -137,7 +121,7 @@ async def test_a_full_buffer_makes_callers_wait_or_raises_as_they_chose(
         waiting = asyncio.create_task(patient.submit("c"))
         await asyncio.sleep(0.05)
         assert not waiting.done()
-        go_on.set()
+        gate.open()
         assert (await (await waiting)).accepted_count == 1
     sent = [video for received in peer.received for video in videos_of(received)]
     assert sorted(sent) == ["a", "a", "b", "b", "c"]

@@ -9,28 +9,17 @@ from uuid import UUID
 import grpc
 import pytest
 
-from tally.client import Client, Durability, Event, InvalidRequest, OutcomeUnknown, OutOfRange
+from tally.client import Client, Durability, Event, InvalidRequest, OutcomeUnknown, OutOfRange, Receipt
 from tally.client.request_id import RequestIds, make_request_id
 from tally.client.transport import TransportName
 from tally.common.v1 import common_pb2
 from tally.contract.request_id import RANDOM_BYTES
 from tally.ingest.v1 import ingest_pb2
 from tests.integration.tally.conftest import OpenClient
-from tests.integration.tally.peer import (
-    Context,
-    Peer,
-    StopEarly,
-    bad_request,
-    batch_of,
-    error_info,
-    never_answer,
-    open_proxy,
-    pass_by,
-    refuse,
-    retry_after,
-    videos_of,
-)
+from tests.integration.tally.peer import Peer, bad_request, batch_of, error_info, videos_of
 from tests.integration.tally.transports import RPC_OF, by_either_transport
+from tests.support.peer import end_stream, never_answer, pass_by, refuse
+from tests.support.relay import open_relay
 
 
 @by_either_transport
@@ -77,12 +66,8 @@ async def test_an_event_keeps_everything_that_it_carries(peer: Peer) -> None:
 async def test_after_a_lost_answer_the_same_bytes_go_again(
     peer: Peer, transport: TransportName, open_client: OpenClient
 ) -> None:
-    async with open_proxy(peer.address) as proxy, open_client(proxy.address, transport=transport) as client:
-
-        async def lose(_payload: bytes, _context: Context) -> None:
-            proxy.cut()
-
-        peer.turns.extend([lose, lose])
+    async with open_relay(peer.address) as relay, open_client(relay.address, transport=transport) as client:
+        peer.turns.extend([relay.drop] * 2)
         receipt = await client.count("v", timeout=20)
     assert len(peer.received) == 3
     assert len({received.payload for received in peer.received}) == 1
@@ -91,76 +76,51 @@ async def test_after_a_lost_answer_the_same_bytes_go_again(
 
 @pytest.mark.exact
 async def test_a_stream_that_breaks_is_opened_anew_and_only_what_had_no_answer_goes_again(peer: Peer) -> None:
-    async with open_proxy(peer.address) as proxy, Client(proxy.address, transport="stream") as client:
+    async with open_relay(peer.address) as relay, Client(relay.address, transport="stream") as client:
         first = await client.count("first")
-
-        async def lose(_payload: bytes, _context: Context) -> None:
-            proxy.cut()
-
-        peer.turns.append(lose)
+        peer.turns.append(relay.drop)
         second = await client.count("second", timeout=20)
     assert [videos_of(received) for received in peer.received] == [["first"], ["second"], ["second"]]
     assert peer.received[1].payload == peer.received[2].payload
     assert first.request_id != second.request_id
 
 
-@by_either_transport
-async def test_an_overloaded_service_gets_the_same_bytes_after_its_delay(
-    peer: Peer, transport: TransportName
+async def test_an_overloaded_service_gets_the_same_bytes_after_its_delay_by_the_stream_too(
+    peer: Peer,
 ) -> None:
-    async with Client(peer.address, transport=transport) as client:
-        if transport == "unary":
-            busy = [error_info("OVERLOADED"), retry_after(0.3)]
-            peer.turns.append(refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", *busy))
-        else:
-            peer.refusals.append(ingest_pb2.Refusal(code=8, reason="OVERLOADED", message="busy"))
-            peer.refusals[0].retry_delay.FromMilliseconds(300)
+    peer.refusals.append(ingest_pb2.Refusal(code=8, reason="OVERLOADED", message="busy"))
+    peer.refusals[0].retry_delay.FromMilliseconds(300)
+    async with Client(peer.address, transport="stream") as client:
         await client.count("v")
     first, second = peer.received
     assert first.payload == second.payload
     assert second.at - first.at >= 0.3
 
 
-@by_either_transport
-async def test_an_id_out_of_range_is_made_anew_by_the_services_time(
-    peer: Peer, transport: TransportName
-) -> None:
-    """The clock of this machine is a day behind."""
+async def test_an_id_out_of_range_is_made_anew_by_the_services_time(peer: Peer) -> None:
+    """The clock of this machine is a day behind. A stream says no more than that, so the client asks by a call."""
     now_us = time.time_ns() // 1000
     ids = RequestIds(now_us=lambda: now_us - 25 * 3_600_000_000)
-    late = refuse(
-        grpc.StatusCode.OUT_OF_RANGE,
-        "old",
-        error_info("OUT_OF_RANGE", server_time_us=str(now_us)),
-        bad_request(request_id="is older than 24 hours"),
-    )
-    async with Client(peer.address, transport=transport, request_ids=ids) as client:
-        if transport == "stream":  # which says no more than this, so the client asks again by the unary call
-            peer.refusals.append(ingest_pb2.Refusal(code=11, reason="OUT_OF_RANGE", message="old"))
-            peer.refusals[0].server_time.FromMicroseconds(now_us)
-            peer.turns.append(pass_by)
-        peer.turns.append(late)
+    details = error_info("OUT_OF_RANGE", server_time_us=str(now_us)), bad_request(request_id="is old")
+    peer.refusals.append(ingest_pb2.Refusal(code=11, reason="OUT_OF_RANGE", message="old"))
+    peer.refusals[0].server_time.FromMicroseconds(now_us)
+    peer.turns.extend([pass_by, refuse(grpc.StatusCode.OUT_OF_RANGE, "old", *details)])
+    async with Client(peer.address, transport="stream", request_ids=ids) as client:
         receipt = await client.count("v")
         assert (UUID(receipt.request_id).int >> 80) == now_us // 1000
         await client.count("v")
     sent = [batch_of(received) for received in peer.received]
+    assert len(sent) == 4
     assert sent[-1].request_id != sent[-2].request_id != sent[0].request_id
-    assert len(sent) == (3 if transport == "unary" else 4)
-    assert [batch.columns for batch in sent] == [sent[0].columns] * len(sent)
+    assert [batch.columns for batch in sent] == [sent[0].columns] * 4
 
 
-@by_either_transport
-async def test_an_event_that_the_service_refuses_does_not_harm_the_others(
-    peer: Peer, transport: TransportName
-) -> None:
+async def test_an_event_that_the_service_refuses_does_not_harm_the_others(peer: Peer) -> None:
     violation = bad_request(**{"columns.video_ids[1]": "is not to my taste"})
-    async with Client(peer.address, transport=transport) as client:
-        if transport == "stream":
-            peer.refusals.append(ingest_pb2.Refusal(code=3, reason="INVALID_REQUEST", message="columns"))
-            peer.turns.append(pass_by)
-        peer.turns.append(
-            refuse(grpc.StatusCode.INVALID_ARGUMENT, "bad", error_info("INVALID_REQUEST"), violation)
-        )
+    bad = refuse(grpc.StatusCode.INVALID_ARGUMENT, "bad", error_info("INVALID_REQUEST"), violation)
+    peer.refusals.append(ingest_pb2.Refusal(code=3, reason="INVALID_REQUEST", message="columns"))
+    peer.turns.extend([pass_by, bad])
+    async with Client(peer.address, transport="stream") as client:
         outcomes: list[Any] = await asyncio.gather(
             *(client.count(video) for video in ("a", "b", "c")), return_exceptions=True
         )
@@ -188,35 +148,23 @@ async def test_a_bad_event_is_refused_to_its_own_caller_before_it_joins_the_othe
     assert not peer.received
 
 
-async def test_a_spooled_receipt_says_so(peer: Peer) -> None:
+async def test_a_receipt_tells_of_duplicates_and_of_the_spool(peer: Peer) -> None:
     request_id = make_request_id(1_700_000_000_000, bytes(RANDOM_BYTES))
     peer.answers["ProcessEvents"] = ingest_pb2.ProcessEventsResponse(
         receipt=ingest_pb2.Receipt(
-            request_id=request_id, accepted_count=1, durability=common_pb2.DURABILITY_SPOOLED
+            request_id=request_id,
+            accepted_count=1,
+            duplicate_count=2,
+            durability=common_pb2.DURABILITY_SPOOLED,
         )
     )
     async with Client(peer.address) as client:
-        receipt = await client.process_many([Event("v")], request_id=request_id)
-    assert receipt.durability is Durability.SPOOLED
-
-
-async def test_duplicates_are_reported(peer: Peer) -> None:
-    request_id = make_request_id(1_700_000_000_000, bytes(RANDOM_BYTES))
-    peer.answers["ProcessEvents"] = ingest_pb2.ProcessEventsResponse(
-        receipt=ingest_pb2.Receipt(
-            request_id=request_id, duplicate_count=1, durability=common_pb2.DURABILITY_JOURNALED
-        )
-    )
-    async with Client(peer.address) as client:
-        receipt = await client.process_many([Event("v")], request_id=request_id)
-    assert receipt.duplicate_count == 1
+        receipt = await client.process_many([Event("v")] * 3, request_id=request_id)
+    assert receipt == Receipt(request_id, 1, 2, Durability.SPOOLED)
 
 
 async def test_a_stream_that_the_service_ends_early_is_opened_anew(peer: Peer) -> None:
-    async def end(_payload: bytes, _context: Context) -> None:
-        raise StopEarly
-
-    peer.turns.append(end)
+    peer.turns.append(end_stream)
     async with Client(peer.address, transport="stream") as client:
         await client.count("v")
     first, second = peer.received

@@ -16,8 +16,9 @@ from tally.client import (
     Receipt,
 )
 from tally.client.blocking import Client
-from tests.integration.tally.peer import Context, Peer, batch_of, videos_of
+from tests.integration.tally.peer import Peer, batch_of, videos_of
 from tests.support.interrupts import At, Interrupt, interrupt
+from tests.support.peer import Context
 
 
 async def test_many_threads_share_one_client(peer: Peer) -> None:

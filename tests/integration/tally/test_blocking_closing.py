@@ -13,15 +13,8 @@ import pytest
 
 from tally.client import Batching, ClientUnusable, NotSent, OutcomeUnknown, Overloaded, TallyError
 from tally.client.blocking import Client
-from tests.integration.tally.peer import (
-    Context,
-    Peer,
-    error_info,
-    never_answer,
-    refuse,
-    retry_after,
-    videos_of,
-)
+from tests.integration.tally.peer import Peer, error_info, retry_after, videos_of
+from tests.support.peer import Context, never_answer, refuse
 
 
 def client_threads() -> int:

@@ -8,14 +8,9 @@ import pytest
 from tally.client import Batching, Client, OutcomeUnknown, StillSending
 from tally.client.transport import TransportName
 from tests.integration.tally.conftest import OpenClient
-from tests.integration.tally.peer import (
-    Context,
-    Peer,
-    never_answer,
-    refuse,
-    videos_of,
-)
+from tests.integration.tally.peer import Peer, videos_of
 from tests.integration.tally.transports import by_either_transport
+from tests.support.peer import Gate, never_answer, refuse
 
 ID = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
 
@@ -74,19 +69,14 @@ async def test_nothing_is_left_running_after_the_end(peer: Peer, transport: Tran
 
 
 async def test_closing_waits_for_calls_under_way(peer: Peer, open_client: OpenClient) -> None:
-    arrived, go_on = asyncio.Event(), asyncio.Event()
-
-    async def dawdle(_payload: bytes, _context: Context) -> None:
-        arrived.set()
-        await go_on.wait()
-
-    peer.turns.append(dawdle)
+    gate = Gate()
+    peer.turns.append(gate)
     async with open_client(peer.address) as client:
         call = asyncio.create_task(client.count("v"))
-        await asyncio.wait_for(arrived.wait(), 5)
+        await asyncio.wait_for(gate.arrived.wait(), 5)
         closing = asyncio.create_task(client.close())
         await asyncio.sleep(0)  # lets the closing begin
-        go_on.set()
+        gate.open()
         await closing
         assert (await call).accepted_count == 1
 
@@ -94,16 +84,11 @@ async def test_closing_waits_for_calls_under_way(peer: Peer, open_client: OpenCl
 async def test_a_write_that_is_cut_off_by_closing_has_an_unknown_outcome(
     peer: Peer, open_client: OpenClient
 ) -> None:
-    arrived = asyncio.Event()
-
-    async def arrive(payload: bytes, context: Context) -> None:
-        arrived.set()
-        await never_answer(payload, context)
-
-    peer.turns.append(arrive)
+    gate = Gate()
+    peer.turns.append(gate)
     async with open_client(peer.address, timeout=0.5) as client:
         call = asyncio.create_task(client.count("v", request_id=ID, timeout=60))
-        await asyncio.wait_for(arrived.wait(), 5)
+        await asyncio.wait_for(gate.arrived.wait(), 5)
     with pytest.raises(OutcomeUnknown) as raised:
         await call
     assert (raised.value.request_id, raised.value.reason) == (ID, "CLIENT_CLOSED")

@@ -25,17 +25,9 @@ from tally.client import (
 from tally.common.v1 import common_pb2
 from tally.ingest.v1 import ingest_pb2
 from tests.integration.tally.conftest import OpenClient
-from tests.integration.tally.peer import (
-    Context,
-    Peer,
-    accept,
-    bad_request,
-    error_info,
-    never_answer,
-    open_proxy,
-    refuse,
-    retry_after,
-)
+from tests.integration.tally.peer import Peer, accept, bad_request, error_info, retry_after
+from tests.support.peer import Context, Gate, never_answer, refuse
+from tests.support.relay import open_relay
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 123_456, tzinfo=UTC)
 ID = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
@@ -125,12 +117,8 @@ async def test_a_large_request_is_retried_too(client: Client, peer: Peer) -> Non
 async def test_a_retry_after_a_lost_acknowledgement_sends_the_same_bytes(
     peer: Peer, open_client: OpenClient
 ) -> None:
-    async with open_proxy(peer.address) as proxy, open_client(proxy.address) as client:
-
-        async def lose(_payload: bytes, _context: Context) -> None:
-            proxy.cut()
-
-        peer.turns.append(lose)
+    async with open_relay(peer.address) as relay, open_client(relay.address) as client:
+        peer.turns.append(relay.drop)
         receipt = await client.count("v", request_id=ID)
     first, second = (ingest_pb2.CountEventRequest.FromString(r.payload) for r in peer.received)
     assert first == second
@@ -285,16 +273,11 @@ async def test_details_that_cannot_be_read_leave_the_status_as_it_is(client: Cli
 
 
 async def test_a_cancelled_call_is_cancelled(peer: Peer) -> None:
-    arrived = asyncio.Event()
-
-    async def arrive(payload: bytes, context: Context) -> None:
-        arrived.set()
-        await never_answer(payload, context)
-
-    peer.turns.append(arrive)
+    gate = Gate()
+    peer.turns.append(gate)
     async with Client(peer.address) as client:
         call = asyncio.create_task(client.count("v", request_id=ID))
-        await asyncio.wait_for(arrived.wait(), 5)
+        await asyncio.wait_for(gate.arrived.wait(), 5)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call

@@ -28,17 +28,9 @@ from tally.common.v1.common_pb2 import ClusterIdentity
 from tally.counting.v1 import counting_pb2 as pb
 from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse
 from tally.ingest.v1.ingest_pb2 import GetPartitionMapResponse, ShardPartitions
-from tests.integration.tally.peer import (
-    Peer,
-    bad_request,
-    error_info,
-    never_answer,
-    open_peer,
-    pass_by,
-    refuse,
-    retry_after,
-)
+from tests.integration.tally.peer import Peer, bad_request, error_info, open_peer, retry_after
 from tests.support.eventually import eventually
+from tests.support.peer import never_answer, pass_by, refuse
 
 IDENTITY = ClusterIdentity(cluster_id="a cluster", epoch=2, partition_count=4)
 EVENTS = [Event(f"video {n}") for n in range(100)]

@@ -14,10 +14,10 @@ import pytest
 from tally.client import Client, Event
 from tally.client.connection import Connection
 from tally.client.methods import APPEND, Answer, Method, Request
-from tests.integration.tally.peer import open_proxy
 from tests.support.eventually import eventually
 from tests.support.processes import FAST, ServiceProcess, run_service
 from tests.support.proof import assert_exact
+from tests.support.relay import open_relay
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.long
@@ -155,12 +155,12 @@ async def test_a_frozen_shard_is_gone_round_within_the_attempt_and_counts_nothin
 async def test_a_shard_on_this_machine_counts_on_while_the_partitioner_is_away(stack: Stack) -> None:
     """Its address is a unix socket."""
     async with (
-        open_proxy(stack.address) as proxy,
-        Client(proxy.address, transport="direct", timeout=20) as client,
+        open_relay(stack.address) as relay,
+        Client(relay.address, transport="direct", timeout=20) as client,
     ):
         await client.count("before")
-        proxy.cut()
-        proxy.is_shut = True
+        relay.cut()
+        relay.is_shut = True
         for n in range(50):
             await client.submit(f"video {n}", "like")
         await client.flush()

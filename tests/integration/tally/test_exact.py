@@ -8,9 +8,9 @@ import pytest
 
 from tally.client import Batching, Client, Event, Receipt, RequestIdReused
 from tally.client.transport import TransportName
-from tests.integration.tally.peer import open_proxy
 from tests.integration.tally.transports import by_either_transport
 from tests.support.proof import assert_exact
+from tests.support.relay import open_relay
 from tests.support.stack import Stack
 
 EVENTS = 2_000
@@ -26,8 +26,8 @@ async def test_cut_connections_neither_lose_an_event_nor_count_it_twice(
     receipts: dict[str, Receipt] = {}
     batching = Batching(max_events=50, max_in_flight=4)
     async with (
-        open_proxy(stack.address) as proxy,
-        Client(proxy.address, transport=transport, batching=batching, timeout=60) as client,
+        open_relay(stack.address) as relay,
+        Client(relay.address, transport=transport, batching=batching, timeout=60) as client,
     ):
         futures = []
         for n in range(EVENTS):
@@ -39,7 +39,7 @@ async def test_cut_connections_neither_lose_an_event_nor_count_it_twice(
                 before = client.progress.retries
                 while client.progress.retries == before and client.progress.in_flight_requests:
                     await asyncio.sleep(0.005)
-                    proxy.cut()
+                    relay.cut()
         await client.flush()
         for future in futures:
             receipt = future.result()

@@ -23,7 +23,8 @@ from tally.client import (
 from tally.common.v1 import common_pb2
 from tally.ingest.v1 import ingest_pb2
 from tally.query.v1 import query_pb2
-from tests.integration.tally.peer import Peer, error_info, never_answer, refuse
+from tests.integration.tally.peer import Peer, error_info
+from tests.support.peer import never_answer, refuse
 
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 AS_OF = Timestamp(seconds=int(NOON.timestamp()), nanos=5_000)

@@ -8,16 +8,9 @@ import pytest
 from tally.client import Batch, Client, Event, OutcomeUnknown, Receipt, Refusal
 from tally.ingest.v1 import ingest_pb2
 from tests.integration.tally.conftest import OpenClient
-from tests.integration.tally.peer import (
-    Context,
-    Peer,
-    StopEarly,
-    error_info,
-    never_answer,
-    open_proxy,
-    pass_by,
-    refuse,
-)
+from tests.integration.tally.peer import Peer, error_info
+from tests.support.peer import end_stream, never_answer, pass_by, refuse
+from tests.support.relay import open_relay
 
 
 async def collect(
@@ -71,7 +64,7 @@ async def test_a_broken_stream_names_the_batches_without_an_answer(client: Clien
 
 
 async def test_a_stream_that_is_cut_can_be_sent_again_as_it_was(peer: Peer, open_client: OpenClient) -> None:
-    async with open_proxy(peer.address) as proxy, open_client(proxy.address) as client:
+    async with open_relay(peer.address) as relay, open_client(relay.address) as client:
         first, second = (client.batch([Event(video)]) for video in ("a", "b"))
         answered: list[str] = []
         go_on = asyncio.Event()
@@ -81,10 +74,7 @@ async def test_a_stream_that_is_cut_can_be_sent_again_as_it_was(peer: Peer, open
             await asyncio.wait_for(go_on.wait(), 5)
             yield second
 
-        async def cut(_payload: bytes, _context: Context) -> None:
-            proxy.cut()
-
-        peer.turns.extend([pass_by, cut])
+        peer.turns.extend([pass_by, relay.drop])
         with pytest.raises(OutcomeUnknown, match="cannot be reached") as raised:
             await collect(client.stream(batches()), answered, go_on)
         assert answered == [first.request_id]
@@ -126,10 +116,7 @@ async def test_a_stream_may_have_an_end_in_time(client: Client, peer: Peer) -> N
 async def test_a_stream_that_the_service_ends_early_is_not_taken_for_success(
     client: Client, peer: Peer
 ) -> None:
-    async def end(_payload: bytes, _context: Context) -> None:
-        raise StopEarly
-
-    peer.turns.append(end)
+    peer.turns.append(end_stream)
     batch = client.batch([Event("a")])
     with pytest.raises(OutcomeUnknown, match="before it had answered every batch") as raised:
         await collect(client.stream([batch]), [])

@@ -7,17 +7,9 @@ import pytest
 
 from tally.client import Client, Columns, Event, OutcomeUnknown, RequestIdReused
 from tally.ingest.v1 import ingest_pb2
-from tests.integration.tally.peer import (
-    Context,
-    Gate,
-    Peer,
-    error_info,
-    never_answer,
-    pass_by,
-    refuse,
-    videos_of,
-)
+from tests.integration.tally.peer import Peer, error_info, videos_of
 from tests.support.eventually import eventually
+from tests.support.peer import Context, Gate, delay, never_answer, pass_by, refuse
 
 
 @pytest.mark.exact
@@ -112,13 +104,10 @@ async def test_nobody_is_kept_by_a_stream_that_was_left(peer: Peer) -> None:
 async def test_what_follows_a_refusal_has_the_time_that_is_left(peer: Peer) -> None:
     left_s: list[float | None] = []
 
-    async def dawdle(_payload: bytes, _context: Context) -> None:
-        await asyncio.sleep(0.4)  # a slow service
-
     async def look(_payload: bytes, context: Context) -> None:
         left_s.append(context.time_remaining())
 
-    peer.turns.extend([dawdle, look])
+    peer.turns.extend([delay(0.4), look])
     peer.refusals.append(ingest_pb2.Refusal(code=3, reason="INVALID_REQUEST", message="bad"))
     async with Client(peer.address, transport="stream") as client:
         await client.process_many([Event("v")], timeout=10)

@@ -15,7 +15,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.integration.tally.peer import Peer, bad_request, error_info, refuse, videos_of
+from tests.integration.tally.peer import Peer, bad_request, error_info, videos_of
+from tests.support.peer import refuse
 
 ROOT = Path(__file__).parents[3]
 UV = Path(sys.executable).with_name("uv")

@@ -49,6 +49,8 @@ class Breaker:
         self._now = now
         self._is_failure = is_failure
         self._on_change = on_change
+        self.state = BreakerState.CLOSED
+        """As of the last call; an open circuit is half-open only when a probe asks."""
         self._opened_at = 0.0
         self._is_probing = False
         self._transitions = 0
@@ -58,11 +60,6 @@ class Breaker:
             name=name,
             throw_new_error_on_trip=False,
         )
-
-    @property
-    def state(self) -> BreakerState:
-        """The state as of the last call; an open circuit is half-open only when a probe asks."""
-        return BreakerState(self._breaker.current_state)
 
     @property
     def wait_s(self) -> float | None:
@@ -112,6 +109,8 @@ class Breaker:
         """
         if begun != self._transitions:
             return False
+        if has_failed is False and not self._is_probing and not self._breaker.fail_counter:
+            return False  # as nearly every call ends: there is nothing that pybreaker would change
         self._is_probing = False
         if has_failed is not None:
             try:
@@ -123,6 +122,7 @@ class Breaker:
         return begun != self._transitions and self.state is BreakerState.OPEN
 
     def _changed(self, old: BreakerState, new: BreakerState) -> None:
+        self.state = new
         self._transitions += 1
         if new is BreakerState.OPEN:
             self._opened_at = self._now()

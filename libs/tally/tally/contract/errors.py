@@ -299,6 +299,12 @@ class PeerMismatch(TallyError):
     reason = "PEER_MISMATCH"
 
 
+class RegionStale(TallyError):
+    """The counts of a region are older than the caller accepts, or not here yet; the message names it."""
+
+    reason = "REGION_STALE"
+
+
 class StaleFrame(TallyError):
     """A frame is not the next one of the stream in force; nothing of it was applied."""
 

@@ -6,23 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.bench import door, echo, postgres_batch, postgres_single, valkey_hincrby, valkey_lua
-from loadtests.bench.batched import TallyBatched
+from loadtests.bench import door, echo, postgres_batch, valkey_hincrby, valkey_lua
 from loadtests.bench.contender import Contender, Store
 from loadtests.bench.counter import CountedByClient, Counter
-from loadtests.bench.events import HOT, ZIPF, Cursor, Pairs, Request, make_events
+from loadtests.bench.events import HOT, ZIPF, Request, make_events
 from loadtests.bench.figures import Result
-from loadtests.bench.measure import send_closed
-from loadtests.bench.oracle import find_fault
 from loadtests.bench.postgres import make_tables
 from loadtests.bench.rounds import Plan, run_group
-from loadtests.bench.rows import TallyRows
-from loadtests.bench.single import TallySingle
-from loadtests.bench.split import open_services
-from loadtests.bench.tally import Make, Tally, connect, open_tally
+from loadtests.bench.tally import Tally, connect
 from loadtests.bench.valkey import open_durable_valkey
-from tally.client.transport import TransportName
-from tests.support.database import PARTITION_COUNT
 from tests.support.servers import Servers, fresh_database
 from tests.support.stack import Stack
 
@@ -77,79 +69,11 @@ async def test_stores_side_by_side_are_exact_and_measured(stack: Stack, tables: 
     assert not list(folder.iterdir())
 
 
-@pytest.mark.timeout(300)
-async def test_tally_as_it_ships_is_exact_when_one_video_is_hot(tmp_path: Path) -> None:
-    (result,) = await run(tmp_path, Contender("tally-hot-100", 100, open_tally, mix=HOT))
-    assert_measured(result)
-    assert result.memory_bytes > 50_000_000
-    assert sum(each.server_cpu_seconds for each in result.rounds) > 0
-
-
-@pytest.mark.parametrize(
-    ("make", "transport", "request_events"),
-    [
-        (Tally, "unary", 200),
-        (Tally, "stream", 200),
-        (Tally, "direct", 200),
-        (TallyRows, "unary", 200),
-        (TallyBatched, "unary", 200),
-        (TallySingle, "unary", 1),
-    ],
-)
-async def test_each_way_into_tally_is_exact(
-    stack: Stack, make: Make, transport: TransportName, request_events: int
-) -> None:
-    cursor = Cursor(EVENTS["zipf"], request_events)
-    async with connect(stack.address, stack.dsn, make, transport) as store:
-        await send_closed(store, cursor.take_up_to(request_events * 3), 3, seconds=60.0)
-        await store.settle()
-        assert await store.find_fault(lambda counts: find_fault(cursor, counts)) is None
-        cursor.taken -= 1  # as if the last event had been counted without being sent
-        assert "not exact" in str(await store.find_fault(lambda counts: find_fault(cursor, counts)))
-
-
-@pytest.mark.timeout(300)
-async def test_tally_in_processes_of_its_own_is_exact(dsn: str, valkey_url: str, tmp_path: Path) -> None:
-    cursor = Cursor(EVENTS["zipf"], 500)
-    async with open_services(tmp_path, 1, dsn, valkey_url, PARTITION_COUNT, Tally) as store:
-        await send_closed(store, cursor.take_up_to(2_000), 4, seconds=60.0)
-        await store.settle()
-        assert await store.find_fault(lambda counts: find_fault(cursor, counts)) is None
-
-
 @pytest.fixture
 async def tables(servers: Servers) -> AsyncIterator[str]:
     async with fresh_database(servers.postgres_dsn) as dsn:
         await make_tables(dsn)
         yield dsn
-
-
-async def test_one_upsert_an_event_is_exact(tables: str) -> None:
-    cursor = Cursor(EVENTS["zipf"], 1)
-    async with postgres_single.open_client(tables) as store:
-        await send_closed(store, cursor.take_up_to(300), 32, seconds=60.0)
-        assert await store.find_fault(lambda counts: find_fault(cursor, counts)) is None
-
-
-@pytest.fixture(params=["valkey", "postgres"])
-async def counter(request: pytest.FixtureRequest, tables: str, tmp_path: Path) -> AsyncIterator[Counter]:
-    """Each peer that drops repeated requests."""
-    if request.param == "postgres":
-        async with postgres_batch.open_counter(tables) as opened:
-            yield opened
-        return
-    async with open_durable_valkey(tmp_path) as url, valkey_lua.open_counter(url) as opened:
-        yield opened
-
-
-async def test_a_peer_with_request_ids_counts_a_request_once(counter: Counter) -> None:
-    pairs = Pairs(["b", "a"], ["view", "like"], [3, 4])
-    assert await counter.add("0192d0b0-0000-7000-8000-000000000001", pairs)
-    assert not await counter.add("0192d0b0-0000-7000-8000-000000000001", pairs)
-    assert await counter.add("0192d0b0-0000-7000-8000-000000000002", Pairs(["a"], ["like"], [1]))
-    counts = await counter.counts()
-    found = zip(counts.video_ids, counts.event_types, counts.counts, strict=True)
-    assert sorted(found) == [("a", "like", 5), ("b", "view", 3)]
 
 
 class Losing(CountedByClient):

@@ -242,7 +242,7 @@ def explore(servers: Servers, template: str, examples: int, steps: int) -> None:
 
 @pytest.mark.timeout(300)
 async def test_whatever_the_order_both_ends_are_equal_in_the_end(servers: Servers, template: str) -> None:
-    await asyncio.to_thread(explore, servers, template, 4, 10)
+    await asyncio.to_thread(explore, servers, template, 3, 10)
 
 
 @pytest.mark.long

@@ -59,7 +59,7 @@ async def commit(lane: LaneUnderTest, rows: Sequence[EntryRow]) -> None:
 
 
 @pytest.mark.parametrize("rows", [20, 50, 90], ids=["change", "batch", "notify"])
-@pytest.mark.parametrize("frames", [3, 7])
+@pytest.mark.parametrize("frames", [7, pytest.param(3, marks=pytest.mark.long)])
 async def test_rows_that_were_acknowledged_are_never_sent_again(
     lane: LaneUnderTest, rows: int, frames: int
 ) -> None:

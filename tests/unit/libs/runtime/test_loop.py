@@ -1,6 +1,8 @@
 """A background loop goes on while a store is away, and ends with its process for any other reason."""
 
 import asyncio
+import gc
+import weakref
 from contextlib import suppress
 
 import pytest
@@ -60,6 +62,28 @@ async def test_of_failures_in_a_row_each_error_is_logged_once_and_the_success_th
         ("info", 4),
         ("warning", "refused"),
     ]
+
+
+class Held:
+    """In a frame of a turn, as what it works on is."""
+
+
+@in_virtual_time
+async def test_a_turn_that_failed_keeps_nothing_of_what_it_held() -> None:
+    held: list[weakref.ref[Held]] = []
+
+    async def fail() -> None:
+        in_frame = Held()
+        held.append(weakref.ref(in_frame))
+        raise OSError("gone")
+
+    gc.collect()
+    gc.disable()
+    try:
+        await run_for(make_loop(fail), 2.5)
+        assert [each() for each in held] == [None] * 3
+    finally:
+        gc.enable()
 
 
 @in_virtual_time

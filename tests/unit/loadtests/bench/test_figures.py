@@ -12,6 +12,7 @@ from loadtests.bench.figures import (
     per_million,
     percentile,
 )
+from loadtests.bench.report import to_json
 
 
 def make_round(events_per_s: float, seconds: float = 2.0, counted_seconds: float = 4.0) -> Round:
@@ -74,3 +75,9 @@ def test_targets_are_judged_by_what_was_measured() -> None:
 
 def test_amounts_are_told_for_a_million_events() -> None:
     assert per_million(3.0, 2_000_000) == 1.5
+
+
+def test_a_result_that_is_not_exact_has_a_reason_and_no_figure() -> None:
+    told = to_json(make_result("valkey-lua-1000", 100, fault="one is missing"))
+    assert told["fault"] == "one is missing"
+    assert told.keys() == {"name", "request_events", "mix", "lacks", "is_exact", "fault"}

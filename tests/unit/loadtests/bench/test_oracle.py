@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from loadtests.bench.events import EVENT_TYPES, ZIPF, Cursor, make_events
@@ -62,3 +63,13 @@ def test_counts_of_what_was_never_sent_are_a_fault(cursor: Cursor) -> None:
     counts = counts_of(cursor)
     counts["stranger", "view"] = 1
     assert "1 rows are of videos or types that were never sent" in (find_fault(cursor, as_rows(counts)) or "")
+
+
+def test_a_cursor_gives_out_every_event_once_a_pass() -> None:
+    events = make_events(1_050, ZIPF, seed=1)
+    cursor = Cursor(events, 100)
+    requests = list(cursor.take_up_to(1_050))
+    assert [len(request) for request in requests] == [100] * 10 + [50]
+    assert np.concatenate([request.video for request in requests]).tolist() == events.video.tolist()
+    assert cursor.take().video.tolist() == events.video[:100].tolist()
+    assert cursor.taken == 1_150

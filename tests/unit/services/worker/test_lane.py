@@ -16,6 +16,7 @@ from tally.contract.errors import LeaseLost
 from tally.scheduler.v1 import work_pb2 as pb
 from tests.support.clock import Clock
 from tests.support.eventually import eventually
+from tests.support.virtual_time import in_virtual_time
 
 BATCHES = ("a", "b"), ("c",)
 
@@ -219,3 +220,20 @@ async def test_a_worker_that_stops_reports_its_batch_and_takes_no_other() -> Non
     reports = [each for each in script.asked if isinstance(each, pb.ReportItemsRequest)]
     assert [(each.begin_key, each.is_last) for each in reports] == [("a", True)]
     assert handler.handled == [["a", "b"]]
+
+
+@in_virtual_time
+async def test_a_lane_that_stops_does_not_wait_for_a_scheduler_that_is_away() -> None:
+    class Away(Script):
+        async def lease_slot(self, request: pb.LeaseSlotRequest) -> pb.LeaseSlotResponse:
+            self.asked.append(request)
+            await asyncio.Event().wait()
+            raise AssertionError("unreachable")
+
+    script = Away()
+    lane = make_lane(script, Echo(), Clock())
+    running = asyncio.create_task(lane.run())
+    await asyncio.sleep(1)
+    lane.stop()
+    await asyncio.wait_for(running, 5)
+    assert [request.request_number for request in script.asked] == [1, 1]

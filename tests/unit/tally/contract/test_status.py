@@ -35,6 +35,7 @@ ROWS: list[tuple[TallyError, grpc.StatusCode]] = [
     (errors.ReadTooLarge("cancelled"), grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.PeerMismatch("other columns"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.StaleFrame("not the next"), grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.RegionStale("an hour old"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.StaleSnapshot("too old"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.DataLoss("wrong checksum"), grpc.StatusCode.DATA_LOSS),
     (errors.NotPrimary("a standby"), grpc.StatusCode.FAILED_PRECONDITION),

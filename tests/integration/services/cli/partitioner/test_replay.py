@@ -17,7 +17,8 @@ from tally.client import Event, NotSent, OutcomeUnknown, Receipt
 from tally.client.answers import Durability
 from tally.client.blocking import Client
 from tally.client.request_id import RequestIds
-from tests.integration.tally.peer import Context, Peer, never_answer, open_peer
+from tests.integration.tally.peer import Peer, open_peer
+from tests.support.peer import Context, never_answer
 
 PATIENCE_S = 600.0
 

@@ -67,7 +67,7 @@ async def test_a_database_that_is_missing_is_refused_by_postgres(servers: Server
 @pytest.fixture
 async def latin1_dsn(servers: Servers) -> AsyncIterator[str]:
     """A database in which most names have no room."""
-    admin = await asyncpg.connect(servers.postgres_dsn)
+    admin = await asyncpg.connect(servers.postgres_dsn, database="postgres")
     await admin.execute(
         "create database latin encoding 'LATIN1' locale_provider libc locale 'C' template template0"
     )

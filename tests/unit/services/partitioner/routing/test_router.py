@@ -1,6 +1,8 @@
 """Where entries go when shards take them, are away, or have enough."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from libs.domain.entry import Entry, Outcome
 from libs.rpc.deadline import set_deadline
+from libs.rpc.tracebacks import drop_tracebacks
 from services.partitioner.routing.placement import Placement
 from services.partitioner.routing.router import Router
 from services.partitioner.settings import PartitionerSettings, RetrySettings
@@ -190,6 +193,37 @@ async def test_what_waits_for_one_shard_is_not_sent_when_another_has_no_room() -
     with pytest.raises(Overloaded):
         await router.append(entries)
     assert [outcome.cancelled() for outcome in waiting] == [True]
+
+
+async def test_errors_that_shards_answer_with_keep_nothing_of_the_request() -> None:
+    """A large request goes to a shard in several calls, each of which fails with an error of its own."""
+
+    class Fails(Shard):
+        def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Transport's
+            errors = [
+                Overloaded("full", retry_after_s=1),
+                Unavailable("away"),
+                Overloaded("full", retry_after_s=1),
+            ]
+            futures: list[asyncio.Future[Outcome]] = []
+            for _, error in zip(entries, errors, strict=True):
+                futures.append(asyncio.get_running_loop().create_future())
+                futures[-1].set_exception(error)
+            return futures
+
+    router, entries = router_of(Fails()), [entry(partition) for partition in range(3)]
+    held = [weakref.ref(each.events.video_index) for each in entries]
+    gc.collect()
+    gc.disable()
+    try:
+        try:
+            await router.append(entries)
+        except Overloaded as error:
+            drop_tracebacks(error)  # as whoever answers the call does
+        del entries
+        assert [each() for each in held] == [None] * 3
+    finally:
+        gc.enable()
 
 
 async def test_after_the_deadline_no_shard_is_tried() -> None:

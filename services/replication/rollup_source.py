@@ -1,0 +1,103 @@
+"""Reading of this region's own counts, which the counting service writes: the one place that knows how they are stored.
+
+A pass finds what has changed by the system column `xmin`, outside of the flush (ADR 25). It has 32 bits, so it is
+compared by its distance from the newest transaction id, never by size; and a snapshot lists only ids of whole
+transactions, so writers of the rollups use no savepoints (T003-48).
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from services.replication.rollups import RollupRow, row_of
+from tally.replication.v1 import peers_pb2 as pb
+
+_ROLLUPS = "counting.rollup_minute"
+_LOGS = "counting.log join counting.checkpoint using (log_id)"
+_JOURNAL = "counting.journal"
+_ROW = "video_id, event_type, minute, generation, count, value_count, sum, min, max, m2"
+
+_SNAPSHOT = "select pg_current_snapshot()::text"
+# The next transaction id as this transaction's age() sees it, in full: 64 bits.
+_NEXT_ID = """
+select xmax + age((xmax & 4294967295)::text::xid) as next_id, xmax
+from (select pg_snapshot_xmax(pg_current_snapshot())::text::int8 as xmax) as snapshot"""
+_FARTHEST = "select $1::int8 - pg_snapshot_xmin($2::text::pg_snapshot)::text::int8"
+_CHANGED = f"""
+select {_ROW} from {_ROLLUPS}
+where age(xmin) <= $2 and not pg_visible_in_snapshot(($3::int8 - age(xmin))::text::xid8, $1::text::pg_snapshot)"""
+_PAGE = f"""
+select {_ROW} from {_ROLLUPS}
+where (video_id, event_type, minute, generation) > ($1, $2, $3, $4)
+order by video_id, event_type, minute, generation limit $5"""
+_ABOUT = f"""
+select coalesce(sum(greatest(reltuples, 0)), 0)::bigint
+from pg_class join pg_inherits on oid = inhrelid where inhparent = '{_ROLLUPS}'::regclass"""
+# As for a read of the rollups: nothing was journaled before it that they lack in this snapshot.
+_AS_OF = f"""
+select (extract(epoch from least(now(), (
+    select min(greatest(received_at, opened_at))
+    from {_LOGS} cross join lateral (
+        select received_at from {_JOURNAL} as unapplied
+        where unapplied.log_id = log.log_id and seq > applied_seq and request_id >= opening_floor
+        order by seq limit 1
+    ) as first_unapplied
+    where state <> 'settled'
+))) * 1000000)::bigint"""
+_MOST_DISTANT = 2**31 - 1
+"""Beyond it the 32 bits of a row's transaction id say nothing any more."""
+_FIRST = pb.RollupKey(minute=-1, generation=-1)
+
+
+class TooOld(Exception):
+    """A watermark is so old that changes since cannot be told by transaction ids: everything has to be loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class RollupPass:
+    """What has changed since a watermark, in one snapshot."""
+
+    target: str
+    as_of_us: int
+    pages: AsyncIterator[list[RollupRow]]
+
+
+class RollupSource:
+    """Reads the rollups of this region."""
+
+    def __init__(self, pool: Any) -> None:
+        """`pool`: for long statements."""
+        self._pool = pool
+
+    async def begin_load(self) -> tuple[str, int]:
+        """A snapshot of now, before the first page of a load, and how many rows there are, about."""
+        async with self._pool.acquire() as connection:
+            return await connection.fetchval(_SNAPSHOT), await connection.fetchval(_ABOUT)
+
+    async def read_page(self, after: pb.RollupKey | None, limit: int) -> list[RollupRow]:
+        """The next rows of a load, by key, in a snapshot of their own; none: it is through."""
+        key = after or _FIRST
+        arguments = (key.video_id, key.event_type, key.minute, key.generation)
+        return [row_of(row) for row in await self._pool.fetch(_PAGE, *arguments, limit)]
+
+    @asynccontextmanager
+    async def open_pass(self, watermark: str, page_rows: int) -> AsyncIterator[RollupPass]:
+        """A pass from a watermark, whose pages are all of one snapshot: its target. Raises TooOld."""
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            target = await connection.fetchval(_SNAPSHOT)
+            as_of_us = await connection.fetchval(_AS_OF)
+            next_id = await connection.fetchval(_NEXT_ID)
+            farthest = await connection.fetchval(_FARTHEST, next_id, watermark)
+            if farthest > _MOST_DISTANT:
+                raise TooOld
+            cursor = await connection.cursor(_CHANGED, watermark, farthest, next_id)
+            yield RollupPass(target, as_of_us, _pages(cursor, page_rows))
+
+
+async def _pages(cursor: Any, page_rows: int) -> AsyncIterator[list[RollupRow]]:
+    while page := await cursor.fetch(page_rows):
+        yield [row_of(row) for row in page]
