@@ -18,7 +18,7 @@ from tally.replication.v1 import peers_pb2 as pb
 def is_changed(xmin: str, place: int) -> str:
     """A condition: whether a row was written since a watermark.
 
-    Its parameters, from `place` on: the watermark, the distance of its oldest transaction id from the next one, and that.
+    Its parameters, from `place` on: the watermark, the distance of its oldest id from the next one, and the next one.
     """
     return (
         f"age({xmin}) <= ${place + 1} and not pg_visible_in_snapshot("

@@ -22,6 +22,7 @@ from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually
 from tests.support.life import backlog
 from tests.support.proof import assert_exact, open_proof, rolled_up, states
+from tests.support.rollups import EVENTS
 from tests.support.shards import FAST, NEVER, open_shard, quick, send
 
 pytestmark = pytest.mark.exact
@@ -127,9 +128,9 @@ async def test_an_entry_without_a_partition_to_go_to_may_be_sent_again(dsn: str)
         await assert_exact(dsn, {})
 
 
-_SNAPSHOT = """
+_SNAPSHOT = f"""
 select (select coalesce(sum(events), 0) from counting.flush_log) as flushed,
-    (select coalesce(sum(count), 0) from counting.rollup_minute) as counted,
+    {EVENTS} as counted,
     (select coalesce(sum(events), 0) from counting.journal join counting.checkpoint using (log_id)
         where seq <= applied_seq) as applied"""
 

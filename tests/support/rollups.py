@@ -9,6 +9,8 @@ from libs.domain.blocks import TYPE_BITS, decode, encode, sort_cells
 from libs.domain.cells import Cell, Cells
 from services.counting.flush.runs import add_run
 
+MINUTE = "('x' || encode(substring(body from 9 for 8), 'hex'))::bit(64)::bigint"
+"""The smallest minute of a block, within a statement."""
 EVENTS = """(
     (select coalesce(sum(count), 0) from counting.rollup_minute)
     + (select coalesce(sum(events), 0) from counting.rollup_block))"""
@@ -74,12 +76,17 @@ def cells_of_body(body: bytes) -> list[tuple[Key, Cell]]:
     return found
 
 
-async def add_counts(connection: Any, counts: Mapping[tuple[str, str, int], int], generation: int = 1) -> None:
+async def add_counts(
+    connection: Any, counts: Mapping[tuple[str, str, int], int], generation: int = 1
+) -> None:
     """Add cells without values as one run, which no flush has written."""
-    videos, types = [key[0].encode() for key in counts], [key[1].encode() for key in counts]
-    places = np.arange(len(counts), dtype=np.uint64)
+    videos = list(dict.fromkeys(video.encode() for video, _, _ in counts))
+    types = list(dict.fromkeys(kind.encode() for _, kind, _ in counts))
     cells = Cells(
-        (places << TYPE_BITS) | np.array([types.index(each) for each in types], np.uint64),
+        np.array(
+            [videos.index(v.encode()) << int(TYPE_BITS) | types.index(t.encode()) for v, t, _ in counts],
+            np.uint64,
+        ),
         np.array([key[2] for key in counts], np.int64),
         np.array(list(counts.values()), np.int64),
     )
