@@ -5,6 +5,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from libs.domain.blocks import encode
 from libs.domain.entry import Entry, Outcome
 from libs.domain.minutes import MinuteRange
 from libs.stores.postgres import PostgresSettings
@@ -64,8 +65,8 @@ async def journal(life: Life, most_cells: int = PART) -> Entry:
 async def flush_steps(life: Life, count: int) -> None:
     """Flush so many steps."""
     for step in list(life.appender.backlog.take(life.log.cut))[:count]:
-        rows = step.buffer.rows()
-        assert await apply(life.connection, life.log.log_id, life.log.applied, step.end, rows, 100)
+        blocks = encode(step.buffer.run())
+        assert await apply(life.connection, life.log.log_id, life.log.applied, step.end, blocks, 100)
         life.log.applied = step.end
 
 
