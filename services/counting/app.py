@@ -20,9 +20,9 @@ from libs.stores.postgres import PostgresSettings, reaching_postgres, time_limit
 from services.counting.dead_letters.decisions import Decisions
 from services.counting.dead_letters.servicer import DeadLetterServicer
 from services.counting.dead_letters.watch import DeadLetterWatch
-from services.counting.flush.merge import Merger
 from services.counting.journal.log import check_durability
 from services.counting.journal.wire import Wire
+from services.counting.merging.merger import Merger
 from services.counting.recovery.floor_keeper import FloorKeeper
 from services.counting.recovery.partitions import keep_partitions, upkeep_loop
 from services.counting.servicer import CountingServicer

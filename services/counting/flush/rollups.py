@@ -36,10 +36,22 @@ async def apply(
     False, and nothing was written, when the checkpoint is not at `start`: somebody else has moved it.
     """
     async with connection.transaction():
-        generation = await connection.fetchval(_ADVANCE, log_id, *start, *end, ROLLUPS)
-        if generation is None:
-            return False
-        await add_run(connection, generation, blocks, statement_cells)
-        events, cells = sum(block.events for block in blocks), sum(block.cells for block in blocks)
-        await connection.execute(_NOTE, log_id, *start, *end, generation, events, cells)
+        return await apply_within(connection, log_id, start, end, blocks, statement_cells)
+
+
+async def apply_within(
+    connection: Any,
+    log_id: int,
+    start: Position,
+    end: Position,
+    blocks: Sequence[Block],
+    statement_cells: int,
+) -> bool:
+    """The same, within a transaction of the caller's. (`apply` would make a savepoint there, see ADR 25.)"""
+    generation = await connection.fetchval(_ADVANCE, log_id, *start, *end, ROLLUPS)
+    if generation is None:
+        return False
+    await add_run(connection, generation, blocks, statement_cells)
+    events, cells = sum(block.events for block in blocks), sum(block.cells for block in blocks)
+    await connection.execute(_NOTE, log_id, *start, *end, generation, events, cells)
     return True

@@ -14,13 +14,14 @@ from libs.domain import blocks
 from libs.domain.cells import Cell
 from libs.domain.minutes import MinuteRange
 from libs.telemetry.setup import OFF
-from services.counting.flush.merge import FAN_IN, Merger
+from services.counting.merging.merger import FAN_IN, Merger
 from services.counting.metrics import Metrics
 from services.counting.settings import FlushSettings, RecoverySettings
 from services.query.question import Question, Size
 from services.query.unsettled import Unsettled
 from services.query.warm import read_rollups as read_question
 from tests.support.eventually import eventually
+from tests.support.mortal import Killed, MortalPool
 from tests.support.proof import find_wrong
 from tests.support.rollups import Key, add_counts, read_rollups
 
@@ -159,53 +160,6 @@ async def test_a_read_is_the_brute_force_at_every_step_of_a_merge(
                 steps += 1
     assert steps > 4
     await assert_is(database, total)
-
-
-class Killed(Exception):
-    """The process is gone."""
-
-
-class Mortal:
-    """A connection that is cut before its nth statement, or before the commit after it."""
-
-    def __init__(self, connection: Any, statements: int) -> None:
-        self._connection = connection
-        self._left = statements
-
-    def _spend(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            self._connection.terminate()
-            raise Killed
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in ("fetch", "fetchval", "fetchrow", "execute"):
-            return getattr(self._connection, name)
-
-        async def run(*arguments: Any) -> Any:
-            self._spend()
-            return await getattr(self._connection, name)(*arguments)
-
-        return run
-
-
-class MortalPool:
-    """Gives out one connection, which dies after so many statements."""
-
-    def __init__(self, connection: Any, statements: int) -> None:
-        self.mortal = Mortal(connection, statements)
-
-    def acquire(self) -> "MortalPool":
-        return self
-
-    async def __aenter__(self) -> Any:
-        return self.mortal
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.mortal, name)
 
 
 async def test_a_kill_between_any_two_statements_of_a_merge_leaves_every_cell_once(
