@@ -97,6 +97,12 @@ FLUSH_DURATION = Metric(
     SECONDS,
 )
 FLUSH_CELLS = Metric("tally.flush.cells", Kind.COUNTER, "{cell}", "Cells that flushes wrote.")
+ROLLUP_RUNS = Metric(
+    "tally.rollup.runs",
+    Kind.GAUGE,
+    "{run}",
+    "Runs of the rollups, of all shards: so many a read has to visit.",
+)
 MERGE_CELLS = Metric(
     "tally.merge.cells", Kind.COUNTER, "{cell}", "Cells that merges read from runs of the rollups."
 )
@@ -227,6 +233,7 @@ ALL: tuple[Metric, ...] = (
     FLUSH_DURATION,
     FLUSH_CELLS,
     MERGE_CELLS,
+    ROLLUP_RUNS,
     FLUSH_LAG,
     JOURNAL_WAITING,
     SPOOL_WRITTEN,

@@ -14,6 +14,7 @@ from typing import Any
 from libs.domain.blocks import Block, Decoded, decode, encode, merge
 from libs.runtime.loop import Loop
 from libs.stores.postgres import AWAY
+from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
 from services.counting.flush.runs import insert_blocks, make_run_id
 from services.counting.metrics import Metrics
@@ -42,6 +43,7 @@ _SET_TARGET = "update counting.rollup_run set into_run = $1 where run_id = any($
 _TARGETS = """
 select run_id, run.generation from counting.rollup_run as run join counting.generation using (generation)
 where not is_complete and sealed_at is null"""
+_COUNT = "select count(*) from counting.rollup_run"
 # Whoever holds the target has the merge: nobody else locks its sources.
 _HOLD_TARGET = """
 select generation from counting.rollup_run where run_id = $1 and not is_complete for update skip locked"""
@@ -96,6 +98,8 @@ class Merger:
         self._metrics = metrics
         longest_seconds = min(recovery.statement_timeout_seconds, recovery.transaction_timeout_seconds)
         self._stride = Stride(flush.merge_cells, longest_seconds)
+        self._runs = 0
+        catalogue.observe(telemetry.meter, catalogue.ROLLUP_RUNS, lambda: self._runs)
         self.loop = Loop(
             "merging",
             self.merge_all,
@@ -109,6 +113,7 @@ class Merger:
         await self._continue()
         while await self.choose():
             await self._continue()
+        self._runs = await self._pool.fetchval(_COUNT)
 
     async def _continue(self) -> None:
         """Bring the merges that were begun to their end, but for those that somebody else is at."""
