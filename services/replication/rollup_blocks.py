@@ -142,11 +142,13 @@ def _rows_of(run: Run, generation: int) -> list[RollupRow]:
     videos, types = [each.decode() for each in run.videos], [each.decode() for each in run.types]
     series, shift = cells.series.tolist(), int(TYPE_BITS)
     rows = []
-    columns = () if cells.values is None else [column.tolist() for column in cells.values.columns()]
+    columns: Sequence[list[Any]] = ()
+    if cells.values is not None:
+        columns = [column.tolist() for column in cells.values.columns()]
     for n, (each, minute, count) in enumerate(
         zip(series, cells.minute.tolist(), cells.count.tolist(), strict=True)
     ):
-        told = (0, 0.0, None, None, 0.0)
+        told: tuple[Any, ...] = (0, 0.0, None, None, 0.0)
         if columns and columns[0][n]:
             told = tuple(column[n] for column in columns)
         rows.append(
