@@ -296,15 +296,17 @@ class _Layout:
     """Where the parts of a body are; columns are read when they are asked for."""
 
     def __init__(self, body: bytes) -> None:
-        version, self.flags, self.cell_count, self.video_count, type_count, self.base = _HEADER.unpack_from(
-            body
-        )
+        version, flags, cell_count, video_count, type_count, base = _HEADER.unpack_from(body)
         if version != VERSION:
             raise UnknownVersion(
                 f"a block of the rollups is of version {version}, and this Tally reads version {VERSION}. "
                 "Run the version that wrote it, or a later one"
             )
         self.body = body
+        self.flags: int = flags
+        self.cell_count: int = cell_count
+        self.video_count: int = video_count
+        self.base: int = base
         name_type = np.dtype(">u2" if self.flags & _LONG_NAMES else ">u1")
         at = HASHES_AT
         self.hashes = np.frombuffer(body, ">i8", self.video_count, at)
@@ -397,11 +399,13 @@ def _encode_values(values: ValueCells, a: int, b: int, count_type: np.dtype[Any]
 
 def _widths_of(most: npt.NDArray[np.uint64]) -> Numbers:
     """(n,) for each number the width, as its place in `_WIDTHS`, that holds it."""
-    return np.searchsorted(_LARGEST, most).astype(np.int64)
+    widths: Numbers = np.searchsorted(_LARGEST, most).astype(np.int64)
+    return widths
 
 
 def _sums(counts: Numbers, edges: Sequence[int]) -> list[int]:
     """The sum of each block, of any size."""
     if int(counts.max()) <= _MOST // BLOCK_CELLS:
-        return [int(total) for total in np.add.reduceat(counts, np.array(edges[:-1])).tolist()]
+        totals: list[int] = np.add.reduceat(counts, np.array(edges[:-1])).tolist()
+        return totals
     return [sum(counts[a:b].tolist()) for a, b in pairwise(edges)]
