@@ -51,5 +51,5 @@ def values_between(bin_numbers: Collection[int], bin_max: int, first: int, last:
 
 
 def selects_all(bin_numbers: Collection[int], bin_max: int) -> bool:
-    """Whether no value is left out, so that there is nothing to select by."""
+    """Whether no value is left out, so that no filter is needed."""
     return len(set(bin_numbers)) == bin_max

@@ -10,7 +10,7 @@ Invariants:
 - One Tally per data folder: an flock, held by the Python process alone, says who (`folder`).
 - A server never outlives its Tally for long: the kernel tells it when its parent dies (`launch`). One that
   does all the same is found by the folder it works in, and stopped before the next is started (`process`).
-- A new server starts only when no process of an old one is left, so that nothing ever writes beside it.
+- A new server starts only when no process of an old one is left, so that two servers never write at once.
 - A kill of any process at any moment loses nothing that Postgres has committed: fsync stays on, and a data
   folder of Postgres comes into being by a rename.
 - Nothing is printed: output goes to the log, and a failed start shows the end of it.

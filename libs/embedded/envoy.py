@@ -164,7 +164,7 @@ async def _is_ready(admin: Path) -> bool:
 async def _try_to_drain(envoy: Envoy) -> None:
     try:
         await envoy.drain()
-    except OSError:  # it is gone already, or frozen, or a call takes longer than anybody waits
+    except OSError:  # it has exited, or is frozen, or a call takes longer than the timeout
         return
 
 

@@ -1,6 +1,6 @@
 """Envoy's configuration, made from addresses: a front door for gRPC that routes by the name of the service.
 
-Pure. What each choice is for stands beside it; the reference is
+Pure. A comment explains each choice; the reference is
 https://www.envoyproxy.io/docs/envoy/latest/api-v3/api
 """
 
@@ -158,7 +158,7 @@ def _make_cluster(pool: Pool) -> dict[str, Any]:
         "load_assignment": {"cluster_name": pool.name, "endpoints": [{"lb_endpoints": endpoints}]},
         "load_balancing_policy": _balance(),
         "common_lb_config": {
-            # When nobody is healthy a caller is told at once, instead of by a server that is frozen or gone.
+            # When no server is healthy, fail at once instead of routing to a frozen or dead server.
             "healthy_panic_threshold": {"value": 0},
             # Else the second change within a second reaches the workers only at its end.
             "update_merge_window": "0s",

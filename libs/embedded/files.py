@@ -38,7 +38,7 @@ def write_new(path: Path, text: str) -> None:
 
 
 def rotate_log(log: Path) -> Path:
-    """Begin a new log; the one before is kept beside it."""
+    """Begin a new log; the previous one is kept under another name."""
     if os.path.lexists(log):
         log.replace(log.with_name(f"{log.name}.1"))
     write_new(log, "")

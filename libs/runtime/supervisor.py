@@ -97,7 +97,7 @@ class Supervisor:
                     await self._end(child)
 
     async def stop(self, name: str) -> None:
-        """Stop a child in order, and leave it stopped."""
+        """Stop a child gracefully, and leave it stopped."""
         child = self.children[name]
         async with child.turn:
             await self._end(child)
@@ -160,7 +160,7 @@ class Supervisor:
                 child.ready.clear()
 
     def _say(self, name: str, what: str) -> None:
-        with suppress(Exception):  # whoever listens may be gone, and the child needs its keeper all the same
+        with suppress(Exception):  # the listener may have ended, and the child must still be supervised
             self._tell(name, what)
 
     async def _end(self, child: Child) -> None:

@@ -217,7 +217,7 @@ class Client(Namespaces):
     ) -> "asyncio.Future[Receipt]":
         """Hand in one event and go on: returns as soon as the buffer has taken it, with the future of its receipt.
 
-        A future that nobody looks at is no fault; `flush` and `close` raise what went wrong.
+        Unread futures are allowed; `flush` and `close` raise the errors.
         """
         batcher = self._buffering
         if value is not None:
@@ -400,7 +400,7 @@ class Client(Namespaces):
 
 
 def _not_open() -> ClientUnusable:
-    """The error of a client that nobody has opened."""
+    """The error of a client that was not opened."""
     return ClientUnusable(
         "the client is not open: use it within `async with Client(address) as client:`",
         reason="CLIENT_NOT_OPEN",

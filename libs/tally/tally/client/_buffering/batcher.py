@@ -55,7 +55,7 @@ class Batcher(Generic[F]):
         """events in drafts"""
         self._is_closed = False
         self._is_over = False
-        """nobody will look into the inbox any more"""
+        """the inbox is not read any more"""
         self._enough = 1
         """so many events in the inbox are a reason to tell the loop"""
         self._turn = 0
@@ -248,7 +248,7 @@ class Batcher(Generic[F]):
             self._ends.fail(draft, last)
 
     def _conclude(self, draft: Draft[F], task: asyncio.Task[None]) -> None:
-        """See to it that the callers do not wait for ever, whatever ended the task; it may not even have begun."""
+        """Resolve all futures, whatever ended the task; it may not even have started."""
         if task.cancelled():
             error = cut_off(draft.delivery, "CLIENT_CANCELLED", "the task of its request was cancelled")
             self._ends.fail(draft, error)

@@ -173,7 +173,7 @@ def _events(count: int) -> str:
 
 
 def _fail(futures: Sequence[F], error: TallyError) -> Sequence[F]:
-    """Those that had no end before; the others were cancelled, and whoever had them has gone."""
+    """The unresolved futures; the others were cancelled by their callers."""
     told = [future for future in futures if not future.done()]
     for future in told:
         # A copy for each, or the tracebacks of all callers would grow into one.

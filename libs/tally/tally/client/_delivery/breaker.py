@@ -33,7 +33,7 @@ class WaitingBreaker:
         return has_opened
 
     def give_way(self) -> None:
-        """Let everybody through from now on: the client is closed, and they will be told."""
+        """Stop limiting: the client is closed, and all requests end with errors."""
         self._is_over = True
         self._tell()
 

@@ -36,7 +36,7 @@ a little more."""
 
 @dataclass(slots=True)
 class Delivery:
-    """How far a request is. It outlives the sending, so that whoever cuts that off can tell what is known."""
+    """The progress of a request. It outlives the sending, so that the caller can report it after cancelling that."""
 
     batch: Batch | None = None
     """None: never sent"""
@@ -71,7 +71,7 @@ class Sender:
         """attempts beyond the first of their request"""
 
     def close(self) -> None:
-        """Make no further attempts: whoever waits for the next one gets the error of the last."""
+        """Make no further attempts: a caller that waits for the next one gets the error of the last."""
         self._closing.set()
         self._breaker.give_way()
         self._budget.give_way()
@@ -208,7 +208,7 @@ def cut_off(delivery: Delivery, reason: str, why: str) -> TallyError:
 
 
 def last_attempt(error: TallyError | None) -> str:
-    """In brackets, what the last attempt met; nothing if there is nothing to tell."""
+    """The error of the last attempt, in brackets; empty if it has no message."""
     why = error.why if isinstance(error, OutcomeUnknown) and error.why else error and error.message
     return f" (the last attempt: {why})" if why else ""
 

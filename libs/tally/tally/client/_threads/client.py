@@ -35,7 +35,7 @@ from tally.contract.rules import VIEW
 
 
 class _Future(Future[Receipt]):
-    """Of an event that is on its way: nobody can call it back."""
+    """The future of an event that is being sent; it cannot be cancelled."""
 
     def cancel(self) -> bool:
         return False
@@ -280,7 +280,7 @@ class Client:
         except BaseException:
             thread.end(opened.close)
             raise
-        # A client that nobody closed sends what it has and ends its thread when it is forgotten, or with the program.
+        # A client that was not closed sends its events and ends its thread when it is garbage collected, or at exit.
         last = partial(_close, batcher, opened, self._timeout_s)
         return _Run(thread, opened, batcher, weakref.finalize(self, _end_quietly, thread, last))
 
