@@ -242,7 +242,7 @@ def _rename_durably(old: Path, new: Path) -> None:
 
 
 async def _stop_survivors(data: Path, settings: EmbeddedPostgresSettings) -> None:
-    """End the remaining processes of an earlier start, then remove its pid file: we hold the lock, so no start owns it."""
+    """End the remaining processes of an earlier start, then remove its pid file. The caller holds the lock."""
     politely, *roughly = _list_steps(settings)
     if (leader := read_pid(data)) is not None:
         # To the postmaster alone: SIGINT means something else to each of its workers.

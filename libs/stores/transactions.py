@@ -24,8 +24,7 @@ async def transaction(pool: Any) -> AsyncIterator[Any]:
     """A connection in a transaction, which is committed at the end, or rolled back by an exception.
 
     Raises Unavailable when Postgres is unreachable, or when it is unknown whether the transaction was committed.
-    So what is done in it must be
-    harmless to repeat.
+    So its statements must be harmless to repeat.
     """
     warnings: list[str] = []
 

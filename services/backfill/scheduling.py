@@ -51,7 +51,7 @@ class Scheduling:
         await self._channel.close()
 
     async def turn(self) -> float | None:
-        """Put who is ready; and plan a run, if none is open and there is somebody to fetch."""
+        """Put the ready accounts; plan a run if none is open and accounts are wanted."""
         try:
             await self._put(everybody=False)
             if await self._pool.fetchval(_IS_DUE) and not await self._has_open_run():

@@ -190,7 +190,7 @@ def _ordinals_of(view: View, of: Mapping[int, int]) -> BitMap:
 
 
 def match(view: View, filters: Sequence[Filter], lists: Lists | None = None) -> BitMap:
-    """What all filters leave, whoever looks."""
+    """What all filters leave, for any viewer."""
     lists = lists or {}
     found = view.live
     for members in sorted((_union(view, each, lists) for each in filters if not each.exclude), key=len):

@@ -160,7 +160,7 @@ class Follower:
             _LOGGER.warning("the row of this replica stays until it is swept", error=str(error))
 
     async def wait_for(self, change: int) -> None:
-        """Wait until a change is in the view. Raises ChangeOutOfRange for one that there is not."""
+        """Wait until a change is in the view. Raises ChangeOutOfRange if it does not exist."""
         if self.view.change >= change and self.view.change >> 40 == change >> 40:
             return
         head = await read_head(self._pool)

@@ -55,7 +55,7 @@ class Order:
             start = end
 
     def without_values(self) -> "Order":
-        """The order by a sort for which nobody has a value; this is the one by id."""
+        """The order by a sort for which no resource has a value; it is the order by id."""
         return Order(np.full(len(self), MISSING), self.packed, self.ordinals, self.ranks)
 
     def replace(

@@ -24,7 +24,7 @@ class Dimensions:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who looks; well formed, and perhaps with codes that nobody has registered."""
+    """The viewer of a find; well formed, possibly with unregistered codes."""
 
     country: str
     """upper case"""

@@ -27,7 +27,7 @@ class Watching:
         self._look_seconds = look_seconds
 
     async def watch(self, after: int) -> AsyncIterator[pb.WatchChangesResponse]:
-        """Every change behind `after`, for ever. Raises ChangeOutOfRange where some of them are not kept."""
+        """Every change behind `after`, without end. Raises ChangeOutOfRange where some of them are not kept."""
         while True:
             with reaching_postgres():
                 head = await read_head(self._pool)

@@ -157,7 +157,7 @@ class Shard:
                     log.abandon()
                     self._given_up.add(log.log_id)
                     self.failover.give_up(log.log_id)
-        finally:  # and nobody waits for what will not come
+        finally:  # no caller waits for an outcome that will not come
             self._log, self._is_spooling = None, False
             self._queue.complete_all(Outcome.UNAVAILABLE)
         await self.failover.recover_given_up()
@@ -231,7 +231,7 @@ class Shard:
         await self._spooler.run()
 
     async def _write_to(self, log: Log) -> None:
-        """Write until somebody calls `stop`, or until the log is in doubt or closed."""
+        """Write until `stop` is called, or until the log is in doubt or closed."""
         _LOGGER.info("log opened", shard=self.name, log_id=log.log_id)
         journal = Journal(log.inserts, log.log_id, self._settings.journal.insert_timeout_seconds)
         backlog = Backlog(lambda: self._pace.most_cells)

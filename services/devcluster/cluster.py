@@ -5,7 +5,7 @@
             await client.count("video")
         cluster.kill("counting-1")  # it is started again
         await cluster.until_serving()
-        await cluster.restart("partitioner-0")  # in order, without a failed call
+        await cluster.restart("partitioner-0")  # gracefully, without a failed call
 
 The processes are called `postgres`, `valkey`, `envoy`, and `partitioner-0`, `counting-0`, `query-0` and so on. Each is
 a child of this process, which starts again what dies, and none outlives it, however it ends. Their addresses, the DSN
@@ -273,7 +273,7 @@ async def _start_together(supervisor: Supervisor, names: Iterable[str]) -> None:
 
 
 async def _stop(supervisor: Supervisor, report: Report) -> None:
-    """As calls travel, so that whoever is still at work has those whom he calls."""
+    """In the direction of calls, so that a process that still works can reach those that it calls."""
     for stage in ([ENVOY], *stages(), [POSTGRES, VALKEY]):
         names = [name for name in supervisor.children if _service_of(name) in stage]
         if names:

@@ -1,4 +1,4 @@
-"""How a process finds its cluster: in Postgres, or, while that is away, as it was at the last start."""
+"""Reads the identity of the cluster: from Postgres, or, if that is unreachable, as of the last start."""
 
 import asyncio
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What is ready in a process, told to everybody who asks its servers for their health."""
+"""The readiness of a process, as its servers report it in their health."""
 
 import asyncio
 from collections.abc import Sequence

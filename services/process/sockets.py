@@ -14,7 +14,7 @@ from tally.contract.errors import NotReady
 
 @dataclass(frozen=True, slots=True)
 class PrivateSockets:
-    """Sockets behind which the services of this process reach each other, and nobody else does."""
+    """Private sockets by which only the services of this process call each other."""
 
     folder: SocketFolder
     names: frozenset[str]

@@ -157,7 +157,7 @@ async def read_page(
 async def read_load_page(
     pool: Any, location: uuid.UUID, loaded_to: str | None, after: uuid.UUID, limit: int
 ) -> tuple[list[Row], uuid.UUID]:
-    """The next rows of a load, by key, and the key up to which they are all that there is. Raises BelowFloor.
+    """The next rows of a load, by key, and the key up to which they are complete. Raises BelowFloor.
 
     The last key of all: the load is through. `loaded_to` None: every row, and no tombstones.
     """

@@ -125,7 +125,7 @@ async def queue_bulk_fetch_job(connection: Any, device: uuid.UUID, location: uui
 
 
 async def want_location(connection: Any, location: uuid.UUID) -> bool:
-    """Somebody reads a location, or asks for it: it is loaded if it is behind. False: there is nothing to load."""
+    """A caller reads or requests a location: it is loaded if it is behind. False: nothing to load."""
     device = await connection.fetchval(_WANT, location)
     if device is None:
         return await connection.fetchval(_STATE, location) is not None

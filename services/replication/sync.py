@@ -98,7 +98,7 @@ class SyncService:
         if subscription.model_type == rollups.MODEL:
             return await self._open_rollups(subscription, epoch)
         if reason := await self._reason_for_snapshot(subscription, epoch):
-            # Any export will do: those that there are belong to this life of the database.
+            # Any export: all existing ones belong to this life of the database.
             offer = pb.SnapshotAvailable(reason=reason)
             await write(pb.SyncResponse(frame=1, epoch=epoch, snapshot_available=offer))
             return None

@@ -180,7 +180,7 @@ def _read_window(job: pb.Job, cadence: Cadence, tell: Tell) -> tuple[int, int]:
 def _read_sizes(job: pb.Job, tell: Tell) -> tuple[int, int]:
     handler = HANDLERS.get(job.handler)
     if handler is None:
-        return 0, 0  # nobody knows what fits
+        return 0, 0  # the right value is not known
     most = handler.max_batch
     batch = job.batch or most
     slot_size = job.slot_size or 2 * batch

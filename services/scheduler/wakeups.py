@@ -1,4 +1,4 @@
-"""Wake-ups: whoever waits for something to become due is told, in this process and in the other schedulers.
+"""Wake-ups for calls that wait for due work, in this process and in the other schedulers.
 
 Postgres carries them (listen/notify). They are hints: one that is lost costs at most a poll.
 """

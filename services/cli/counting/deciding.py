@@ -97,7 +97,7 @@ async def _find(client: Client, ids: Sequence[str]) -> Sequence[DeadLetter]:
 
 
 def _ask(verb: Verb, letters: Sequence[DeadLetter]) -> None:
-    """Raises Failure unless somebody says yes."""
+    """Raises Failure unless the operator confirms."""
     if not sys.stdin.isatty():
         raise Failure(f"nobody is there to confirm: say --yes to {verb.name} without being asked", USAGE)
     events = sum(letter.event_count for letter in letters)

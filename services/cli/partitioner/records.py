@@ -1,6 +1,6 @@
 """Events in a file: CSV with a heading, or JSON lines, with the fields of Event. Reading only, nothing is sent.
 
-A line is a record, in CSV too: a quoted value ends on its line. So a quote that nobody closed costs one line, and not
+A line is a record, in CSV too: a quoted value ends on its line. So an unclosed quote invalidates one line, and not
 all that follow; and what is bad or left out is counted in lines.
 `video_id` is needed; `event_type` is `view` if it is left out, and everything else may be left out too.
 """

@@ -64,7 +64,7 @@ def send_all(
 ) -> Generator[Answer, None, None]:
     """The answer of each piece, in the order of the pieces; they are read as there is room in flight.
 
-    `stop`: called when nobody wants the other answers, as after Ctrl-C; it makes `send` return soon.
+    `stop`: called when the other answers are not needed, as after Ctrl-C; it makes `send` return soon.
     """
     waiting: deque[Future[Answer]] = deque()
     with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="tally-replay") as pool:

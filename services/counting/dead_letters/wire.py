@@ -17,7 +17,7 @@ from tally.ingest.v1.ingest_pb2 import Event
 
 _MAX_PARTITION = 4095
 _VIDEO_IDS = 0x0A
-"""The tag of the field `video_ids` of an EventColumns, the first that there is (protobuf's encoding: 1 << 3 | 2)."""
+"""The tag of the field `video_ids`, the first field of an EventColumns (protobuf's encoding: 1 << 3 | 2)."""
 
 
 def read_key(text: str) -> Key:

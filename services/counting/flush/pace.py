@@ -1,15 +1,15 @@
-"""How often a log is flushed, and how much at once: learnt from how long its flushes take.
+"""The interval and the size of flushes, adapted to how long they take.
 
-Few large flushes cost less than many small ones, because they meet the same keys more often. But a flush is one
+Few large flushes cost less than many small ones, because each key is written less often. But a flush is one
 transaction, and one that takes too long is in doubt.
 """
 
 from services.counting.settings import FlushSettings
 
 _SECONDS_PER_CELL = 20e-6
-"""What a cell is thought to take until a flush has shown it."""
+"""The assumed cost of a cell until a flush has measured it."""
 _NEW_CELL = 0.6
-"""The time of a plain insert of a new cell, in that of its upsert (ADR 11); a second attempt upserts them all."""
+"""Cost of inserting a new cell, relative to upserting it (ADR 11); a second attempt upserts all cells."""
 _TELLING_CELLS = 2_000
 """A smaller flush says more of a transaction's fixed cost than of its cells."""
 _QUIET_EVENTS = 2_000
@@ -51,12 +51,12 @@ class Pace:
         return min(pause, self._settings.max_interval_seconds)
 
     def is_quiet(self, events: int) -> bool:
-        """Whether so few events came in an interval that a flush would disturb nobody."""
+        """Whether an interval had so few events that a flush would delay no insert."""
         return events < _QUIET_EVENTS
 
     @property
     def due_cells(self) -> int:
-        """So many cells in the buffer start a flush at once: half of the most, so that there is room meanwhile."""
+        """Cells in the buffer that start a flush at once: half of the limit, so that room is left during the flush."""
         return self.most_cells // 2
 
     @property

@@ -78,7 +78,7 @@ async def apply(
 ) -> bool:
     """Add what the events of a log between two positions amount to, in one transaction on an asyncpg connection.
 
-    False, and nothing was written, when the checkpoint is not at `start`: somebody else has moved it.
+    False, and nothing was written, when the checkpoint is not at `start`: another process has moved it.
     `is_new`, (n,): the rows that are not there yet. Raises UniqueViolationError when one of them is.
     """
     async with connection.transaction():

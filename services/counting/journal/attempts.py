@@ -1,4 +1,4 @@
-"""Pure: what inserts that come to nothing teach, log after log."""
+"""Pure: decides from failed inserts how to continue, over several logs."""
 
 from tally.contract.backoff import Backoff
 

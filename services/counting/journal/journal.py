@@ -52,7 +52,7 @@ class Answer:
 
 
 class Journal:
-    """The inserts of one log. The owner sees to it that there is at most one under way."""
+    """The inserts of one log. The owner makes sure that at most one is under way."""
 
     def __init__(self, connection: WriteConnection, log_id: int, timeout_seconds: float) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""A log: one life of a shard. Opened by the shard, closed by whoever takes over, settled when it is applied."""
+"""A log: one life of a shard. Opened by the shard, closed by another shard's takeover, settled when it is applied."""
 
 import asyncio
 import secrets

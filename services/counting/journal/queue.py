@@ -84,7 +84,7 @@ class Queue:
             self._has_some.set()
 
     def complete_all(self, outcome: Outcome) -> None:
-        """Give everybody who waits the same outcome."""
+        """Give all waiting callers the same outcome."""
         while self._waiting:
             complete(self._waiting.popleft(), outcome)
         self._bytes = self.event_count = 0

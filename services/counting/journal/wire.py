@@ -1,4 +1,4 @@
-"""Reads entries off the wire. A shard believes nobody: what it has journaled, it must be able to apply."""
+"""Decodes entries. A shard validates everything: it must be able to apply what it has journaled."""
 
 import uuid
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ A partition with entries stays until there is an archive. No insert comes below 
 log waits for the insert under way; so below the floor of the cluster and of every log that is not settled, a partition
 that is empty stays empty.
 
-`detach … concurrently` locks out nobody but the partition itself. It cannot run in a transaction: one that is
+`detach … concurrently` locks only the partition itself. It cannot run in a transaction: one that is
 interrupted leaves its partition pending, and the next upkeep, of any shard, finalizes it.
 """
 

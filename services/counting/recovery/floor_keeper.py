@@ -1,4 +1,4 @@
-"""The floor follows the time: each shard looks at the clocks, and raises it as far as they allow."""
+"""Raises the floor with time: each shard reads the clocks, and raises it as far as they allow."""
 
 import time
 from typing import Any

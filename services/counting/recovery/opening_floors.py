@@ -1,4 +1,4 @@
-"""Moves the opening floor of logs that stay open for long, so that nobody looks for their entries in old partitions.
+"""Raises the opening floor of long-lived logs, so that their entries are not searched in old partitions.
 
 Strong reads and recovery look for the unapplied entries of a log at and above its opening floor. That begins as the
 floor with which the log was opened (ADR 5). Once every entry below its present floor is applied, none below it will

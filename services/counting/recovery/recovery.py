@@ -30,7 +30,7 @@ from tally.contract.errors import InvalidRequest
 _LOGGER = structlog.get_logger(__name__)
 
 # A plain update would not wait for an insert that holds the row `for key share`; this lock does not go together
-# with it. Skipping instead of waiting: whoever holds the row is looked at first.
+# with it. Skipping instead of waiting: the session that holds the row is checked first.
 _LOCK = "select state from counting.log where log_id = $1 for update skip locked"
 _CLOSE = "update counting.log set state = 'closed' where log_id = $1 and state = 'open'"
 _TERMINATE = """
@@ -111,7 +111,7 @@ class Piece:
 
 
 class Busy(Exception):
-    """Somebody else moves the checkpoint just now."""
+    """Another process is moving the checkpoint."""
 
 
 class Recovery:
@@ -169,10 +169,10 @@ class Recovery:
                 self._stride.note_failure(attempted)  # perhaps it was too much for the time there is
                 raise
             self._stride.note_success(time.monotonic() - began)
-            return True  # or somebody else has applied this piece: look again
+            return True  # or another process has applied this piece: check again
 
     async def _bring(self, connection: Any, log_id: int, piece: Piece) -> None:
-        """Apply a piece, or less when Postgres refuses its data: half of it, until the entry to blame is alone."""
+        """Apply a piece, or less when Postgres refuses its data: half of it, until the bad entry is alone."""
         while refusal := await self._try(connection, log_id, piece):
             if len(piece.rows) == 1:
                 await self._set_aside(connection, log_id, Piece.of(piece.start, piece.rows), str(refusal))

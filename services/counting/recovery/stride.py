@@ -1,4 +1,4 @@
-"""Pure: how many events to apply in one transaction, where nothing is known of their cost before."""
+"""Pure: how many events to apply in one transaction, if their cost is not known in advance."""
 
 _FEWER, _MORE = 4, 2
 _QUICK_SHARE = 0.25
@@ -6,7 +6,7 @@ _QUICK_SHARE = 0.25
 
 
 class Stride:
-    """A fourth after a transaction that failed, for it may have been too large; doubled while they are quick."""
+    """A fourth after a failed transaction, which may have been too large; doubled while transactions are quick."""
 
     def __init__(self, most_events: int, longest_seconds: float) -> None:
         """`longest_seconds`: how long a transaction, or a statement of it, may take."""

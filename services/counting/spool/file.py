@@ -34,7 +34,7 @@ pragma wal_autocheckpoint = 256"""
 _RESERVE_BYTES = 8 * 1024 * 1024
 """More than the log holds by its checkpoints (1 MiB), the largest insert (4 MiB) and a deletion together."""
 _RESERVE_SHARE = 8
-"""Of a small spool the reserve is this part."""
+"""For a small spool, the reserve is this fraction of its size."""
 # The payload comes last, so that the other columns are found without reading it.
 _CREATE = """
 create table if not exists cluster (cluster_id blob not null);

@@ -108,9 +108,9 @@ async def open_spool(
 
 
 def _open_file(settings: SpoolSettings, data_dir: Path, shard: str, cluster_id: uuid.UUID) -> SpoolFile:
-    """The file must be the same at the next start, or its entries would wait for ever.
+    """The file must be the same at the next start, or its entries would never be drained.
 
-    The name of a shard sees to that. Processes without one take the first file that nobody has, so that any of them
+    The name of a shard sees to that. Processes without one take the first unlocked file, so that any of them
     finds what one of them left.
     """
 

@@ -3,7 +3,7 @@
 A shard is live from the first probe that it answers with SERVING. It stops being live
 
 - at once, when it answers a probe with anything else: it drains. It still answers the calls that it has;
-- when several probes in a row have failed (two): it is silent, dead or frozen, and nobody can tell which.
+- when several probes in a row have failed (two): it is silent: dead or frozen, which cannot be distinguished.
 
 One failed probe is no proof. On a busy machine a healthy shard may be late for a second, and a connection that ends
 by its age may take a call with it. So failures count only in a row, and every sign of life ends the row: a probe
@@ -43,7 +43,7 @@ class Liveness:
         self.life = Life.UNHEARD
 
     def note_sign(self) -> None:
-        """It has answered a call. That alone makes nobody live: a shard that drains answers too."""
+        """It has answered a call. That alone does not make it live: a draining shard answers too."""
         self._last_sign = self._clock.monotonic()
         self._failures = 0
 

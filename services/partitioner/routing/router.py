@@ -1,4 +1,4 @@
-"""From entries to shards: each entry to the leader of its partition, then to whoever ranks next."""
+"""From entries to shards: each entry to the leader of its partition, then to the next in rank."""
 
 import asyncio
 from collections.abc import Callable, Sequence
