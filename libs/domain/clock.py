@@ -1,4 +1,4 @@
-"""Time as the code sees it: injected, so that a test can turn it."""
+"""Time, injected so that a test can set it."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""An entry: the part of one request that belongs to one partition, and what becomes of it."""
+"""An entry: the part of one request that belongs to one partition, and its outcome."""
 
 import uuid
 from dataclasses import dataclass

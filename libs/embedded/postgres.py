@@ -1,4 +1,4 @@
-"""Our own Postgres: made once, started, stopped, and found again after a kill.
+"""The embedded Postgres: created once, started, stopped, and found again after a kill.
 
 In the data folder: `pgdata` (the cluster), `postgres.log`, `lock`, and the unix socket in `sockets-*`.
 Only who may enter the folder reaches the socket, so connections are trusted.

@@ -1,4 +1,4 @@
-"""How much may be under way at once: what is beyond it is refused before any work is done for it."""
+"""Limits on the work under way: a request beyond them is refused before any work is done."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What every method of every server has around it, in one layer.
+"""The layer around every method of every server.
 
 It gives the call its deadline and its span, refuses what is too much at once, turns errors into statuses, answers a
 request that does not parse with INVALID_ARGUMENT, and ends streams of requests in good order. So a servicer has no

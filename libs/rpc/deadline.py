@@ -1,4 +1,4 @@
-"""The deadline of the call that is being answered, as the code below it sees it.
+"""The deadline of the current call, for the code that serves it.
 
 A contextvar carries it. A task that a handler starts inherits it, so background tasks are started when a
 service opens and never by a handler.

@@ -1,4 +1,4 @@
-"""What a server says of itself to balancers and to Kubernetes: `grpc.health.v1`."""
+"""The health of a server, for balancers and Kubernetes: `grpc.health.v1`."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""An end that many waits share: that of a server, or of the hope for the answers of a shard."""
+"""A stop signal shared by many waits: of a server, or of the calls to a shard."""
 
 import asyncio
 from collections.abc import Awaitable

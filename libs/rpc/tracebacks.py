@@ -1,4 +1,4 @@
-"""Tracebacks hold frames, frames hold what was called with: requests of megabytes. So they are dropped in time."""
+"""Drops tracebacks early: their frames keep the arguments of calls alive, such as requests of megabytes."""
 
 
 def drop_tracebacks(error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Children that are started again when they die.
+"""Child processes that are restarted when they die.
 
 A child is given by how it is opened: an async context manager that starts a process, waits until it is ready and
 yields its pid; leaving it stops the process in order. It is handed a function to call if the process ends by itself.

@@ -1,4 +1,4 @@
-"""The floor in Postgres: raised with time, and lowered by an operator where that can count nothing twice.
+"""The floor in Postgres: raised with time, and lowered by an operator if that counts nothing twice.
 
 How far it may be raised is judged elsewhere (`libs/domain/floor_pace.py`). Why lowering is safe is told in ADR 15; the
 code here checks, under locks, each thing that the proof needs.

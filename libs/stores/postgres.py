@@ -1,4 +1,4 @@
-"""How Postgres is reached: its settings, a connection, and what it means for a caller when it is away."""
+"""Access to Postgres: its settings, a connection, and the error of a caller when it is unreachable."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The schema: numbered migrations, forward only, and the row that says what the cluster was created as.
+"""The schema: numbered migrations, forward only, and the row with the identity of the cluster.
 
 Two tables belong to no service, and are in the Postgres schema `public`: `schema_migration` and `cluster`. Each service
 has its tables in the schema of its name. A statement names the schema of each table; none relies on `search_path`.

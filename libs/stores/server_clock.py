@@ -1,4 +1,4 @@
-"""Postgres's clock, as seen from a service: the one clock that ids and receipts are judged by.
+"""Postgres's clock, as seen from a service: the only clock for ids and receipts.
 
 A service does not judge by its own machine's clock. That one is compared all the same: where it is far off, so are the
 times of logs and traces, and those that clients on the machine make their ids with; and one of the two is wrong.

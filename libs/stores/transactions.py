@@ -1,4 +1,4 @@
-"""Transactions of calls: committed for certain, or an error after which the same call may be sent again."""
+"""Transactions of calls: definitely committed, or an error after which the same call may be retried."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""A connection for writes, and what the end of a statement on it means.
+"""A connection for writes, and the result of a statement on it: success, refusal, or in doubt.
 
 A `WriteConnection` knows two ends: success without a warning, and an ERROR that the server sent outside of
 SQLSTATE classes 08 and 57. Every other end is in doubt: the transaction may be committed or not, now or later. The

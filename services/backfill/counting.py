@@ -1,4 +1,4 @@
-"""Counting: bucket by bucket, a plan is made, sent and closed. Whatever ends it anywhere, the next call goes on."""
+"""Counting: bucket by bucket, a plan is made, sent and closed. After any interruption the next call continues."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""DID documents: where the repository of an account is, and the key that signs it. Pure.
+"""DID documents: the host of an account's repository, and the key that signs it. Pure.
 
 https://atproto.com/specs/did#did-documents. Only the service `#atproto_pds` and the key `#atproto` count (T002-27).
 """

@@ -1,4 +1,4 @@
-"""The scheduler is told of accounts that are ready, and plans runs over them.
+"""Puts ready accounts into the scheduler, and has it plan runs over them.
 
 Its population `repo` holds the accounts, each with the number of its host; its job `backfill` selects those that are
 wanted. One run is open at a time. Accounts that become ready meanwhile are put as well: a slot reads its members when

@@ -1,4 +1,4 @@
-"""Protobuf ↔ what the backfill knows, each request checked."""
+"""Protobuf ↔ the backfill's types; validates each request."""
 
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Finds resources by who looks, by sets and in any order: any number of replicas, each able to answer alone.
+"""Finds resources for a viewer, by sets and in any order: any number of replicas, each of which can answer alone.
 
 Postgres is the record. Each replica holds sets, orders and rights in memory, as of one change, and follows the feed of
 changes. Valkey holds a projection of the record, from which only details are read.

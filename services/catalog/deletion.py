@@ -1,4 +1,4 @@
-"""Deletes: one resource, or a container with what becomes of its children.
+"""Deletes: one resource, or a container, with its children detached or deleted.
 
 The children go first, in pieces of one transaction each, and the container with the last of them. A delete that is cut
 off is gone on with by sending it again.

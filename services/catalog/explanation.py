@@ -1,4 +1,4 @@
-"""Why a viewer may or may not see a resource: its rules in order, what they come to later, and which never decide."""
+"""Why a viewer may or may not see a resource: its rules in order, their later effect, and which never decide."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The view of this replica: read whole at the start, then moved on by the feed.
+"""The view of this replica: loaded whole at the start, then updated from the feed.
 
 A replica that cannot go on by the feed (its row is gone, the record was restored, the changes are not kept, a change
 cannot be applied) reads the record whole again, while its old view answers until it is stale.

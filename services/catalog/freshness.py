@@ -1,4 +1,4 @@
-"""How sure a replica is of the newest change and of the time. No I/O.
+"""How old a replica's data can be, by the newest change and the time. No I/O.
 
 A *freshness query* is two statements: the first renews the replica's row and commits, the second reads, in a new
 snapshot, Postgres's time and newest change. What is told counts from the sending of the first statement, and only once

@@ -1,4 +1,4 @@
-"""What a replica holds in memory, and how a batch of changes makes the next view out of it.
+"""The data of a replica in memory, and the next view after a batch of changes.
 
 Rows are staged, and `publish` makes a view of all that was staged since the last one. It holds the event loop for a few
 milliseconds at a time. An index whose `publish` was interrupted must not be used any more.

@@ -1,4 +1,4 @@
-"""The lists that there can be: those that a type names for its resources, and curated ones. No I/O."""
+"""The kinds of lists: those that a type names for its resources, and curated ones. No I/O."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A find as it was asked for, checked. No I/O."""
+"""The validated request of a find. No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Indexing the resources of a changed type anew: in pieces, by whichever replica is first, from where another stopped.
+"""Indexes the resources of a changed type again: in pieces, by any replica, from where another stopped.
 
 A resource that does not fit the type as it is now keeps the sets and the scores that it had, and is listed with its
 problem: it must not leave a set by which rules hide it.

@@ -1,4 +1,4 @@
-"""Types are data: what a resource of a type must have, and which sets and sorts follow from its details."""
+"""Types are data: the required details of a resource, and the sets and sorts that follow from them."""
 
 import math
 import re

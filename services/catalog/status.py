@@ -1,4 +1,4 @@
-"""How far the record, this replica, the others and the projection are."""
+"""The newest change of the record, of each replica and of the projection."""
 
 from typing import Any
 

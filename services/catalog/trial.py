@@ -1,4 +1,4 @@
-"""What rules would do: who would see what otherwise, and when. Nothing is stored."""
+"""The effect that rules would have: for which viewers, resources and times. Nothing is stored."""
 
 import asyncio
 from collections import defaultdict

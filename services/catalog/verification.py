@@ -1,4 +1,4 @@
-"""Compares the projection in Valkey with the record, a piece at a time, while both go on to change.
+"""Compares the projection in Valkey with the record, a piece at a time, while both change.
 
 Rows are read in a snapshot, then keys at some later position of the projection. What has changed between the two is
 read again; everything else must be equal.

@@ -1,4 +1,4 @@
-"""What a find works on: sets, orders and rights as of one change. A view never changes."""
+"""The data of a find: sets, orders and rights as of one change. A view never changes."""
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A shard: log after log, one at a time, for as long as the process lives."""
+"""A shard: opens one log after the other while the process runs."""
 
 import asyncio
 from collections.abc import Sequence

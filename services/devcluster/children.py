@@ -1,4 +1,4 @@
-"""How the processes of a cluster are opened: what the supervisor starts, watches, and starts again."""
+"""The processes of a cluster, which the supervisor starts, watches, and restarts."""
 
 import asyncio
 import os

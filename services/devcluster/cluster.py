@@ -1,4 +1,4 @@
-"""A cluster on this machine: every service in processes of its own behind Envoy, on embedded stores.
+"""A cluster on this machine: every service in its own processes behind Envoy, on embedded stores.
 
     async with open_cluster(folder, {"counting": 3}) as cluster:
         async with Client(cluster.address) as client:

@@ -1,4 +1,4 @@
-"""Takes requests in and makes them durable: stateless, any number side by side.
+"""Accepts requests and makes them durable: stateless, any number of instances.
 
 A request is checked, cut into entries by partition alone (`libs.domain.partition`), and acknowledged when every entry
 is durable (`intake`). Each entry goes to the shard that leads its partition, or to the next one; entries of many

@@ -1,4 +1,4 @@
-"""The life of one process: stores, services, server; and back in the reverse order."""
+"""The life of one process: opens stores, services and servers, and closes them in reverse order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

@@ -1,4 +1,4 @@
-"""Private sockets: by them the services of one process call each other."""
+"""Private sockets for calls between the services of one process."""
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass

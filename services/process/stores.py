@@ -1,4 +1,4 @@
-"""The stores of a process: those that are set, or embedded ones."""
+"""The stores of a process: the configured ones, or embedded ones."""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack

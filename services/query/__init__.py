@@ -1,4 +1,4 @@
-"""Answers counts and statistics over any time range: stateless, any number side by side.
+"""Returns counts and statistics over any time range: stateless, any number of instances.
 
 A total may come from Valkey (`hot`); everything else comes from the rollups in Postgres (`warm`), and a strong read
 adds the journal's entries that are not in the rollups yet (`pending`).

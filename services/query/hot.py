@@ -1,4 +1,4 @@
-"""Totals in Valkey: absolute values, set only if newer, gone soon after they stop being refreshed.
+"""Totals in Valkey: absolute values, set only if newer, expired soon after the last refresh.
 
 A lost fill, a late one or a wipe costs latency and nothing else. No single clock can keep a total alive: it expires at
 a time of Valkey's clock that was fixed when the look-up began, so that a fill which is executed late sets nothing; and

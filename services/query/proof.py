@@ -1,4 +1,4 @@
-"""What an operator asks: how far each log is, and whether the rollups equal the journal."""
+"""For operators: how much of each log is in the rollups, and whether these equal the journal."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where an answer comes from: Valkey for totals, Postgres for the rest, the journal too for strong reads."""
+"""Chooses the source of an answer: Valkey for totals, Postgres for the rest, the journal too for strong reads."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Pure: what may be written as a location or an entry. All that is wrong with a request is told at once."""
+"""Pure: validation of locations and entries. All violations of a request are reported at once."""
 
 import re
 import uuid

@@ -1,4 +1,4 @@
-"""What a pass and a load read of the owner's tables: pages, each in one snapshot together with the floor.
+"""The reads of a pass and a load from the owner's tables: pages, each in one snapshot together with the floor.
 
 A pass reads what is visible in its target and not in the peer's watermark, both whole snapshots. Transaction ids find
 what has changed; which version is newer is told by the version. Locations' tombstones and rows come first among the

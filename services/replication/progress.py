@@ -1,4 +1,4 @@
-"""Transfers: what comes in, how far it is, and what it cost. Shown to people; nothing is decided by it."""
+"""Transfers: incoming data, their progress and cost. For display only."""
 
 import uuid
 from typing import Any

@@ -1,4 +1,4 @@
-"""The receiver of one lane: it dials the owner, subscribes from where it is, and applies what comes.
+"""The receiver of one lane: it calls the owner, subscribes from its watermark, and applies the frames.
 
 A frame, its cursor and its watermark are applied in one transaction, which advances the lane; the acknowledgement with
 new credit follows the commit. Everything that is needed to go on after a crash is in the tables.

@@ -1,4 +1,4 @@
-"""The owner's end of the lane of its counts: a load if the peer has nothing to go on from, then pass after pass.
+"""The owner's end of the lane of its counts: a load if the peer has no valid watermark, then one pass after the other.
 
 A pass is read in one snapshot. A load is read page by page, each in a snapshot of its own. The peer shows it together
 with the pass that follows, which begins from the snapshot before the first page: so what was flushed between two pages

@@ -1,4 +1,4 @@
-"""Pure: how the changes of a location travel to a peer. The one place that selects a strategy."""
+"""Pure: selects the strategy that replicates the changes of a location to a peer."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""What a quota still allows, and until when it is closed. Pure."""
+"""The remaining units of a quota, and until when it is closed. Pure."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta

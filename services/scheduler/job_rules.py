@@ -1,4 +1,4 @@
-"""What a job's definition may be: protobuf → Definition, or everything that is wrong with it. Pure."""
+"""Validation of job definitions: protobuf → Definition, or all violations. Pure."""
 
 import re
 from collections.abc import Callable, Mapping

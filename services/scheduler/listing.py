@@ -1,4 +1,4 @@
-"""Lists of members by their bins, and how many there are in each."""
+"""Lists of members by their bins, and the number of members in each bin."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

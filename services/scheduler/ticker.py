@@ -1,4 +1,4 @@
-"""The loop that looks for what is due: jobs to plan, runs that have ended, slots that workers wait for.
+"""The loop that looks for due work: jobs to plan, runs that have ended, slots for waiting workers.
 
 It sleeps until the next due moment that it knows of, until a wake-up, or for a poll. One statement tells all of it.
 """

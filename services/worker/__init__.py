@@ -1,4 +1,4 @@
-"""Works on slots: calls the api behind a job's handler for each batch, and reports what became of every item.
+"""Processes slots: calls the job's handler for each batch, and reports the outcome of every item.
 
 - It knows the scheduler by its rpcs alone. It holds no state that matters: what it has not reported, another worker
   does again.

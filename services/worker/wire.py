@@ -1,4 +1,4 @@
-"""Protobuf ↔ what handlers know."""
+"""Protobuf ↔ the types of handlers."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime

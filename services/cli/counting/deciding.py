@@ -1,4 +1,4 @@
-"""`tally dead-letters replay` and `drop`: each letter once, and what became of them."""
+"""`tally dead-letters replay` and `drop`: each letter once, with the outcomes."""
 
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence

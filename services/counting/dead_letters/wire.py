@@ -1,4 +1,4 @@
-"""Dead letters on the wire: ids, page tokens, and as much of a payload as an operator wants to see."""
+"""Dead letters on the wire: ids, page tokens, and the part of a payload that an operator sees."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""The buffer: what was journaled and is not in the rollups yet, added up by (video, event type, minute)."""
+"""The buffer: events that are journaled and not in the rollups yet, added up by (video, event type, minute)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The flush: the backlog of one log becomes rows of the rollups, up to the cut."""
+"""The flush: writes the backlog of one log to the rollups, up to the cut."""
 
 import asyncio
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""The insert hint: which rows are new to the rollups, as far as one log can tell.
+"""The insert hint: a guess which rows are new to the rollups, from what one log has flushed.
 
 Looking a new row up takes two fifths of an upsert's time (ADR 11), and most rows of a flush are new, because the minute
 is in their key. A log remembers what it has flushed, but not what others have written: a shard that led the partition

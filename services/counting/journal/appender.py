@@ -1,4 +1,4 @@
-"""The group commit: entries that wait are inserted together, one insert after the other."""
+"""The group commit: waiting entries are inserted together, one insert at a time."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The journal: one statement that inserts a group and says in one small row what became of it.
+"""The journal: one statement that inserts a group and returns the outcomes in one small row.
 
 "Not inserted" means "already durable" only when the log was open; the row says both, so that an answer can never be
 taken for the other.

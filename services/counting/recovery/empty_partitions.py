@@ -1,4 +1,4 @@
-"""Drops journal partitions that are empty and below every floor, so that they do not pile up over the years.
+"""Drops journal partitions that are empty and below every floor, so that they do not accumulate.
 
 A partition with entries stays until there is an archive. No insert comes below the floor of its log, and the floor of a
 log waits for the insert under way; so below the floor of the cluster and of every log that is not settled, a partition

@@ -1,4 +1,4 @@
-"""When a log is given up for dead: its beat has not moved for the takeover time."""
+"""When a log is taken over: its beat has not changed for the takeover time."""
 
 from collections.abc import Mapping
 

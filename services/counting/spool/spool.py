@@ -1,4 +1,4 @@
-"""The spool: where entries become durable while Postgres is away, on the shard's own disk.
+"""The spool: makes entries durable on the shard's own disk during an outage of Postgres.
 
 An entry is here under its key `(request_id, partition)`, with its first receipt, until the drain knows what became of
 it in the journal. That it is here says nothing about duplicates: the journal's primary key tells, when it is drained.

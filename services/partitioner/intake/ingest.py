@@ -1,4 +1,4 @@
-"""A request becomes entries, and a receipt when all of them are durable."""
+"""Cuts a request into entries, and returns a receipt when all of them are durable."""
 
 import uuid
 from collections.abc import Iterator, Sequence

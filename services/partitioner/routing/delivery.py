@@ -1,4 +1,4 @@
-"""The delivery of one request: what became of each entry so far, and which shards have failed it."""
+"""The delivery of one request: the outcome of each entry so far, and the shards that have failed it."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The instances that are known, those of them that live, and the placement over these."""
+"""The known instances, the live ones among them, and the placement over these."""
 
 import asyncio
 from collections.abc import Callable

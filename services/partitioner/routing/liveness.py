@@ -1,4 +1,4 @@
-"""Pure: what its answers say of a shard's life.
+"""Pure: decides from a shard's answers whether it is alive.
 
 A shard is live from the first probe that it answers with SERVING. It stops being live
 

@@ -1,4 +1,4 @@
-"""The transport to a shard in the same process: a call, with nothing in between."""
+"""The transport to a shard in the same process: a direct call."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a handler is given, and what it may answer."""
+"""The interface of handlers: their input and their results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

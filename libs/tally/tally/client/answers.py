@@ -1,4 +1,4 @@
-"""What a caller gets back. Counts are exact; every time is an aware datetime in UTC."""
+"""The results of calls. Counts are exact; every time is a timezone-aware datetime in UTC."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""How a client gathers events into batches."""
+"""The options for batching events."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Many events as columns: what requests of many events are made of.
+"""Many events as columns: the content of a request of many events.
 
 Each string is sent once and events point at it; every other column holds one number of fixed width for each
 event, little-endian. See EventColumns in ingest.proto.

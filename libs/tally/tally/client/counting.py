@@ -1,4 +1,4 @@
-"""What an operator does with dead letters: entries that could not be counted, and wait for a decision."""
+"""Dead letters for operators: entries that could not be counted and wait for a decision."""
 
 # ruff: noqa: ASYNC109 - the service is told the deadline of a call, and asyncio.timeout would keep it here
 

@@ -1,4 +1,4 @@
-"""The errors that only a client can know, below the root that it shares with the services.
+"""The errors that occur only in a client, below the root that it shares with the services.
 
 A failed write says under which request id it went: the same events sent again under that id are never counted twice.
 """

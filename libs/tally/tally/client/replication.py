@@ -1,4 +1,4 @@
-"""What an operator does with regions, their locations, and what comes in from them: `client.replication`."""
+"""Regions, their locations and transfers, for operators: `client.replication`."""
 
 # ruff: noqa: ASYNC109 - the service is told the deadline of a call, and asyncio.timeout would keep it here
 

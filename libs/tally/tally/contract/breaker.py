@@ -1,4 +1,4 @@
-"""A circuit breaker per target, after M. Nygard's "Release It!": pybreaker's states, made right for asyncio.
+"""A circuit breaker per target, after M. Nygard's "Release It!": pybreaker's states, adapted to asyncio.
 
 pybreaker decides when to open and to close. It cannot wait for a coroutine, takes a cancellation for a
 failure, lets every caller in while half-open, and reads the wall clock; so the adapter tells pybreaker how a call

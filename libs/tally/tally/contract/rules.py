@@ -1,4 +1,4 @@
-"""What a single field may hold. Each rule answers None, or what is allowed there."""
+"""The rules for single fields. Each rule returns None, or a description of the allowed values."""
 
 import math
 import re

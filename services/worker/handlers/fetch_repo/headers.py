@@ -1,4 +1,4 @@
-"""What a host says of its limits in the headers of an answer. Pure."""
+"""The rate limits of a host, from the headers of its answers. Pure."""
 
 from collections.abc import Mapping
 from datetime import UTC

@@ -1,4 +1,4 @@
-"""Events that wait to be sent, in the order in which they came, laid out as the columns of the request to be.
+"""Events that wait to be sent, in order of arrival, stored as the columns of future requests.
 
 Pure: no clock, no input or output, no lock.
 """

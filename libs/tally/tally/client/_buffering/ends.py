@@ -1,4 +1,4 @@
-"""How events come to their end: their futures are told, and it is counted how many came to which."""
+"""The results of events: resolves their futures, and counts the events by result."""
 
 import copy
 import logging

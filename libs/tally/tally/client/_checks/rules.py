@@ -1,4 +1,4 @@
-"""The rules of the contract, asked before an event joins a request; each raises InvalidRequest.
+"""The rules of the contract, applied before an event joins a request; each raises InvalidRequest.
 
 An event shares its request with events of other callers, so a bad one must be found before it joins them. What
 only the service can tell, such as a time that is ahead of its clock, it still refuses itself.

@@ -1,4 +1,4 @@
-"""The circuit breaker of a client whose calls wait until the service may be asked, instead of failing."""
+"""The circuit breaker of a client: while it is open, calls wait instead of failing."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Batches go to the shards that count them, without the partitioner between.
+"""The transport of direct mode: sends batches to the shards, without the partitioner.
 
     cut into entries ──► an Append for each shard, all at once ──► all durable: a receipt
                                                               └──► else: the whole batch by ProcessEvents

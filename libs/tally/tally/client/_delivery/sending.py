@@ -1,4 +1,4 @@
-"""One batch, from its first attempt to its end.
+"""Sends one batch, from its first attempt to its result.
 
 What must hold (the service counts the events of one id once, so all of it is about the id):
 - the id is made at the first attempt, and every attempt sends the same bytes under it;

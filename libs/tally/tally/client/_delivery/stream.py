@@ -1,4 +1,4 @@
-"""All batches on one call: a stream that is opened when it is needed, and anew after it broke or fell silent."""
+"""All batches on one call: a stream that is opened on demand, and again after it broke or fell silent."""
 
 import asyncio
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Videos and channels as the scheduler is told of them."""
+"""Videos and channels as members of the scheduler's populations."""
 
 import re
 from collections.abc import Iterable, Iterator

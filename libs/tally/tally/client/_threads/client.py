@@ -1,4 +1,4 @@
-"""The client for threads and scripts: the asynchronous one, on an event loop in a thread of its own."""
+"""The blocking client for threads and scripts: the asynchronous client on an event loop in its own thread."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""The methods of the asynchronous client for threads: each waits for its result.
+"""The methods of the asynchronous client, derived for the blocking client: each waits for its result.
 
 What is a coroutine there returns its result here; what yields asynchronously there is a generator here. An argument
 that may be asynchronous there is an ordinary iterable here. It may block, and wait for what the generator yields: it is

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for callers who have none. A fork does not get it."""
+"""An event loop in its own thread, for callers without one. A fork does not get it."""
 
 import asyncio
 import logging
