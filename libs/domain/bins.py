@@ -1,4 +1,4 @@
-"""Bins: each member of a population has a value of the bin space for good, and a job divides the values by residue.
+"""Bins: each member of a population has a fixed value of the bin space; a job divides the values by residue.
 
 A job that divides its population into `bin_max` bins selects the members with `sync_bin % bin_max` in some numbers. An
 index on the value itself serves every `bin_max`, if the values are listed instead of their residues.

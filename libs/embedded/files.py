@@ -26,7 +26,7 @@ def open_private(path: str | Path, flags: int, *, folder: int | None = None) -> 
 
 
 def append_to(path: Path) -> int:
-    """Open a file, made if need be, to write at its end. Raises OSError, see `open_private`."""
+    """Open a file for appending, and create it if needed. Raises OSError, see `open_private`."""
     return open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 

@@ -38,7 +38,7 @@ _SAYS_NOTHING = (0, -signal.SIGKILL, -signal.SIGTERM)
 Step = tuple[signal.Signals, float]
 
 OnDeath = Callable[[str], None]
-"""is told of a server that ended by itself, with the end of its log if that can say why"""
+"""called for a server that ended unexpectedly, with the end of its log if it shows the cause"""
 
 
 class Process:

@@ -26,7 +26,7 @@ class Admission:
             raise _overloaded()
 
     def enter(self, size: int) -> None:
-        """A request of so many bytes is under way until `leave`; one alone always may be. Raises Overloaded."""
+        """Admit a request of this size until `leave`; a single request is always admitted. Raises Overloaded."""
         if self.bytes and self.bytes + size > self._max_bytes:
             raise _overloaded()
         self.bytes += size

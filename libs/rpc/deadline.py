@@ -34,7 +34,7 @@ def has_passed(now: Callable[[], float] = time.monotonic) -> bool:
 
 
 def call_timeout(cap_s: float, shave_s: float, now: Callable[[], float] = time.monotonic) -> float:
-    """The time-out of an outgoing call: what is left, less `shave_s` to answer in, and at most `cap_s`.
+    """The timeout of an outgoing call: the remaining time, less `shave_s` to answer in, and at most `cap_s`.
 
     Raises DeadlineExceeded when nothing would be left.
     """

@@ -24,7 +24,7 @@ FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 10.0
 
 Died = Callable[[str], None]
-"""is told, in a sentence, of a process that ended by itself"""
+"""called with a sentence about a process that ended unexpectedly"""
 Open = Callable[[Died], AbstractAsyncContextManager[int]]
 """opens a child: ready when it is entered, stopped when it is left; yields the pid; raises NotReady"""
 Tell = Callable[[str, str], None]
@@ -32,7 +32,7 @@ Tell = Callable[[str, str], None]
 
 
 def pause_after(early_deaths: int) -> float:
-    """Seconds to wait before the next start, after so many lives in a row that were not long."""
+    """Seconds to wait before the next start, after this number of consecutive short lives."""
     if early_deaths == 0:
         return 0.0
     return Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS).cap_s(early_deaths - 1)

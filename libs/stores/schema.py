@@ -37,7 +37,7 @@ _NAME_OWNER = "update public.schema_migration set name = 'counting/' || name whe
 _MARK = "insert into public.schema_migration (name) values ($1)"
 _ENCODING = "select current_database() as name, current_setting('server_encoding') as encoding"
 _IS_MIGRATED = "select to_regclass('public.schema_migration') is not null"
-# For all of it: a migration may write a large table anew. The server's limit for reads and upkeep is not for it.
+# For the whole migration, which may rewrite a large table. The server's limit for reads and upkeep does not apply.
 _MIGRATION_SECONDS = 3600.0
 _NO_LIMIT = "set local statement_timeout = 0"
 _READ_SECONDS = 30.0

@@ -32,7 +32,7 @@ class Account:
 
     did: str
     host: str
-    """the URL of its host, without a slash at its end"""
+    """the URL of its host, without a trailing slash"""
     key_type: str
     key: str
 

@@ -23,7 +23,7 @@ from tally.contract.errors import InUse, InvalidRequest, Violation
 _LOCK = """
 select id, keys, version from catalog.resource where id = any($1::text[]) order by id for update"""
 _DELETE = "delete from catalog.resource where id = any($1::text[])"
-# Their rules stay: should one be made anew, it is hidden from the first instant.
+# Their rules stay: a resource that is stored again is hidden at once.
 _FINISH_DELETE = f"""
 with {DRAWN}
 insert into catalog.change (change, kind, subject, removed)

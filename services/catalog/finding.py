@@ -110,7 +110,7 @@ def find(
     moved = {} if page.after is None else view.moves.since(page.after.version)
     order_changed = moved is None or (page.after is not None and page.after.version > view.change)
     settled = visible - BitMap(moved) if moved else visible
-    # The walk meets one match in `len(order) / len(visible)` steps, if the matches lie evenly.
+    # The walk finds one match in `len(order) / len(visible)` steps, if the matches are spread evenly.
     wanted = page.size + 1
     steps = 0
     chosen: list[int] | None = None

@@ -111,7 +111,7 @@ class Follower:
 
     @property
     def is_reindexing(self) -> bool:
-        """Whether resources of some type are being indexed anew."""
+        """Whether resources of some type are being reindexed."""
         return self._view is not None and bool(self._view.incomplete)
 
     async def try_rules(self, subjects: Mapping[str, Sequence[Rule]]) -> tuple[View, Trial]:

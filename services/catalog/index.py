@@ -71,7 +71,7 @@ class Index:
         return len(self._live) + len(self._put)
 
     def stage_types(self, types: Iterable[ResourceType], incomplete: Iterable[str] = ()) -> None:
-        """Replace all types. `incomplete`: the names of what is being indexed anew, as `reindexing` has them."""
+        """Replace all types. `incomplete`: the names of what is being reindexed, as `reindexing` has them."""
         self.types = {each.suffix: each for each in types}
         self._incomplete = frozenset(incomplete)
         self._is_ruled_anew = True

@@ -5,7 +5,7 @@ TOKEN = "catalog:token"  # noqa: S105 - the name of a key
 POSITION = "catalog:position"
 """The change that the projection holds."""
 BUILDING = "catalog:building"
-"""The writer that makes the projection anew."""
+"""The writer that rebuilds the projection."""
 
 SORTS = "s:"
 PREFIXES = ("r:", "s:", "hb:")

@@ -35,7 +35,7 @@ class ListReader:
         parts: Sequence[Part],
         change_before: Callable[[float], int],
     ) -> None:
-        """`change_before`: the newest change that was shown so many seconds ago. `parts`: what is projected."""
+        """`change_before`: the newest change that was visible some seconds ago. `parts`: what is projected."""
         self._pool = pool
         self._client: Any = client
         self._breaker = breaker

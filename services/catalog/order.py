@@ -15,7 +15,7 @@ BY_ID = "id"
 """The sort that is always there: every resource has the same score."""
 MISSING = -math.inf
 _SORT_ANEW = 8
-"""When more than one in so many places changes, sorting everything is cheaper than inserting."""
+"""If more than one in this many places changes, sorting everything is cheaper than inserting."""
 
 Place = tuple[float, int]
 """A score and a packed id: where a resource is in the order."""

@@ -22,7 +22,7 @@ MAX_BATCH = 1_000
 MAX_EXTERNAL_ID_BYTES = 128
 _PIECE = 20
 
-# Rows that are there are locked in the order of their ids, and so are those that the insert meets.
+# Existing rows are locked in the order of their ids, and so are those with which the insert conflicts.
 _LOCK = """
 select id, external_id, parent, keys, fingerprint, version from catalog.resource
 where id = any($1::text[]) order by id for update"""

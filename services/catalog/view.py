@@ -58,7 +58,7 @@ class View:
     moves: Moves
     """how the orders were at earlier changes"""
     incomplete: frozenset[str] = frozenset()
-    """indexes, sorts and children that are being indexed anew: index:genre, sort:views, children:videos"""
+    """indexes, sorts and children that are being reindexed: index:genre, sort:views, children:videos"""
 
     def find(self, resource_id: str) -> int | None:
         """The ordinal of a resource that is there."""

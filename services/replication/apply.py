@@ -136,7 +136,7 @@ async def complete_pass(connection: Any, device: uuid.UUID, watermark: str, word
 
 
 async def forget_pass(pool: Any, device: uuid.UUID) -> None:
-    """The pass in progress begins anew, from the watermark."""
+    """The pass in progress starts again, from the watermark."""
     await pool.execute(_CURSOR_GOES, device, MODEL)
 
 

@@ -119,7 +119,7 @@ class LaneReceiver:
         return subscription
 
     async def _ask_for_loads(self) -> None:
-        """Ask for what has to be loaded: jobs are rows, and each stream asks for them anew."""
+        """Request the locations to load: jobs are rows, and each stream requests them again."""
         while self._position.watermark:
             for job in await state.list_jobs(self._pool, self._device, self._settings.load_jobs):
                 if job.location in self._loads:

@@ -273,7 +273,7 @@ class LaneSender:
                 return [await self._begin_load(load)]
             return await self._continue_load(load)
         except BelowFloor:
-            # Everything anew: what is absent here is then deleted there.
+            # A full load: rows that are absent here are then deleted there.
             load.loaded_to, load.after, load.is_begun, load.sent = None, NIL, False, Sums()
             return []
 

@@ -171,5 +171,5 @@ async def end_load(connection: Any, device: uuid.UUID, location: uuid.UUID) -> u
 
 
 async def restart_load(pool: Any, device: uuid.UUID, location: uuid.UUID) -> None:
-    """Load a location anew, and replace what is here."""
+    """Load a location again, and replace the stored rows."""
     await pool.execute(_RESTART_LOAD, device, location)

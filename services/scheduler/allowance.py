@@ -44,7 +44,7 @@ class Closing:
 
 
 def allows(limit: Limit, use: Use, units: int, *, forced: bool) -> bool:
-    """Whether so many units more fit into a day."""
+    """Whether this number of units still fits into a day."""
     if forced:
         return use.used + use.forced + units <= limit.units
     return use.used + units <= limit.units - max(limit.protected_units, use.forced)

@@ -69,7 +69,7 @@ def read_agenda(rows: Sequence[Any], now: datetime, poll_at: datetime) -> Agenda
 
 
 class Ticker:
-    """Plans, ends runs, and tells who waits for slots, for as long as the process lives."""
+    """Plans, ends runs, and wakes calls that wait for slots, while the process runs."""
 
     def __init__(
         self,

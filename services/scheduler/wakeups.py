@@ -23,7 +23,7 @@ async def notify(connection: Any) -> None:
 
 
 class Bell:
-    """A signal that any number of waiters see. `count` tells one ring from the next."""
+    """A signal for any number of waiters. `count` distinguishes one signal from the next."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -24,7 +24,7 @@ it for 20 to 60 ms each. A merge of chunks may stop it for longer, but there are
 PIECE_NAMES = 8_192
 """So many names are handled in one hold of the interpreter's lock."""
 _MERGE_AFTER = 2
-"""Chunks are merged when they hold so many times the cells of the last merge: each cell is sorted a few times."""
+"""Chunks are merged when they have this many times the cells of the last merge: each cell is sorted a few times."""
 
 
 @dataclass(frozen=True, slots=True)

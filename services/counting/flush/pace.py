@@ -18,7 +18,7 @@ _LATEST_SHARE = 0.5
 _IN_DOUBT_FACTOR = 4 / 3
 """With this the most cells are at most half of those that did not get through in the time there is."""
 _LOAD_FACTOR = 4
-"""A flush that took t seconds is followed by so many t without one, that Postgres may keep to the inserts."""
+"""The pause after a flush, in multiples of its duration; Postgres has it for inserts alone."""
 
 
 class Pace:
@@ -32,7 +32,7 @@ class Pace:
         """how long the latest flush took"""
 
     def note(self, cells: int, seconds: float, *, new: int = 0) -> None:
-        """A flush of so many cells took so long; so many of them were taken for new."""
+        """Record the duration of a flush, with its cells and those assumed to be new."""
         self.took_seconds = seconds
         # Where flushes are as slow as that, all that are due are small; they must be able to say that it is over.
         if cells >= min(_TELLING_CELLS, self.due_cells):
@@ -40,7 +40,7 @@ class Pace:
             self._seconds_per_cell += _LATEST_SHARE * (seconds_per_upsert - self._seconds_per_cell)
 
     def note_in_doubt(self, cells: int, seconds: float) -> None:
-        """A flush of so many cells was not over after so long. It may have been too large: the next has half of it."""
+        """A flush did not end in time. It may have been too large: the next one has half of its cells."""
         if cells >= min(_TELLING_CELLS, self.due_cells):
             self._seconds_per_cell = max(self._seconds_per_cell, _IN_DOUBT_FACTOR * seconds / cells)
 
@@ -61,6 +61,6 @@ class Pace:
 
     @property
     def most_cells(self) -> int:
-        """Beyond so many cells entries are refused: a flush of them takes two thirds of what it may."""
+        """The number of cells beyond which entries are refused: a flush of them takes two thirds of its time limit."""
         in_time = int(self.longest_seconds * 2 / 3 / self._seconds_per_cell)
         return min(max(in_time, _TELLING_CELLS), self._settings.max_cells)

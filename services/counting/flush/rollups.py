@@ -22,7 +22,7 @@ where log_id = $1 and consumer = $6 and applied_seq = $2
 returning generation"""
 
 # A column comes as one string, because asyncpg looks at each element of an array several times (ADR 8).
-# Names hold no control characters. Should one do so all the same, the columns differ in length, and a null is refused.
+# Names have no control characters. If one had, the columns would differ in length, and a null would be refused.
 # "old" is for those that go on with `on conflict`.
 _INSERT_COUNTS = """
 insert into counting.rollup_minute as old (generation, video_id, event_type, minute, count)

@@ -19,7 +19,7 @@ class Attempts:
         self._most_entries = most_entries
         self._failures = 0
         self.group_entries = most_entries
-        """so many entries the next insert may have"""
+        """the maximum number of entries of the next insert"""
 
     def note_success(self) -> None:
         """An insert was committed."""
@@ -27,7 +27,7 @@ class Attempts:
         self.group_entries = min(2 * self.group_entries, self._most_entries)
 
     def note_failure(self, entries: int) -> None:
-        """An insert of so many entries ended in doubt, or was refused for a reason that is not theirs."""
+        """An insert of this number of entries ended in doubt, or was refused for a reason other than their content."""
         self._failures += 1
         self.group_entries = max(1, entries // 2)
 

@@ -70,7 +70,7 @@ class Piece:
 
     @classmethod
     def cut(cls, start: Position, rows: Sequence[Any], most_events: int) -> "Piece":
-        """The first entries that have at most so many events together, or a part of the first if that has more.
+        """The first entries that fit into the limit of events, or a part of the first one if it is larger.
 
         `rows`: at least one, from `start` on.
         """

@@ -13,13 +13,13 @@ class Stride:
         self._most_events = most_events
         self._quick_seconds = _QUICK_SHARE * longest_seconds
         self.events = most_events
-        """so many the next transaction may have"""
+        """the maximum of the next transaction"""
 
     def note_success(self, seconds: float) -> None:
-        """A transaction was committed within so many seconds."""
+        """A transaction was committed within this time."""
         if seconds < self._quick_seconds:
             self.events = min(_MORE * self.events, self._most_events)
 
     def note_failure(self, events: int) -> None:
-        """A transaction of so many events failed, for another reason than its data."""
+        """A transaction of this number of events failed, for a reason other than its data."""
         self.events = max(1, min(self.events, events) // _FEWER)

@@ -81,7 +81,7 @@ class HeldElsewhere(NotReady):
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """An entry as it lies in the spool."""
+    """An entry as stored in the spool."""
 
     id: int
     request_id: uuid.UUID
@@ -268,7 +268,7 @@ class SpoolFile:
 
 @contextmanager
 def _telling_room() -> Iterator[None]:
-    """NoRoom for what may pass by itself. A damaged file stays what it is: an end of the process."""
+    """NoRoom for errors that may pass. The error of a damaged file is unchanged and ends the process."""
     try:
         yield
     except sqlite3.Error as error:

@@ -28,7 +28,7 @@ class Findings:
         self._invalid.extend(error.violations[: MAX_VIOLATIONS - len(self._invalid)])
 
     def note_out_of_range(self, field: str, problem: str | None) -> None:
-        """The same for a time that lies outside what is accepted now."""
+        """The same for a time outside the accepted range."""
         if problem is not None:
             self._out_of_range_total += 1
             if len(self._out_of_range) < MAX_VIOLATIONS:

@@ -155,7 +155,7 @@ class RemoteTransport:
                 each.outcome.set_result(outcome)
 
     async def _ask(self, request: AppendRequest, timeout_s: float) -> list[Outcome]:
-        """The outcome of each entry. Raises Unavailable for an answer that tells no outcome of some."""
+        """The outcome of each entry. Raises Unavailable if the answer lacks some outcomes."""
         response = await self._append(request, timeout_s)
         if len(response.outcomes) != len(request.entries):
             raise Unavailable(

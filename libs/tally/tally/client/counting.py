@@ -132,7 +132,7 @@ class Counting(Namespace):
         self._letters_of: Cluster | None = None
 
     async def get_cluster(self, *, timeout: float | None = None) -> Cluster:
-        """The cluster of the shard that answers. A partitioner tells its own in its partition map."""
+        """The cluster of the shard that answers. The partition map of a partitioner has the partitioner's."""
         answer = await self._open().call(GET_CLUSTER, GetClusterRequest(), timeout)
         return Cluster.from_message(answer.cluster)
 

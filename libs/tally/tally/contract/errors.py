@@ -125,7 +125,7 @@ class RequestIdReused(InvalidRequest):
 
 
 class OutOfRange(Rejected):
-    """A time in the request lies outside what is accepted now. This attempt counted nothing.
+    """A time in the request is outside the accepted range. This attempt counted nothing.
 
     An earlier attempt under the same id may have: if it had no answer, its outcome stays unknown.
     """
@@ -258,7 +258,7 @@ class LeaseLost(TallyError):
 
 
 class ChangeOutOfRange(TallyError):
-    """The feed of the catalog has no such change, or none behind it any more. Read everything anew."""
+    """The feed of the catalog has no such change, or no longer has the changes after it. Read everything again."""
 
     reason = "CHANGE_OUT_OF_RANGE"
 
@@ -282,7 +282,7 @@ class ListFull(TallyError):
 
 
 class IndexIncomplete(TallyError):
-    """A find names an index or a sort that is being made anew for a changed type; later it is complete."""
+    """A find uses an index or a sort that is being rebuilt for a changed type. Retry later."""
 
     reason = "INDEX_INCOMPLETE"
 

@@ -57,7 +57,7 @@ class Batcher(Generic[F]):
         self._is_over = False
         """the inbox is not read any more"""
         self._enough = 1
-        """so many events in the inbox are a reason to tell the loop"""
+        """the number of events in the inbox that wakes the loop"""
         self._turn = 0
         """how often the loop has begun to dispatch"""
         self._told_in = -1

@@ -142,7 +142,7 @@ class Connection:
         *,
         request_id: str | None = None,
     ) -> Answer:
-        """Send the bytes of a request once; what gRPC repeats by itself is in the service config."""
+        """Send the bytes of a request once; the service config has gRPC's own retries."""
         self.check_usable()
         request_ids = (request_id,) if request_id else ()
         try:

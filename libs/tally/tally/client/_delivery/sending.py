@@ -79,7 +79,7 @@ class Sender:
     async def send(
         self, columns: Columns, limits: Limits, delivery: Delivery, *, request_id: str | None = None
     ) -> Receipt:
-        """Send until there is an answer. `request_id`: the caller's own, which is never made anew.
+        """Send until there is an answer. `request_id`: the caller's own, which is never replaced.
 
         Raises OutcomeUnknown, NotSent if the patience ended before the first attempt under a new id, Overloaded if
         the service asked to wait until it ended, and what the transport raises for a request that can not be accepted.
