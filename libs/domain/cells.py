@@ -83,7 +83,7 @@ def _held(bound: float | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ValueCells:
-    """The columns of n cells that speak of values. In `min` and `max` NaN stands for none."""
+    """The columns of n cells about values. In `min` and `max` NaN means none."""
 
     value_count: npt.NDArray[np.int64]
     sum: npt.NDArray[np.float64]

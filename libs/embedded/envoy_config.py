@@ -89,7 +89,7 @@ def _make_listener(address: str, pools: Sequence[Pool]) -> dict[str, Any]:
         http2_protocol_options=_http2(),
         # A stream may be silent for long: its end is the affair of the servers.
         stream_idle_timeout="0s",
-        # After a connection was told to go away, calls may still arrive on it that were on their way.
+        # After a GOAWAY on a connection, calls that were already sent may still arrive on it.
         drain_timeout="0.5s",
         generate_request_id=False,
         server_header_transformation="PASS_THROUGH",

@@ -31,7 +31,7 @@ def append_to(path: Path) -> int:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a new file in the place of whatever had this name."""
+    """Write a new file, which replaces any file of this name."""
     path.unlink(missing_ok=True)
     with os.fdopen(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w", encoding="utf-8") as file:
         file.write(text)

@@ -267,7 +267,7 @@ def _is_cancelled() -> bool:
 
 
 def _as_tally_error(error: BaseException) -> TallyError:
-    """What the caller is told of an exception."""
+    """The error that the caller gets for an exception."""
     if isinstance(error, TallyError):
         return error
     if isinstance(error, asyncio.CancelledError):

@@ -24,7 +24,7 @@ Look = Callable[[bytes], None]
 CLEARED_ELEMENTS = 200_000
 """So many elements are parsed without being counted exactly: they take some 20 MiB for as long as that lasts."""
 MAX_ENTRIES = 20_000
-"""Entries in one Append: as many as a shard lets wait."""
+"""Entries in one Append: the limit of a shard's queue."""
 MAX_APPEND_NAMES = 10 * MAX_EVENTS
 """Names in the payloads of one Append, all dictionaries together."""
 
@@ -49,7 +49,7 @@ class Part:
 
 
 def make_look(parts: Mapping[int, Part], max_bytes: int | None) -> Look:
-    """A look at messages with these parts, by field number; None: as large as the transport lets them be."""
+    """A look at messages with these parts, by field number; None: up to the limit of the transport."""
     return partial(_look, parts, _common_bits(_tags(parts)), max_bytes)
 
 

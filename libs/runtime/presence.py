@@ -52,7 +52,7 @@ class Presence:
         )
 
     def close(self) -> None:
-        """Let go of what it knows."""
+        """Close the files that it keeps open."""
         for path, opened in self._opened.items():
             if opened is not None:
                 os.close(opened)

@@ -28,7 +28,7 @@ Died = Callable[[str], None]
 Open = Callable[[Died], AbstractAsyncContextManager[int]]
 """opens a child: ready when it is entered, stopped when it is left; yields the pid; raises NotReady"""
 Tell = Callable[[str, str], None]
-"""is told the name of a child, and in a sentence what has become of it"""
+"""called with the name of a child and a sentence about its new state"""
 
 
 def pause_after(early_deaths: int) -> float:

@@ -23,7 +23,7 @@ class Missing(Unavailable):
 
 
 class Objects:
-    """An object store. Every method raises Unavailable when the store is away or refuses."""
+    """An object store. Every method raises Unavailable when the store is unreachable or refuses."""
 
     def __init__(self, url: str) -> None:
         """`url`: the store, with a prefix. Raises NotReady when it cannot be one."""

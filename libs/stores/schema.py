@@ -68,7 +68,7 @@ class Cluster:
     """Part of every cached key, as the id is; a restore raises it."""
 
     def difference_to(self, found: "Cluster") -> str:
-        """Why a process that belongs to this cluster cannot go on with what Postgres has; empty: it can."""
+        """Why a process of this cluster cannot use the database; empty: it can."""
         if found == self:
             return ""
         if found.cluster_id != self.cluster_id:

@@ -29,7 +29,7 @@ class Reading:
     postgres_us: int
     """microseconds since 1970-01-01 UTC, at some time within the reading"""
     taken_at: float
-    """when the answer came, in seconds by the machine's monotonic clock"""
+    """when the answer came, in seconds by the machine's boot-time clock"""
     uncertainty_seconds: float
     """how long the reading took"""
     offset_seconds: float
@@ -64,7 +64,7 @@ async def read_clocks(connection: Any, wall: Callable[[], float] = time.time) ->
 
 
 class ServerClock:
-    """Reads Postgres's clock periodically, and continues from each reading by the machine's monotonic clock.
+    """Reads Postgres's clock periodically, and continues from each reading by the machine's boot-time clock.
 
     What it tells is never ahead of Postgres (but for the drift of two clocks since the last reading), and behind
     it by at most `uncertainty_seconds`: the reading may have been taken when the question had just been sent.

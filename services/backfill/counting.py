@@ -26,7 +26,7 @@ _DONE = (Receipt.JOURNALED, Receipt.DUPLICATE)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What requests are told apart by, besides their plans."""
+    """What distinguishes requests, besides their plans."""
 
     cluster_id: UUID
     partition_count: int

@@ -46,12 +46,12 @@ class Found:
     strategy: str
     steps: int
     version: int | None = None
-    """of the order, where it is that of a list"""
+    """of the order, if it is that of a list"""
     list_size: int | None = None
 
 
 def check_query(view: View, query: Query, facets: Sequence[str]) -> None:
-    """Raises InvalidRequest for names that this view does not know."""
+    """Raises InvalidRequest for names that this view does not have."""
     wrong = [
         Violation(f"filters[{index}].any[{place}]", problem)
         for index, each in enumerate(query.filters)

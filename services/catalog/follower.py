@@ -65,7 +65,7 @@ class _News:
 
 
 class Follower:
-    """Keeps the newest view, and knows how fresh it is."""
+    """Keeps the newest view and its freshness."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Follower:
         raise Unavailable("the catalog changed during each of several tries; send the same again")
 
     async def turn(self) -> float | None:
-        """One freshness query, and the changes that it told of. Raises what is in AWAY."""
+        """One freshness query, and the changes up to the one that it returned. Raises the errors in AWAY."""
         try:
             if self._index is None:
                 await self._read_whole()
@@ -172,7 +172,7 @@ class Follower:
     # Reading it whole
 
     async def _read_whole(self) -> None:
-        """Read the record in one snapshot. A view that answers goes on meanwhile, under the row that it has."""
+        """Read the record in one snapshot. The current view continues to answer meanwhile, under its row."""
         index = Index(
             default_allow=self._settings.rights.default_allow, kept_moves=self._settings.find.kept_moves
         )

@@ -17,7 +17,7 @@ _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def seconds_since_boot() -> float:
-    """By the machine's monotonic clock."""
+    """By the machine's boot-time clock."""
     return time.clock_gettime(_SINCE_BOOT)
 
 

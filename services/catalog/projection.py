@@ -223,7 +223,7 @@ class Projection:
         return 0.0
 
     async def _clear(self) -> bool:
-        """Remove whatever is there. False: another writer has begun."""
+        """Remove all keys of the projection. False: another writer has begun."""
         for pattern in _PATTERNS:
             cursor = 0
             while True:

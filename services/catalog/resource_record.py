@@ -71,7 +71,7 @@ returning change"""
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A resource as a caller wants it to be stored."""
+    """A resource to be stored."""
 
     id: str
     details: bytes

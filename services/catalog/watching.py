@@ -20,7 +20,7 @@ _KINDS = {
 
 
 class Watching:
-    """Streams the changes behind one. Whole changes only: a caller goes on behind any number that it has seen last."""
+    """Streams the changes behind one. Whole changes only: a caller continues behind the last number received."""
 
     def __init__(self, pool: Any, look_seconds: float) -> None:
         self._pool = pool

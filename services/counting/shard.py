@@ -63,7 +63,7 @@ class Shard:
         self._telemetry = telemetry
         self._cluster = cluster
         self.spool = spool
-        """None: entries are refused while Postgres is away"""
+        """None: entries are refused while Postgres is unreachable"""
         self.metrics = Metrics(telemetry)
         self._pace = Pace(settings.flush, settings.recovery.transaction_timeout_seconds)
         self.failover = Failover(

@@ -47,7 +47,7 @@ class Stores:
 
     @asynccontextmanager
     async def open_postgres(self, died: Died) -> AsyncIterator[int]:
-        """A life of Postgres; yields its pid. Raises NotReady also if its data are gone: it never starts with an empty database."""
+        """A life of Postgres; yields its pid. Raises NotReady also if its data are gone: never makes new ones."""
         folder, settings = self._folder / POSTGRES, self._settings.postgres
         if self._has_data and not (folder / "pgdata").exists():
             raise NotReady(f"{folder / 'pgdata'} was removed while Postgres used it. Stop the cluster.")

@@ -41,7 +41,7 @@ _SERVING_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 
 Report = Callable[[str], None]
-"""is told what takes time"""
+"""called with a message before a long step"""
 
 
 @dataclass(frozen=True, slots=True)

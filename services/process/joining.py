@@ -29,7 +29,7 @@ class Joining:
         self._clock = clock
         self._folder = folder
         self.is_confirmed = False
-        """whether Postgres itself has told which cluster it is"""
+        """whether the identity was read from Postgres itself"""
 
     async def join(self) -> Cluster:
         """Read the cluster and the clock. Raises NotReady and PartitionCountMismatch.

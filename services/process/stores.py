@@ -11,7 +11,7 @@ from services.settings import Settings
 from tally.contract.errors import NotReady
 
 Report = Callable[[str], None]
-"""is told what takes time"""
+"""called with a message before a long step"""
 
 
 async def open_stores(

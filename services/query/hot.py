@@ -45,13 +45,13 @@ class Held:
 
     reading: Reading | None = None
     asked_at_ms: int | None = None
-    """by Valkey's clock; None: Valkey is away"""
+    """by Valkey's clock; None: Valkey is unreachable"""
     asked_at_us: int = 0
     """by Postgres's clock"""
 
 
 class Hot:
-    """The totals of one cluster and epoch. Never raises because Valkey is away: it has nothing then."""
+    """The totals of one cluster and epoch. If Valkey is unreachable it returns nothing, and does not raise."""
 
     def __init__(
         self, client: "valkey.Redis", breaker: Breaker, cluster: Cluster, settings: HotSettings, clock: Clock

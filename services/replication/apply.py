@@ -109,7 +109,7 @@ async def keep_word(connection: Any, device: uuid.UUID, word: int) -> None:
 
 
 async def begin_pass(connection: Any, device: uuid.UUID, target: str, as_of: Any, word: int) -> None:
-    """A pass begins; one that goes on to the same target keeps its cursor."""
+    """Begin a pass; one that continues to the same target keeps its cursor."""
     await keep_word(connection, device, word)
     await connection.execute(_SET_TARGET, device, MODEL, target, as_of)
 

@@ -1,4 +1,4 @@
-"""Wake-ups across processes: a notification after a commit, and the connection that hears those of others.
+"""Wake-ups across processes: a notification after a commit, and the connection that receives those of others.
 
 It is sent after the commit and by itself: within the writing transaction it would take a lock of the whole database
 until the commit is on disk (T003-46). Polling covers missed ones a moment later.

@@ -35,7 +35,7 @@ _JOBS_SECONDS = 1.0
 
 
 class SnapshotNeeded(Exception):
-    """The owner cannot go on with passes: a snapshot has to be loaded first."""
+    """The owner cannot continue with passes: a snapshot must be loaded first."""
 
     def __init__(self, reason: str, not_before: str) -> None:
         super().__init__(reason)

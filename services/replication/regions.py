@@ -1,4 +1,4 @@
-"""The regions that this one knows, itself among them."""
+"""The regions that are known here, this region included."""
 
 import secrets
 import uuid

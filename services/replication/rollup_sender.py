@@ -35,7 +35,7 @@ class RollupSender:
         epoch: int,
         subscription: pb.Subscribe,
     ) -> None:
-        """`subscription`: its watermark and its load are such that the owner can go on from them, or absent."""
+        """`subscription`: its watermark and its load are valid for continuing, or absent."""
         self._pool = pool
         self._source = RollupSource(pool)
         self._settings = settings

@@ -63,7 +63,7 @@ _TRANSFER_OF = "select transfer from replication.peer_state where device = $1 an
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A location that has to be loaded, or goes on loading."""
+    """A location that must be loaded, or is being loaded."""
 
     location: uuid.UUID
     is_loading: bool

@@ -24,7 +24,7 @@ FEW_MEMBERS = 1_000
 """Below this many members bins are no even spread."""
 
 Tell = Callable[[str, str], None]
-"""is told a field and what is wrong with it"""
+"""called with a field and its violation"""
 
 
 def check_name(name: str) -> str | None:

@@ -144,7 +144,7 @@ async def lock(connection: Any, slot_id: str, token: int) -> Slot:
 
 
 def lost() -> LeaseLost:
-    """What a worker is told whose lease is not in force any more."""
+    """The error for a worker whose lease is no longer valid."""
     return LeaseLost(
         "the lease of this slot is not in force any more: another worker has taken the slot, or it was given back. "
         "Drop it, and ask for another slot"

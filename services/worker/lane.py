@@ -108,7 +108,7 @@ class Lane:
             _LOGGER.warning("lease lost; the slot goes to another worker", slot=lease.slot, job=lease.job)
 
     async def _work_batch(self, lease: pb.Lease, batch: pb.Batch, hold: _Hold) -> bool:
-        """Call, and report; whether the lease goes on with the next batch. Raises LeaseLost."""
+        """Call, and report; returns whether the lease has a next batch. Raises LeaseLost."""
         reason: pb.GiveBackReason = pb.GIVE_BACK_REASON_CALL_FAILED
         wait = 0.0
         try:

@@ -14,7 +14,7 @@ class TimeLimit(Exception):
 
 
 class Threads:
-    """Runs each call in a thread of its own; knows how many were abandoned and have not returned since."""
+    """Runs each call in its own thread; counts the abandoned threads that have not returned since."""
 
     def __init__(self) -> None:
         self._abandoned: set[threading.Thread] = set()

@@ -61,7 +61,7 @@ def read_token(token: str, state: State | None) -> Cursor:
 
 
 def first_video_id(beginning: bytes) -> str:
-    """The first video that a payload names, told from its first 256 bytes; empty when it cannot be told.
+    """The first video of a payload, read from its first 256 bytes; empty if that is not possible.
 
     A length below 128 is one byte; 128, the longest that an id has, is two.
     """

@@ -61,7 +61,7 @@ class Names(dict[str, int]):
 
 
 class Buffer:
-    """Takes entries and gives them back as rows. Does no I/O and knows nothing of logs."""
+    """Adds up entries and returns them as rows. Does no I/O and is independent of logs."""
 
     def __init__(self) -> None:
         self.event_count = 0

@@ -72,7 +72,7 @@ class Flusher:
                 return
 
     def stop(self) -> None:
-        """Let `run` flush once more and return."""
+        """Make `run` flush once more and return."""
         self._stopping = True
         self._wake.set()
 

@@ -32,7 +32,7 @@ class InsertHint:
         self._waits_until = opened_in
 
     def note(self, rows: MinuteRows, now: int) -> Mask:
-        """(n,) whether each row is new, as far as this log knows; from now on it is known. `now`: the minute."""
+        """(n,) whether each row is new to this log; then marks all of them as flushed. `now`: the minute."""
         minute = rows.cells.minute
         is_new = np.zeros(len(rows), np.bool_)
         self._forget(now - _BEHIND - 1)

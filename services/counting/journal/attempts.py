@@ -7,7 +7,7 @@ _BACKOFF = Backoff(first_s=0.5, longest_s=10.0)
 
 
 class Attempts:
-    """How large the next group may be, and whether Postgres is away though logs can be opened.
+    """The size of the next group, and whether inserts fail although logs can be opened.
 
     An insert that ends in doubt may have been too large for the time there is: the next has half of its entries, and
     each that gets through lets the group grow again. When several in a row end so, inserts do not work: the journal is

@@ -24,7 +24,7 @@ _LOGGER = structlog.get_logger(__name__)
 MOST_DROPS = 100
 """in one round of upkeep"""
 LOCK_SECONDS = 1.0
-"""How long a statement waits for a lock; those who want the same partition wait behind it."""
+"""How long a statement waits for a lock; statements on the same partition queue behind it."""
 
 # That of all who make or drop partitions; held for one partition at a time.
 _TRY_LOCK = "select pg_try_advisory_lock(7305802)"

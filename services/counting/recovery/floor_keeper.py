@@ -54,7 +54,7 @@ class FloorKeeper:
         self._tell(verdict, floor_ms)
 
     def _tell(self, verdict: Verdict, floor_ms: int) -> None:
-        # The words differ from look to look by the seconds in them: an alarm is told when it begins.
+        # The text differs between readings by the seconds in it: log an alarm only when it begins.
         if bool(verdict.alarm) is bool(self._alarm):
             return
         self._alarm = verdict.alarm

@@ -29,7 +29,7 @@ _LOGGER = structlog.get_logger(__name__)
 _PAUSE_SECONDS, _LOOK_SECONDS = 0.5, 0.05
 _SHARE_DEADLINE_SECONDS = 60.0
 _NO_ROOM_PAUSE_SECONDS = 5.0
-"""Without room to forget them all entries are offered again, each time in vain."""
+"""Without disk space to delete them, all entries would be offered again each time, in vain."""
 
 _IN_THE_JOURNAL = frozenset((Outcome.JOURNALED, Outcome.DUPLICATE))
 _REASONS = {
@@ -83,7 +83,7 @@ class Drain:
             return _NO_ROOM_PAUSE_SECONDS
 
     async def finish(self, within_seconds: float) -> None:
-        """Wait until the spool is empty, but no longer than that, and not while Postgres is away."""
+        """Wait until the spool is empty, within the time limit, and only while Postgres is reachable."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 while self._spool.contents.entry_count and self._shard.has_log:  # noqa: ASYNC110  either may end

@@ -316,7 +316,7 @@ def _code_of(error: sqlite3.Error) -> int | None:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder and those above it, and let the disk know: SQLite cares for its own file only."""
+    """Create the folder and its parents, and sync them to disk: SQLite syncs only its own file."""
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for each in made:

@@ -15,7 +15,7 @@ from tally.contract.retry_budget import RetryBudget
 
 _DEADLINE_CAP_S = 60.0
 _SHAVE_S = 0.01
-"""Left for the answer, so that the caller hears why, and not only that its time is over."""
+"""Kept back from the deadline so that the error can still reach the caller."""
 
 
 class Router:

@@ -215,7 +215,7 @@ class Client(Namespaces):
         value: float | None = None,
         actor_id: str = "",
     ) -> "asyncio.Future[Receipt]":
-        """Hand in one event and go on: returns as soon as the buffer has taken it, with the future of its receipt.
+        """Submit one event without waiting: returns the future of its receipt once the event is in the buffer.
 
         Unread futures are allowed; `flush` and `close` raise the errors.
         """

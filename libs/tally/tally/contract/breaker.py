@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class BreakerState(StrEnum):
-    """Closed lets all calls through, open none, half-open one at a time."""
+    """Closed allows all calls, open none, half-open one at a time."""
 
     CLOSED = pybreaker.STATE_CLOSED
     OPEN = pybreaker.STATE_OPEN
@@ -96,7 +96,7 @@ class Breaker:
             self.end(begun, has_failed=has_failed)
 
     def begin(self) -> int:
-        """Begin a call, of those that may begin. Returns what `end`, which must follow, wants to be told."""
+        """Begin a call, of those that may begin. Returns the argument for `end`, which must follow."""
         if self.state is BreakerState.OPEN:
             self._breaker.half_open()
         self._is_probing = self.state is BreakerState.HALF_OPEN

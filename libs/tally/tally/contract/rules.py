@@ -10,7 +10,7 @@ from tally.contract.function import Function
 from tally.contract.request_id import AHEAD_MS
 
 VIEW = "view"
-"""The event type that CountViewEvent and GetViewsCount speak of."""
+"""The event type of CountViewEvent and GetViewsCount."""
 NO_TIME = -(2**63)
 """In the column of times: this event has no time of its own."""
 NO_ACTOR = 2**16 - 1

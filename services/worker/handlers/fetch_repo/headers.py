@@ -10,7 +10,7 @@ _EPOCH_SECONDS = 100_000_000.0
 
 
 def wait_seconds(headers: Mapping[str, str], status: int, now: float, otherwise: float) -> float:
-    """How long the host wants no call: after a 429, when no call is left, or by Retry-After. At most an hour.
+    """How long to make no call to the host: after a 429, when no call is left, or by Retry-After. At most an hour.
 
     `now`: seconds since 1970, for answers without a `Date`; `otherwise`: after a 429 that does not say.
     """

@@ -299,7 +299,7 @@ class Batcher(Generic[F]):
         self._admit()
 
     def _admit(self) -> None:
-        """Let as many in as there is room for; on closing all, to be told."""
+        """Wake as many waiting callers as have room; on closing all of them, with an error."""
         room = self._batching.max_buffered_events - self._buffered
         while self._waiters and (room > 0 or self._is_closed):
             waiter, _ = self._waiters.popitem(last=False)

@@ -17,7 +17,7 @@ class WaitingBreaker:
         self._changed = asyncio.Event()
 
     async def enter(self) -> int:
-        """Wait until a call may be made. Returns what `leave` wants to be told."""
+        """Wait until a call may be made. Returns the argument for `leave`."""
         while not self._is_over and (wait_s := self._breaker.wait_s) != 0.0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):

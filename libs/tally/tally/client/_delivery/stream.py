@@ -69,7 +69,7 @@ class _Line:
 
 
 class StreamTransport:
-    """Sends batches on a StreamEvents call; see `transport.py`. Answers come in any order, told by the id.
+    """Sends batches on a StreamEvents call; see `transport.py`. Answers come in any order, identified by the id.
 
     So an id that has no answer yet on the stream goes in a call of its own when it is sent once more: nobody is to
     get the answer to another attempt, which may have had other events.

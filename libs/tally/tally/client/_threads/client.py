@@ -86,7 +86,7 @@ class _Run(NamedTuple):
     client: client.Client
     batcher: Batcher[_Future | _Wait]
     forget: "weakref.finalize[..., Client]"
-    """ends it, without an error; called when the client is forgotten, or with the program"""
+    """ends it, without an error; called when the client is garbage collected, or at exit"""
 
 
 def _opened(threaded: "Client") -> tuple[LoopThread, client.Client]:
@@ -190,7 +190,7 @@ class Client:
         value: float | None = None,
         actor_id: str = "",
     ) -> Future[Receipt]:
-        """Hand in one event and go on, with the future of its receipt, which cannot be cancelled.
+        """Submit one event without waiting; returns the future of its receipt, which cannot be cancelled.
 
         Waits only while the buffer is full; see tally.client.Client.
         """
