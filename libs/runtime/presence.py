@@ -1,7 +1,6 @@
 """Whether the data are still where they were: a removed data folder must end the process that writes to it.
 
-The kernel lets a process go on with files that have lost their names. It would go on to acknowledge what nobody will
-ever find again.
+The kernel allows a process to continue with deleted files. It would acknowledge events that are lost when it ends.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Postgres's clock, as seen from a service: the only clock for ids and receipts.
 
-A service does not judge by its own machine's clock. That one is compared all the same: where it is far off, so are the
-times of logs and traces, and those that clients on the machine make their ids with; and one of the two is wrong.
-Where Postgres's clock jumps and the machine's does not, it is Postgres's that is wrong: the jump is not followed.
+A service does not use its own machine's clock for them. It still compares the two: if they differ, one is wrong, and
+so may be the times of logs and traces, and the ids that clients on the machine make. If Postgres's clock jumps and
+the machine's does not, Postgres's is assumed to be wrong: the jump is ignored.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """A connection for writes, and the result of a statement on it: success, refusal, or in doubt.
 
-A `WriteConnection` knows two ends: success without a warning, and an ERROR that the server sent outside of
-SQLSTATE classes 08 and 57. Every other end is in doubt: the transaction may be committed or not, now or later. The
+Two results are certain: success without a warning that the commit may be lost, and an ERROR from the server outside of
+SQLSTATE classes 08 and 57. In every other case the statement is in doubt: it may be committed or not, now or later. The
 connection is then closed, without a cancel request, and its owner runs recovery.
 """
 

@@ -1,7 +1,7 @@
 """The journal: one statement that inserts a group and returns the outcomes in one small row.
 
-"Not inserted" means "already durable" only when the log was open; the row says both, so that an answer can never be
-taken for the other.
+"Not inserted" means "already durable" only if the log was open. The row contains both facts, so that one answer can
+never be taken for the other.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Recovery: open → closed → settled. The only way by which the entries of a lost buffer reach the rollups.
 
-Any shard may do any step for any log at any time, twice at once, or be cut off in the middle: closing is decided by the
-log's row, applying by the compare and set of its checkpoint.
+Any shard may do any step for any log at any time, concurrently with another, and may be interrupted: the log's row
+decides about closing, the compare and set of its checkpoint about applying.
 """
 
 import time

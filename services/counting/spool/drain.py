@@ -1,7 +1,7 @@
 """The drain: from the spool into the journal, once Postgres is back.
 
-An entry leaves the spool only when it is known where it is: in the journal, or among the dead letters. Cut off at any
-point in between it is drained again, and the journal's primary key tells.
+An entry leaves the spool only when it is known to be in the journal or among the dead letters. After any interruption
+it is drained again, and the journal's primary key prevents a second count.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
 """The spool's file: entries on the shard's own disk, in SQLite (https://sqlite.org/wal.html).
 
-Everything here waits for the disk; `spool` gives it a thread. `synchronous = full` makes a commit return only when its
+All functions block on the disk; `spool` runs them in a thread. `synchronous = full` makes a commit return only when its
 pages are on the disk, and the exclusive lock keeps a second process out for as long as the file is open.
 
-To forget an entry takes room too, in the log of SQLite, and so does copying that log into the database. So there is a
-reserve beside it: a file of nothing, given back to a disk that is full when the spool is to be emptied.
+Deleting an entry needs disk space too, in SQLite's write-ahead log, and so does copying that log into the database. So
+a file `reserve` occupies space, and is deleted if the disk is full when the spool must be drained.
 """
 
 import os

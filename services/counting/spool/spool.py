@@ -1,7 +1,7 @@
 """The spool: makes entries durable on the shard's own disk during an outage of Postgres.
 
-An entry is here under its key `(request_id, partition)`, with its first receipt, until the drain knows what became of
-it in the journal. That it is here says nothing about duplicates: the journal's primary key tells, when it is drained.
+An entry is stored under its key `(request_id, partition)`, with its first receipt, until the drain has its outcome from
+the journal. It may be a duplicate: the journal's primary key decides that when it is drained.
 """
 
 import asyncio

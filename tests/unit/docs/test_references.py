@@ -31,7 +31,7 @@ def anchors_of(page: Path) -> set[str]:
 
 
 @functools.cache
-def tests_of(module: Path) -> set[str]:
+def list_tests(module: Path) -> set[str]:
     return set(CALLS.findall(module.read_text()))
 
 
@@ -62,7 +62,9 @@ def missing_tests(page: Path) -> Iterator[str]:
         if path != "…":
             end = "/" + path.removeprefix("…").lstrip("/")
             named = [module for module, name in modules.items() if "*" in end or name.endswith(end)]
-        if not named or (test and "*" not in path and not any(test in tests_of(module) for module in named)):
+        if not named or (
+            test and "*" not in path and not any(test in list_tests(module) for module in named)
+        ):
             yield code
 
 

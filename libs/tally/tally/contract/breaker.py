@@ -1,8 +1,8 @@
 """A circuit breaker per target, after M. Nygard's "Release It!": pybreaker's states, adapted to asyncio.
 
-pybreaker decides when to open and to close. It cannot wait for a coroutine, takes a cancellation for a
-failure, lets every caller in while half-open, and reads the wall clock; so the adapter tells pybreaker how a call
-ended, and keeps the time and the one place for a probe.
+pybreaker decides when to open and to close. It cannot wait for a coroutine, counts a cancellation as a
+failure, allows every call while half-open, and reads the wall clock. So the adapter reports the result of a call to
+pybreaker, keeps the time, and allows a single probe.
 """
 
 from collections.abc import Awaitable, Callable
