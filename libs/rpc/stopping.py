@@ -32,7 +32,7 @@ class Stopping:
         `until`, by the event loop's clock, is when it raises Stopped at the latest.
         """
         try:
-            # a time-out without a time is a wait that `begin` can end; it costs no task and no timer
+            # a timeout without a time is a wait that `begin` can end; it costs no task and no timer
             async with asyncio.timeout_at(0 if self.begun else until) as wait:
                 self._waits.add(wait)
                 try:

@@ -126,12 +126,12 @@ class Cluster:
         await self._until(lambda: self._takes_calls(name), f"{name} does not take calls", _SERVING_SECONDS)
 
     async def restart(self, name: str) -> None:
-        """`stop` and `start`: with another process of its service there, no call through the front door fails."""
+        """`stop` and `start`: with another process of its service there, no call through the front proxy fails."""
         await self.stop(name)
         await self.start(name)
 
     async def until_serving(self, timeout_seconds: float = _SERVING_SECONDS) -> None:
-        """Wait until every process that was not stopped takes calls, through the front door too. Raises NotReady."""
+        """Wait until every process that was not stopped takes calls, through the front proxy too. Raises NotReady."""
 
         async def are_serving() -> bool:
             wanted = [name for name, child in self._supervisor.children.items() if child.is_wanted]

@@ -116,7 +116,7 @@ def _read(held: bytes) -> Reading:
 
 
 def open_client(url: str, settings: HotSettings) -> "valkey.Redis":
-    """A client that connects when it is first used, and never waits longer than its time-out.
+    """A client that connects when it is first used, and never waits longer than its timeout.
 
     Raises NotReady when `url` is none that a client can use.
     """

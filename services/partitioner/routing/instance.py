@@ -17,7 +17,7 @@ _LOGGER = structlog.get_logger(__name__)
 _EAGER_SECONDS = 0.05
 
 Ask = Callable[[float], Awaitable[bool]]
-"""Asks the shard whether it serves, with a time-out in seconds. Raises NoAnswer."""
+"""Asks the shard whether it serves, with a timeout in seconds. Raises NoAnswer."""
 
 
 class Instance:
@@ -50,7 +50,7 @@ class Instance:
         """Probe without end, and report changes of liveness. While no shard is live, probe more often.
 
         A probe does not wait for the one before, so that a shard that froze is noticed in an interval for each
-        failure that it takes, and one time-out.
+        failure that it takes, and one timeout.
         """
         async with asyncio.TaskGroup() as probes:
             while True:

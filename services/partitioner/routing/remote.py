@@ -19,7 +19,7 @@ from tally.contract.errors import DeadlineExceeded, Overloaded, TallyError, Unav
 from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse
 
 Append = Callable[[AppendRequest, float], Awaitable[AppendResponse]]
-"""Calls the shard with a request and a time-out in seconds. Raises TallyError."""
+"""Calls the shard with a request and a timeout in seconds. Raises TallyError."""
 
 _LOGGER = structlog.get_logger(__name__)
 
