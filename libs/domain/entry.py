@@ -7,7 +7,7 @@ from enum import IntEnum
 from libs.domain.events import Events
 
 MAX_TRACEPARENT_BYTES = 55
-"""That of version 00 (https://www.w3.org/TR/trace-context/#traceparent-header); a longer one is left out."""
+"""Length in version 00 (https://www.w3.org/TR/trace-context/#traceparent-header); a longer one is dropped."""
 
 
 class Outcome(IntEnum):

@@ -106,7 +106,7 @@ def _now_ms(look: Look) -> int:
 
 
 def _jump_ms(last: Look, look: Look) -> int:
-    """By how much the clocks ran further between two readings than the boot-time clock."""
+    """How much further the clocks ran between two readings than the boot-time clock."""
     elapsed_ms = int((look.elapsed_seconds - last.elapsed_seconds) * 1000)
     return _now_ms(look) - _now_ms(last) - elapsed_ms
 

@@ -39,7 +39,7 @@ class Presence:
         return None
 
     async def watch(self) -> None:
-        """Look for as long as the process lives, then `close`. Raises NotReady when something is lost."""
+        """Look while the process runs, then `close`. Raises NotReady when something is lost."""
         try:
             while (lost := self.find_lost()) is None:  # noqa: ASYNC110 - others remove it
                 await asyncio.sleep(LOOK_SECONDS)

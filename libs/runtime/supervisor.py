@@ -19,7 +19,7 @@ from tally.contract.backoff import Backoff
 from tally.contract.errors import NotReady
 
 LONG_LIFE_SECONDS = 10.0
-"""Who lived so long has not died of its start."""
+"""A child that lived at least this long did not fail at its start."""
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 10.0
 

@@ -52,7 +52,7 @@ def time_limits(transaction_seconds: float) -> dict[str, str]:
 
 
 async def connect(dsn: str, settings: PostgresSettings, name: str, **server_settings: str) -> Any:
-    """Open one connection that shows as `name` in pg_stat_activity. Raises what is in AWAY."""
+    """Open one connection that shows as `name` in pg_stat_activity. Raises the errors in AWAY."""
     return await asyncpg.connect(
         dsn,
         timeout=settings.connect_timeout_seconds,

@@ -91,7 +91,7 @@ def _check_seconds(name: str) -> None:
 
 @contextmanager
 def _explaining() -> Iterator[None]:
-    """Around what reads the variables for the SDK."""
+    """Context for code that reads the variables for the SDK."""
     try:
         yield
     except Exception as error:  # the SDK has no error of its own for them

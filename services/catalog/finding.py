@@ -180,7 +180,7 @@ def _reversed(place: Place) -> Place:
 
 
 def _fingerprint(entries: Sequence[Place]) -> int:
-    """Of the places behind a page; below 2^62."""
+    """A fingerprint of the places behind a page; below 2^62."""
     return xxhash.xxh3_64_intdigest(repr(entries).encode()) >> 2
 
 

@@ -254,7 +254,7 @@ async def _check(puts: Sequence[Put], types: Mapping[str, HeldType]) -> list[_Ch
 
 
 def make_fingerprint(external_id: str, details: bytes, indexed: Indexed) -> bytes:
-    """Of all that is stored, not of the details alone."""
+    """A fingerprint of everything that is stored, not only of the details."""
     rest = json.dumps([external_id, indexed.parent, indexed.keys, indexed.scores]).encode()
     return hashlib.blake2b(rest + b"\0" + details, digest_size=16).digest()
 

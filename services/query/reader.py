@@ -26,7 +26,7 @@ class Reader:
     async def read(self, question: Question, caller: str, *, is_strong: bool) -> Reading:
         """The answer to `caller`, an address.
 
-        Raises Unavailable when Postgres is away, Overloaded and ReadTooLarge when it would be too much work, and
+        Raises Unavailable when Postgres is unreachable, Overloaded and ReadTooLarge when it would be too much work, and
         NotPrimary for a strong read when only a standby is there.
         """
         with reaching_postgres():

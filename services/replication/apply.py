@@ -95,7 +95,7 @@ async def delete_absent(
     upto: uuid.UUID,
     rows: Sequence[Row],
 ) -> None:
-    """Of a load that replaces: rows in a range of keys that its batch does not have are gone at the owner.
+    """For a load that replaces: rows in its range of keys that its batch lacks are deleted at the owner.
 
     The batch was read later than every frame before it, so nothing newer can be among them.
     """

@@ -150,7 +150,7 @@ async def list_jobs(pool: Any, device: uuid.UUID, limit: int) -> list[Job]:
 async def begin_load(
     connection: Any, device: uuid.UUID, location: uuid.UUID, *, replaces: bool
 ) -> uuid.UUID | None:
-    """From here on passes bring the changes of the location; the transfer that shows its progress."""
+    """Begin a load: from now on passes bring the changes of the location. Returns the transfer of its progress."""
     transfer: uuid.UUID | None = await connection.fetchval(_BEGIN_LOAD, device, location, replaces)
     return transfer
 

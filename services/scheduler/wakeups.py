@@ -44,7 +44,7 @@ class Bell:
 
 
 class Listener:
-    """Hears the notifications of all schedulers over a connection of its own, for as long as the process lives."""
+    """Hears the notifications of all schedulers over a connection of its own, while the process runs."""
 
     def __init__(self, dsn: str, postgres: PostgresSettings, heard: Bell) -> None:
         self._dsn = dsn

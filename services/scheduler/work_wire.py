@@ -43,7 +43,7 @@ _COUNTS = ("duration_seconds", "view_count", "like_count", "comment_count")
 
 
 def read_ask(request: pb.LeaseSlotRequest) -> Ask:
-    """Who asks, and with which handlers. Raises InvalidRequest."""
+    """The worker that asks, and its handlers. Raises InvalidRequest."""
     violations = []
     if problem := rules.check_video_id(request.worker):
         violations.append(Violation("worker", problem))

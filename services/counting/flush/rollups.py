@@ -128,5 +128,5 @@ async def _write(connection: Any, statements: tuple[str, str], generation: int, 
 
 
 def _written(numbers: Sequence[float]) -> str:
-    """As Postgres reads them; Python writes every digit that a double needs."""
+    """The numbers in the syntax of Postgres; Python writes every digit that a double needs."""
     return ",".join(map(repr, numbers))

@@ -40,7 +40,7 @@ class FloorKeeper:
         catalogue.observe(telemetry.meter, catalogue.FLOOR_AGE, lambda: self._age_seconds)
 
     async def look(self) -> None:
-        """Look once, and raise the floor if it is time to. Raises what is in AWAY."""
+        """Look once, and raise the floor if it is time to. Raises the errors in AWAY."""
         async with self._pool.acquire() as connection:
             floor_ms = time_ms_of(await connection.fetchval(_FLOOR))
             if (reading := await read_clocks(connection)) is None:

@@ -95,7 +95,7 @@ class Piece:
         return int(whole) - self.start.events + self.end.events
 
     def read(self) -> tuple[Buffer, list[DeadRow]]:
-        """Its events added up; rows that cannot be read come back with the reason."""
+        """The sums of its events; unreadable rows are returned with the reason."""
         buffer, dead = Buffer(), []
         for row in self.rows:
             try:
@@ -127,7 +127,7 @@ class Recovery:
     async def take_over(self, log_id: int) -> bool:
         """Bring a log to its end, as far as it can be brought now; true when it is settled.
 
-        Raises what is in AWAY when Postgres is away or too slow; everything done until then stays done.
+        Raises the errors in AWAY when Postgres is unreachable or too slow; everything done until then stays done.
         """
         if not await self._close(log_id):
             return False

@@ -46,7 +46,7 @@ class Router:
 
     @property
     def placement(self) -> Placement:
-        """That of this moment."""
+        """The current placement."""
         return self._read_placement()
 
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:

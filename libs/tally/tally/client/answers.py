@@ -137,7 +137,7 @@ class Cluster:
         return cls(message.cluster_id, message.epoch, message.partition_count)
 
     def to_message(self) -> common_pb2.ClusterIdentity:
-        """As calls to a shard carry it."""
+        """The message in calls to a shard."""
         return common_pb2.ClusterIdentity(
             cluster_id=self.cluster_id, epoch=self.epoch, partition_count=self.partition_count
         )

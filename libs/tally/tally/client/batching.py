@@ -20,9 +20,9 @@ class Batching:
     linger_s: float = 0.005
     """Longest wait of an event for others, while there is a place for another request under way."""
     max_events: int = 5_000
-    """Of one request; at most 50,000."""
+    """Maximum events of one request; at most 50,000."""
     max_bytes: int = 1024 * 1024
-    """Of one request; at most 8 MiB."""
+    """Maximum size of one request; at most 8 MiB."""
     max_in_flight: int = 8
     """Requests under way at once."""
     max_buffered_events: int = 100_000

@@ -44,7 +44,7 @@ from tally.ingest.v1 import ingest_pb2
 
 DEFAULT_TIMEOUT_S = 5.0
 MAX_ATTEMPTS = 4
-"""Of a request for which its caller waits."""
+"""Maximum attempts of a request whose caller waits."""
 _HEALTH = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
 P = ParamSpec("P")

@@ -50,7 +50,7 @@ class Breaker:
         self._is_failure = is_failure
         self._on_change = on_change
         self.state = BreakerState.CLOSED
-        """As of the last call; an open circuit is half-open only when a probe asks."""
+        """The state as of the last call; an open circuit becomes half-open only when a probe begins."""
         self._opened_at = 0.0
         self._is_probing = False
         self._transitions = 0

@@ -20,7 +20,7 @@ MAX_EVENTS = 50_000
 FEW_NAMES = 256
 """So many a dictionary may always hold, used or not."""
 MAX_ID_BYTES = 128
-"""Of a video id, and of an actor's."""
+"""Maximum length of the ids of videos and actors."""
 MAX_EVENT_TYPE_BYTES = 64
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 EARLIEST_EVENT_US = 946_684_800_000_000

@@ -17,7 +17,7 @@ from tally.client.errors import BufferFull, ClientUnusable
 from tally.contract.errors import InvalidRequest, OutOfRange, Overloaded, TallyError
 
 ATTEMPT_TIMEOUT_S = 20.0
-"""Of one attempt. A service that is late with it is late with all; to ask again too soon would add to that."""
+"""Timeout of one attempt. A slow service is slow for all requests; an early retry would add to its load."""
 
 
 _Event: TypeAlias = tuple[str, str, int | None, float | None, str, F, Awaited | None]

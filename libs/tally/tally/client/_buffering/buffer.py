@@ -18,7 +18,7 @@ F = TypeVar("F")
 """The future of one event: asyncio's, or that of a thread."""
 
 _ENVELOPE_BYTES = 160
-"""Of a request around its events: the id, and the field and length of each column."""
+"""Size of a request without its events: the id, and the field and length of each column."""
 _MAX_EVENT_BYTES = MAX_TEXT_BYTES + 3 * 4 + NUMBERS_BYTES
 
 

@@ -50,7 +50,7 @@ class Progress:
 
 
 NO_PROGRESS = Progress(0, 0, 0, 0, 0, 0, 0)
-"""Of a client that has had no events."""
+"""The progress of a client that has had no events."""
 
 
 class Ends(Generic[F]):

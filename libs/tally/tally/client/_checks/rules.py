@@ -13,7 +13,7 @@ from tally.contract import rules
 from tally.contract.errors import InvalidRequest
 
 MAX_TEXT_BYTES = rules.MAX_ID_BYTES + rules.MAX_EVENT_TYPE_BYTES + rules.MAX_ID_BYTES
-"""Of the three strings of one event, in UTF-8."""
+"""Maximum length of the three strings of one event, in UTF-8."""
 
 
 def check_video_id(video_id: str) -> int:

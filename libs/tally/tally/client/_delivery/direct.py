@@ -144,7 +144,7 @@ async def _append(
 
 
 def _receipt(batch: Batch, parts: Sequence[_Part]) -> Receipt:
-    """Of a batch whose entries are all durable, counted as the partitioner does."""
+    """The receipt of a batch whose entries are all durable, with counts as from the partitioner."""
     outcomes = [
         (entry.event_count, outcome)
         for part in parts

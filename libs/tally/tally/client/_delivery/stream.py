@@ -15,7 +15,7 @@ from tally.client.errors import ClientUnusable, OutcomeUnknown
 from tally.ingest.v1 import ingest_pb2
 
 _BATCH_TAG = bytes([1 << 3 | 2])
-"""Of the field `batch` in StreamEventsRequest: number 1, with a length before it."""
+"""Tag of the field `batch` in StreamEventsRequest: number 1, length-delimited."""
 _MUST_EXPLAIN = ("INVALID_ARGUMENT", "OUT_OF_RANGE")
 
 

@@ -44,7 +44,7 @@ _NAMES = {number: state for state, number in _STATES.items()}
 
 
 def state_number(state: RunState | str | None) -> pb.RunState:
-    """As a filter; None is any state. Raises InvalidRequest."""
+    """The state as a filter; None is any state. Raises InvalidRequest."""
     if state is None:
         return pb.RUN_STATE_UNSPECIFIED
     try:

@@ -42,7 +42,7 @@ def derive_from(asynchronous: type, open_: Open, *, without: frozenset[str]) -> 
 
 
 def public_names(of: type) -> list[str]:
-    """Of its methods and attributes."""
+    """The names of its public methods and attributes."""
     return [name for name in dir(of) if not name.startswith("_")]
 
 
@@ -67,7 +67,7 @@ def _part(name: str, namespace: Attached[Any], open_: Open) -> property:
 
 
 class _Part:
-    """It keeps its client alive, and the client does not keep it."""
+    """A namespace that refers to its client; the client does not refer to it."""
 
     __slots__ = ("_client",)
 
