@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Need(Enum):
-    """What a service cannot do its work without."""
+    """A resource that a service needs."""
 
     POSTGRES = "Postgres"
     VALKEY = "Valkey"

@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where time comes from."""
+    """The source of time."""
 
     def monotonic(self) -> float:
         """Seconds since some fixed moment; never goes back."""

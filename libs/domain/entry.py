@@ -11,7 +11,7 @@ MAX_TRACEPARENT_BYTES = 55
 
 
 class Outcome(IntEnum):
-    """What became of an entry. The numbers are those of `tally.counting.v1.Outcome`."""
+    """The outcome of an entry. The numbers are those of `tally.counting.v1.Outcome`."""
 
     JOURNALED = 1
     DUPLICATE = 2
@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def size_bytes(self) -> int:
-        """What it counts for where bytes are bounded."""
+        """Its size for bounds of bytes."""
         return len(self.payload) + len(self.traceparent)
 
 

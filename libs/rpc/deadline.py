@@ -22,7 +22,7 @@ def set_deadline(seconds: float | None, now: Callable[[], float] = time.monotoni
 
 
 def remaining_seconds(now: Callable[[], float] = time.monotonic) -> float | None:
-    """What is left of the deadline, negative when it has passed; None without one."""
+    """The remaining time until the deadline, negative when it has passed; None without one."""
     deadline = _deadline.get()
     return None if deadline is None else deadline - now()
 

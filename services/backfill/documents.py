@@ -28,7 +28,7 @@ class NoAccount(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What is known of an account."""
+    """The known data of an account."""
 
     did: str
     host: str

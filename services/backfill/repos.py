@@ -62,7 +62,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What becomes of an account after a failure."""
+    """The state of an account after a failure."""
 
     state: str
     attempts: int

@@ -18,7 +18,7 @@ _METHOD = "/tally.ingest.v1.IngestService/ProcessEvents"
 
 
 class Receipt(StrEnum):
-    """What became of a request."""
+    """The outcome of a request."""
 
     JOURNALED = "journaled"
     DUPLICATE = "duplicate"

@@ -64,7 +64,7 @@ _ENTRIES = 5_000
 
 
 class Children(Enum):
-    """What becomes of the children of a resource that is deleted."""
+    """The effect of a delete on the children of the resource."""
 
     REFUSE = "refuse"
     """it is not deleted while it has some"""
@@ -76,7 +76,7 @@ class Children(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What became of a delete."""
+    """The outcome of a delete."""
 
     change: int
     """the last one; 0: nothing was there"""

@@ -58,7 +58,7 @@ class Freshness:
             self._fresh = self._pending
 
     def begin_anew(self) -> None:
-        """What was told before says nothing any more."""
+        """Discard the earlier answers."""
         self._pending = self._fresh = None
 
     @property

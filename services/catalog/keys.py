@@ -9,7 +9,7 @@ BUILDING = "catalog:building"
 
 SORTS = "s:"
 PREFIXES = ("r:", "s:", "hb:")
-"""What the catalog's keys begin with, but for those above."""
+"""The prefixes of the catalog's keys, except those above."""
 
 
 def resource_key(resource_id: str) -> str:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from services.catalog.resource_type import ResourceType
 
 CURATED = "list"
-"""What the keys of curated lists begin with: list:featured."""
+"""The prefix of the keys of curated lists: list:featured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of a batch."""
+    """The outcome of a batch."""
 
     change: int
     """that stored it; the newest that any of it was stored by, if nothing differed"""

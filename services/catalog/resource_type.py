@@ -57,7 +57,7 @@ class ResourceType:
         return self.parent, self.children, tuple(sorted(self.indexes.items())), self.sorts
 
     def check(self) -> list[Violation]:
-        """What is wrong with the type itself."""
+        """The violations of the type itself."""
         return list(_violations(self))
 
     def index(self, details: Mapping[str, Any]) -> Indexed:

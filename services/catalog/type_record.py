@@ -66,7 +66,7 @@ class HeldType:
 
 @dataclass(frozen=True, slots=True)
 class StoredType:
-    """What became of a put of a type."""
+    """The outcome of a put of a type."""
 
     change: int
     is_reindexed: bool

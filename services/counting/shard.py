@@ -35,7 +35,7 @@ _LOGGER = structlog.get_logger(__name__)
 
 _REOPEN_SECONDS, _MOST_REOPEN_SECONDS = 0.5, 8.0
 _SOON_SECONDS = 1.0
-"""What waits is spooled when a new log takes longer than this."""
+"""Waiting entries are spooled if a new log takes longer than this."""
 
 
 class Shard:

@@ -42,7 +42,7 @@ class Reader:
             return reading
 
     async def read_world(self, question: Question, caller: str, *, is_strong: bool) -> World:
-        """What each region contributes. Strong is for this region alone; of the others it is what is here of them.
+        """The part of each region. Strong is for this region alone; of the others it is what is here of them.
 
         Raises what `read` raises.
         """

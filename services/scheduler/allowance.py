@@ -27,7 +27,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What was paid for a day."""
+    """The payments for a day."""
 
     used: int = 0
     """by work that is not forced"""

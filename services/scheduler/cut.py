@@ -64,7 +64,7 @@ SCHEDULED = 1
 
 
 class Cut(NamedTuple):
-    """What came of it."""
+    """The result of a cut."""
 
     slots: int
     members: int

@@ -13,7 +13,7 @@ from tally.contract.backoff import Backoff
 
 
 class Outcome(IntEnum):
-    """What became of an item; numbered as in the api and in the table."""
+    """The outcome of an item; numbered as in the api and in the table."""
 
     SYNCED = 1
     UNCHANGED = 2

@@ -39,7 +39,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a report came to."""
+    """The result of a report."""
 
     state: State
     recorded: int = 0

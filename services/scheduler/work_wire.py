@@ -124,7 +124,7 @@ def read_report(request: pb.ReportItemsRequest) -> Report:
 
 
 def answer_of(answer: Answer, began: float) -> pb.ReportItemsResponse:
-    """What a report came to, as it travels."""
+    """The result of a report, as it travels."""
     return pb.ReportItemsResponse(
         state=_STATES[answer.state],
         permit=None if answer.permit is None else permit_of(answer.permit, began),

@@ -28,7 +28,7 @@ class _Line:
 
 @dataclass(slots=True)
 class _Loaded:
-    """What became of the lines so far."""
+    """The results of the lines so far."""
 
     stored: int = 0
     changed: int = 0

@@ -34,7 +34,7 @@ DROP = Verb("drop", DeadLetterState.DROPPED, Counting.drop_dead_letter)
 
 @dataclass(slots=True)
 class Totals:
-    """What became of the letters so far."""
+    """The outcomes of the letters so far."""
 
     verb: Verb
     letters: int = 0

@@ -28,7 +28,7 @@ _EVENT = re.compile(r"columns\.\w+_(?:us|index)\[(\d+)\]")
 
 @dataclass(slots=True)
 class Totals:
-    """What became of the lines so far."""
+    """The results of the lines so far."""
 
     counted: int = 0
     duplicate: int = 0

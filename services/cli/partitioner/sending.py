@@ -16,12 +16,12 @@ IN_FLIGHT = 4
 _ATTEMPT_S = 20.0
 _PAUSE_S = 0.5
 _LAST_S = 1.0
-"""What is under way when the replay is stopped may be answered for so long."""
+"""How long a stopped replay waits for answers to requests under way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a piece: it has a receipt, or an error."""
+    """The outcome of a piece: it has a receipt, or an error."""
 
     piece: Piece
     receipt: Receipt | None = None

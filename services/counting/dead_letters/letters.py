@@ -38,7 +38,7 @@ _COUNT_WAITING = "select count(*) from counting.dead_letter where state = 'waiti
 
 
 class State(StrEnum):
-    """What became of a letter."""
+    """The outcome of a letter."""
 
     WAITING = "waiting"
     REPLAYED = "replayed"

@@ -14,7 +14,7 @@ _TELLING_CELLS = 2_000
 """A smaller flush says more of a transaction's fixed cost than of its cells."""
 _QUIET_EVENTS = 2_000
 _LATEST_SHARE = 0.5
-"""What the latest flush counts beside all those before it."""
+"""Weight of the latest flush in the moving average."""
 _IN_DOUBT_FACTOR = 4 / 3
 """With this the most cells are at most half of those that did not get through in the time there is."""
 _LOAD_FACTOR = 4

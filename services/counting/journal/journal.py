@@ -44,7 +44,7 @@ where journal.request_hash <> entry.request_hash"""
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the insert says. With `is_open` false nothing is known about any entry."""
+    """The result of the insert. With `is_open` false nothing is known about any entry."""
 
     is_open: bool
     below_floor: frozenset[int]

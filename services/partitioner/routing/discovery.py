@@ -60,7 +60,7 @@ class Discovery:
 
     @property
     def addresses(self) -> set[str]:
-        """What is known now."""
+        """The known addresses."""
         return {address for addresses in self._found.values() for address in addresses}
 
     def follow(self, name: str, on_change: Callable[[], None]) -> Loop:

@@ -119,7 +119,7 @@ class Instances:
             self._give_up_silent()
 
     def _give_up_silent(self) -> None:
-        """What waits for a silent instance goes elsewhere."""
+        """Entries that wait for a silent instance are sent elsewhere."""
         for instance in (*self._known.values(), *self._leaving):
             if instance.life is Life.SILENT:
                 instance.give_up()

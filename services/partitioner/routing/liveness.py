@@ -23,7 +23,7 @@ _OWN_LATENESS_S = 0.5
 
 
 class Life(StrEnum):
-    """What is known of a shard."""
+    """The state of a shard."""
 
     UNHEARD = "not heard yet"
     LIVE = "live"

@@ -17,7 +17,7 @@ class Item:
 
 
 class Outcome(StrEnum):
-    """What became of an item."""
+    """The outcome of an item."""
 
     SYNCED = "synced"
     UNCHANGED = "unchanged"
@@ -42,7 +42,7 @@ class VideoMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one item, and what was found."""
+    """The outcome of one item, and what was found."""
 
     id: str
     outcome: Outcome

@@ -16,7 +16,7 @@ _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class Durability(StrEnum):
-    """What an acknowledgement promises."""
+    """The guarantee of an acknowledgement."""
 
     UNSPECIFIED = "unspecified"
     JOURNALED = "journaled"

@@ -28,7 +28,7 @@ class Batching:
     max_buffered_events: int = 100_000
     """Events that were handed in and have no answer yet, those under way included: this bounds the memory."""
     when_full: Literal["wait", "raise"] = "wait"
-    """What happens to a caller who finds the buffer full: he waits for room, or gets BufferFull."""
+    """What a full buffer does to a caller: it waits for room, or gets BufferFull."""
     give_up_after_s: float = LONGEST_PATIENCE_S
     """How long a request is sent again; then its outcome is unknown. At most five minutes less than 24 hours,
     for which the service remembers it."""

@@ -288,7 +288,7 @@ class Catalog(Namespace):
     async def keys(
         self, resource_id: str, *, timeout: float | None = None
     ) -> resource_pb2.ListProjectedKeysResponse:
-        """What Valkey holds of a resource."""
+        """The keys in Valkey of a resource."""
         request = resource_pb2.ListProjectedKeysRequest(id=resource_id)
         return await self._open().call(LIST_PROJECTED_KEYS, request, timeout)
 
@@ -305,5 +305,5 @@ class Catalog(Namespace):
         return await self._open().call(VERIFY_PROJECTION, request, timeout)
 
     async def status(self, *, timeout: float | None = None) -> resource_pb2.GetCatalogStatusResponse:
-        """How far the record, the replica that answers, the others and the projection are."""
+        """The newest change of the record, of the replica that answers, of the others and of the projection."""
         return await self._open().call(GET_STATUS, resource_pb2.GetCatalogStatusRequest(), timeout)

@@ -254,7 +254,7 @@ class Client(Namespaces):
 
     @property
     def progress(self) -> Progress:
-        """Where the events are that were handed in one by one, and what became of them; also after the end."""
+        """The progress of events that were submitted singly; also after the end."""
         if self._connection is None:
             raise _not_open()
         return self._batcher.progress

@@ -22,7 +22,7 @@ from tally.contract.rules import MAX_EVENTS, MAX_REQUEST_BYTES, NO_ACTOR, NO_TIM
 from tally.ingest.v1 import ingest_pb2
 
 NUMBERS_BYTES = 2 + 2 + 2 + 8 + 8
-"""What the numbers of one event take at most; its strings come on top where they are new."""
+"""Maximum size of the numbers of one event; new strings add to it."""
 _TAG_BYTES = 4
 """Before each string: its field and its length, with some room."""
 

@@ -41,7 +41,7 @@ _LetterRequest = TypeVar(
 
 
 class DeadLetterState(StrEnum):
-    """What became of a dead letter."""
+    """The outcome of a dead letter."""
 
     WAITING = "waiting"
     REPLAYED = "replayed"

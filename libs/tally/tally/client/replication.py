@@ -135,7 +135,7 @@ class Indexed:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What comes in, or came in."""
+    """An incoming transfer, current or finished."""
 
     transfer_id: str
     device_id: str
@@ -237,7 +237,7 @@ class Replication(Namespace):
         return _location((await self._open().call(_LOAD, request, timeout)).location)
 
     async def list_transfers(self, limit: int = 50, *, timeout: float | None = None) -> tuple[Transfer, ...]:
-        """What comes in, newest first."""
+        """The incoming transfers, newest first."""
         request = replication_pb2.ListTransfersRequest(page_size=limit)
         answer = await self._open().call(_TRANSFERS, request, timeout)
         return tuple(map(_transfer, answer.transfers))

@@ -318,7 +318,7 @@ class StaleSnapshot(TallyError):
 
 
 class DataLoss(TallyError):
-    """What was received is not what was sent."""
+    """The received data differ from the sent data."""
 
     reason = "DATA_LOSS"
 

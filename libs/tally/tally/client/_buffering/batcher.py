@@ -81,7 +81,7 @@ class Batcher(Generic[F]):
 
     @property
     def progress(self) -> Progress:
-        """Where the events are."""
+        """The progress of the events."""
         return self._ends.progress(self._buffered, len(self._in_flight), self._sender.retries)
 
     def add(

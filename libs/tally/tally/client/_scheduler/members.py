@@ -63,7 +63,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What became of the rows that were put: how many were new, differed, or were there as they are."""
+    """The outcomes of the rows that were put: how many were new, differed, or were there as they are."""
 
     inserted_count: int = 0
     updated_count: int = 0

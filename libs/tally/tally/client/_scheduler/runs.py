@@ -12,7 +12,7 @@ from tally.scheduler.v1 import job_pb2 as pb
 
 
 class RunState(StrEnum):
-    """What a run has come to."""
+    """The results of a run."""
 
     PLANNED = "planned"
     """its slots are written, none was leased yet"""

@@ -219,7 +219,7 @@ class Client:
 
     @property
     def progress(self) -> Progress:
-        """Where the events are that were handed in one by one, and what became of them."""
+        """The progress of events that were submitted singly."""
         run = self._first.get("run")
         return NO_PROGRESS if run is None else run.batcher.progress
 
