@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any
 
 import pytest
 
+import tally.client
 from tally.client import Client, blocking, client
+from tally.client import errors as client_errors
 from tally.client._calls.namespace import Attached
 from tally.client._threads.derived import derive_from, public_names
 from tally.client._threads.loop_thread import LoopThread
+from tally.contract import errors as contract_errors
 
 ONLY_ASYNCHRONOUS = {"open_batcher"}
 ONLY_FOR_THREADS = {"address"}
@@ -58,6 +62,30 @@ def test_a_namespace_lives_as_long_as_its_client() -> None:
     opened = Client("127.0.0.1:1")
     assert opened.counting is opened.counting
     assert opened.counting is not Client("127.0.0.1:1").counting
+
+
+@pytest.mark.parametrize("part", ["query", "counting"])
+def test_the_methods_for_counts_and_for_a_shard_are_on_the_client_too(part: str) -> None:
+    for name in public_names(NAMESPACES[part]):
+        method = inspect.getattr_static(Client, name)
+        assert inspect.unwrap(method) is inspect.getattr_static(NAMESPACES[part], name)
+
+
+def test_every_error_that_a_call_can_raise_is_public_and_in_the_table_of_the_readme() -> None:
+    shared = {name for name, value in vars(contract_errors).items() if _is_error(value)} | {"Violation"}
+    own = {name for name, value in vars(client_errors).items() if _is_error(value)}
+    assert shared <= set(client_errors.__all__)
+    assert shared | own == set(client_errors.__all__) <= set(tally.client.__all__)
+    for name in client_errors.__all__:
+        assert getattr(client_errors, name) is getattr(tally.client, name)
+    assert client.__file__ is not None
+    readme = (Path(client.__file__).parents[2] / "README.md").read_text()
+    table = re.findall(r"^\|(.*?)\|", readme[readme.index("## Errors") :], re.MULTILINE)
+    assert own - {"TallyError", "Rejected"} <= set(re.findall(r"`(\w+)`", " ".join(table)))
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, contract_errors.TallyError)
 
 
 def test_the_types_name_what_is_there() -> None:
