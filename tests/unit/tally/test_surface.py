@@ -1,9 +1,11 @@
 """The client for threads can do what the asynchronous one can, and is called in the same way."""
 
 import ast
+import gc
 import inspect
 import re
 import threading
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 import tally.client
-from tally.client import Client, blocking, client
+from tally.client import Client, ClientUnusable, blocking, client
 from tally.client import errors as client_errors
 from tally.client._calls.namespace import Attached
 from tally.client._threads.derived import derive_from, public_names
@@ -62,6 +64,20 @@ def test_a_namespace_lives_as_long_as_its_client() -> None:
     opened = Client("127.0.0.1:1")
     assert opened.counting is opened.counting
     assert opened.counting is not Client("127.0.0.1:1").counting
+
+
+def test_a_client_that_is_let_go_takes_its_namespaces_with_it_at_once() -> None:
+    opened = Client("127.0.0.1:1")
+    counting, seen = opened.counting, weakref.ref(opened)
+    gc.collect()
+    gc.disable()
+    try:
+        del opened
+        assert seen() is None
+    finally:
+        gc.enable()
+    with pytest.raises(ClientUnusable, match="the client of this `counting` is gone"):
+        counting._open()
 
 
 @pytest.mark.parametrize("part", ["query", "counting"])
