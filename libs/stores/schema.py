@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
+
 from libs.domain.horizon import floor_at
 from libs.stores.server_clock import read_clocks
 from tally.contract.errors import NotReady, PartitionCountMismatch
@@ -39,6 +41,8 @@ _ENCODING = "select current_database() as name, current_setting('server_encoding
 _IS_MIGRATED = "select to_regclass('public.schema_migration') is not null"
 # For all of it: a migration may write a large table anew. The server's limit for reads and upkeep is not for it.
 _MIGRATION_SECONDS = 3600.0
+_ATTEMPTS = 5
+"""Of a migration that Postgres ends because of a deadlock with a service that runs."""
 _NO_LIMIT = "set local statement_timeout = 0"
 _READ_SECONDS = 30.0
 _HAS_CLUSTER = "select exists (select from public.cluster)"
@@ -96,11 +100,27 @@ async def migrate(
 ) -> Cluster:
     """Bring the schema up to date, in one transaction, and create the cluster's row if there is none.
 
-    Harmless to repeat, and at the same time from several places. Raises NotReady when the database is not UTF8, a later
-    version migrated it, or a new cluster cannot be sure of the time, and PartitionCountMismatch when the cluster was
-    created with another count.
+    Harmless to repeat, and at the same time from several places. `report` gets the names of what was applied, after the
+    commit. Raises NotReady when the database is not UTF8, a later version migrated it, or a new
+    cluster cannot be sure of the time, and PartitionCountMismatch when the cluster was created with another count.
     """
-    async with asyncio.timeout(_MIGRATION_SECONDS), connection.transaction():
+    async with asyncio.timeout(_MIGRATION_SECONDS):
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                applied = await _apply(connection, partition_count, migrations)
+                break
+            except asyncpg.DeadlockDetectedError:
+                if not left:
+                    raise
+    if report:
+        for name in applied:
+            report(name)
+    return await read_cluster(connection, partition_count, migrations)
+
+
+async def _apply(connection: Any, partition_count: int, migrations: Sequence[Migration]) -> list[str]:
+    """One attempt; the names of what was applied. Raises DeadlockDetectedError, and then nothing was."""
+    async with connection.transaction():
         await _check_encoding(connection)
         await connection.execute(_NO_LIMIT)
         await connection.execute(_LOCK, timeout=_MIGRATION_SECONDS)
@@ -110,16 +130,14 @@ async def migrate(
         await connection.execute(_NAME_OWNER)
         applied = {row["name"] for row in await connection.fetch(_APPLIED)}
         refuse_later_schema(applied, migrations)
-        for migration in migrations:
-            if migration.name not in applied:
-                await connection.execute(migration.sql, timeout=_MIGRATION_SECONDS)
-                await connection.execute(_MARK, migration.name)
-                if report:
-                    report(migration.name)
+        missing = [migration for migration in migrations if migration.name not in applied]
+        for migration in missing:
+            await connection.execute(migration.sql, timeout=_MIGRATION_SECONDS)
+            await connection.execute(_MARK, migration.name)
         if not await connection.fetchval(_HAS_CLUSTER):
             floor = floor_at(await _read_time_ms(connection))
             await connection.execute(_CREATE_CLUSTER, partition_count, floor)
-    return await read_cluster(connection, partition_count, migrations)
+    return [migration.name for migration in missing]
 
 
 async def _read_time_ms(connection: Any) -> int:
@@ -139,8 +157,8 @@ async def _read_time_ms(connection: Any) -> int:
 async def read_cluster(connection: Any, partition_count: int, migrations: Sequence[Migration]) -> Cluster:
     """Read what the cluster was created as, over a connection or pool.
 
-    Raises NotReady when the database is not UTF8, or the schema is missing, old, or of a later version, and
-    PartitionCountMismatch when the setting differs.
+    Raises NotReady when the database is not UTF8, or the schema is missing, old, or of a
+    later version, and PartitionCountMismatch when the setting differs.
     """
     missing = [migration.name for migration in migrations]
     async with asyncio.timeout(_READ_SECONDS):
