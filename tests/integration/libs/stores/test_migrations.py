@@ -163,6 +163,27 @@ async def test_a_migration_that_a_deadlock_ends_is_repeated_a_few_times(
             await connection.close()
 
 
+async def test_two_sets_of_tables_in_one_database_are_refused_until_one_is_out_of_the_way(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("create schema elsewhere; set search_path = elsewhere")
+        await _set_up_earlier(connection)
+        for use in (migrate, read_cluster):
+            with pytest.raises(
+                NotReady, match=r"public\.schema_migration, and that of elsewhere\.schema_migration"
+            ):
+                await use(connection, PARTITION_COUNT, list_migrations())
+        of_public = await connection.fetchval("select cluster_id from public.cluster")
+        await connection.execute("set search_path = public")
+        assert (await read_cluster(connection, PARTITION_COUNT, list_migrations())).cluster_id == of_public
+        for name in {"public", *(each.name.split("/")[0] for each in list_migrations())}:
+            await connection.execute(f"alter schema {name} rename to {name}_before")
+        await connection.execute("create schema public; set search_path = elsewhere")
+        assert (await migrate(connection, PARTITION_COUNT, list_migrations())).cluster_id != of_public
+    finally:
+        await connection.close()
+
+
 async def test_the_schema_may_be_there_before_the_move(servers: Servers) -> None:
     async with _earlier_database(servers) as connection:
         await connection.execute("create schema counting")
