@@ -8,7 +8,7 @@ import numpy as np
 import xxhash
 from pyroaring import BitMap
 
-from services.catalog.ids import is_id
+from services.catalog.layout import name_of_set
 from services.catalog.list_kind import find_kind
 from services.catalog.moves import Scores
 from services.catalog.order import BY_ID, MISSING, Order, Place
@@ -77,8 +77,7 @@ def _check_complete(view: View, query: Query, facets: Sequence[str]) -> None:
         return
     keys = [key for each in query.filters for key in each.keys]
     names = {f"sort:{query.sort}", *(f"index:{name.removeprefix('~')}" for name in facets)}
-    for name, _, word in (key.partition(":") for key in keys):
-        names.add(f"children:{word}" if is_id(name) else f"index:{name}")
+    names.update(map(name_of_set, keys))
     if found := sorted(names & view.incomplete):
         raise IndexIncomplete(
             f"{', '.join(found)}: not complete yet, as a type was changed and its resources are being indexed anew; "

@@ -14,6 +14,7 @@ from services.catalog.find_wire import read_explain
 from services.catalog.finding import check_query, find_lists
 from services.catalog.follower import Follower
 from services.catalog.list_reading import ListReader
+from services.catalog.reindexing import check_settled
 from services.catalog.rule_record import list_subjects, put_rules, read_rules
 from services.catalog.rule_wire import check_subjects, message_of_rule, read_rules_of, read_subjects
 from services.catalog.type_record import put_dimension, read_dimensions
@@ -62,6 +63,8 @@ class RightsServicer(RightsServiceServicer):
     async def TryRules(self, request: pb.TryRulesRequest, context: ServicerContext) -> pb.TryRulesResponse:
         subjects = read_subjects(request.subjects)
         check_subjects(self._follower.view, subjects)
+        with reaching_postgres():
+            await check_settled(self._pool, [subject for subject, rules in subjects.items() if rules])
         now_us = self._follower.freshness.present()[0]
         view, trial = await self._follower.try_rules(subjects)
         differences = await trial.compare(now_us)

@@ -9,7 +9,7 @@ from services.catalog.reindexing import reindex_piece
 from services.catalog.resource_type import ResourceType
 from services.catalog.type_record import put_type
 from services.catalog.writing import Writing
-from tally.catalog.v1 import find_pb2, resource_pb2
+from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
 from tally.client import IndexIncomplete, InUse
 from tests.support.catalog import CONTAINER, US, VIDEO, find, find_ids, prepare, rule, video
 from tests.support.eventually import eventually
@@ -79,6 +79,37 @@ async def test_what_is_being_indexed_anew_is_refused_by_name_until_it_is_complet
         await holder.close()
     await until_indexed(alone)
     assert await find_ids(client, "language:en") == ["1v"]
+
+
+async def test_rules_about_a_set_that_is_not_complete_are_refused_until_it_is(alone: Stack) -> None:
+    """They would be told to be in force, and what has not entered the set yet would be shown."""
+    trial = rights_pb2.SubjectRules(subject="rating:18", rules=[rule()])
+    client, catalog = alone.client, await prepare(alone.client)
+    await catalog.put("1v", video(1, type="clips", rating=18))
+    await catalog.put("2v", video(2, type="clips", rating=1.8))
+    holder = await asyncpg.connect(alone.dsn)
+    try:
+        transaction = holder.transaction()
+        await transaction.start()
+        await holder.execute("select from catalog.resource where id = '1v' for update")
+        await catalog.put_type(changed(indexes={"t": "/type", "rating": "/rating"}))
+        with pytest.raises(IndexIncomplete, match="indexed anew"):
+            await catalog.put_rules("rating:18", [rule()])
+        with pytest.raises(IndexIncomplete, match="indexed anew"):
+            await catalog.try_rules([trial])
+        await catalog.put_rules("rating:18", [])
+        await transaction.rollback()
+    finally:
+        await holder.close()
+    assert (await until_indexed(alone)).misfit_count == 1
+    with pytest.raises(IndexIncomplete, match="do not fit"):
+        await catalog.put_rules("rating:18", [rule()])
+    with pytest.raises(IndexIncomplete, match="do not fit"):
+        await catalog.try_rules([trial])
+    await catalog.put_rules("t:episodes", [rule()])  # what did not change is complete
+    await catalog.put("2v", video(2, type="clips", rating=18))
+    await catalog.put_rules("rating:18", [rule()])
+    assert await find_ids(client) == []
 
 
 async def test_a_resource_that_does_not_fit_keeps_its_sets_and_is_listed(alone: Stack) -> None:
