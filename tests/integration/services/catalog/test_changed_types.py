@@ -26,6 +26,14 @@ def changed(**fields: Any) -> resource_pb2.Type:
     return new
 
 
+def nested_container() -> resource_pb2.Type:
+    """The type of containers, which can be in others."""
+    new = resource_pb2.Type()
+    new.CopyFrom(CONTAINER)
+    new.MergeFrom(resource_pb2.Type(parent="/in", children="series"))
+    return new
+
+
 async def until_indexed(stack: Stack) -> resource_pb2.GetCatalogStatusResponse:
     """Wait until nothing is being indexed anew, and this replica has all of it."""
     found = resource_pb2.GetCatalogStatusResponse()
@@ -141,6 +149,34 @@ async def test_a_set_with_rules_is_not_given_up_by_its_type(alone: Stack) -> Non
             await catalog.put_type(new)
     await catalog.put_rules("50c:videos", [])
     await catalog.put_type(changed(parent="/series"))
+
+
+async def test_a_type_does_not_take_its_resources_from_below_a_parent_with_rules(alone: Stack) -> None:
+    """Rules of a parent, of all above it, and of their sets, hold for what is below."""
+    catalog = await prepare(alone.client)
+    await catalog.put_type(nested_container())
+    await catalog.put("50c", b'{"title":"Network","type":"paid"}')
+    await catalog.put("51c", b'{"title":"Series","in":"50c"}')
+    await catalog.put("1v", video(1, container="51c"))
+    new = changed(parent="/series")
+    for subject in ("51c", "50c", "t:paid"):
+        await catalog.put_rules(subject, [rule()])
+        with pytest.raises(InUse, match=f"rules are about {subject}"):
+            await catalog.put_type(new)
+        await catalog.put_rules(subject, [])
+    await catalog.put_rules("1v", [rule()])  # it goes with the video
+    await catalog.put_type(new)
+
+
+async def test_a_rule_of_a_parent_reaches_a_child_under_a_former_name_of_children(alone: Stack) -> None:
+    client, catalog = alone.client, await prepare(alone.client)
+    await catalog.put("50c", b'{"title":"Series"}')
+    await catalog.put("1v", video(1, container="50c", stars="many"))
+    await catalog.put_type(changed(children="clips", sorts=["/views", "/stars"]))
+    assert (await until_indexed(alone)).misfit_count == 1
+    assert list((await catalog.get("1v")).keys) == ["50c:videos"]
+    await catalog.put_rules("50c", [rule()])
+    assert await find_ids(client) == []
 
 
 async def test_an_index_that_is_given_up_can_be_named_no_more_and_another_type_keeps_it(alone: Stack) -> None:
