@@ -39,7 +39,8 @@ class Found:
 
     ordinals: Sequence[int]
     places: Sequence[Place]
-    has_more: bool
+    following: int | None
+    """the first that comes behind the page"""
     order_changed: bool
     total: int | None
     facets: Sequence[FacetCounts]
@@ -48,6 +49,11 @@ class Found:
     version: int | None = None
     """of the order, where it is that of a list"""
     list_size: int | None = None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether anything comes behind the page."""
+        return self.following is not None
 
 
 def check_query(view: View, query: Query, facets: Sequence[str]) -> None:
@@ -125,7 +131,7 @@ def find(
     return Found(
         [ordinal for _, ordinal in places[: page.size]],
         [place for place, _ in places[: page.size]],
-        len(places) > page.size,
+        places[page.size][1] if len(places) > page.size else None,
         order_changed,
         len(visible) if page.wants_total else None,
         [_count(view, query, name, visible, window, lists) for name in page.facets],
@@ -159,7 +165,7 @@ def _find_in_order_of_list(
     return Found(
         [ordinal for _, ordinal, _ in shown],
         [place for _, _, place in shown],
-        len(chosen) > page.size,
+        chosen[page.size][1] if len(chosen) > page.size else None,
         order_changed,
         len(visible) if page.wants_total else None,
         [_count(view, query, name, visible, window, lists) for name in page.facets],
@@ -215,6 +221,13 @@ def is_visible(view: View, query: Query, packed: int, window: Window) -> bool:
     if ordinal is None or ordinal not in view.live:
         return False
     return query.past_holdbacks or view.rights.is_visible(ordinal, query.viewer, *window)
+
+
+def has_same_rights(view: View, newest: View, query: Query, searched: Window, window: Window) -> bool:
+    """Whether what was counted by a view for some instants is what is visible by the newest one for others."""
+    if query.past_holdbacks:
+        return True
+    return view.rights is newest.rights and view.rights.is_same_time(searched, window)
 
 
 def _union(view: View, of: Filter, lists: Lists) -> BitMap:

@@ -86,6 +86,10 @@ class Rights:
             ordinal in self._denied(interval, viewer) for interval in self._intervals(from_us, until_us)
         )
 
+    def is_same_time(self, first: tuple[int, int], second: tuple[int, int]) -> bool:
+        """Whether no decision can differ between two spans of instants."""
+        return self._intervals(*first) == self._intervals(*second)
+
     @property
     def boundaries(self) -> Sequence[int]:
         """The instants at which some window begins or ends, in order."""
