@@ -115,12 +115,15 @@ async def add_to_list(writing: Writing, key: str, ids: Sequence[str], max_entrie
         first = max(measured["now_ms"], measured["newest"] + 1)
         scores = [first + place for place in range(len(placed))]
         await connection.execute(_ADD, number, placed, scores)
-        dropped = []
+        dropped: set[str] = set()
         if too_many > 0:
-            dropped = [row["id"] for row in await connection.fetch(_DROP_OLDEST, number, too_many)]
-        change = await _finish(connection, number, key, dropped, placed, scores)
-        moved = len(present.intersection(placed))
-        return Changed(change, len(placed) - moved, moved, len(dropped), missing)
+            dropped = {row["id"] for row in await connection.fetch(_DROP_OLDEST, number, too_many)}
+        # Where the call has more than the list may have, the first of them do not come into it.
+        kept = {each: score for each, score in zip(placed, scores, strict=True) if each not in dropped}
+        removed = sorted(dropped.difference(placed) | dropped.intersection(present))
+        change = await _finish(connection, number, key, removed, list(kept), list(kept.values()))
+        moved = len(present.intersection(kept))
+        return Changed(change, len(kept) - moved, moved, len(removed), missing)
 
 
 async def remove_from_list(writing: Writing, key: str, ids: Sequence[str]) -> Changed:

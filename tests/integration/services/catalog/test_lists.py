@@ -119,6 +119,18 @@ async def test_adding_again_keeps_or_moves_and_a_full_list_refuses_or_drops_its_
     assert len((await find_in(alone, SUBSCRIPTIONS, min_change=change, list_size=True)).items) == 6
 
 
+async def test_more_at_once_than_a_list_may_have_leave_nothing_of_the_first_of_them(alone: Stack) -> None:
+    """What a list has in the source it has in Valkey, also where ids never came into it."""
+    catalog = await prepare_lists(alone)
+    done = await catalog.add_to_list("9002u:history", ["1v", "2v", "3v", "4v", "5v"])
+    assert (done.added_count, done.moved_count, done.dropped_count) == (3, 0, 0)
+    done = await catalog.add_to_list("9002u:history", ["3v", "1v", "2v", "4v", "6v"])
+    assert (done.added_count, done.moved_count, done.dropped_count) == (2, 1, 2)
+    await projected(alone)
+    assert await verify(alone) == []
+    assert await ids_in(alone, "9002u:history", min_change=done.change) == ["6v", "4v", "2v"]
+
+
 async def test_an_entry_may_come_before_its_resource_and_goes_with_it(alone: Stack) -> None:
     """T004-11, T004-01: it is kept, skipped, told, and shown when the resource arrives."""
     catalog = await prepare_lists(alone)
