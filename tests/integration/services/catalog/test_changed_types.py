@@ -227,6 +227,17 @@ async def test_pieces_go_on_where_another_stopped_and_leave_out_what_was_put_mea
         await pool.close()
 
 
+async def test_a_type_whose_sorts_only_change_their_order_is_indexed_anew_to_the_end(alone: Stack) -> None:
+    client, catalog = alone.client, await prepare(alone.client)
+    await catalog.put("1v", video(1, views=7))
+    await catalog.put("2v", video(2, views=3))
+    await catalog.put_type(changed(sorts=["/created_at", "/views"]))
+    assert await find_ids(client, sort="views") == ["1v", "2v"]
+    await until_indexed(alone)
+    assert await find_ids(client, sort="views") == ["1v", "2v"]
+    assert not (await catalog.put("1v", video(1, views=7))).changed
+
+
 async def test_a_type_that_only_asks_for_more_indexes_nothing_anew(alone: Stack) -> None:
     catalog = await prepare(alone.client)
     await catalog.put("1v", video(1))
