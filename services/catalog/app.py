@@ -91,7 +91,15 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
         cache_bytes = settings.contents.cache_mb * 1024 * 1024
         parts = settings.projection.parts if settings.projection.enabled else ()
         contents = Contents(pool, contents_client, breaker, context.cluster, parts, cache_bytes)
-        lists = ListReader(pool, contents_client, breaker, context.cluster, parts, follower.change_before)
+        lists = ListReader(
+            pool,
+            contents_client,
+            breaker,
+            context.cluster,
+            parts,
+            follower.change_before,
+            settings.lists.max_read_entries,
+        )
         finder = Finder(follower, contents, lists, settings.find.max_steps)
         writing = Writing(pool, settings.feed.notify_seconds)
         stack.push_async_callback(writing.close)

@@ -1,9 +1,11 @@
 """A find from its query to the answer that may leave: wait, find, read details, check the rights again."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -19,7 +21,7 @@ from services.catalog.finding import (
 )
 from services.catalog.follower import Follower
 from services.catalog.ids import unpack
-from services.catalog.list_reading import ListReader
+from services.catalog.list_reading import ListReader, is_large
 from services.catalog.query import BY_LIST, Cursor, Page, Query
 from services.catalog.rule import Viewer
 from services.catalog.view import View
@@ -84,7 +86,8 @@ class Finder:
                 continue
             began = self._stopwatch()
             searched = self._window(query)
-            found = find(view, query, page, searched, self._max_steps, lists)
+            work = partial(find, view, query, page, searched, self._max_steps, lists)
+            found = await asyncio.to_thread(work) if is_large(lists) else work()
             ids = [unpack(view.ids.packed[ordinal]) for ordinal in found.ordinals]
             ended = self._stopwatch()
             details: Mapping[str, bytes] = {}

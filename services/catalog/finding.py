@@ -1,15 +1,14 @@
 """Finding on one view: sets, rights, order, page, total and facets. No I/O, nothing awaited."""
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import xxhash
 from pyroaring import BitMap
 
 from services.catalog.layout import name_of_set
 from services.catalog.list_kind import find_kind
+from services.catalog.list_order import sort_list
 from services.catalog.moves import Scores
 from services.catalog.order import BY_ID, MISSING, Order, Place
 from services.catalog.query import BY_LIST, Filter, Page, Query
@@ -145,17 +144,12 @@ def _find_in_order_of_list(
     view: View, query: Query, page: Page, window: Window, visible: BitMap, lists: Lists
 ) -> Found:
     """A page in the order of the list. It has changed where what was behind the page before is not what it was."""
-    entries = sorted(((float(score), packed) for packed, score in lists[query.list].items()))
-    if not query.ascending:
-        entries.reverse()
-    start = 0
-    if page.after is not None:
-        key = _same if query.ascending else _reversed
-        start = bisect_right(entries, key(page.after.place), key=key)
-    order_changed = page.after is not None and page.after.version != _fingerprint(entries[start:])
+    entries = sort_list(lists[query.list], ascending=query.ascending)
+    start = 0 if page.after is None else entries.find_behind(page.after.place)
+    order_changed = page.after is not None and page.after.version != entries.make_fingerprint(start)
     chosen: list[tuple[int, int, Place]] = []
     steps = 0
-    for steps, place in enumerate(entries[start:], 1):
+    for steps, place in enumerate(entries.walk(start), 1):
         ordinal = view.ids.find(place[1])
         if ordinal is not None and ordinal in visible:
             chosen.append((start + steps, ordinal, place))
@@ -171,22 +165,9 @@ def _find_in_order_of_list(
         [_count(view, query, name, visible, window, lists) for name in page.facets],
         "list",
         steps,
-        version=_fingerprint(entries[shown[-1][0] :]) if shown else None,
+        version=entries.make_fingerprint(shown[-1][0]) if shown else None,
         list_size=len(entries) if page.wants_list_size else None,
     )
-
-
-def _same(place: Place) -> Place:
-    return place
-
-
-def _reversed(place: Place) -> Place:
-    return -place[0], -place[1]
-
-
-def _fingerprint(entries: Sequence[Place]) -> int:
-    """Of the places behind a page; below 2^62."""
-    return xxhash.xxh3_64_intdigest(repr(entries).encode()) >> 2
 
 
 def _ordinals_of(view: View, of: Mapping[int, int]) -> BitMap:

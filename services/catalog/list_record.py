@@ -51,7 +51,8 @@ _MEMBERSHIPS = """
 select list, score from catalog.list_entry join catalog.list using (number)
 where id = $1 and list > $2 order by list limit $3"""
 _READ = """
-select list, id, score from catalog.list join catalog.list_entry using (number) where list = any($1::text[])"""
+select list, id, score from catalog.list join catalog.list_entry using (number) where list = any($1::text[])
+limit $2"""
 _READ_ALL = """
 select number, list, id, score from catalog.list join catalog.list_entry using (number)
 where (number, id) > ($1, $2) order by number, id limit $3"""
@@ -166,10 +167,12 @@ async def list_memberships(
     return [(row["list"], row["score"]) for row in rows]
 
 
-async def read_lists(connection: Any, keys: Sequence[str]) -> dict[str, dict[str, int]]:
-    """The scores of the entries of lists, by key and id."""
+async def read_lists(
+    connection: Any, keys: Sequence[str], limit: int | None = None
+) -> dict[str, dict[str, int]]:
+    """The scores of the entries of lists, by key and id; of all lists together not more than `limit`."""
     found: dict[str, dict[str, int]] = {each: {} for each in keys}
-    for row in await connection.fetch(_READ, list(keys)):
+    for row in await connection.fetch(_READ, list(keys), limit):
         found[row["list"]][row["id"]] = row["score"]
     return found
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import redis.asyncio as valkey
 
-from services.catalog.settings import CatalogSettings, ListSettings, ProjectionSettings
+from services.catalog.settings import CatalogSettings, ListSettings, Part, ProjectionSettings
 from tally.catalog.v1 import find_pb2, resource_pb2
-from tally.client import InUse, InvalidRequest, ListFull
+from tally.client import InUse, InvalidRequest, ListFull, ListsTooLarge
 from tally.client.catalog import Catalog
 from tests.integration.services.catalog.test_projection import projected, verify
 from tests.support.catalog import CA, US, prepare, rule, video
@@ -215,6 +215,25 @@ async def test_lists_are_in_valkey_as_in_the_source_and_are_read_from_there(
         assert await client.zrevrange("r:list:featured", 0, -1) == [b"3v", b"99v"]
         assert await client.exists("r:9002u:subscriptions") == 0
         assert await verify(alone) == []
+
+
+@pytest.mark.parametrize("parts", [("details", "lists"), ("details",)], ids=["Valkey", "Postgres"])
+async def test_a_find_whose_lists_have_too_many_entries_together_is_refused(
+    open_service: OpenService, parts: tuple[Part, ...]
+) -> None:
+    settings = CatalogSettings(
+        lists=ListSettings(max_read_entries=4), projection=ProjectionSettings(parts=parts)
+    )
+    async with open_service("catalog", settings) as stack:
+        catalog = await prepare_lists(stack)
+        await catalog.add_to_list(SUBSCRIPTIONS, ["1v", "2v", "3v"])
+        change = (await catalog.add_to_list("9002u:history", ["4v", "5v"])).change
+        await projected(stack)
+        assert await ids_in(stack, SUBSCRIPTIONS, min_change=change) == ["3v", "2v", "1v"]
+        with pytest.raises(ListsTooLarge, match="MAX_READ_ENTRIES"):
+            await ids_in(
+                stack, SUBSCRIPTIONS, min_change=change, filters=[find_pb2.Filter(any=["9002u:history"])]
+            )
 
 
 async def test_without_lists_in_valkey_they_come_from_postgres_and_the_limit_is_a_setting(

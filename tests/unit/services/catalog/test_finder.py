@@ -1,5 +1,6 @@
 """The rights are checked again when an answer leaves: nothing that a rule hides since the find began gets out."""
 
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,9 +12,10 @@ from services.catalog.contents import Contents
 from services.catalog.finder import Answer, Finder
 from services.catalog.follower import Follower
 from services.catalog.freshness import Freshness, Told
+from services.catalog.ids import pack
 from services.catalog.index import Index, Row
 from services.catalog.list_reading import ListReader
-from services.catalog.query import Page, Query
+from services.catalog.query import BY_LIST, Page, Query
 from services.catalog.resource_type import ResourceType
 from services.catalog.rule import Dimensions, Rule, Viewer
 from services.catalog.view import View
@@ -61,9 +63,9 @@ class Replica:
     async def pass_time(self, seconds: float) -> None:
         self.seconds += seconds
 
-    async def find(self, page: Page = TOTAL, *, lists: object = NO_LISTS) -> Answer:
+    async def find(self, page: Page = TOTAL, *, query: Query = QUERY, lists: object = NO_LISTS) -> Answer:
         finder = Finder(cast("Follower", self), cast("Contents", self), cast("ListReader", lists), 5_000)
-        return await finder.find(QUERY, page, with_details=True, min_change=0)
+        return await finder.find(query, page, with_details=True, min_change=0)
 
 
 @pytest.fixture
@@ -114,6 +116,30 @@ async def test_what_changes_while_lists_are_read_makes_no_find_anew(replica: Rep
 
     answer = await replica.find(lists=SlowLists())
     assert (answer.found.total, answer.repeats, answer.change) == (7, 0, 2)
+
+
+@pytest.mark.parametrize(("count", "is_elsewhere"), [(8, False), (3_000, True)])
+async def test_large_lists_are_sorted_beside_the_event_loop(
+    replica: Replica, count: int, *, is_elsewhere: bool
+) -> None:
+    threads = set()
+
+    class Entries(dict[int, int]):
+        def items(self) -> Any:
+            raise AssertionError("one by one")
+
+        def values(self) -> Any:
+            threads.add(threading.get_ident())
+            return super().values()
+
+    class Lists(NoLists):
+        async def read(self, _names: object, _min_change: int) -> dict[str, dict[int, int]]:
+            return {"list:all": Entries({pack(f"{each}v"): each for each in range(1, count + 1)})}
+
+    query = Query(QUERY.viewer, (), BY_LIST, list="list:all")
+    answer = await replica.find(Page(3), query=query, lists=Lists())
+    assert answer.ids == ["8v", "7v", "6v"]
+    assert (threads != {threading.get_ident()}) is is_elsewhere
 
 
 async def test_what_is_deleted_meanwhile_is_not_shown(replica: Replica) -> None:
