@@ -1,5 +1,6 @@
 """RightsService: protobuf ↔ rules and dimensions."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,7 +69,7 @@ class RightsServicer(RightsServiceServicer):
         now_us = self._follower.freshness.present()[0]
         view, trial = await self._follower.try_rules(subjects)
         differences = await trial.compare(now_us)
-        return write_trial(view, trial, differences, subjects, now_us)
+        return await asyncio.to_thread(write_trial, view, trial, differences, subjects, now_us)
 
     async def Explain(self, request: pb.ExplainRequest, context: ServicerContext) -> pb.ExplainResponse:
         query = read_explain(request, may_look_past=self._may_look_past)
@@ -81,7 +82,7 @@ class RightsServicer(RightsServiceServicer):
         if ordinal is None:
             raise NotFound(f"there is no resource {request.id} in the view of change {view.change}")
         lists = await self._lists.read(find_lists(view, query), 0)
-        found = explain(view, ordinal, query, window, lists)
+        found = await asyncio.to_thread(explain, view, ordinal, query, window, lists)
         return write_explanation(found, view.change, window[0])
 
     async def ListRules(self, request: pb.ListRulesRequest, context: ServicerContext) -> pb.ListRulesResponse:
