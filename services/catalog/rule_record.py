@@ -54,7 +54,9 @@ async def put_rules(writing: Writing, subject: str, rules: Sequence[Rule]) -> St
     rules of a subject can be taken away meanwhile.
     """
     async with writing.transaction() as connection:
-        if not is_id(subject) and (problem := describe_unknown(await hold_all_types(connection), subject)):
+        # Also for an id: a type that takes resources from below a parent looks for its rules.
+        types = await hold_all_types(connection)
+        if not is_id(subject) and (problem := describe_unknown(types, subject)):
             raise InvalidRequest([Violation("subject", f"must be an id, 38v, or a set: {problem}")])
         if wrong := check_rules(rules, await hold_dimensions(connection)):
             raise InvalidRequest(wrong)
