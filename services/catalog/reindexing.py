@@ -102,7 +102,7 @@ async def check_settled(connection: Any, subjects: Iterable[str]) -> None:
             "anew; rules about this set would not hold for all of them. Send the same again later (`tally catalog "
             "status` shows how far it is), or put the rules on the resources themselves"
         )
-    unsettled = set()
+    unsettled: set[str] = set()
     for row in await connection.fetch(_MISFIT_LAYOUTS):
         unsettled |= changed_names(*(type_of_message(pb.Type.FromString(each)) for each in row))
     if found := sorted(named.keys() & unsettled):

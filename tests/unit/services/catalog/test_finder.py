@@ -122,7 +122,7 @@ async def test_what_changes_while_lists_are_read_makes_no_find_anew(replica: Rep
 async def test_large_lists_are_sorted_beside_the_event_loop(
     replica: Replica, count: int, *, is_elsewhere: bool
 ) -> None:
-    threads = set()
+    threads: set[int] = set()
 
     class Entries(dict[int, int]):
         def items(self) -> Any:
