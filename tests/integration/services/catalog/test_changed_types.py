@@ -1,5 +1,6 @@
 """Types that change while there are resources: these are indexed anew, in pieces."""
 
+import asyncio
 from typing import Any
 
 import asyncpg
@@ -14,6 +15,9 @@ from tally.client import IndexIncomplete, InUse
 from tests.support.catalog import CONTAINER, US, VIDEO, find, find_ids, prepare, rule, video
 from tests.support.eventually import eventually
 from tests.support.stack import Stack
+
+_IS_WAITING = """
+select exists (select from pg_locks where not granted and pg_backend_pid() = any(pg_blocking_pids(pid)))"""
 
 
 def changed(**fields: Any) -> resource_pb2.Type:
@@ -166,6 +170,27 @@ async def test_a_type_does_not_take_its_resources_from_below_a_parent_with_rules
         await catalog.put_rules(subject, [])
     await catalog.put_rules("1v", [rule()])  # it goes with the video
     await catalog.put_type(new)
+
+
+async def test_rules_of_a_parent_wait_while_a_type_looks_for_rules_of_parents(alone: Stack) -> None:
+    """Else the type would not see them, and take its resources from below them."""
+    catalog = await prepare(alone.client)
+    await catalog.put("50c", b'{"title":"Series"}')
+    holder = await asyncpg.connect(alone.dsn)
+    try:
+        transaction = holder.transaction()
+        await transaction.start()
+        await holder.execute("select from catalog.type where suffix = 'v' for update")
+        putting = asyncio.create_task(catalog.put_rules("50c", [rule()]))
+
+        async def is_waiting() -> bool:
+            return bool(await holder.fetchval(_IS_WAITING))
+
+        await eventually(is_waiting)
+        await transaction.rollback()
+        await putting
+    finally:
+        await holder.close()
 
 
 async def test_a_rule_of_a_parent_reaches_a_child_under_a_former_name_of_children(alone: Stack) -> None:
