@@ -14,6 +14,7 @@ from typing import Any
 
 from libs.domain.clock import Clock
 from services.replication import words
+from services.replication.epoch import Life
 from services.replication.hashing import Sums
 from services.replication.rollup_source import RollupSource, TooOld
 from services.replication.rollups import MODEL, RollupRow, key_of, sum_rows, write_rollups
@@ -32,21 +33,21 @@ class RollupSender:
         settings: ReplicationSettings,
         clock: Clock,
         device: uuid.UUID,
-        epoch: int,
+        life: Life,
         subscription: pb.Subscribe,
     ) -> None:
         """`subscription`: its watermark and its load are such that the owner can go on from them, or absent."""
         self._pool = pool
-        self._source = RollupSource(pool)
+        self._source = RollupSource(pool, life)
         self._settings = settings
         self._clock = clock
         self._device = device
-        self._epoch = epoch
+        self._life = life
         self._peer = uuid.UUID(subscription.peer_device_id)
         self._codecs = tuple(subscription.codecs)
         self._watermark = subscription.watermark
         self._load = subscription.open_load if subscription.HasField("open_load") else None
-        self._window = Window(pool, self._peer, MODEL, epoch, subscription.credit)
+        self._window = Window(pool, self._peer, MODEL, life.epoch, subscription.credit)
 
     def fetch(self, request: pb.Fetch) -> None:
         """Nothing is loaded on demand: counts are always followed (T003-40)."""
@@ -83,7 +84,7 @@ class RollupSender:
             yield pb.SyncResponse(transfer_id=transfer, load_begin=begin)
         after = load.after if load.HasField("after") else None
         while not load.is_complete:
-            page = await self._source.read_page(after, self._settings.sender.batch_size)
+            page = await self._source.read_page(load.begun_at, after, self._settings.sender.batch_size)
             if not page:
                 complete = pb.LoadComplete(sent=write_sums(sent))
                 yield pb.SyncResponse(transfer_id=transfer, load_complete=complete)
@@ -114,7 +115,7 @@ class RollupSender:
         yield pb.SyncResponse(transfer_id=transfer, pass_complete=closing)
 
     async def _make_word(self, watermark: str) -> int:
-        return await words.make_word(self._pool, self._peer, MODEL, self._epoch, watermark)
+        return await words.make_word(self._pool, self._peer, MODEL, self._life, watermark)
 
     def _pack(self, rows: Sequence[RollupRow]) -> pb.StateBatch:
         packed = compress_batch(

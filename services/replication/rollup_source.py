@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from services.replication.epoch import Life, check_life
 from services.replication.rollups import RollupRow, row_of
 from tally.replication.v1 import peers_pb2 as pb
 
@@ -66,20 +67,27 @@ class RollupPass:
 class RollupSource:
     """Reads the rollups of this region."""
 
-    def __init__(self, pool: Any) -> None:
-        """`pool`: for long statements."""
+    def __init__(self, pool: Any, life: Life) -> None:
+        """`pool`: for long statements. Whatever is read in another life of the database raises PeerMismatch."""
         self._pool = pool
+        self._life = life
 
     async def begin_load(self) -> tuple[str, int]:
         """A snapshot of now, before the first page of a load, and how many rows there are, about."""
-        async with self._pool.acquire() as connection:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await check_life(connection, self._life)
             return await connection.fetchval(_SNAPSHOT), await connection.fetchval(_ABOUT)
 
-    async def read_page(self, after: pb.RollupKey | None, limit: int) -> list[RollupRow]:
+    async def read_page(self, begun_at: str, after: pb.RollupKey | None, limit: int) -> list[RollupRow]:
         """The next rows of a load, by key, in a snapshot of their own; none: it is through."""
         key = after or _FIRST
         arguments = (key.video_id, key.event_type, key.minute, key.generation)
-        return [row_of(row) for row in await self._pool.fetch(_PAGE, *arguments, limit)]
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            await check_life(connection, self._life, begun_at)
+            return [row_of(row) for row in await connection.fetch(_PAGE, *arguments, limit)]
 
     @asynccontextmanager
     async def open_pass(self, watermark: str, page_rows: int) -> AsyncIterator[RollupPass]:
@@ -88,6 +96,7 @@ class RollupSource:
             self._pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
+            await check_life(connection, self._life, watermark)
             target = await connection.fetchval(_SNAPSHOT)
             as_of_us = await connection.fetchval(_AS_OF)
             next_id = await connection.fetchval(_NEXT_ID)

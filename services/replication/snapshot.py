@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from libs.domain.clock import Clock
+from services.replication.epoch import Life, check_life
 from services.replication.hashing import COLUMNS_HASH, Sums
 from services.replication.passes import location_of
 from services.replication.rows import entry_of
@@ -57,7 +58,7 @@ class SnapshotExporter:
         self._making = asyncio.Lock()
 
     async def export_device_snapshot(
-        self, device: uuid.UUID, epoch: int, not_before: str, resumed: uuid.UUID | None = None
+        self, device: uuid.UUID, life: Life, not_before: str, resumed: uuid.UUID | None = None
     ) -> pb.ExportDeviceStateResponse:
         """A manifest, without a word: of an export that is fresh and covers `not_before`, or of a new one.
 
@@ -68,9 +69,9 @@ class SnapshotExporter:
             kept = await self._pool.fetchval(_KEPT, fresh_s, not_before, resumed)
             if kept is not None:
                 manifest = pb.ExportDeviceStateResponse.FromString(kept)
-                if manifest.epoch == epoch:
+                if manifest.epoch == life.epoch:
                     return manifest
-            return await self._make(device, epoch)
+            return await self._make(device, life)
 
     async def read_chunk(self, export: uuid.UUID, number: int) -> pb.ReadSnapshotResponse | None:
         """One chunk; None: there are no more. Raises NotFound."""
@@ -85,23 +86,23 @@ class SnapshotExporter:
         """Remove exports that nobody should still read."""
         await self._pool.execute(_REMOVE, self._settings.snapshot.keep_seconds)
 
-    async def _make(self, device: uuid.UUID, epoch: int) -> pb.ExportDeviceStateResponse:
+    async def _make(self, device: uuid.UUID, life: Life) -> pb.ExportDeviceStateResponse:
         self._folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="export-", dir=self._folder) as folder:
             path = Path(folder) / "snapshot.sqlite"
             manifest = pb.ExportDeviceStateResponse(
                 snapshot_id=str(uuid.uuid4()),
                 device_id=str(device),
-                epoch=epoch,
+                epoch=life.epoch,
                 columns_hash=COLUMNS_HASH,
                 chunk_bytes=self._settings.snapshot.chunk_bytes,
             )
             manifest.as_of.FromMicroseconds(self._clock.now_us())
-            await self._write_file(path, manifest)
+            await self._write_file(path, manifest, life)
             await self._keep_chunks(path, manifest)
         return manifest
 
-    async def _write_file(self, path: Path, manifest: pb.ExportDeviceStateResponse) -> None:
+    async def _write_file(self, path: Path, manifest: pb.ExportDeviceStateResponse, life: Life) -> None:
         writer = SnapshotWriter(path)
         sums = Sums()
         try:
@@ -109,6 +110,7 @@ class SnapshotExporter:
                 self._pool.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
+                await check_life(connection, life)
                 manifest.watermark = await connection.fetchval(_SNAPSHOT)
                 locations = [location_of(row) for row in await connection.fetch(_LOCATIONS)]
                 await asyncio.to_thread(writer.add_locations, locations)
