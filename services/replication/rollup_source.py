@@ -1,8 +1,9 @@
 """Reading of this region's own counts, which the counting service writes: the one place that knows how they are stored.
 
 A pass finds what has changed by the system column `xmin`, outside of the flush (ADR 25). It has 32 bits, so it is
-compared by its distance from the newest transaction id, never by size; and a snapshot lists only ids of whole
-transactions, so writers of the rollups use no savepoints (T003-48).
+compared by its distance from the newest transaction id, never by size; that of a row which is older than 2^31 ids is
+negative, and no pass begins so early. A snapshot lists only ids of whole transactions, so writers of the rollups use no
+savepoints (T003-48).
 """
 
 from collections.abc import AsyncIterator
@@ -27,7 +28,8 @@ from (select pg_snapshot_xmax(pg_current_snapshot())::text::int8 as xmax) as sna
 _FARTHEST = "select $1::int8 - pg_snapshot_xmin($2::text::pg_snapshot)::text::int8"
 _CHANGED = f"""
 select {_ROW} from {_ROLLUPS}
-where age(xmin) <= $2 and not pg_visible_in_snapshot(($3::int8 - age(xmin))::text::xid8, $1::text::pg_snapshot)"""
+where age(xmin) between 0 and $2
+    and not pg_visible_in_snapshot(($3::int8 - age(xmin))::text::xid8, $1::text::pg_snapshot)"""
 _PAGE = f"""
 select {_ROW} from {_ROLLUPS}
 where (video_id, event_type, minute, generation) > ($1, $2, $3, $4)
