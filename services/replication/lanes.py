@@ -22,7 +22,7 @@ from services.replication.lane import (
 )
 from services.replication.metrics import ReplicationMetrics
 from services.replication.receiver import LaneReceiver, SnapshotNeeded
-from services.replication.regions import Region, list_regions
+from services.replication.regions import Region, check_counts, list_regions
 from services.replication.rollup_receiver import RollupReceiver
 from services.replication.settings import ReplicationSettings
 from services.replication.snapshot_import import SnapshotImporter
@@ -121,6 +121,8 @@ class Lanes:
                 of_model, pool = RollupReceiver, self._bulk_pool
             receiver = of_model(pool, self._settings.receiver, self._metrics, self._own, held, position)
             try:
+                if held.model == rollups.MODEL:
+                    await check_counts(self._pool)
                 await receiver.run(stub, lambda: set_problem(self._pool, region.device, held.model, ""))
             except SnapshotNeeded as needed:
                 _LOGGER.info("a snapshot is needed", device=str(region.device), reason=needed.reason)

@@ -48,6 +48,7 @@ select (extract(epoch from least(now(), (
     ) as first_unapplied
     where state <> 'settled'
 ))) * 1000000)::bigint"""
+_HAS_COUNTS = f"select exists (select from {_ROLLUPS}) or exists (select from {_JOURNAL})"
 _MOST_DISTANT = 2**31 - 1
 """Beyond it the 32 bits of a row's transaction id say nothing any more."""
 _FIRST = pb.RollupKey(minute=-1, generation=-1)
@@ -64,6 +65,12 @@ class RollupPass:
     target: str
     as_of_us: int
     pages: AsyncIterator[list[RollupRow]]
+
+
+async def has_counts(connection: Any) -> bool:
+    """Whether anything was ever counted here, or is journaled and will be."""
+    found: bool = await connection.fetchval(_HAS_COUNTS)
+    return found
 
 
 class RollupSource:

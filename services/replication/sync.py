@@ -17,7 +17,7 @@ from libs.stores.postgres import reaching_postgres
 from services.replication import rollups, words
 from services.replication.epoch import Life, confirm_life, is_from_the_future
 from services.replication.hashing import COLUMNS_HASH
-from services.replication.regions import is_peer
+from services.replication.regions import check_counts, is_peer
 from services.replication.rollup_sender import RollupSender
 from services.replication.rows import MODEL, LocationRow
 from services.replication.sender import LaneSender
@@ -149,6 +149,8 @@ class SyncService:
             )
         if not await is_peer(self._pool, peer):
             raise PeerMismatch(f"region {peer} is not known here. Make it known: tally regions add HOST:PORT")
+        if subscription.model_type == rollups.MODEL:
+            await check_counts(self._pool)
 
     async def _reason_to_load(
         self, subscription: pb.Subscribe, epoch: int, epoch_there: int, watermark: str

@@ -212,7 +212,8 @@ async def test_a_region_without_counts_makes_the_sum_incomplete_and_says_so(
     """T003-40: a smaller number is never returned in silence."""
     north, _ = regions
     await north.database.execute(
-        "insert into replication.region (device, name, address) values ($1, 'nowhere', '')", uuid.uuid4()
+        "insert into replication.region (device, name, address) values ($1, 'nowhere', '127.0.0.1:1')",
+        uuid.uuid4(),
     )
     try:
         found = await north.count(video())
