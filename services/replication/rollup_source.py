@@ -76,10 +76,14 @@ async def has_counts(connection: Any) -> bool:
 class RollupSource:
     """Reads the rollups of this region."""
 
-    def __init__(self, pool: Any, life: Life) -> None:
-        """`pool`: for long statements. Whatever is read in another life of the database raises PeerMismatch."""
+    def __init__(self, pool: Any, life: Life, pass_pool: Any) -> None:
+        """`pass_pool`: for passes, which take long.
+
+        Whatever is read in another life of the database than `life` raises PeerMismatch.
+        """
         self._pool = pool
         self._life = life
+        self._pass_pool = pass_pool
 
     async def begin_load(self) -> tuple[str, int]:
         """A snapshot of now, before the first page of a load, and how many rows there are, about."""
@@ -102,7 +106,7 @@ class RollupSource:
     async def open_pass(self, watermark: str, page_rows: int) -> AsyncIterator[RollupPass]:
         """A pass from a watermark, whose pages are all of one snapshot: its target. Raises TooOld."""
         async with (
-            self._pool.acquire() as connection,
+            self._pass_pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             await check_life(connection, self._life, watermark)

@@ -18,7 +18,7 @@ from services.replication import rollups, words
 from services.replication.epoch import Life, confirm_life, is_from_the_future
 from services.replication.hashing import COLUMNS_HASH
 from services.replication.regions import check_counts, is_peer
-from services.replication.rollup_sender import RollupSender
+from services.replication.rollup_sender import PassReading, RollupSender
 from services.replication.rows import MODEL, LocationRow
 from services.replication.sender import LaneSender
 from services.replication.settings import ReplicationSettings
@@ -41,8 +41,13 @@ class SyncService:
         clock: Clock,
         device: uuid.UUID,
         announce: Callable[[], None] = lambda: None,
+        reading: PassReading | None = None,
     ) -> None:
-        """`announce`: tells the other processes of this region that something was committed."""
+        """`announce`: tells the other processes of this region that something was committed.
+
+        `reading`: for passes of counts; unset: they are read through `pool`.
+        """
+        self._reading = reading or PassReading(pool)
         self._announce = announce
         self._pool = pool
         self._settings = settings
@@ -124,7 +129,9 @@ class SyncService:
         ):
             _LOGGER.info("counts are loaded anew", peer=subscription.peer_device_id, reason=reason)
             subscription.watermark = ""
-        return RollupSender(self._pool, self._settings, self._clock, self._device, life, subscription)
+        return RollupSender(
+            self._pool, self._settings, self._clock, self._device, life, subscription, self._reading
+        )
 
     async def _check(self, subscription: pb.Subscribe) -> None:
         peer = _uuid(subscription.peer_device_id, "peer_device_id")

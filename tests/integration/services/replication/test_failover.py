@@ -87,7 +87,7 @@ async def test_a_stream_ends_when_the_database_fails_over_between_two_passes(poo
 
 
 async def open_pass(pool: Any, life: Life, watermark: str) -> None:
-    async with RollupSource(pool, life).open_pass(watermark, 10):
+    async with RollupSource(pool, life, pool).open_pass(watermark, 10):
         pass
 
 
@@ -99,7 +99,7 @@ READS: dict[str, Callable[[Any, Life, str], Any]] = {
     "load": lambda pool, life, mark: read_load_page(pool, life, NIL, mark, NIL, 10),
     "word": lambda pool, life, mark: make_word(pool, PEER, rows.MODEL, life, mark),
     "pass of counts": open_pass,
-    "page of counts": lambda pool, life, mark: RollupSource(pool, life).read_page(mark, None, 10),
+    "page of counts": lambda pool, life, mark: RollupSource(pool, life, pool).read_page(mark, None, 10),
 }
 
 
@@ -147,7 +147,7 @@ async def test_a_row_that_is_older_than_half_of_all_transaction_ids_is_not_sent_
     ) as aged"""
     changed = rollup_source._CHANGED.replace("counting.rollup_minute", aged)
     monkeypatch.setattr(rollup_source, "_CHANGED", changed)
-    source = RollupSource(pool, await confirm_life(pool))
+    source = RollupSource(pool, await confirm_life(pool), pool)
     watermark = await pool.fetchval(NOW)
     before = int(watermark.partition(":")[0]) - 20
     found = []
