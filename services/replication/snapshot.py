@@ -37,11 +37,18 @@ _ENTRIES = """
 select uuid, location, parent, kind, name, size_bytes, modified_at, fingerprint, details, version
 from replication.entry order by uuid"""
 _KEEP_EXPORT = """
-insert into replication.snapshot_export (id, watermark, manifest) values ($1, $2::text::pg_snapshot, $3)"""
+insert into replication.snapshot_export (id, watermark, manifest) values ($1, $2::text::pg_snapshot, '')"""
+_DESCRIBE = "update replication.snapshot_export set manifest = $2 where id = $1"
 _KEEP_CHUNK = "insert into replication.snapshot_chunk (export, number, codec, data) values ($1, $2, $3, $4)"
 _READ_CHUNK = "select codec, data from replication.snapshot_chunk where export = $1 and number = $2"
 _HAS_EXPORT = "select exists (select from replication.snapshot_export where id = $1)"
-_REMOVE = "delete from replication.snapshot_export where made_at < now() - make_interval(secs => $1)"
+# Written now and then, not with each chunk.
+_TOUCH = """
+update replication.snapshot_export set read_at = now()
+where id = $1 and read_at < now() - make_interval(secs => $2)"""
+_REMOVE = "delete from replication.snapshot_export where read_at < now() - make_interval(secs => $1)"
+_TOUCHES = 10
+"""So often at most, while an export is kept, it is noted that it is read."""
 _PAGE_ROWS = 5_000
 _CODECS = (pb.CODEC_GZIP,)
 
@@ -74,7 +81,8 @@ class SnapshotExporter:
             return await self._make(device, life)
 
     async def read_chunk(self, export: uuid.UUID, number: int) -> pb.ReadSnapshotResponse | None:
-        """One chunk; None: there are no more. Raises NotFound."""
+        """One chunk; None: there are no more. Raises NotFound. An export that is read is kept."""
+        await self._pool.execute(_TOUCH, export, self._settings.snapshot.keep_seconds / _TOUCHES)
         row = await self._pool.fetchrow(_READ_CHUNK, export, number)
         if row is not None:
             return pb.ReadSnapshotResponse(chunk=number, codec=row["codec"], data=row["data"])
@@ -135,23 +143,22 @@ class SnapshotExporter:
             raise
 
     async def _keep_chunks(self, path: Path, manifest: pb.ExportDeviceStateResponse) -> None:
-        """Cut the file. The export becomes visible with its last chunk."""
+        """Cut the file, chunk by chunk. The export becomes visible with its last one."""
         whole, size = hashlib.sha256(), self._settings.snapshot.chunk_bytes
         size_of_file = 0
         export = uuid.UUID(manifest.snapshot_id)
-        chunks: list[tuple[uuid.UUID, int, int, bytes]] = []
         with path.open("rb") as file:
-            while data := await asyncio.to_thread(file.read, size):
-                whole.update(data)
-                size_of_file += len(data)
-                manifest.chunk_sha256.append(hashlib.sha256(data).digest())
-                packed = await asyncio.to_thread(
-                    compress_batch, data, _CODECS, self._settings.sender.gzip_level
-                )
-                chunks.append((export, len(chunks), packed.codec, packed.data))
-        manifest.file_bytes = size_of_file
-        manifest.file_sha256 = whole.digest()
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(_KEEP_EXPORT, export, manifest.watermark, manifest.SerializeToString())
-            for chunk in chunks:
-                await connection.execute(_KEEP_CHUNK, *chunk)
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(_KEEP_EXPORT, export, manifest.watermark)
+                while data := await asyncio.to_thread(file.read, size):
+                    whole.update(data)
+                    size_of_file += len(data)
+                    packed = await asyncio.to_thread(
+                        compress_batch, data, _CODECS, self._settings.sender.gzip_level
+                    )
+                    number = len(manifest.chunk_sha256)
+                    await connection.execute(_KEEP_CHUNK, export, number, packed.codec, packed.data)
+                    manifest.chunk_sha256.append(hashlib.sha256(data).digest())
+                manifest.file_bytes = size_of_file
+                manifest.file_sha256 = whole.digest()
+                await connection.execute(_DESCRIBE, export, manifest.SerializeToString())
