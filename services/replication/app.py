@@ -90,7 +90,7 @@ async def open_replication(context: Context, settings: ReplicationSettings) -> A
             await prune_tombstones(bulk_pool, settings.tombstones.retention_seconds)
             await exporter.remove_old()
             await prune_transfers(bulk_pool)
-            while await prune_copies(bulk_pool, _PRUNED_ROWS) == _PRUNED_ROWS:
+            while await prune_copies(bulk_pool, _PRUNED_ROWS):
                 pass
 
         for loop in (
