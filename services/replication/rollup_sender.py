@@ -2,8 +2,8 @@
 
 A pass is read in one snapshot, and sent after that. A load is read page by page, each in a snapshot of its own. The
 peer shows it together with the pass that follows, which begins from the snapshot before the first page: so what was
-flushed between two pages is in that pass (T003-38). Passes read the rollups outside of the flush, and less often the longer they
-take.
+flushed between two pages is in that pass (T003-38). Passes read the rollups outside of the flush, and less often the
+longer they take.
 """
 
 import asyncio
