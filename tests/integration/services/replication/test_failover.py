@@ -111,8 +111,7 @@ async def test_nothing_is_read_or_said_for_a_stream_of_another_life_of_the_datab
     await read(pool, life, watermark)
     with pytest.raises(PeerMismatch, match="above everything"):
         await read(pool, life, NEVER)
-    for changed in ("epoch = epoch + 1", "timeline = timeline + 1", "system_identifier = 'another'"):
-        await pool.execute(f"update replication.epoch set {changed}")
+    await pool.execute(FAIL_OVER)
     with pytest.raises(PeerMismatch, match="promoted"):
         await read(pool, life, watermark)
     await read(pool, await confirm_life(pool), watermark)

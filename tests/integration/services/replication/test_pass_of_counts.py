@@ -24,7 +24,7 @@ PEER, DEVICE = uuid.UUID(int=77), uuid.UUID(int=78)
 SETTINGS = ReplicationSettings(sender=SenderSettings(batch_size=10))
 WAITING = """
 select count(*) from pg_stat_activity
-where datname = current_database() and pid <> pg_backend_pid()
+where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
     and (backend_xmin is not null or xact_start is not null)"""
 
 
