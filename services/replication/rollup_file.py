@@ -24,7 +24,8 @@ class PassFile:
     def __init__(self, folder: Path | None) -> None:
         """`folder`: for the file; None: where the system has its temporary files."""
         self._folder = folder
-        self._file = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES, dir=folder)  # noqa: SIM115 - see __exit__
+        where = None if folder is None else str(folder)
+        self._file = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES, dir=where)  # noqa: SIM115 - see __exit__
 
     def __enter__(self) -> Self:
         return self

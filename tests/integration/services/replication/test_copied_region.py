@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -9,18 +10,23 @@ import pytest
 import pytest_asyncio
 
 from libs.domain.minutes import MinuteRange
+from libs.telemetry.setup import OFF
 from services.query.question import Question, Size
 from services.query.regions import read_parts
 from services.replication import rollups, rows
 from services.replication.epoch import confirm_life
 from services.replication.hashing import COLUMNS_HASH
+from services.replication.lanes import Lanes
+from services.replication.metrics import ReplicationMetrics
 from services.replication.regions import check_counts, put_own, put_region
 from services.replication.settings import ReplicationSettings
+from services.replication.snapshot_import import SnapshotImporter
 from services.replication.sync import SyncService
 from tally.contract.errors import PeerMismatch
 from tally.replication.v1 import peers_pb2 as pb
+from tests.support.eventually import eventually
 from tests.support.lanes import Clock
-from tests.support.regions import region_database
+from tests.support.regions import FAST, region_database
 from tests.support.servers import Servers
 
 QUESTION, SIZE = Question("video", "view", MinuteRange(None, None)), Size(100, 100)
@@ -76,6 +82,27 @@ async def test_counts_of_a_copied_region_are_refused_until_an_operator_decides(p
     await pool.execute("update replication.region set counts_of = null where is_own")
     await put_own(pool, COPY, "copy", epoch)
     await subscribe(pool, rollups.MODEL)
+
+
+async def test_a_copied_region_receives_no_counts_either_and_its_lane_says_why(
+    pool: Any, tmp_path: Path
+) -> None:
+    await pool.execute(COUNT)
+    await put_own(pool, ORIGINAL, "original", 1)
+    await put_own(pool, COPY, "copy", 1)
+    await put_region(pool, PEER, "peer", "127.0.0.1:1", "follow", 1)
+    importer = SnapshotImporter(pool, FAST, COPY, tmp_path)
+    lanes = Lanes(pool, pool, FAST, ReplicationMetrics(OFF, Clock()), COPY, importer)
+
+    async def says_why() -> bool:
+        problem = await pool.fetchval("select problem from replication.lane where model = 'rollup'")
+        return f"copy of region {ORIGINAL}" in (problem or "")
+
+    await lanes.reconcile()
+    try:
+        await eventually(says_why)
+    finally:
+        await lanes.close()
 
 
 async def test_a_copied_region_without_counts_goes_on(pool: Any) -> None:
