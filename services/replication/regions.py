@@ -1,4 +1,4 @@
-"""The regions that this one knows, itself among them."""
+"""The regions that are known here, this region included."""
 
 import secrets
 import uuid
@@ -14,8 +14,8 @@ insert into replication.region (device, name, address, is_own, epoch, counts_of)
 on conflict (device) do update set
     name = excluded.name, epoch = excluded.epoch, is_own = true,
     counts_of = coalesce(region.counts_of, excluded.counts_of)"""
-# After a change of the cluster's id, what was this region's is nobody's. Its counts are still here: they are the other
-# region's too, unless they were emptied.
+# After a change of the cluster's id, the rows of the former id belong to no region. Its counts are still here, and they
+# are counts of the original region too.
 _DROP_FORMER = """
 update replication.region set is_own = false where is_own and device <> $1 returning coalesce(counts_of, device)"""
 _COUNTS_OF = "select counts_of from replication.region where is_own"

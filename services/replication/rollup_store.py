@@ -1,6 +1,6 @@
 """The counts of other regions: copies that readers see or do not see yet, and the rows of the pass in progress.
 
-Readers see the copy that the region's watermark names. A pass is written beside it, and merged into it in the
+Readers see the copy that the region's watermark names. A pass is written to its own table, and merged in the
 transaction that moves the watermark. A load fills another copy, which that same transaction shows (T003-38).
 """
 
@@ -96,7 +96,7 @@ async def read_load(connection: Any, device: uuid.UUID) -> RollupLoad | None:
 
 
 async def begin_load(connection: Any, device: uuid.UUID, epoch: int, begun_at: str) -> None:
-    """A load begins, into a copy that nobody has seen; one that was in progress is given up."""
+    """Begin a load into a new, invisible copy; a load in progress is given up."""
     await connection.execute(_BEGIN_LOAD, device, epoch, begun_at, MODEL)
 
 
@@ -124,7 +124,7 @@ async def begin_pass(connection: Any, device: uuid.UUID) -> None:
 
 
 async def put_passed(connection: Any, device: uuid.UUID, rows: Sequence[RollupRow]) -> None:
-    """Rows of a pass, which nobody sees yet."""
+    """Rows of a pass, which are not visible yet."""
     await connection.execute(_PUT_PASSED, device, *_columns(rows))
 
 
@@ -148,7 +148,7 @@ async def show_pass(
 
 
 async def prune_copies(pool: Any, rows: int) -> int:
-    """Remove some rows of a copy that nobody sees any more, at most so many; how many. 0: there is none."""
+    """Remove at most `rows` rows of a copy that is no longer visible; how many. 0: there is no such copy."""
     dead = await pool.fetchrow(_DEAD, MODEL)
     if dead is None:
         return 0
