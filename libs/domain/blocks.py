@@ -361,11 +361,12 @@ class _Layout:
     @property
     def minutes(self) -> Numbers:
         at = self._types_at + self.cell_count
-        return np.frombuffer(self.body, self._minute_type, self.cell_count, at).astype(np.int64) + self.base
+        minutes: Numbers = np.frombuffer(self.body, self._minute_type, self.cell_count, at).astype(np.int64)
+        return minutes + self.base
 
     @property
     def _counts_at(self) -> int:
-        return self._types_at + self.cell_count * (1 + self._minute_type.itemsize)
+        return self._types_at + self.cell_count + self.cell_count * int(self._minute_type.itemsize)
 
     @property
     def counts(self) -> Numbers:

@@ -1,4 +1,4 @@
-"""What every method of every server has around it, in one layer.
+"""The layer around every method of every server.
 
 It gives the call its deadline and its span, refuses what is too much at once, turns errors into statuses, answers a
 request that does not parse with INVALID_ARGUMENT, and ends streams of requests in good order. So a servicer has no
@@ -267,7 +267,7 @@ def _is_cancelled() -> bool:
 
 
 def _as_tally_error(error: BaseException) -> TallyError:
-    """What the caller is told of an exception."""
+    """The error that the caller gets for an exception."""
     if isinstance(error, TallyError):
         return error
     if isinstance(error, asyncio.CancelledError):
@@ -276,7 +276,7 @@ def _as_tally_error(error: BaseException) -> TallyError:
         return Unavailable("the server gave this call up, as it does when it stops; send the same again")
     if isinstance(error, TimeoutError) and has_passed():
         return DeadlineExceeded("the deadline passed before the call was answered")
-    if isinstance(error, NotImplementedError):
+    if isinstance(error, NotImplementedError):  # of the generated base class
         return Unimplemented("this server does not answer this method")
     return _internal(error)
 

@@ -1,4 +1,4 @@
-"""The one catalogue of metrics: what each is called, what it counts, and in which unit.
+"""The one catalogue of metrics: their names, meanings and units.
 
 To add one, add a constant here and make the instrument with the function of its kind. Names follow
 OpenTelemetry (dots); units are UCUM (https://ucum.org).
@@ -148,7 +148,7 @@ DEAD_LETTERS_WAITING = Metric(
     "tally.dead_letters.waiting",
     Kind.GAUGE,
     "{letter}",
-    "Dead letters of the cluster that nobody has decided; every shard reports the same.",
+    "Undecided dead letters of the cluster; every shard reports the same.",
 )
 REPLICATION_LAG = Metric(
     "tally.replication.lag",

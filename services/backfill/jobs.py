@@ -1,7 +1,7 @@
-"""Jobs: the accounts that somebody wants, and how far they are.
+"""Jobs: the requested accounts, and their progress.
 
-A job is created from a stream of DIDs. Until the stream has ended its accounts are nobody's; the same id then begins
-anew. A job whose stream had ended is resumed by the same stream, and by no other.
+A job is created from a stream of DIDs. Until the stream has ended its accounts belong to no job; the same id then
+starts again. A job whose stream had ended is resumed by the same stream, and by no other.
 """
 
 import hashlib
@@ -133,7 +133,7 @@ async def read_job(pool: Any, job_id: str) -> Any:
         row = None if wanted is None else await pool.fetchrow(_READ_ONE, wanted)
     if row is None:
         what = f"no job {job_id!r}" if job_id else "no job yet"
-        raise NotFound(f"there is {what}; `tally backfill list` shows those that there are")
+        raise NotFound(f"there is {what}; `tally backfill list` lists the existing ones")
     return row
 
 

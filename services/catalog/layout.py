@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from services.catalog.ids import is_id
 from services.catalog.moves import Scores
 from services.catalog.resource_type import ResourceType
 from services.catalog.type_wire import type_of_message
@@ -35,13 +36,19 @@ def name_scores(layouts: Layouts, layout: int, scores: Sequence[float | None]) -
 
 
 def changed_names(old: ResourceType, new: ResourceType) -> set[str]:
-    """What is not complete until the resources of a type that changed are indexed anew, as `reindexing` has it."""
+    """What is not complete until the resources of a type that changed are reindexed, as `reindexing` has it."""
     indexes = old.indexes.items() ^ new.indexes.items()
     names = {f"index:{name}" for name, _ in indexes}
     names |= {f"sort:{name}" for name in set(old.sort_names) ^ set(new.sort_names)}
     if (old.parent, old.children) != (new.parent, new.children):
         names |= {f"children:{name}" for name in (old.children, new.children) if name}
     return names
+
+
+def name_of_set(key: str) -> str:
+    """What a set is of, as `changed_names` names it: index:t of t:clips, children:videos of 1000c:videos."""
+    name, _, word = key.partition(":")
+    return f"children:{word}" if is_id(name) else f"index:{name}"
 
 
 def left_names(old: ResourceType, new: ResourceType) -> set[str]:

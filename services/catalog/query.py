@@ -1,4 +1,4 @@
-"""A find as it was asked for, checked. No I/O."""
+"""The validated request of a find. No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Query:
 
     @property
     def fingerprint(self) -> int:
-        """Of all that a page token must belong to."""
+        """A fingerprint of everything that must be equal for a page token."""
         return xxhash.xxh3_64_intdigest(repr(self).encode())
 
 
@@ -64,3 +64,8 @@ class Page:
     wants_total: bool = False
     wants_list_size: bool = False
     facets: Sequence[str] = ()
+
+    @property
+    def counts(self) -> bool:
+        """Whether resources are counted that are not on the page."""
+        return self.wants_total or bool(self.facets)

@@ -1,4 +1,4 @@
-"""What a read asks for, and how much it may find."""
+"""The parsed request of a read, and the most that it may find."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

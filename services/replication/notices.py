@@ -1,7 +1,7 @@
-"""Wake-ups across processes: a notification after a commit, and the connection that hears those of others.
+"""Wake-ups across processes: a notification after a commit, and the connection that receives those of others.
 
 It is sent after the commit and by itself: within the writing transaction it would take a lock of the whole database
-until the commit is on disk (T003-46). Whoever misses one looks anyway, a moment later.
+until the commit is on disk (T003-46). Polling covers missed ones a moment later.
 """
 
 import asyncio
@@ -46,17 +46,22 @@ class Listener:
         self._postgres = postgres
         self._wake = wake
         self._connection: Any = None
+        self._is_closed = False
 
     async def turn(self) -> None:
-        """See that there is a connection. Raises what is in AWAY."""
-        if self._connection is not None and not self._connection.is_closed():
+        """Make sure that a connection is open. Raises the errors in AWAY."""
+        if self._is_closed or (self._connection is not None and not self._connection.is_closed()):
             return
         self._connection = await connect(self._dsn, self._postgres, "tally replication listener")
+        if self._is_closed:  # meanwhile
+            self._connection.terminate()
+            return
         async with asyncio.timeout(_LISTEN_SECONDS):
             await self._connection.add_listener(_CHANNEL, lambda *_: self._wake())
         self._wake()
 
     def close(self) -> None:
-        """Cut the connection."""
+        """Cut the connection. A turn that comes later opens none."""
+        self._is_closed = True
         if self._connection is not None:
             self._connection.terminate()

@@ -21,7 +21,7 @@ def is_changed(xmin: str, place: int) -> str:
     Its parameters, from `place` on: the watermark, the distance of its oldest id from the next one, and the next one.
     """
     return (
-        f"age({xmin}) <= ${place + 1} and not pg_visible_in_snapshot("
+        f"age({xmin}) between 0 and ${place + 1} and not pg_visible_in_snapshot("
         f"(${place + 2}::int8 - age({xmin}))::text::xid8, ${place}::text::pg_snapshot)"
     )
 

@@ -108,6 +108,9 @@ class SnapshotImporter:
                 self._pool, transfer, held.device, "snapshot", progress.FETCHING, manifest.entries.rows
             )
             path = self._path(held.device, manifest.snapshot_id)
+            for other in self._files(held.device):
+                if other != path:  # of an export that is no more: nothing goes on with it
+                    other.unlink(missing_ok=True)
             fetched = await self._fetch(stub, manifest, path, transfer)
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from error
@@ -129,7 +132,7 @@ class SnapshotImporter:
         )
 
     def _begun(self, device: uuid.UUID) -> str:
-        """The snapshot that there are chunks of; empty: there are none."""
+        """The snapshot whose chunks are stored; empty: none."""
         files = self._files(device)
         return files[0].stem.removeprefix(f"import-{device}-") if files else ""
 

@@ -1,4 +1,4 @@
-"""What a job's definition may be: protobuf → Definition, or everything that is wrong with it. Pure."""
+"""Validation of job definitions: protobuf → Definition, or all violations. Pure."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ FEW_MEMBERS = 1_000
 """Below this many members bins are no even spread."""
 
 Tell = Callable[[str, str], None]
-"""is told a field and what is wrong with it"""
+"""called with a field and its violation"""
 
 
 def check_name(name: str) -> str | None:
@@ -111,7 +111,7 @@ def _read_period(period: pb.Period, phase: int, tell: Tell, field: str) -> Caden
     if not 1 <= period.bin_max <= _MOST_BIN_MAX:
         refuse("bin_max", f"must be from 1 to {_MOST_BIN_MAX}")
     elif not offsets:
-        refuse("offsets", "must name at least one bin; none would select nobody")
+        refuse("offsets", "must name at least one bin; an empty list selects no member")
     elif any(not 0 <= offset < period.bin_max for offset in offsets):
         refuse("offsets", f"must be from 0 to {period.bin_max - 1}, one less than bin_max")
     elif len(set(offsets)) < len(offsets):
@@ -180,7 +180,7 @@ def _read_window(job: pb.Job, cadence: Cadence, tell: Tell) -> tuple[int, int]:
 def _read_sizes(job: pb.Job, tell: Tell) -> tuple[int, int]:
     handler = HANDLERS.get(job.handler)
     if handler is None:
-        return 0, 0  # nobody knows what fits
+        return 0, 0  # the right value is not known
     most = handler.max_batch
     batch = job.batch or most
     slot_size = job.slot_size or 2 * batch

@@ -1,4 +1,4 @@
-"""`tally cluster`: every service in processes of its own, in the foreground, until Ctrl-C."""
+"""`tally cluster`: every service in its own processes, in the foreground, until Ctrl-C."""
 
 import asyncio
 import os
@@ -102,7 +102,7 @@ def _introduce(console: Console, cluster: Cluster, folder: Path) -> None:
     tally = own_command()
     shard = cluster.topology.of("counting")[0].address
     lines = [
-        f"Ready. The front door is at {cluster.address}, the data and the logs are in {_shorten(folder)}.",
+        f"Ready. The front proxy is at {cluster.address}, the data and the logs are in {_shorten(folder)}.",
         "",
         "Count a view, read it back, and look at all of it:",
         "",
@@ -110,7 +110,7 @@ def _introduce(console: Console, cluster: Cluster, folder: Path) -> None:
         f"  {tally} get MBdVXkSdhwU --strong{where}",
         f"  {tally} status{where}",
         "",
-        "Dead letters are for operators: any shard answers for all of them, and the front door does not.",
+        "Dead letters are for operators: any shard answers for all of them, and the front proxy does not.",
         "",
         f"  {tally} dead-letters list --address {shard}",
         "",

@@ -1,4 +1,4 @@
-"""The buffer: what was journaled and is not in the rollups yet, added up by (video, event type, minute)."""
+"""The buffer: events that are journaled and not in the rollups yet, added up by (video, event type, minute)."""
 
 from itertools import chain
 
@@ -16,7 +16,7 @@ _CHUNK_EVENTS = 8_192
 that the event loop stops for no longer than an insert takes. (Chunks of 65,536 take a sixth less time in all, and stop
 it for 20 to 60 ms each. A merge of chunks may stop it for longer, but there are few.)"""
 _MERGE_AFTER = 2
-"""Chunks are merged when they hold so many times the cells of the last merge: each cell is sorted a few times."""
+"""Chunks are merged when they have this many times the cells of the last merge: each cell is sorted a few times."""
 
 
 class Names(dict[str, int]):
@@ -28,7 +28,7 @@ class Names(dict[str, int]):
 
 
 class Buffer:
-    """Takes entries and gives them back as a run. Does no I/O and knows nothing of logs."""
+    """Adds up entries and returns them as a run. Does no I/O and is independent of logs."""
 
     def __init__(self) -> None:
         self.event_count = 0

@@ -33,7 +33,7 @@ async def apply(
 ) -> bool:
     """Add what the events of a log between two positions amount to, in one transaction on an asyncpg connection.
 
-    False, and nothing was written, when the checkpoint is not at `start`: somebody else has moved it.
+    False, and nothing was written, when the checkpoint is not at `start`: another process has moved it.
     """
     async with connection.transaction():
         return await apply_within(connection, log_id, start, end, blocks, statement_cells)
@@ -47,7 +47,11 @@ async def apply_within(
     blocks: Sequence[Block],
     statement_cells: int,
 ) -> bool:
-    """The same, within a transaction of the caller's. (`apply` would make a savepoint there, see ADR 25.)"""
+    """`apply` within a transaction of the caller's.
+
+    A transaction inside it would be a savepoint, with an id of its own that no snapshot lists: replication, which
+    finds changed blocks by the ids of transactions, would miss them (T003-48).
+    """
     generation = await connection.fetchval(_ADVANCE, log_id, *start, *end, ROLLUPS)
     if generation is None:
         return False

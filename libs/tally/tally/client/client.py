@@ -19,6 +19,7 @@ from tally.client._buffering.ends import F, Progress
 from tally.client._calls import methods
 from tally.client._calls.connection import Connection
 from tally.client._calls.methods import Answer, Method, Request
+from tally.client._calls.namespace import N
 from tally.client._checks.rules import (
     check_actor_id,
     check_event_type,
@@ -34,6 +35,7 @@ from tally.client._surface.namespaces import Namespaces
 from tally.client.answers import PartitionMap, Receipt, Refusal
 from tally.client.batching import Batching
 from tally.client.columns import Batch, Columns, columns_of
+from tally.client.counting import Counting
 from tally.client.errors import ClientUnusable
 from tally.client.events import Event, check_function
 from tally.client.query import Query
@@ -44,21 +46,21 @@ from tally.ingest.v1 import ingest_pb2
 
 DEFAULT_TIMEOUT_S = 5.0
 MAX_ATTEMPTS = 4
-"""Of a request for which its caller waits."""
+"""Maximum attempts of a request whose caller waits."""
 _HEALTH = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _of_query(
-    method: Callable[Concatenate[Query, P], Coroutine[Any, Any, T]],
+def _of(
+    part: str, method: Callable[Concatenate[N, P], Coroutine[Any, Any, T]]
 ) -> "Callable[Concatenate[Client, P], Coroutine[Any, Any, T]]":
-    """A method of the namespace `query`, on the client itself."""
+    """A method of a namespace, on the client itself."""
 
     @wraps(method)
     async def call(self: "Client", *args: P.args, **kwargs: P.kwargs) -> T:
-        return await method(self.query, *args, **kwargs)
+        return await method(getattr(self, part), *args, **kwargs)
 
     # Without the cast, mypy keeps the name of the first parameter, and a method is no plain callable.
     return cast("Callable[Concatenate[Client, P], Coroutine[Any, Any, T]]", call)
@@ -215,9 +217,9 @@ class Client(Namespaces):
         value: float | None = None,
         actor_id: str = "",
     ) -> "asyncio.Future[Receipt]":
-        """Hand in one event and go on: returns as soon as the buffer has taken it, with the future of its receipt.
+        """Submit one event without waiting: returns the future of its receipt once the event is in the buffer.
 
-        A future that nobody looks at is no fault; `flush` and `close` raise what went wrong.
+        Unread futures are allowed; `flush` and `close` raise the errors.
         """
         batcher = self._buffering
         if value is not None:
@@ -254,7 +256,7 @@ class Client(Namespaces):
 
     @property
     def progress(self) -> Progress:
-        """Where the events are that were handed in one by one, and what became of them; also after the end."""
+        """The progress of events that were submitted singly; also after the end."""
         if self._connection is None:
             raise _not_open()
         return self._batcher.progress
@@ -310,11 +312,21 @@ class Client(Namespaces):
 
     # Reading
 
-    get_views_count = _of_query(Query.get_views_count)
-    get_count = _of_query(Query.get_count)
-    get_stats = _of_query(Query.get_stats)
-    list_logs = _of_query(Query.list_logs)
-    audit = _of_query(Query.audit)
+    get_views_count = _of("query", Query.get_views_count)
+    get_count = _of("query", Query.get_count)
+    get_stats = _of("query", Query.get_stats)
+    list_logs = _of("query", Query.list_logs)
+    audit = _of("query", Query.audit)
+
+    # Of a shard, at its own address
+
+    get_cluster = _of("counting", Counting.get_cluster)
+    list_dead_letters = _of("counting", Counting.list_dead_letters)
+    get_dead_letter = _of("counting", Counting.get_dead_letter)
+    replay_dead_letter = _of("counting", Counting.replay_dead_letter)
+    drop_dead_letter = _of("counting", Counting.drop_dead_letter)
+
+    # Of the server
 
     async def partition_map(self, *, timeout: float | None = None) -> PartitionMap:
         """Which shard leads which partitions, as the partitioner that answers sees it."""
@@ -400,7 +412,7 @@ class Client(Namespaces):
 
 
 def _not_open() -> ClientUnusable:
-    """The error of a client that nobody has opened."""
+    """The error of a client that was not opened."""
     return ClientUnusable(
         "the client is not open: use it within `async with Client(address) as client:`",
         reason="CLIENT_NOT_OPEN",

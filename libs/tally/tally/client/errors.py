@@ -1,4 +1,4 @@
-"""The errors that only a client can know, below the root that it shares with the services.
+"""The errors of a client: those that only it can know, and those that it shares with the services.
 
 A failed write says under which request id it went: the same events sent again under that id are never counted twice.
 """
@@ -7,7 +7,84 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 from tally.client.columns import Batch
-from tally.contract.errors import TallyError
+from tally.contract.errors import (
+    AlreadyDecided,
+    Cancelled,
+    ChangeOutOfRange,
+    ClusterMismatch,
+    DataLoss,
+    DeadlineExceeded,
+    IndexIncomplete,
+    InUse,
+    InvalidRequest,
+    LeaseLost,
+    ListFull,
+    ListsTooLarge,
+    NotEnabled,
+    NotFound,
+    NotPrimary,
+    NotReady,
+    NotReplayable,
+    OutOfRange,
+    Overloaded,
+    PartitionCountMismatch,
+    PeerMismatch,
+    ReadTooLarge,
+    RegionStale,
+    Rejected,
+    RequestIdReused,
+    RightsStale,
+    ServerFault,
+    StaleFrame,
+    StaleSnapshot,
+    TallyError,
+    Unavailable,
+    Unimplemented,
+    VersionMismatch,
+    Violation,
+)
+
+__all__ = [
+    "AlreadyDecided",
+    "BufferFull",
+    "Cancelled",
+    "ChangeOutOfRange",
+    "ClientUnusable",
+    "ClusterMismatch",
+    "DataLoss",
+    "DeadlineExceeded",
+    "InUse",
+    "IndexIncomplete",
+    "InvalidRequest",
+    "LeaseLost",
+    "ListFull",
+    "ListsTooLarge",
+    "NotEnabled",
+    "NotFound",
+    "NotPrimary",
+    "NotReady",
+    "NotReplayable",
+    "NotSent",
+    "OutOfRange",
+    "OutcomeUnknown",
+    "Overloaded",
+    "PartitionCountMismatch",
+    "PeerMismatch",
+    "ReadTooLarge",
+    "RegionStale",
+    "Rejected",
+    "RequestIdReused",
+    "RightsStale",
+    "ServerFault",
+    "StaleFrame",
+    "StaleSnapshot",
+    "StillSending",
+    "TallyError",
+    "Unavailable",
+    "Unimplemented",
+    "VersionMismatch",
+    "Violation",
+]
 
 
 class OutcomeUnknown(TallyError):
@@ -52,7 +129,7 @@ class OutcomeUnknown(TallyError):
 
 
 class StillSending(TallyError):
-    """A caller waits no longer for the receipt of an event, and the client goes on sending it.
+    """The caller has stopped waiting for the receipt of an event; the client continues to send it.
 
     It must not be sent again: under a new id it would count twice, and the id under which it goes is that of a
     request in which there are others' events too. `flush` tells what became of it, and so does `close`. `reason` says

@@ -57,7 +57,7 @@ class Storing:
 
     @contextmanager
     def fetching(self) -> Iterator[None]:
-        """Around the fetches of a batch: while there are any, parts may still grow."""
+        """Context for the fetches of a batch: during these, parts may still grow."""
         self._fetching += 1
         try:
             yield
@@ -104,7 +104,7 @@ class Storing:
                 self._kept[did] = Kept(did, account.rev, len(account.rows), account.byte_count)
 
     async def deliver(self) -> None:
-        """Deliver what is kept, whenever that is due. Runs until cancelled."""
+        """Deliver the stored repositories each time that a delivery is due. Runs until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             if not self._is_due():

@@ -1,4 +1,4 @@
-"""The shards as a client knows them: the partition map of its partitioner, and a connection to each shard in it."""
+"""The shards of direct mode: the partition map of the client's partitioner, and a connection to each shard in it."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ _DOUBTED_MAP_AGE_S = 1.0
 _MAP_TIMEOUT_S = 5.0
 _REST = Backoff(first_s=1.0, longest_s=60.0)
 _FAIR_S = 1.0
-"""A call that had less time than this, and used it up, says nothing about the shard."""
+"""A timeout of a call that had less time than this is no failure of the shard."""
 _LEAVE_S = 1.0
 """A shard that the map has lost may answer for so long what it was sent before."""
 _LOGGER = logging.getLogger("tally.client")
@@ -117,7 +117,7 @@ class Shards:
         self._is_closed = False
 
     async def find_leaders(self, patience_s: float) -> Leaders | None:
-        """The last map that is known; the first one is waited for. None: the partitioner told none."""
+        """The last known map; waits for the first one. None: the partitioner has none."""
         self.ask_if_due()
         if self._leaders is None and self._asking is not None:
             await asyncio.wait({self._asking}, timeout=patience_s)
