@@ -320,9 +320,9 @@ class _Layout:
         at = self.names_at + int(self.name_sizes.sum(dtype=np.int64))
         edges = list(accumulate(type_sizes, initial=at))
         self.types = [body[a:b] for a, b in pairwise(edges)]
-        self._types_at = edges[-1]
-        self._minute_type = _WIDTHS[self.flags & 3]
-        self._count_type = _WIDTHS[self.flags >> 2 & 3]
+        self._types_at: int = edges[-1]
+        self._minute_type: np.dtype[Any] = _WIDTHS[self.flags & 3]
+        self._count_type: np.dtype[Any] = _WIDTHS[self.flags >> 2 & 3]
 
     def places_of(self, hash_bytes: bytes, video: bytes) -> list[int]:
         """The places of a video: none or one."""
@@ -366,7 +366,7 @@ class _Layout:
 
     @property
     def _counts_at(self) -> int:
-        return self._types_at + self.cell_count + self.cell_count * int(self._minute_type.itemsize)
+        return self._types_at + self.cell_count * (1 + self._minute_type.itemsize)
 
     @property
     def counts(self) -> Numbers:

@@ -33,7 +33,7 @@ block as materialized (
 # key, so that a read which is too heavy ends after `limit` rows of the index.
 CELL = """
 cell as materialized (
-    select count, value_count, sum, min, max, m2 from counting.rollup_minute
+    select count, value_count, sum, min, max, m2 from counting.rollup_row
     where video_id = $1 and event_type = $2 and minute >= $3 and minute < $4
     order by minute limit $5::bigint + 1
 ), total as (

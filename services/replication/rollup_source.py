@@ -16,7 +16,7 @@ from services.replication.rollup_blocks import is_changed, read_block_page, read
 from services.replication.rollups import RollupRow, row_of
 from tally.replication.v1 import peers_pb2 as pb
 
-_ROLLUPS = "counting.rollup_minute"
+_ROLLUPS = "counting.rollup_row"
 _LOGS = "counting.log join counting.checkpoint using (log_id)"
 _JOURNAL = "counting.journal"
 _ROW = "video_id, event_type, minute, generation, count, value_count, sum, min, max, m2"

@@ -209,7 +209,7 @@ async def test_status_fails_when_journal_and_rollups_differ(stack: Stack) -> Non
     connection = await asyncpg.connect(stack.dsn)
     try:
         await connection.execute(
-            "insert into counting.rollup_minute (generation, video_id, event_type, minute, count) "
+            "insert into counting.rollup_row (generation, video_id, event_type, minute, count) "
             "values (1, 'odd', 'view', 0, 2)"
         )
     finally:

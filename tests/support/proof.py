@@ -59,7 +59,7 @@ where applied_events > 0 and not exists (
 # Each generation against its flushes and the replays that went into it.
 _GENERATIONS = """
 select generation, coalesce(sum(counted), 0)::bigint as counted, coalesce(sum(flushed), 0)::bigint as flushed from (
-    select generation, count as counted, null::bigint as flushed from counting.rollup_minute
+    select generation, count as counted, null::bigint as flushed from counting.rollup_row
     union all select generation, events, null from counting.rollup_block
     union all select generation, null, events from counting.flush_log
     union all select generation, null, to_event - from_event from counting.replay_log

@@ -1,5 +1,9 @@
--- Minutes are kept in blocks of cells, in place of a row each (ADR 27). The rows of rollup_minute stay as they are: they are
--- read beside the blocks, and nothing is written to them any more, except by a process of an earlier version.
+-- Minutes are kept in blocks of cells, in place of a row each (ADR 27). The rows of before stay as they are: they are read
+-- beside the blocks, and nothing is written to them any more.
+
+-- A process of an earlier version may be running. It would read counts without the blocks, and replication would pass over
+-- them. It finds no table under this name, so it neither reads nor flushes; this waits for what it has begun.
+alter table counting.rollup_minute rename to rollup_row;
 
 -- Cells in the order of their keys: what one transaction added, or what a merge made of such runs.
 create table counting.rollup_run (

@@ -23,7 +23,7 @@ from tests.support.stack import OpenService
 
 PREFIX = "round/"
 ADD = """
-insert into counting.rollup_minute (generation, video_id, event_type, minute, count, value_count, sum, min, max)
+insert into counting.rollup_row (generation, video_id, event_type, minute, count, value_count, sum, min, max)
 values (1, 'round/{video}', '{kind}', 0, {count}, {values}, {sum}, {bounds})"""
 """Blocks are not changed by hand; a row from before there were blocks adds to them."""
 
@@ -202,7 +202,7 @@ async def test_what_disproves_the_database_is_named(
 async def test_a_replay_that_was_counted_proves_right(counted: tuple[str, Ledger]) -> None:
     replay = (
         f"{SPOOLED_LETTER} {REPLAY}"
-        "insert into counting.rollup_minute (generation, video_id, event_type, minute, count) "
+        "insert into counting.rollup_row (generation, video_id, event_type, minute, count) "
         "select 1, 'of a letter', 'view', 0, sum(events) from counting.dead_letter"
     )
     async with after(counted[0], replay) as connection:
@@ -267,7 +267,7 @@ async def test_the_audit_finds_an_event_that_the_journal_lacks(open_service: Ope
     async with open_service("all") as stack, open_proof(dsn) as connection:
         assert await invariants.check_audit(stack.client) == []
         await connection.execute(
-            "insert into counting.rollup_minute (generation, video_id, event_type, minute, count) "
+            "insert into counting.rollup_row (generation, video_id, event_type, minute, count) "
             "values (1, 'v', 'view', 0, 1)"
         )
         assert await invariants.check_audit(stack.client)

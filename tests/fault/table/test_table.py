@@ -63,7 +63,7 @@ async def test_a_count_that_is_wrong_breaks_the_line(deployment: Deployment) -> 
         await scene.pause(1, 2)
         async with open_proof(deployment.dsn) as connection:
             await connection.execute(
-                "insert into counting.rollup_minute (generation, video_id, event_type, minute, count) "
+                "insert into counting.rollup_row (generation, video_id, event_type, minute, count) "
                 "values (1, 'odd', 'view', 0, 1)"
             )
 

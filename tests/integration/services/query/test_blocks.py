@@ -35,7 +35,7 @@ _FETCHED = """
 select seq_tup_read as scanned, idx_tup_fetch as fetched from pg_stat_xact_user_tables
 where relname = 'rollup_block_1'"""
 _ROW = """
-insert into counting.rollup_minute (generation, video_id, event_type, minute, count, value_count, sum, min, max, m2)
+insert into counting.rollup_row (generation, video_id, event_type, minute, count, value_count, sum, min, max, m2)
 values (1, $1, $2, $3, $4, $5, $6, $7, $8, $9)"""
 
 
