@@ -1,43 +1,38 @@
-"""Blocks: cells as bytes, in which Postgres keeps the rollups (ADR 27).
+"""Blocks: runs as bytes, in which Postgres keeps the rollups (ADR 27).
 
-A run is a set of cells in the order of (hash of the video, video, event type, minute), and is cut into blocks. The
-cells of one hash are in one block, unless they fill more than one; then all their blocks begin with them. Pure: no I/O.
+A run is cut into blocks. The cells of one hash are in one block, unless they fill more than one; then all their blocks
+begin with them. Pure: no I/O.
 """
 
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
-from libs.domain.cells import NO_CELLS, Cell, Cells, ValueCells, join_cells, merge_cells
+from libs.domain.cells import Cell, Cells, ValueCells, join_cells, join_values, merge_cells, no_values
+from libs.domain.names import cut_names, split_names
+from libs.domain.runs import NOTHING, TYPE_BITS, TYPE_MASK, Numbers, Part, Run, hash_of
 from tally.contract.errors import Unavailable
 
 VERSION = 1
 BLOCK_CELLS, VALUED_BLOCK_CELLS = 240, 120
 """The most cells of a block, without values and with them: nearly all blocks so fit into a page of Postgres."""
-TYPE_BITS = np.uint64(32)
-"""A series is one number: 32 bits for the video, 32 for the event type."""
-PIECE_NAMES = 8_192
-"""So many names are handled in one hold of the interpreter's lock."""
 HASHES_AT = 16
 """Where the hashes of a body begin, in bytes."""
 
-_TYPE_MASK = np.uint64(0xFFFFFFFF)
 _HEADER = struct.Struct(">BBHHHq")
 _FEW_TYPES = 16
 """So many event types may be in every block, used or not: to leave some out costs more than to keep them."""
 _WIDTHS = tuple(np.dtype(code) for code in (">u1", ">u2", ">u4", ">u8"))
 _LARGEST = np.array([2**8 - 1, 2**16 - 1, 2**32 - 1], np.uint64)
+_SHORT_NAME = 255
 _LONG_NAMES, _HAS_VALUES = 16, 32
 """Flags, beside two bits each for the widths of minutes and counts."""
 _MOST = 2**63 - 1
-
-Numbers = npt.NDArray[np.int64]
 
 
 class UnknownVersion(Unavailable):
@@ -53,105 +48,6 @@ class Block:
     cells: int
     events: int
     body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Cells in the order of blocks. `cells.series` has the places of video and event type in 32 bits each."""
-
-    videos: list[bytes]
-    """each has cells; in the order of (hash, bytes)"""
-    hashes: Numbers
-    """(v,) that of each video"""
-    types: list[bytes]
-    cells: Cells
-
-    def __len__(self) -> int:
-        return len(self.cells)
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """What a body says; a Run, of which the event types may be unused and in any order."""
-
-    videos: list[bytes]
-    hashes: Numbers
-    types: list[bytes]
-    cells: Cells
-
-    def split(self, bound: int) -> tuple["Decoded | None", "Decoded | None"]:
-        """The videos with a hash below a bound, and the others; None: there are none."""
-        at = int(np.searchsorted(self.hashes, bound))
-        if at == 0:
-            return None, self
-        if at == len(self.videos):
-            return self, None
-        edge = int(np.searchsorted(self.cells.series, np.uint64(at) << TYPE_BITS))
-        below, rest = self.cells.take(slice(0, edge)), self.cells.take(slice(edge, None))
-        series = rest.series - (np.uint64(at) << TYPE_BITS)
-        return (
-            Decoded(self.videos[:at], self.hashes[:at], self.types, below),
-            Decoded(
-                self.videos[at:],
-                self.hashes[at:],
-                self.types,
-                Cells(series, rest.minute, rest.count, rest.values),
-            ),
-        )
-
-
-def hash_of(video: bytes) -> int:
-    """XXH3 (64 bits, seed 0) of the id's UTF-8 bytes, signed as Postgres's bigint holds it."""
-    digest = xxhash.xxh3_64_intdigest(video)
-    return digest - (1 << 64) if digest >= 1 << 63 else digest
-
-
-def hashes_of(videos: Sequence[bytes]) -> Numbers:
-    """(n,) the hash of each video."""
-    digests = [
-        b"".join(map(xxhash.xxh3_64_digest, videos[begin : begin + PIECE_NAMES]))
-        for begin in range(0, len(videos), PIECE_NAMES)
-    ]
-    return np.frombuffer(b"".join(digests), ">i8").astype(np.int64)
-
-
-def sort_cells(videos: Sequence[bytes], types: Sequence[bytes], cells: Cells) -> Run:
-    """Put cells into the order of blocks. `cells.series`: places in `videos` and `types`; these may hold more."""
-    if not len(cells):
-        return Run([], np.empty(0, np.int64), [], NO_CELLS)
-    video = (cells.series >> TYPE_BITS).astype(np.intp)
-    event_type = (cells.series & _TYPE_MASK).astype(np.intp)
-    is_used = np.zeros(len(videos), np.bool_)
-    is_used[video] = True
-    used = np.flatnonzero(is_used)
-    hashes = hashes_of([videos[place] for place in used.tolist()])
-    order = np.argsort(hashes, kind="stable")
-    used, hashes = used[order], hashes[order]
-    names = [videos[place] for place in used.tolist()]
-    if len(hashes) > 1 and (hashes[1:] == hashes[:-1]).any():
-        by_name = sorted(range(len(names)), key=lambda at: (hashes[at], names[at]))
-        used, names = used[by_name], [names[at] for at in by_name]
-    ranks = np.empty(len(videos), np.uint64)
-    ranks[used] = np.arange(len(used), dtype=np.uint64)
-    type_order = sorted(range(len(types)), key=types.__getitem__)
-    type_ranks = np.empty(len(types), np.uint64)
-    type_ranks[type_order] = np.arange(len(types), dtype=np.uint64)
-    series = (ranks[video] << TYPE_BITS) | type_ranks[event_type]
-    if (cells.minute == cells.minute[0]).all():
-        in_order = np.argsort(series, kind="stable")
-    else:
-        in_order = np.lexsort((cells.minute, series))
-    return Run(
-        names,
-        hashes,
-        [types[place] for place in type_order],
-        Cells(
-            series[in_order],
-            cells.minute[in_order],
-            cells.count[in_order],
-            cells.values and cells.take(in_order).values,
-        ),
-    )
 
 
 def cut_run(run: Run) -> list[int]:
@@ -175,74 +71,134 @@ def encode(run: Run) -> list[Block]:
     if not len(run):
         return []
     edges = cut_run(run)
-    cells, starts = run.cells, np.array(edges[:-1])
-    video = (cells.series >> TYPE_BITS).astype(np.intp)
-    event_type = (cells.series & _TYPE_MASK).astype(np.intp)
-    first_cell = np.append(np.searchsorted(video, np.arange(len(run.videos))), len(cells))
-    sizes = np.fromiter(map(len, run.videos), np.int64, len(run.videos))
-    ends = np.append(0, np.cumsum(sizes)).tolist()
-    names = b"".join(run.videos)
-    hashes = run.hashes.astype(">i8")
-    base = np.minimum.reduceat(cells.minute, starts)
-    minute = (cells.minute - np.repeat(base, np.diff(edges))).astype(np.uint64)
-    minute_width = _widths_of(np.maximum.reduceat(minute, starts))
-    count_width = _widths_of(np.maximum.reduceat(cells.count, starts).astype(np.uint64))
-    events = _sums(cells.count, edges)
-    blocks = []
-    for number, (a, b) in enumerate(pairwise(edges)):
-        va, vb = int(video[a]), int(video[b - 1]) + 1
-        types, type_index = run.types, event_type[a:b]
-        if len(types) > _FEW_TYPES:
-            used, type_index = np.unique(type_index, return_inverse=True)
-            types = [types[place] for place in used.tolist()]
-        flags = int(minute_width[number]) | int(count_width[number]) << 2
-        count_type = _WIDTHS[count_width[number]]
-        size = sizes[va:vb]
-        name_type = ">u1"
-        if int(size.max()) > 255:
-            flags, name_type = flags | _LONG_NAMES, ">u2"
+    columns = _Columns(run, edges)
+    return [columns.block(number) for number in range(len(edges) - 1)]
+
+
+class _Columns:
+    """A run as bytes, column by column, so that a block is put together from slices."""
+
+    def __init__(self, run: Run, edges: Sequence[int]) -> None:
+        cells, starts = run.cells, np.array(edges[:-1])
+        video = (cells.series >> TYPE_BITS).astype(np.intp)
+        begins_video = np.ones(len(cells), np.bool_)
+        begins_video[1:] = video[1:] != video[:-1]
+        begins_video[starts] = True
+        pieces = np.flatnonzero(begins_video)
+        base = np.minimum.reduceat(cells.minute, starts)
+        self._values = cells.values
+        self._edges = edges
+        self._minute = (cells.minute - np.repeat(base, np.diff(edges))).astype(np.uint64)
+        self._count = cells.count
+        self._event_type = (cells.series & TYPE_MASK).astype(np.uint32)
+        self._base = base.tolist()
+        self._minute_width = _widths_of(np.maximum.reduceat(self._minute, starts)).tolist()
+        self._count_width = _widths_of(np.maximum.reduceat(cells.count, starts).astype(np.uint64)).tolist()
+        self._events = _sums(cells.count, edges)
+        self._first_video, self._last_video = video[starts].tolist(), video[np.array(edges[1:]) - 1].tolist()
+        self._first_piece = np.searchsorted(pieces, starts).tolist()
+        self._cells_of_pieces = np.diff(pieces, append=len(cells)).astype(np.uint8).tobytes()
+        self._first = run.hashes[video[starts]].tolist()
+        self._hashes = run.hashes.astype(">i8").tobytes()
+        self._sizes = run.names.sizes
+        self._are_names_short = int(self._sizes.max()) <= _SHORT_NAME
+        self._name_sizes = self._sizes.astype(">u1" if self._are_names_short else ">u2").tobytes()
+        self._names = run.names.joined()
+        self._name_at = np.append(0, np.cumsum(self._sizes)).tolist()
+        self._types = run.types
+        self._type_sizes, self._type_names = bytes(map(len, run.types)), b"".join(run.types)
+        self._narrow = [
+            column.astype(np.uint8).tobytes() for column in (self._event_type, self._minute, self._count)
+        ]
+
+    def block(self, number: int) -> Block:
+        """One of the blocks."""
+        a, b = self._edges[number], self._edges[number + 1]
+        va, vb = self._first_video[number], self._last_video[number] + 1
+        piece = self._first_piece[number]
+        minute_width, count_width = self._minute_width[number], self._count_width[number]
+        event_types, minutes, counts = (column[a:b] for column in self._narrow)
+        type_count, type_sizes, type_names = len(self._types), self._type_sizes, self._type_names
+        if type_count > _FEW_TYPES:
+            used, index = np.unique(self._event_type[a:b], return_inverse=True)
+            types = [self._types[place] for place in used.tolist()]
+            type_count, type_sizes, type_names = len(types), bytes(map(len, types)), b"".join(types)
+            event_types = index.astype(np.uint8).tobytes()
+        if minute_width:
+            minutes = self._minute[a:b].astype(_WIDTHS[minute_width]).tobytes()
+        if count_width:
+            counts = self._count[a:b].astype(_WIDTHS[count_width]).tobytes()
+        flags = minute_width | count_width << 2
+        name_sizes = self._name_sizes[va:vb]
+        if not self._are_names_short:
+            flags, name_sizes = flags | _LONG_NAMES, self._name_sizes[2 * va : 2 * vb]
         values: list[bytes] = []
-        if cells.values is not None and cells.values.value_count[a:b].any():
+        if self._values is not None and self._values.value_count[a:b].any():
             flags |= _HAS_VALUES
-            values = _encode_values(cells.values, a, b, count_type)
+            values = _encode_values(self._values, a, b, _WIDTHS[count_width])
         body = b"".join(
             (
-                _HEADER.pack(VERSION, flags, b - a, vb - va, len(types), int(base[number])),
-                hashes[va:vb].tobytes(),
-                size.astype(name_type).tobytes(),
-                np.diff(np.clip(first_cell[va : vb + 1], a, b)).astype(">u1").tobytes(),
-                bytes(map(len, types)),
-                names[ends[va] : ends[vb]],
-                b"".join(types),
-                type_index.astype(">u1").tobytes(),
-                minute[a:b].astype(_WIDTHS[minute_width[number]]).tobytes(),
-                cells.count[a:b].astype(count_type).tobytes(),
+                _HEADER.pack(VERSION, flags, b - a, vb - va, type_count, self._base[number]),
+                self._hashes[8 * va : 8 * vb],
+                name_sizes,
+                self._cells_of_pieces[piece : piece + vb - va],
+                type_sizes,
+                self._names[self._name_at[va] : self._name_at[vb]],
+                type_names,
+                event_types,
+                minutes,
+                counts,
                 *values,
             )
         )
-        blocks.append(Block(int(run.hashes[va]), b - a, events[number], body))
-    return blocks
+        return Block(self._first[number], b - a, self._events[number], body)
 
 
-def decode(body: bytes) -> Decoded:
-    """What a body says. Raises UnknownVersion."""
-    layout = _Layout(body)
-    at, videos = layout.names_at, []
-    for size in layout.name_sizes.tolist():
-        videos.append(body[at : at + size])
-        at += size
-    video = np.repeat(np.arange(layout.video_count, dtype=np.uint64), layout.cells_of_videos)
-    return Decoded(
-        videos,
-        layout.hashes.astype(np.int64),
-        layout.types,
+def decode(body: bytes) -> Run:
+    """What a body says; its event types are in any order, and may be unused. Raises UnknownVersion."""
+    part = decode_all([body])
+    return Run(part.names, part.hashes, part.types, part.cells)
+
+
+def decode_all(bodies: Sequence[bytes]) -> Part:
+    """What some bodies say, one after the other. Raises UnknownVersion."""
+    if not bodies:
+        return NOTHING
+    layouts = [_Layout(body) for body in bodies]
+    types: list[bytes] = []
+    first_types: dict[tuple[bytes, bytes], int] = {}
+    for layout in layouts:
+        key = (layout.type_sizes, layout.type_names)
+        if key not in first_types:
+            first_types[key] = len(types)
+            types += layout.types
+    sizes = [layout.cell_count for layout in layouts]
+    cells_of_videos = np.concatenate([layout.cells_of_videos for layout in layouts])
+    video = np.repeat(np.arange(len(cells_of_videos), dtype=np.uint64), cells_of_videos)
+    event_type = np.concatenate([layout.type_index for layout in layouts]).astype(np.uint64)
+    if len(first_types) > 1:
+        firsts = [first_types[layout.type_sizes, layout.type_names] for layout in layouts]
+        event_type += np.repeat(np.array(firsts, np.uint64), sizes)
+    minute = _join([layout.minute_offsets for layout in layouts])
+    minute += np.repeat(np.array([layout.base for layout in layouts]), sizes)
+    values = None
+    if any(layout.has_values for layout in layouts):
+        values = join_values([layout.read_values() for layout in layouts])
+    return Part(
+        cut_names(
+            b"".join([layout.names for layout in layouts]), _join([layout.name_sizes for layout in layouts])
+        ),
+        _join([layout.hashes for layout in layouts]),
+        types,
         Cells(
-            (video << TYPE_BITS) | layout.type_index.astype(np.uint64),
-            layout.minutes,
-            layout.counts,
-            layout.read_values(),
+            (video << TYPE_BITS) | event_type, minute, _join([layout.counts for layout in layouts]), values
         ),
     )
+
+
+def _join(columns: Sequence[npt.NDArray[Any]]) -> Numbers:
+    joined: Numbers = np.concatenate(columns, dtype=np.int64, casting="unsafe")
+    return joined
 
 
 def find_cell(bodies: Iterable[bytes], video: bytes, event_type: bytes, start: int, end: int) -> Cell:
@@ -266,32 +222,6 @@ def find_cell(bodies: Iterable[bytes], video: bytes, event_type: bytes, start: i
     return Cell(count, *(column[0].item() for column in values.columns()))
 
 
-def merge(parts: Sequence[Decoded]) -> Run:
-    """The cells of all parts in one run; equal keys become one cell, except where a count might not fit."""
-    video_names, type_names = _Names(), _Names()
-    cells = []
-    for part in parts:
-        video = np.fromiter(map(video_names.__getitem__, part.videos), np.uint64, len(part.videos))
-        kind = np.fromiter(map(type_names.__getitem__, part.types), np.uint64, len(part.types))
-        series = (video[(part.cells.series >> TYPE_BITS).astype(np.intp)] << TYPE_BITS) | kind[
-            (part.cells.series & _TYPE_MASK).astype(np.intp)
-        ]
-        cells.append(Cells(series, part.cells.minute, part.cells.count, part.cells.values))
-    if not cells:
-        return sort_cells([], [], NO_CELLS)
-    joined = join_cells(cells)
-    fits = sum(int(part.count.max(initial=0)) for part in cells) <= _MOST
-    return sort_cells(list(video_names), list(type_names), merge_cells([joined]) if fits else joined)
-
-
-class _Names(dict[bytes, int]):
-    """Numbers for names, in the order in which they came."""
-
-    def __missing__(self, name: bytes) -> int:
-        self[name] = number = len(self)
-        return number
-
-
 class _Layout:
     """Where the parts of a body are; columns are read when they are asked for."""
 
@@ -303,26 +233,53 @@ class _Layout:
                 "Run the version that wrote it, or a later one"
             )
         self.body = body
-        self.flags: int = flags
         self.cell_count: int = cell_count
         self.video_count: int = video_count
         self.base: int = base
-        name_type = np.dtype(">u2" if self.flags & _LONG_NAMES else ">u1")
-        at = HASHES_AT
-        self.hashes = np.frombuffer(body, ">i8", self.video_count, at)
-        at += 8 * self.video_count
-        self.name_sizes = np.frombuffer(body, name_type, self.video_count, at)
-        at += name_type.itemsize * self.video_count
-        self.cells_of_videos = np.frombuffer(body, ">u1", self.video_count, at)
-        at += self.video_count
-        type_sizes = body[at : at + type_count]
-        self.names_at = at + type_count
-        at = self.names_at + int(self.name_sizes.sum(dtype=np.int64))
-        edges = list(accumulate(type_sizes, initial=at))
-        self.types = [body[a:b] for a, b in pairwise(edges)]
-        self._types_at: int = edges[-1]
-        self._minute_type: np.dtype[Any] = _WIDTHS[self.flags & 3]
-        self._count_type: np.dtype[Any] = _WIDTHS[self.flags >> 2 & 3]
+        self.has_values = bool(flags & _HAS_VALUES)
+        self._name_type: np.dtype[Any] = _WIDTHS[1 if flags & _LONG_NAMES else 0]
+        self._minute_type: np.dtype[Any] = _WIDTHS[flags & 3]
+        self._count_type: np.dtype[Any] = _WIDTHS[flags >> 2 & 3]
+        self._sizes_at = HASHES_AT + 8 * video_count
+        self._cells_at = self._sizes_at + self._name_type.itemsize * video_count
+        type_sizes_at = self._cells_at + video_count
+        self.names_at = type_sizes_at + type_count
+        self.type_sizes: bytes = body[type_sizes_at : self.names_at]
+        if self.has_values:
+            self.names_end = self.names_at + int(self.name_sizes.sum(dtype=np.int64))
+            self._types_at = self.names_end + sum(self.type_sizes)
+        else:
+            self._types_at = len(body) - cell_count * (
+                1 + self._minute_type.itemsize + self._count_type.itemsize
+            )
+            self.names_end = self._types_at - sum(self.type_sizes)
+        self._minutes_at = self._types_at + cell_count
+        self._counts_at = self._minutes_at + cell_count * self._minute_type.itemsize
+
+    @property
+    def hashes(self) -> npt.NDArray[Any]:
+        return np.frombuffer(self.body, ">i8", self.video_count, HASHES_AT)
+
+    @property
+    def name_sizes(self) -> npt.NDArray[Any]:
+        return np.frombuffer(self.body, self._name_type, self.video_count, self._sizes_at)
+
+    @property
+    def cells_of_videos(self) -> npt.NDArray[np.uint8]:
+        return np.frombuffer(self.body, np.uint8, self.video_count, self._cells_at)
+
+    @property
+    def names(self) -> bytes:
+        return self.body[self.names_at : self.names_end]
+
+    @property
+    def type_names(self) -> bytes:
+        """Those of all types, one after the other."""
+        return self.body[self.names_end : self._types_at]
+
+    @property
+    def types(self) -> list[bytes]:
+        return split_names(self.type_names, self.type_sizes)
 
     def places_of(self, hash_bytes: bytes, video: bytes) -> list[int]:
         """The places of a video: none or one."""
@@ -339,14 +296,14 @@ class _Layout:
         """The cells of one video and event type over the minutes [start, end), all as of one key."""
         begin = int(self.cells_of_videos[:place].sum(dtype=np.int64))
         own = slice(begin, begin + int(self.cells_of_videos[place]))
-        minutes = self.minutes[own]
+        minutes = self.minute_offsets[own].astype(np.int64) + self.base
         chosen = (self.type_index[own] == event_type) & (minutes >= start) & (minutes < end)
         at = np.flatnonzero(chosen) + begin
-        values = self.read_values() if len(at) else None
+        values = self.read_values() if self.has_values and len(at) else None
         return Cells(
             np.zeros(len(at), np.uint64),
             np.zeros(len(at), np.int64),
-            self.counts[at],
+            self.counts[at].astype(np.int64),
             values and ValueCells(*(column[at] for column in values.columns())),
         )
 
@@ -359,23 +316,18 @@ class _Layout:
         return np.frombuffer(self.body, np.uint8, self.cell_count, self._types_at)
 
     @property
-    def minutes(self) -> Numbers:
-        at = self._types_at + self.cell_count
-        minutes: Numbers = np.frombuffer(self.body, self._minute_type, self.cell_count, at).astype(np.int64)
-        return minutes + self.base
+    def minute_offsets(self) -> npt.NDArray[Any]:
+        """(n,) to be added to `base`"""
+        return np.frombuffer(self.body, self._minute_type, self.cell_count, self._minutes_at)
 
     @property
-    def _counts_at(self) -> int:
-        return self._types_at + self.cell_count * (1 + self._minute_type.itemsize)
+    def counts(self) -> npt.NDArray[Any]:
+        return np.frombuffer(self.body, self._count_type, self.cell_count, self._counts_at)
 
-    @property
-    def counts(self) -> Numbers:
-        return np.frombuffer(self.body, self._count_type, self.cell_count, self._counts_at).astype(np.int64)
-
-    def read_values(self) -> ValueCells | None:
-        if not self.flags & _HAS_VALUES:
-            return None
+    def read_values(self) -> ValueCells:
         at = self._counts_at + self._count_type.itemsize * self.cell_count
+        if not self.has_values:
+            return no_values(self.cell_count)
         value_count = np.frombuffer(self.body, self._count_type, self.cell_count, at).astype(np.int64)
         at += self._count_type.itemsize * self.cell_count
         is_valued = value_count > 0

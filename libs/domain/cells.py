@@ -152,7 +152,7 @@ def merge_cells(parts: Sequence[Cells]) -> Cells:
         cells.series[starts],
         cells.minute[starts],
         np.add.reduceat(cells.count, starts),
-        cells.values and _merge_values(cells.values, starts),
+        cells.values and merge_values(cells.values, starts),
     )
 
 
@@ -167,7 +167,7 @@ def _is_one(minute: npt.NDArray[np.int64]) -> bool:
     return len(minute) > 0 and bool((minute == minute[0]).all())
 
 
-def _merge_values(rows: ValueCells, starts: npt.NDArray[np.intp]) -> ValueCells:
+def merge_values(rows: ValueCells, starts: npt.NDArray[np.intp]) -> ValueCells:
     """Chan's formula for many parts at once: each part's M2, and its distance from the common mean."""
     value_count = np.add.reduceat(rows.value_count, starts)
     total = np.add.reduceat(rows.sum, starts)
@@ -189,8 +189,7 @@ def join_cells(parts: Sequence[Cells]) -> Cells:
         return parts[0]
     values = None
     if any(part.values is not None for part in parts):
-        columns = zip(*(_values_of(part).columns() for part in parts), strict=True)
-        values = ValueCells(*(np.concatenate(column) for column in columns))
+        values = join_values([no_values(len(part)) if part.values is None else part.values for part in parts])
     return Cells(
         np.concatenate([part.series for part in parts]),
         np.concatenate([part.minute for part in parts]),
@@ -199,9 +198,14 @@ def join_cells(parts: Sequence[Cells]) -> Cells:
     )
 
 
-def _values_of(cells: Cells) -> ValueCells:
-    if cells.values is not None:
-        return cells.values
-    n = len(cells)
+def join_values(parts: Sequence[ValueCells]) -> ValueCells:
+    """The columns of one or more parts, one part after the other."""
+    return ValueCells(
+        *(np.concatenate(columns) for columns in zip(*(part.columns() for part in parts), strict=True))
+    )
+
+
+def no_values(n: int) -> ValueCells:
+    """The columns of n cells that have none."""
     none = np.full(n, np.nan)
     return ValueCells(np.zeros(n, np.int64), np.zeros(n), none, none, np.zeros(n))

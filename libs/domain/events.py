@@ -1,6 +1,6 @@
 """A batch of events as columns: the content of a request, and of an entry's payload."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ class Events:
     """(n,) microseconds since 1970-01-01 UTC, or NO_TIME"""
     value: npt.NDArray[np.float64] | None = None
     """(n,) the values, or NaN for none"""
+    video_hashes: npt.NDArray[np.int64] | None = field(default=None, compare=False)
+    """(len(video_ids),) the hash of each (`libs.domain.runs`), once it was computed"""
 
     def __len__(self) -> int:
         return len(self.video_index)

@@ -20,9 +20,19 @@ def partition_of(video_id: str, partition_count: int) -> int:
 
 
 def partitions_of(video_ids: Sequence[str], partition_count: int) -> npt.NDArray[np.uint16]:
-    """(len(video_ids),) the partition of each id. (No table of what was hashed before is faster than hashing.)"""
+    """(len(video_ids),) the partition of each id."""
+    return partitions_of_hashes(hash_videos(video_ids), partition_count)
+
+
+def hash_videos(video_ids: Sequence[str]) -> npt.NDArray[np.int64]:
+    """(len(video_ids),) the hash of each id, signed. (No table of what was hashed before is faster than hashing.)"""
     digests = b"".join(map(xxhash.xxh3_64_digest, map(str.encode, video_ids)))
-    return (np.frombuffer(digests, ">u8") % np.uint64(partition_count)).astype(np.uint16)
+    return np.frombuffer(digests, ">i8").astype(np.int64)
+
+
+def partitions_of_hashes(hashes: npt.NDArray[np.int64], partition_count: int) -> npt.NDArray[np.uint16]:
+    """(n,) the partition of each hash."""
+    return (hashes.view(np.uint64) % np.uint64(partition_count)).astype(np.uint16)
 
 
 def cut(events: Events, partition_count: int) -> Iterator[tuple[int, Events]]:
@@ -33,7 +43,8 @@ def cut(events: Events, partition_count: int) -> Iterator[tuple[int, Events]]:
     batch has few, all of them. The parts share their arrays: each is a piece of the batch, sorted once.
     """
     events = _with_used_videos(events)
-    video_ids, partition_of_video = events.video_ids, partitions_of(events.video_ids, partition_count)
+    video_ids, hashes = events.video_ids, hash_videos(events.video_ids)
+    partition_of_video = partitions_of_hashes(hashes, partition_count)
     video_order, video_bounds = _sort(partition_of_video, partition_count)
     order, event_bounds = _sort(partition_of_video[events.video_index], partition_count)
     sizes = np.diff(video_bounds)
@@ -48,6 +59,7 @@ def cut(events: Events, partition_count: int) -> Iterator[tuple[int, Events]]:
         actor_index=None if events.actor_index is None else events.actor_index[order],
         time_us=None if events.time_us is None else events.time_us[order],
         value=None if events.value is None else events.value[order],
+        video_hashes=hashes[video_order],
     )
     video_edges, event_edges = video_bounds.tolist(), event_bounds.tolist()
     for partition in np.flatnonzero(sizes).tolist():
@@ -63,7 +75,8 @@ def _with_used_videos(events: Events) -> Events:
         return events
     video_ids = [events.video_ids[place] for place in np.flatnonzero(is_used).tolist()]
     places = np.cumsum(is_used) - 1
-    return replace(events, video_ids=video_ids, video_index=places[events.video_index].astype(np.uint16))
+    index = places[events.video_index].astype(np.uint16)
+    return replace(events, video_ids=video_ids, video_index=index, video_hashes=None)
 
 
 def _sort(
@@ -94,4 +107,5 @@ def _part(events: Events, videos: slice, chosen: slice) -> Events:
         actor_index=actor_index,
         time_us=None if events.time_us is None else events.time_us[chosen],
         value=None if events.value is None else events.value[chosen],
+        video_hashes=None if events.video_hashes is None else events.video_hashes[videos],
     )

@@ -13,7 +13,8 @@ import asyncpg
 import grpc
 import numpy as np
 
-from libs.domain.blocks import decode, merge
+from libs.domain.blocks import decode_all
+from libs.domain.runs import merge
 from libs.embedded.postgres import make_dsn
 from libs.embedded.sockets import PREFIX
 from loadtests.bench.contender import Store
@@ -102,11 +103,12 @@ class Tally(Store):
             bodies = [body for (body,) in await connection.fetch(_BODIES)]
         finally:
             await connection.close()
-        run = merge([decode(body) for body in bodies])
+        run = merge([decode_all(bodies)])
         series, starts = np.unique(run.cells.series, return_index=True)
         counts = np.add.reduceat(run.cells.count, starts) if len(run) else run.cells.count
+        videos = run.videos
         return Counts(
-            [run.videos[each >> 32].decode() for each in series.tolist()],
+            [videos[each >> 32].decode() for each in series.tolist()],
             [run.types[each & 0xFFFFFFFF].decode() for each in series.tolist()],
             counts.tolist(),
         )

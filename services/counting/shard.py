@@ -242,6 +242,7 @@ class Shard:
             async with asyncio.TaskGroup() as tasks:
                 flushing = tasks.create_task(flusher.run())
                 others = [
+                    tasks.create_task(flusher.merge_chunks()),
                     tasks.create_task(self._append_groups(appender, flusher)),
                     tasks.create_task(keep_alive(self._pool, log, self._settings.recovery)),
                 ]

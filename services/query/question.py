@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from libs.domain.blocks import find_cell, hash_of
+from libs.domain.blocks import find_cell
 from libs.domain.cells import Cell
 from libs.domain.minutes import LAST_MINUTE, MinuteRange
+from libs.domain.runs import hash_of
 
 
 @dataclass(frozen=True, slots=True)

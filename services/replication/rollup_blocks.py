@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.domain.blocks import TYPE_BITS, Decoded, Run, decode, hash_of, merge
+from libs.domain.blocks import decode
+from libs.domain.runs import TYPE_BITS, Run, hash_of, merge
 from services.replication.rollups import RollupRow
 from tally.replication.v1 import peers_pb2 as pb
 
@@ -67,7 +68,7 @@ class Range:
     start: int
     end: int | None
 
-    def cut(self, body: bytes) -> Decoded | None:
+    def cut(self, body: bytes) -> Run | None:
         """What of a block is in the range."""
         _, part = decode(body).split(self.start)
         if part is not None and self.end is not None:

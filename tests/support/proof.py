@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from libs.domain.blocks import hash_of
+from libs.domain.runs import hash_of
 from libs.rpc.columns import decode
 from tally.ingest.v1.ingest_pb2 import EventColumns
 from tests.support.entries import Counts, counts_of

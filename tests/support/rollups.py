@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from libs.domain.blocks import TYPE_BITS, decode, encode, sort_cells
+from libs.domain.blocks import decode, encode
 from libs.domain.cells import Cell, Cells
+from libs.domain.runs import TYPE_BITS, sort_cells
 from services.counting.flush.runs import add_run
 
 MINUTE = "('x' || encode(substring(body from 9 for 8), 'hex'))::bit(64)::bigint"
@@ -65,10 +66,10 @@ async def read_cells(connection: Any) -> list[tuple[int, Key, Cell]]:
 def cells_of_body(body: bytes) -> list[tuple[Key, Cell]]:
     """What one block says."""
     told = decode(body)
-    cells = told.cells
+    cells, videos = told.cells, told.videos
     found = []
     for n, series in enumerate(cells.series.tolist()):
-        video_id, event_type = told.videos[series >> int(TYPE_BITS)], told.types[series & 0xFFFFFFFF]
+        video_id, event_type = videos[series >> int(TYPE_BITS)], told.types[series & 0xFFFFFFFF]
         cell = Cell(int(cells.count[n]))
         if cells.values is not None and cells.values.value_count[n]:
             cell = Cell(cell.count, *(column[n].item() for column in cells.values.columns()))

@@ -38,6 +38,11 @@ class Backlog:
         """An upper bound of the rows."""
         return self._buffer.cell_count + sum(step.buffer.cell_count for step in self._steps)
 
+    @property
+    def scattered(self) -> Buffer | None:
+        """The buffer, if its chunks should be merged."""
+        return self._buffer if self._buffer.is_scattered else None
+
     def add(self, numbered: NumberedEntry) -> None:
         """Add the events of one entry. Never fails for an entry that was decoded."""
         most, count = self._most_cells(), len(numbered.entry.events)

@@ -1,48 +1,42 @@
 """The buffer: events that are journaled and not in the rollups yet, added up by (video, event type, minute)."""
 
-from itertools import chain
-
 import numpy as np
 import numpy.typing as npt
 
-from libs.domain.blocks import PIECE_NAMES, TYPE_BITS, Run, sort_cells
-from libs.domain.cells import NO_CELLS, Cells, cells_of_events, merge_cells
+from libs.domain.events import Events
 from libs.domain.minutes import MINUTE_US
+from libs.domain.names import encode_names
+from libs.domain.runs import TYPE_BITS, Numbers, Run, count_events, hashes_of, merge
 from services.counting.journal.entry import NumberedEntry
 from tally.contract.rules import NO_TIME
 
-_CHUNK_EVENTS = 8_192
+_CHUNK_EVENTS = 32_768
 """So many single events are added up in one go: enough that what numpy costs for each call does not matter, few enough
-that the event loop stops for no longer than an insert takes. (Chunks of 65,536 take a sixth less time in all, and stop
-it for 20 to 60 ms each. A merge of chunks may stop it for longer, but there are few.)"""
+that the event loop stops for about 5 ms."""
+_MERGE_CELLS = 131_072
+"""Chunks that have fewer cells together are merged by the flush alone."""
 _MERGE_AFTER = 2
 """Chunks are merged when they have this many times the cells of the last merge: each cell is sorted a few times."""
 
 
-class Names(dict[str, int]):
-    """Numbers for strings, in the order in which they came; a new one for a new string."""
-
-    def __missing__(self, name: str) -> int:
-        self[name] = number = len(self)
-        return number
-
-
 class Buffer:
-    """Adds up entries and returns them as a run. Does no I/O and is independent of logs."""
+    """Adds up entries and returns them as a run. Does no I/O and is independent of logs.
+
+    `merge_chunks` and `run` may be called in other threads, each in one at a time. They only append to the list of
+    chunks and replace a slice of it, which are steps that the interpreter's lock makes one.
+    """
 
     def __init__(self) -> None:
         self.event_count = 0
-        self._videos = Names()
-        self._types = Names()
         self._waiting: list[NumberedEntry] = []
         self._waiting_events = 0
-        self._chunks: list[Cells] = []
+        self._chunks: list[Run] = []
         self._merged_cells = 0
 
     @property
     def cell_count(self) -> int:
         """An upper bound of the cells."""
-        return sum(len(chunk) for chunk in self._chunks) + self._waiting_events
+        return sum(map(len, self._chunks)) + self._waiting_events
 
     def add(self, numbered: NumberedEntry) -> None:
         """Add the events of one entry. Never fails for an entry that was decoded."""
@@ -55,37 +49,63 @@ class Buffer:
     def run(self) -> Run:
         """All that was added, one cell for each key, in the order of blocks."""
         self._add_up()
-        cells = merge_cells(self._chunks) if self._chunks else NO_CELLS
-        return sort_cells(_encoded(list(self._videos)), _encoded(list(self._types)), cells)
+        chunks = tuple(self._chunks)
+        return chunks[0] if len(chunks) == 1 else merge(chunks)
+
+    @property
+    def is_scattered(self) -> bool:
+        """Whether many cells may have the keys of others, so that `merge_chunks` is due."""
+        cells = sum(map(len, self._chunks))
+        return len(self._chunks) > 1 and cells > max(_MERGE_AFTER * self._merged_cells, _MERGE_CELLS)
+
+    def merge_chunks(self) -> None:
+        """Bring `cell_count` near to the number of cells."""
+        chunks = tuple(self._chunks)
+        merged = merge(chunks)
+        self._merged_cells = len(merged)
+        self._chunks[: len(chunks)] = [merged]
 
     def _add_up(self) -> None:
         if not self._waiting:
             return
         waiting, self._waiting, self._waiting_events = self._waiting, [], 0
-        events = [numbered.entry.events for numbered in waiting]
-        video = _numbers_of_events(
-            self._videos, [e.video_ids for e in events], [e.video_index for e in events]
-        )
-        event_type = _numbers_of_events(
-            self._types, [e.event_types for e in events], [e.event_type_index for e in events]
-        )
-        series = (video << TYPE_BITS) | event_type
-        self._chunks.append(cells_of_events(series, _minutes(waiting), _values(waiting)))
-        if len(self._chunks) > 1 and self.cell_count > _MERGE_AFTER * max(self._merged_cells, _CHUNK_EVENTS):
-            self._chunks = [merge_cells(self._chunks)]
-            self._merged_cells = len(self._chunks[0])
+        self._chunks.append(_count(waiting))
 
 
-def _numbers_of_events(
-    names: Names, dictionaries: list[list[str]], indexes: list[npt.NDArray[np.uint16]]
-) -> npt.NDArray[np.uint64]:
-    sizes = np.array([len(dictionary) for dictionary in dictionaries])
-    numbers = np.fromiter(
-        map(names.__getitem__, chain.from_iterable(dictionaries)), np.uint64, int(sizes.sum())
+def _count(waiting: list[NumberedEntry]) -> Run:
+    """The cells of some entries."""
+    batches = [numbered.entry.events for numbered in waiting]
+    sizes = [len(batch.video_index) for batch in batches]
+    types: list[str] = []
+    first_types: dict[tuple[str, ...], int] = {}
+    for batch in batches:
+        key = tuple(batch.event_types)
+        if key not in first_types:
+            first_types[key] = len(types)
+            types += key
+    event_type = np.concatenate([batch.event_type_index for batch in batches]).astype(np.uint64)
+    if len(first_types) > 1:
+        firsts = [first_types[tuple(batch.event_types)] for batch in batches]
+        event_type += np.repeat(np.array(firsts, np.uint64), sizes)
+    videos = np.array([len(batch.video_ids) for batch in batches])
+    first_videos = (np.cumsum(videos) - videos).astype(np.uint64)
+    video = np.concatenate([batch.video_index for batch in batches]).astype(np.uint64)
+    video += np.repeat(first_videos, sizes)
+    return count_events(
+        encode_names([batch.video_ids for batch in batches]),
+        np.concatenate([_hashes(batch) for batch in batches]),
+        list(map(str.encode, types)),
+        (video << TYPE_BITS) | event_type,
+        _minutes(waiting),
+        _values(waiting),
     )
-    starts = np.repeat(np.cumsum(sizes) - sizes, [len(index) for index in indexes])
-    index: npt.NDArray[np.intp] = np.concatenate(indexes).astype(np.intp) + starts
-    return numbers[index]
+
+
+def _hashes(events: Events) -> Numbers:
+    """Those of the cut, if the events come from one."""
+    if events.video_hashes is not None:
+        return events.video_hashes
+    return hashes_of(list(map(str.encode, events.video_ids)))
 
 
 def _minutes(waiting: list[NumberedEntry]) -> npt.NDArray[np.int64]:
@@ -110,12 +130,3 @@ def _values(waiting: list[NumberedEntry]) -> npt.NDArray[np.float64] | None:
 
 def _or_none(column: npt.NDArray[np.generic] | None, n: int, none: float) -> npt.NDArray[np.generic]:
     return np.full(n, none) if column is None else column
-
-
-def _encoded(names: list[str]) -> list[bytes]:
-    """The UTF-8 bytes of each name."""
-    return [
-        name
-        for begin in range(0, len(names), PIECE_NAMES)
-        for name in map(str.encode, names[begin : begin + PIECE_NAMES])
-    ]

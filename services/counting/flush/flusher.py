@@ -42,7 +42,7 @@ class Flusher:
         self._appender = appender
         self._settings = settings
         self._clock = clock
-        self._wake = asyncio.Event()
+        self._wake, self._arrived = asyncio.Event(), asyncio.Event()
         self._pace = pace
         self._timeout_seconds = settings.timeout_seconds or pace.longest_seconds + SERVER_ENDS_FIRST_S
         self._stopping = False
@@ -55,6 +55,14 @@ class Flusher:
             await self._until_due()
             self._wake.clear()
             await self.flush()
+
+    async def merge_chunks(self) -> None:
+        """Merge what is in the buffer, beside the event loop, whenever there is much. Runs until cancelled."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            if (buffer := self._appender.backlog.scattered) is not None:
+                await asyncio.to_thread(buffer.merge_chunks)
 
     async def _until_due(self) -> None:
         """Wait as long as the pace says, but no longer once there is much, or once the load is over."""
@@ -89,6 +97,7 @@ class Flusher:
 
     def note_arrival(self) -> None:
         """Something was journaled, and waits for a flush from now on; one is due at once when there is much."""
+        self._arrived.set()
         if self.oldest_unapplied_at is None:
             self.oldest_unapplied_at = self._clock.monotonic()
         if self._appender.backlog.cell_count >= self._pace.due_cells:

@@ -11,7 +11,7 @@ from libs.domain.clock import Clock
 from libs.domain.column_rules import find_bad_times, find_bad_values
 from libs.domain.entry import MAX_TRACEPARENT_BYTES, Entry, signed
 from libs.domain.events import Events
-from libs.domain.partition import partitions_of
+from libs.domain.partition import hash_videos, partitions_of, partitions_of_hashes
 from libs.rpc.columns import parse_all
 from tally.contract import rules
 from tally.contract.errors import InvalidRequest, Violation
@@ -71,7 +71,14 @@ class Wire:
         if not rules.are_video_ids(video_ids):
             return False
         belongs = np.repeat(np.array(said, np.uint16), [len(events.video_ids) for events in batches])
-        return bool((partitions_of(video_ids, self._partition_count) == belongs).all())
+        hashes = hash_videos(video_ids)
+        if (partitions_of_hashes(hashes, self._partition_count) != belongs).any():
+            return False
+        begin = 0
+        for events in batches:  # the flush needs them too
+            end = begin + len(events.video_ids)
+            events.video_hashes, begin = hashes[begin:end], end
+        return True
 
     def _refuse(self, sent: Sequence[pb.Entry], batches: Sequence[Events], now_us: int) -> NoReturn:
         """Raises InvalidRequest for the first entry that is wrong."""

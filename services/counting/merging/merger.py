@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from libs.domain.blocks import Block, Decoded, decode, encode, merge
+from libs.domain.blocks import Block, decode, decode_all, encode
+from libs.domain.runs import Part, merge
 from libs.runtime.loop import Loop
 from libs.stores.postgres import AWAY
 from libs.telemetry import catalogue
@@ -184,13 +185,22 @@ class Merger:
 
 def _lay_out(rows: Sequence[Any], bound: int | None) -> Taken:
     """What is moved and what stays of blocks that were taken. In a thread of its own, beside the event loop."""
-    moved: list[Decoded] = []
+    across: set[tuple[int, int, int]] = set()
+    if bound is not None:  # in each run the last block may be across it
+        across = set({row["run_id"]: _place_of(row) for row in sorted(rows, key=_place_of)}.values())
+    moved: list[Part] = [decode_all([row["body"] for row in rows if _place_of(row) not in across])]
     rest = []
     for row in rows:
-        below, others = (decode(row["body"]), None) if bound is None else decode(row["body"]).split(bound)
+        if bound is None or _place_of(row) not in across:
+            continue
+        below, others = decode(row["body"]).split(bound)
         if below is not None:
             moved.append(below)
         if others is not None:
             [block] = encode(merge([others]))
             rest.append((row["run_id"], row["number"], block))
     return Taken(encode(merge(moved)), rest, sum(row["cells"] for row in rows))
+
+
+def _place_of(row: Any) -> tuple[int, int, int]:
+    return row["run_id"], row["first"], row["number"]

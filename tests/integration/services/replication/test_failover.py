@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from libs.domain.blocks import hash_of
+from libs.domain.runs import hash_of
 from services.replication import rollup_blocks, rollup_source, rollups, rows
 from services.replication.epoch import Life, check_life, confirm_life
 from services.replication.hashing import COLUMNS_HASH

@@ -9,22 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.domain import blocks
+from libs.domain import blocks, runs
 from libs.domain.blocks import (
     BLOCK_CELLS,
-    TYPE_BITS,
     Block,
-    Decoded,
-    Run,
     UnknownVersion,
     decode,
+    decode_all,
     encode,
     find_cell,
-    hash_of,
-    merge,
-    sort_cells,
 )
 from libs.domain.cells import Cell, Cells, ValueCells
+from libs.domain.runs import TYPE_BITS, Run, hash_of, merge, sort_cells
 from tests.unit.libs.domain.oracle import Truth, cell_of
 
 Key = tuple[str, str, int]
@@ -69,13 +65,14 @@ def run_of(cells: Held) -> Run:
     )
 
 
-def told_by(decoded: Decoded | Run) -> dict[Key, Cell]:
+def told_by(decoded: Run) -> dict[Key, Cell]:
     """Every cell, each key once."""
     found: dict[Key, Cell] = {}
+    videos = decoded.videos
     for n in range(len(decoded.cells)):
         series = int(decoded.cells.series[n])
         key = (
-            decoded.videos[series >> 32].decode(),
+            videos[series >> 32].decode(),
             decoded.types[series & 0xFFFFFFFF].decode(),
             int(decoded.cells.minute[n]),
         )
@@ -153,6 +150,19 @@ def test_a_merge_of_runs_says_what_their_cells_say_together(cells: list[Held], s
 
 
 @settings(max_examples=60)
+@given(st.lists(held, max_size=9), st.integers(1, 9))
+def test_blocks_that_are_decoded_together_say_what_each_says(cells: list[Held], size: int) -> None:
+    with (
+        mock.patch.object(blocks, "BLOCK_CELLS", size),
+        mock.patch.object(blocks, "VALUED_BLOCK_CELLS", size),
+    ):
+        bodies = [block.body for each in cells for block in encode(run_of(each))]
+    together = decode_all(bodies)
+    assert len(together) == sum(len(decode(body)) for body in bodies)
+    assert_same(told_by(merge([together])), merged(cells))
+
+
+@settings(max_examples=60)
 @given(st.lists(held, max_size=5), st.integers(1, 9), st.integers(-(2**63), 2**63 - 1))
 def test_parts_below_a_bound_and_the_others_are_the_whole(cells: list[Held], size: int, bound: int) -> None:
     with (
@@ -185,7 +195,7 @@ def test_a_video_is_found_in_whatever_blocks_there_are(
 def test_videos_of_one_hash_are_told_apart_by_their_names() -> None:
     cells: Held = {(video, "view", n): [None] * (n + 1) for n, video in enumerate(VIDEOS)}
     with (
-        mock.patch.object(blocks, "hashes_of", lambda names: np.full(len(list(names)), 7)),
+        mock.patch.object(runs, "hashes_of", lambda names: np.full(len(list(names)), 7)),
         mock.patch.object(blocks, "hash_of", return_value=7),
         mock.patch.object(blocks, "BLOCK_CELLS", 4),
     ):
@@ -208,6 +218,10 @@ def test_counts_of_any_size_are_kept_and_never_wrap() -> None:
     again = [decode(block.body) for block in encode(merge([decode(body) for body in bodies * 3]))]
     assert sum(sum(each.cells.count.tolist()) for each in again) == 3 * (large + 1)
     assert find_cell(bodies * 3, b"a", b"view", 0, 2).count == 3 * large
+    # What was left apart is in one block then, and stays apart in the merges that follow.
+    apart = [block.body for block in encode(merge([decode(body) for body in bodies * 3]))]
+    again = [decode(block.body) for block in encode(merge([decode_all(apart)]))]
+    assert sum(sum(each.cells.count.tolist()) for each in again) == 3 * (large + 1)
 
 
 def test_a_flush_of_one_minute_takes_about_24_bytes_a_cell() -> None:

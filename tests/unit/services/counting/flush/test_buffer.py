@@ -4,17 +4,20 @@ import math
 import random
 import uuid
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.domain.blocks import Run, hash_of
 from libs.domain.cells import Cell
 from libs.domain.entry import Entry
+from libs.domain.runs import Run, hash_of
 from services.counting.flush import buffer as module
-from services.counting.flush.buffer import Buffer, Names
+from services.counting.flush.buffer import Buffer
 from services.counting.journal.entry import NumberedEntry
 from tests.unit.libs.domain.batches import MODEST, ROWS, Row, batch_of
 from tests.unit.libs.domain.oracle import Truth
@@ -37,12 +40,22 @@ def numbered(rows: list[Row], received_at_us: int, spare: tuple[str, ...] = ()) 
     return NumberedEntry(1, received_at_us, entry)
 
 
-def fill(entries: list[tuple[list[Row], int]]) -> tuple[Buffer, dict[Key, Truth]]:
-    """A buffer with the entries, and what it should hold."""
+def fill(
+    entries: list[tuple[list[Row], int]],
+    merge_each: int = 0,
+    hashes_of: Callable[[Sequence[bytes]], npt.NDArray[np.int64]] | None = None,
+) -> tuple[Buffer, dict[Key, Truth]]:
+    """A buffer with the entries, and what it should hold. `merge_each`: after so many entries; 0: never."""
     buffer = Buffer()
     expected: dict[Key, list[float | None]] = defaultdict(list)
-    for rows, received_at_us in entries:
-        buffer.add(numbered(rows, received_at_us))
+    for n, (rows, received_at_us) in enumerate(entries):
+        added = numbered(rows, received_at_us)
+        if hashes_of is not None:
+            events = added.entry.events
+            events.video_hashes = hashes_of([name.encode() for name in events.video_ids])
+        buffer.add(added)
+        if merge_each and n % merge_each == 0:
+            buffer.merge_chunks()
         for row in rows:
             time_us = received_at_us if row.time_us is None else row.time_us
             expected[row.video_id, row.event_type, time_us // MINUTE_US].append(row.value)
@@ -50,8 +63,9 @@ def fill(entries: list[tuple[list[Row], int]]) -> tuple[Buffer, dict[Key, Truth]
 
 
 def keys_of(run: Run) -> list[Key]:
+    videos = run.videos
     return [
-        (run.videos[series >> 32].decode(), run.types[series & 0xFFFFFFFF].decode(), minute)
+        (videos[series >> 32].decode(), run.types[series & 0xFFFFFFFF].decode(), minute)
         for series, minute in zip(run.cells.series.tolist(), run.cells.minute.tolist(), strict=True)
     ]
 
@@ -102,25 +116,51 @@ def test_every_event_is_in_the_row_of_its_key(entries: list[tuple[list[Row], int
 
 
 @MODEST
-@given(ENTRIES, st.integers(1, 20), st.integers(1, 2))
-def test_it_does_not_matter_where_the_chunks_end(
-    entries: list[tuple[list[Row], int]], chunk_events: int, merge_after: int
+@given(ENTRIES, st.integers(1, 20), st.integers(1, 3))
+def test_it_does_not_matter_where_the_chunks_end_and_are_merged(
+    entries: list[tuple[list[Row], int]], chunk_events: int, merge_each: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_CHUNK_EVENTS", chunk_events)
-        patch.setattr(module, "_MERGE_AFTER", merge_after)
-        assert_holds(*fill(entries))
+        assert_holds(*fill(entries, merge_each))
 
 
-def test_a_chunk_that_is_full_is_added_up_and_chunks_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+@MODEST
+@given(ENTRIES, st.integers(1, 20), st.integers(1, 3), st.integers(1, 3), st.booleans())
+def test_videos_with_the_same_hash_are_told_apart(
+    entries: list[tuple[list[Row], int]], chunk_events: int, merge_each: int, hashes: int, are_cut: bool
+) -> None:
+    """The ids have one hash, or few of them, whether the cut has computed it or the buffer."""
+
+    def few(names: Sequence[bytes]) -> npt.NDArray[np.int64]:
+        return np.array([len(name) % hashes for name in names], np.int64)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK_EVENTS", chunk_events)
+        patch.setattr(module, "hashes_of", few)
+        buffer, expected = fill(entries, merge_each, few if are_cut else None)
+        run = buffer.run()
+    cells = cells_of(run)
+    assert cells.keys() == expected.keys()
+    for key, cell in cells.items():
+        expected[key].assert_is(cell)
+    keys = [(len(v.encode()) % hashes, v.encode(), t.encode(), minute) for v, t, minute in keys_of(run)]
+    assert all(left < right for left, right in pairwise(keys))
+
+
+def test_chunks_are_merged_once_they_may_hold_many_cells_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CHUNK_EVENTS", 10)
+    monkeypatch.setattr(module, "_MERGE_CELLS", 20)
     buffer = Buffer()
     bounds = []
     for _ in range(200):
         buffer.add(numbered([Row("a", "view")] * 5 + [Row("b", "view")] * 5, NOW_US))
         bounds.append(buffer.cell_count)
+        if buffer.is_scattered:
+            buffer.merge_chunks()
+            assert (buffer.cell_count, buffer.is_scattered) == (2, False)
     # 2,000 events of 2 keys: what is held stays within a few chunks.
-    assert max(bounds) <= module._MERGE_AFTER * 10 + 2
+    assert max(bounds) <= 22
     assert cells_of(buffer.run()) == {
         ("a", "view", NOW_US // MINUTE_US): Cell(1000),
         ("b", "view", NOW_US // MINUTE_US): Cell(1000),
@@ -192,10 +232,3 @@ def test_an_event_is_of_the_minute_that_it_happened_in() -> None:
 def test_an_empty_buffer_has_no_rows() -> None:
     buffer = Buffer()
     assert (len(buffer.run()), buffer.cell_count, buffer.event_count) == (0, 0, 0)
-
-
-def test_names_have_the_numbers_in_which_they_came() -> None:
-    names = Names()
-    assert [names[name] for name in ["b", "a", "b"]] == [0, 1, 0]
-    assert [names[name] for name in ["c", "a"]] == [2, 1]
-    assert (list(names), len(names)) == (["b", "a", "c"], 3)
