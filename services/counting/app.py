@@ -72,7 +72,14 @@ async def open_counting(context: Context, settings: CountingSettings) -> AsyncIt
             shard.failover.loop,
             upkeep_loop(pool, settings.journal.partitions_ahead_hours, context.telemetry),
             FloorKeeper(pool, context.telemetry).loop,
-            Merger(pool, settings.flush, settings.recovery, shard.metrics, context.telemetry).loop,
+            Merger(
+                pool,
+                settings.flush,
+                settings.recovery,
+                shard.metrics,
+                context.telemetry,
+                shard.waiting_runs,
+            ).loop,
         ]
         spool_drain = None
         if spool is not None:

@@ -17,6 +17,7 @@ from libs.telemetry.setup import Telemetry
 from services.counting.flush.backlog import Backlog
 from services.counting.flush.flusher import Flusher
 from services.counting.flush.pace import Pace
+from services.counting.flush.waiting_runs import WaitingRuns
 from services.counting.journal.appender import Appender, LogClosed
 from services.counting.journal.attempts import Attempts
 from services.counting.journal.heartbeat import keep_alive
@@ -65,7 +66,8 @@ class Shard:
         self.spool = spool
         """None: entries are refused while Postgres is unreachable"""
         self.metrics = Metrics(telemetry)
-        self._pace = Pace(settings.flush, settings.recovery.transaction_timeout_seconds)
+        self.waiting_runs = WaitingRuns()
+        self._pace = Pace(settings.flush, settings.recovery.transaction_timeout_seconds, self.waiting_runs)
         self.failover = Failover(
             pool,
             Recovery(pool, settings.recovery, settings.flush),

@@ -126,6 +126,8 @@ class Flusher:
         self._pace.note(cells, self._clock.monotonic() - tried)
         self._metrics.flush_duration.record(self._pace.took_seconds)
         self._metrics.flush_cells.add(cells)
+        if cells:
+            self._pace.runs.wake_merger()
 
     async def _try(self, blocks: Sequence[Block], cells: int, end: Position) -> bool:
         """One attempt: whether it got in; false when the server refused it. Raises InDoubt and LogClosed."""

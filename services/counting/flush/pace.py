@@ -1,9 +1,10 @@
 """The interval and the size of flushes, adapted to how long they take.
 
 Few large flushes cost less than many small ones, because each key is written less often. But a flush is one
-transaction, and one that takes too long is in doubt.
+transaction, and one that takes too long is in doubt. While merges lag, flushes come less often: reads stay fast.
 """
 
+from services.counting.flush.waiting_runs import WaitingRuns
 from services.counting.settings import FlushSettings
 
 _SECONDS_PER_CELL = 10e-6
@@ -17,13 +18,18 @@ _IN_DOUBT_FACTOR = 4 / 3
 """With this the most cells are at most half of those that did not get through in the time there is."""
 _LOAD_FACTOR = 4
 """The pause after a flush, in multiples of its duration; Postgres has it for inserts alone."""
+_LAG_SHARE = 0.5
+"""The pause while merges lag, as a part of the longest: such a flush is still in time for readiness."""
 
 
 class Pace:
     """The pace of one shard's flushes; `longest_seconds` is how long a transaction of it may take."""
 
-    def __init__(self, settings: FlushSettings, longest_seconds: float) -> None:
+    def __init__(
+        self, settings: FlushSettings, longest_seconds: float, runs: WaitingRuns | None = None
+    ) -> None:
         self._settings = settings
+        self.runs = runs or WaitingRuns()
         self.longest_seconds = longest_seconds
         self._seconds_per_cell = _SECONDS_PER_CELL
         self.took_seconds = 0.0
@@ -44,12 +50,15 @@ class Pace:
     @property
     def pause_seconds(self) -> float:
         """The longest time from the end of a flush to the next."""
+        longest = self._settings.max_interval_seconds
         pause = max(self._settings.interval_seconds, _LOAD_FACTOR * self.took_seconds)
-        return min(pause, self._settings.max_interval_seconds)
+        if self.runs.are_many:
+            pause = max(pause, _LAG_SHARE * longest)
+        return min(pause, longest)
 
     def is_quiet(self, events: int) -> bool:
-        """Whether an interval had so few events that a flush would delay no insert."""
-        return events < _QUIET_EVENTS
+        """Whether an interval had so few events that a flush would delay no insert, and may make a run."""
+        return events < _QUIET_EVENTS and not self.runs.are_many
 
     @property
     def due_cells(self) -> int:

@@ -18,13 +18,15 @@ from libs.stores.postgres import AWAY
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
 from services.counting.flush.runs import insert_blocks, make_run_id
+from services.counting.flush.waiting_runs import WaitingRuns
 from services.counting.metrics import Metrics
 from services.counting.recovery.stride import Stride
 from services.counting.settings import FlushSettings, RecoverySettings
 
 FAN_IN = 8
 """So many runs of a level become one of the next."""
-_INTERVAL_SECONDS = 1.0
+_IDLE_SECONDS, _BUSY_SECONDS = 30.0, 1.0
+"""The pauses between looks: each flush of the shard ends the first, and the other is for merges that others are at."""
 _DEADLINE_SECONDS = 600.0
 _FEWEST_BLOCKS, _MORE = 4, 4
 
@@ -41,10 +43,19 @@ order by run_id limit $3 for update skip locked"""
 _MAKE_TARGET = """
 insert into counting.rollup_run (run_id, generation, level, is_complete) values ($1, $2, $3, false)"""
 _SET_TARGET = "update counting.rollup_run set into_run = $1 where run_id = any($2)"
+# All that a merger needs to know when there is nothing to do.
+_LOOK = """
+select coalesce(sum(runs), 0)::bigint as runs, coalesce(sum(sources + open / $1 * $1), 0)::bigint as waiting,
+    coalesce(bool_or(is_begun), false) as is_begun
+from (
+    select count(*) as runs, bool_or(not is_complete and sealed_at is null) as is_begun,
+        count(*) filter (where into_run is not null and sealed_at is null) as sources,
+        count(*) filter (where is_complete and into_run is null and sealed_at is null) as open
+    from counting.rollup_run as run join counting.generation using (generation) group by run.generation, level
+) as level"""
 _TARGETS = """
 select run_id, run.generation from counting.rollup_run as run join counting.generation using (generation)
 where not is_complete and sealed_at is null"""
-_COUNT = "select count(*) from counting.rollup_run"
 # Whoever holds the target has the merge: nobody else locks its sources.
 _HOLD_TARGET = """
 select generation from counting.rollup_run where run_id = $1 and not is_complete for update skip locked"""
@@ -93,7 +104,9 @@ class Merger:
         recovery: RecoverySettings,
         metrics: Metrics,
         telemetry: Telemetry,
+        runs: WaitingRuns | None = None,
     ) -> None:
+        """`runs`: those of the shard, whose flushes end the pauses of `loop`."""
         self._pool = pool
         self._statement_cells = flush.statement_cells
         self._metrics = metrics
@@ -104,23 +117,37 @@ class Merger:
         self.loop = Loop(
             "merging",
             self.merge_all,
-            interval_seconds=_INTERVAL_SECONDS,
+            interval_seconds=_IDLE_SECONDS,
+            retry_seconds=_BUSY_SECONDS,
             deadline_seconds=_DEADLINE_SECONDS,
             telemetry=telemetry,
         )
+        self._waiting = runs or WaitingRuns()
+        self._waiting.wake_merger = self.loop.wake
 
-    async def merge_all(self) -> None:
-        """Merge until no level of an open generation has so many runs. Raises what is in AWAY."""
+    async def merge_all(self) -> float | None:
+        """Merge until no level of an open generation has so many runs. Raises what is in AWAY.
+
+        Returns the seconds until the next turn as long as others are at some merges, else None.
+        """
+        if not await self._look():
+            return None
         await self._continue()
         while await self.choose():
             await self._continue()
-        self._runs = await self._pool.fetchval(_COUNT)
+            await self._look()
+        return _BUSY_SECONDS if await self._look() else None
+
+    async def _look(self) -> bool:
+        """Whether there is anything to merge; counts the runs, and those that wait."""
+        self._runs, self._waiting.count, is_begun = await self._pool.fetchrow(_LOOK, FAN_IN)
+        return bool(is_begun or self._waiting.count)
 
     async def _continue(self) -> None:
         """Bring the merges that were begun to their end, but for those that somebody else is at."""
         for run_id, generation in await self._pool.fetch(_TARGETS):
             while await self.move_piece(generation, run_id):
-                pass
+                await self._look()  # a large merge takes a while, and flushes go on
 
     async def choose(self) -> bool:
         """Begin a merge; false when there is none to begin."""

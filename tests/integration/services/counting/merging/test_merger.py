@@ -14,6 +14,7 @@ from libs.domain import blocks
 from libs.domain.cells import Cell
 from libs.domain.minutes import MinuteRange
 from libs.telemetry.setup import OFF
+from services.counting.flush.waiting_runs import WaitingRuns
 from services.counting.merging.merger import FAN_IN, Merger
 from services.counting.metrics import Metrics
 from services.counting.settings import FlushSettings, RecoverySettings
@@ -98,6 +99,44 @@ async def test_fewer_than_eight_runs_of_a_level_are_left_alone(database: Any, po
     await merger_of(pool).merge_all()
     assert await database.fetchval(_RUNS) == FAN_IN - 1
     await assert_is(database, total)
+
+
+async def test_a_merger_without_work_asks_one_statement(dsn: str, database: Any) -> None:
+    connection = await asyncpg.connect(dsn)
+    await add_runs(database, FAN_IN - 1, random.Random(1))
+    assert await merger_of(MortalPool(connection, 1)).merge_all() is None
+    await add_runs(database, 1, random.Random(1))
+    with pytest.raises(Killed):
+        await merger_of(MortalPool(connection, 1)).merge_all()
+    connection.terminate()
+
+
+async def test_flushes_are_told_how_many_runs_wait_and_wake_the_merger(database: Any, pool: Any) -> None:
+    waiting = WaitingRuns()
+    merger = Merger(pool, FlushSettings(), RecoverySettings(), Metrics(OFF), OFF, waiting)
+    await add_runs(database, 4 * FAN_IN + 3, random.Random(6), 3)
+
+    async def are_waiting(count: int) -> bool:
+        return waiting.count == count
+
+    holding = await pool.acquire()
+    async with holding.transaction():
+        # Another process that holds the generation's row, as sealing does: no merge gets through.
+        await holding.execute("select from counting.generation for update")
+        merging = asyncio.create_task(merger.loop.run())
+        await eventually(lambda: are_waiting(4 * FAN_IN))
+        assert waiting.are_many
+    await eventually(lambda: are_waiting(0))
+    await pool.release(holding)
+    assert dict(await database.fetch(_LEVELS)) == {0: 3, 1: 4}
+    await add_runs(database, FAN_IN - 3, random.Random(6), 3)
+    waiting.wake_merger()  # as a flush does; else the loop would pause for half a minute
+
+    async def are_merged() -> bool:
+        return dict(await database.fetch(_LEVELS)) == {1: 5}
+
+    await eventually(are_merged)
+    merging.cancel()
 
 
 async def test_two_mergers_and_flushes_beside_them_lose_and_double_nothing(database: Any, pool: Any) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from services.counting.flush.pace import Pace
+from services.counting.flush.waiting_runs import MOST_WAITING
 from services.counting.settings import FlushSettings
 
 SETTINGS = FlushSettings(interval_seconds=1.0, max_interval_seconds=30.0, max_cells=500_000)
@@ -24,6 +25,17 @@ def test_a_slow_flush_is_followed_by_a_longer_pause_up_to_the_longest(
 ) -> None:
     pace.note(10, took)
     assert pace.pause_seconds == pause
+
+
+def test_while_merges_lag_flushes_make_few_runs(pace: Pace) -> None:
+    pace.note(10, 0.01)
+    pace.runs.count = MOST_WAITING + 1
+    assert (pace.pause_seconds, pace.is_quiet(0)) == (15.0, False)
+    pace.note(10, 10.0)
+    assert pace.pause_seconds == 30.0
+    pace.note(10, 0.01)
+    pace.runs.count = MOST_WAITING
+    assert (pace.pause_seconds, pace.is_quiet(0)) == (1.0, True)
 
 
 @pytest.mark.parametrize("microseconds_per_cell", [11, 50, 400])
