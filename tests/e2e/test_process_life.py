@@ -79,7 +79,7 @@ async def test_it_serves_whatever_the_environment_holds(tmp_path: Path, name: st
     else:
         temporary.mkdir()
     port = free_port()
-    environment = {**HOSTILE, "TMPDIR": str(temporary)}
+    environment = {**HOSTILE, "TMPDIR": str(temporary), "TALLY_SERVER__OPEN": "true"}
     tally = await start("up", address=f"0.0.0.0:{port}", TALLY_DATA_DIR=str(tmp_path / "data"), **environment)
     try:
         told = await read_until(tally, b"Ctrl-C stops it")
