@@ -28,6 +28,7 @@ from tally.client.counting import (
 )
 from tally.client.errors import BufferFull, ClientUnusable, NotSent, OutcomeUnknown, StillSending
 from tally.client.events import Event, Function
+from tally.client.tls import Tls
 from tally.contract.errors import (
     AlreadyDecided,
     ChangeOutOfRange,
@@ -44,12 +45,14 @@ from tally.contract.errors import (
     OutOfRange,
     Overloaded,
     PeerMismatch,
+    PermissionDenied,
     ReadTooLarge,
     RegionStale,
     RequestIdReused,
     RightsStale,
     ServerFault,
     TallyError,
+    Unauthenticated,
     Unavailable,
     Unimplemented,
     VersionMismatch,
@@ -93,6 +96,7 @@ __all__ = [
     "Overloaded",
     "PartitionMap",
     "PeerMismatch",
+    "PermissionDenied",
     "Progress",
     "ReadTooLarge",
     "Receipt",
@@ -105,6 +109,8 @@ __all__ = [
     "Stats",
     "StillSending",
     "TallyError",
+    "Tls",
+    "Unauthenticated",
     "Unavailable",
     "Unimplemented",
     "VersionMismatch",
