@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 
+def _check_pair(certificate: Path | None, key: Path | None) -> None:
+    if (certificate is None) is not (key is None):
+        raise ValueError("certificate_file and key_file are set together")
+
+
 class ServerTlsSettings(BaseModel, frozen=True, extra="forbid"):
     """The certificate of a server, and whose certificates it accepts."""
 
@@ -153,8 +158,3 @@ def _read_certificates(pem: bytes) -> list["Certificate"]:
         return load_pem_x509_certificates(pem)
     except ValueError:
         raise ValueError("there is no certificate in PEM") from None
-
-
-def _check_pair(certificate: Path | None, key: Path | None) -> None:
-    if (certificate is None) is not (key is None):
-        raise ValueError("certificate_file and key_file are set together")
