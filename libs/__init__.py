@@ -1,1 +1,1 @@
-"""What the services share. Nothing here knows a business rule of one service, or imports one."""
+"""Code that services share. It contains no business rule of a single service, and imports no service."""

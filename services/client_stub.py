@@ -62,7 +62,7 @@ class Stub:
         return f"def {name}({ast.unparse(arguments)}) -> {ast.unparse(returns) if returns else 'None'}: ...\n"
 
     def _annotation(self, node: ast.expr, inside: Callable[..., Any], *, is_derived: bool) -> ast.expr:
-        """As it is in the source, with the names that it needs; without what is asynchronous where that is derived."""
+        """The annotation as in the source, with its imports; without asynchronous types if it is derived."""
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             node = ast.parse(node.value, mode="eval").body
         for each in ast.walk(node):

@@ -1,4 +1,4 @@
-"""What the table of services says to Kubernetes: `python -m services.kustomize` writes `k8s/base/services/`.
+"""The table of services for Kubernetes: `python -m services.kustomize` writes `k8s/base/services/`.
 
 Kustomize takes no patterns, so the services are listed there. Each has a NetworkPolicy that lets in those that call it:
 anybody where the front proxy makes it public, else the services whose rows name it.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Need(Enum):
-    """What a service cannot do its work without."""
+    """A resource that a service needs."""
 
     POSTGRES = "Postgres"
     VALKEY = "Valkey"
@@ -62,7 +62,7 @@ class Service:
     instance: str | None = None
     """the field of its settings that names an instance whose disk must be found again"""
     replicas: int = 2
-    """processes of it in `tally cluster`, unless somebody says how many"""
+    """number of processes in `tally cluster`, unless an option sets it"""
     commands: Sequence[str] = ()
     """the commands of `tally` that `services/cli/<name>` adds"""
 

@@ -1,4 +1,4 @@
-"""The first moments of a process, before anything large is imported: it can be stopped, and its streams can be used."""
+"""Signals and standard streams of a process, before large modules are imported."""
 
 import os
 import signal

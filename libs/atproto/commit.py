@@ -11,7 +11,7 @@ VERSION = 3
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What an account signed."""
+    """The signed part of a commit."""
 
     did: str
     rev: str

@@ -1,4 +1,4 @@
-"""What can be wrong with a repository."""
+"""The defects of a repository."""
 
 from enum import StrEnum
 

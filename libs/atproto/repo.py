@@ -54,7 +54,7 @@ class Repo:
 def open_repo(data: bytes, did: str, key: PublicKey | None, *, max_blocks: int = MAX_BLOCKS) -> Repo:
     """The repository of `did` in a CAR file. Without a key its signature is not checked.
 
-    Raises Defect when the file, the commit or the signature is wrong, or the repository is somebody else's.
+    Raises Defect when the file, the commit or the signature is wrong, or the repository belongs to another account.
     """
     car = read_car(data, max_blocks)
     commit = read_commit(car.block(car.root))

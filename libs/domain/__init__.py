@@ -1,1 +1,1 @@
-"""The words and the arithmetic of counting. Pure: knows neither gRPC nor a driver, and does no I/O."""
+"""The types and the arithmetic of the services. Pure: imports neither gRPC nor a driver, and does no I/O."""

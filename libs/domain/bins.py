@@ -1,4 +1,4 @@
-"""Bins: each member of a population has a value of the bin space for good, and a job divides the values by residue.
+"""Bins: each member of a population has a fixed value of the bin space; a job divides the values by residue.
 
 A job that divides its population into `bin_max` bins selects the members with `sync_bin % bin_max` in some numbers. An
 index on the value itself serves every `bin_max`, if the values are listed instead of their residues.
@@ -51,5 +51,5 @@ def values_between(bin_numbers: Collection[int], bin_max: int, first: int, last:
 
 
 def selects_all(bin_numbers: Collection[int], bin_max: int) -> bool:
-    """Whether no value is left out, so that there is nothing to select by."""
+    """Whether no value is left out, so that no filter is needed."""
     return len(set(bin_numbers)) == bin_max

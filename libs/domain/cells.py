@@ -1,4 +1,4 @@
-"""Cells: what is kept of the events of one key, and how two of them merge.
+"""Cells: aggregates of the events of one key, and their merge.
 
 A cell holds count, value_count, sum, min, max and M2, the sum of squared deviations from the mean. M2
 is merged by the formula of Chan, Golub and LeVeque (1979); a sum of squares would lose all digits to
@@ -83,7 +83,7 @@ def _held(bound: float | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ValueCells:
-    """The columns of n cells that speak of values. In `min` and `max` NaN stands for none."""
+    """The columns of n cells about values. In `min` and `max` NaN means none."""
 
     value_count: npt.NDArray[np.int64]
     sum: npt.NDArray[np.float64]

@@ -1,10 +1,10 @@
-"""Time as the code sees it: injected, so that a test can turn it."""
+"""Time, injected so that a test can set it."""
 
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where time comes from."""
+    """The source of time."""
 
     def monotonic(self) -> float:
         """Seconds since some fixed moment; never goes back."""

@@ -1,4 +1,4 @@
-"""An entry: the part of one request that belongs to one partition, and what becomes of it."""
+"""An entry: the part of one request that belongs to one partition, and its outcome."""
 
 import uuid
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from enum import IntEnum
 from libs.domain.events import Events
 
 MAX_TRACEPARENT_BYTES = 55
-"""That of version 00 (https://www.w3.org/TR/trace-context/#traceparent-header); a longer one is left out."""
+"""Length in version 00 (https://www.w3.org/TR/trace-context/#traceparent-header); a longer one is dropped."""
 
 
 class Outcome(IntEnum):
-    """What became of an entry. The numbers are those of `tally.counting.v1.Outcome`."""
+    """The outcome of an entry. The numbers are those of `tally.counting.v1.Outcome`."""
 
     JOURNALED = 1
     DUPLICATE = 2
@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def size_bytes(self) -> int:
-        """What it counts for where bytes are bounded."""
+        """Its size for bounds of bytes."""
         return len(self.payload) + len(self.traceparent)
 
 

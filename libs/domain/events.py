@@ -1,4 +1,4 @@
-"""A batch of events as columns: what a request brings, and what an entry's payload is made of."""
+"""A batch of events as columns: the content of a request, and of an entry's payload."""
 
 from dataclasses import dataclass
 

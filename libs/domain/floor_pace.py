@@ -1,7 +1,7 @@
 """How far the floor may be raised now. Pure; see ADR 15.
 
 A floor that lags is always safe. One that is too high refuses every write below it. So a single reading of a clock
-never raises it: two clocks have to agree for a while, and a third one, which nobody sets, limits the speed.
+never raises it: two clocks have to agree for a while, and a third one, the time since boot, limits the speed.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from libs.domain.horizon import FLOOR_BEHIND_DOOR_MS, floor_ms_at
 AGREEMENT_MS = 1_000
 """Largest difference between two clocks that agree."""
 STEADY_SECONDS = 120.0
-"""How long both clocks must have agreed, and run like the clock that nobody sets."""
+"""How long both clocks must have agreed, and run like the boot-time clock."""
 CATCHING_UP_SPEED = 24.0
 """Fastest rise after a start, relative to real time: an hour of wrong clocks raises the floor by a day at most, and
 the floor is more than a day old."""
@@ -28,7 +28,7 @@ class Look:
     postgres_ms: int
     machine_ms: int
     elapsed_seconds: float
-    """by a clock that nobody sets, since any fixed moment"""
+    """by the boot-time clock, since any fixed moment"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def _now_ms(look: Look) -> int:
 
 
 def _jump_ms(last: Look, look: Look) -> int:
-    """By how much the clocks ran further between two looks than the one that nobody sets."""
+    """How much further the clocks ran between two readings than the boot-time clock."""
     elapsed_ms = int((look.elapsed_seconds - last.elapsed_seconds) * 1000)
     return _now_ms(look) - _now_ms(last) - elapsed_ms
 

@@ -1,4 +1,4 @@
-"""The handlers that there are: what scheduler and workers must agree on about each."""
+"""The table of handlers: what scheduler and workers must agree on for each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How old a request id may be: the door refuses first, the floor follows half an hour behind.
+"""How old a request id may be: the limit of the door, and half an hour below it the floor.
 
 Between the two lies the time that a request may spend on its way, so that no request is refused by one shard
 and counted by another.

@@ -22,7 +22,7 @@ class MinuteRange:
 
 
 def minute_of(time_us: int) -> int:
-    """The whole minute that a time in microseconds lies in; adjacent ranges so add up."""
+    """The whole minute of a time in microseconds, so that adjacent ranges add up."""
     return time_us // MINUTE_US
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many calls in any window of so many seconds."""
+    """A limit on the calls in any window of this length."""
 
     calls: int
     window_seconds: float

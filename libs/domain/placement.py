@@ -1,4 +1,4 @@
-"""Which shard leads a partition, and who comes next.
+"""Which shard leads a partition, and which shards are next in rank.
 
 Rendezvous hashing (Thaler and Ravishankar, 1998) ranks the shards of each partition by a hash of the pair, so
 that a shard that comes or goes moves only what it has to; a bound on the load (in the spirit of Mirrokni,

@@ -1,5 +1,5 @@
-"""Calls to servers that are not ours: HTTP with bounds, to allowed addresses only.
+"""Calls to external servers: HTTP with bounds, to allowed addresses only.
 
 A DID document may name any address: this machine, a cloud's metadata service, or a host that redirects to either. So
-each connection is checked when it is made, by the address that it goes to (`guard`).
+each connection is checked when it is made, by its address (`guard`).
 """

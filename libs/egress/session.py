@@ -12,7 +12,7 @@ from libs.egress.guard import EgressRefused, GuardedConnector
 from libs.egress.settings import EgressSettings
 
 NO_ANSWER = (ClientError, OSError)
-"""What a call raises that got no whole answer; `TimeoutError` is an OSError."""
+"""The errors of a call without a complete answer; `TimeoutError` is an OSError."""
 
 _MOST_REDIRECTS = 3
 _HEAD_BYTES = 4096

@@ -1,4 +1,4 @@
-"""Settings of calls to servers that are not ours."""
+"""Settings of calls to external servers."""
 
 from pydantic import BaseModel, Field
 

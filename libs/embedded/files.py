@@ -26,19 +26,19 @@ def open_private(path: str | Path, flags: int, *, folder: int | None = None) -> 
 
 
 def append_to(path: Path) -> int:
-    """Open a file, made if need be, to write at its end. Raises OSError, see `open_private`."""
+    """Open a file for appending, and create it if needed. Raises OSError, see `open_private`."""
     return open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a new file in the place of whatever had this name."""
+    """Write a new file, which replaces any file of this name."""
     path.unlink(missing_ok=True)
     with os.fdopen(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w", encoding="utf-8") as file:
         file.write(text)
 
 
 def rotate_log(log: Path) -> Path:
-    """Begin a new log; the one before is kept beside it."""
+    """Begin a new log; the previous one is kept under another name."""
     if os.path.lexists(log):
         log.replace(log.with_name(f"{log.name}.1"))
     write_new(log, "")

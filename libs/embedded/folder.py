@@ -44,7 +44,7 @@ def hold_folder(folder: Path) -> Iterator[Path]:
 
 
 def open_folder(folder: Path, *, is_private: bool) -> int:
-    """Make `folder` if need be, and open it; the descriptor. A private one nobody else may enter. Raises NotReady."""
+    """Open `folder`, and create it if needed; the descriptor. Others cannot enter a private one. Raises NotReady."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_link_of_another(folder)

@@ -39,7 +39,7 @@ SELF = Identity("self")
 async def choose_identity(folder: Path, data: Path, binary: Path, log: Path) -> Identity:
     """Find who may run `binary` in `folder`, and give him the folder; `data` is what he made there before.
 
-    Raises NotReady if nobody may.
+    Raises NotReady if no identity may.
     """
     if os.geteuid() != 0 and _has_name(os.geteuid()):
         return SELF

@@ -1,4 +1,4 @@
-"""The first moments of a server's process: become who it runs as, be told of the parent's death, exec.
+"""The start of a server's process: switch the user, get a signal when the parent dies, exec.
 
 A script of its own, because these steps need a process with one thread: a new user namespace refuses more,
 and code between fork and exec may hang where there were more. It imports nothing of Tally, and keeps its pid.

@@ -1,4 +1,4 @@
-"""Our own Postgres: made once, started, stopped, and found again after a kill.
+"""The embedded Postgres: created once, started, stopped, and found again after a kill.
 
 In the data folder: `pgdata` (the cluster), `postgres.log`, `lock`, and the unix socket in `sockets-*`.
 Only who may enter the folder reaches the socket, so connections are trusted.
@@ -136,7 +136,7 @@ def find_binaries() -> Path:
 
 
 def read_pid(data: Path) -> int | None:
-    """The pid in the cluster's postmaster.pid, which may be anybody's by now; None without one."""
+    """The pid in the cluster's postmaster.pid, which may belong to another process by now; None without one."""
     lines = _read_pid_file(data)
     return int(lines[0]) if lines and lines[0].isdigit() else None
 
@@ -242,7 +242,7 @@ def _rename_durably(old: Path, new: Path) -> None:
 
 
 async def _stop_survivors(data: Path, settings: EmbeddedPostgresSettings) -> None:
-    """End what is left of an earlier start, and then its pid file: our lock says that it is nobody's."""
+    """End the remaining processes of an earlier start, then remove its pid file. The caller holds the lock."""
     politely, *roughly = _list_steps(settings)
     if (leader := read_pid(data)) is not None:
         # To the postmaster alone: SIGINT means something else to each of its workers.

@@ -4,7 +4,7 @@ Why both a death signal and a search: the kernel sends `death_signal` to a serve
 started it ends, so kill -9 of Tally stops its servers in order. But a frozen server does not react, a slow
 one still writes its last checkpoint, and the workers of a killed postmaster live on for a moment. So a start
 first looks for processes of the server's program whose working directory is the data folder, wherever
-they come from, and ends them. A pid in a file is never trusted by itself: it may be anybody's by now.
+they come from, and ends them. A pid in a file alone is never trusted: it may belong to another process by now.
 
 A server that is found is stopped and started, not used again: only a child is told of its parent's death,
 can be waited for, and runs with the settings of today.
@@ -38,7 +38,7 @@ _SAYS_NOTHING = (0, -signal.SIGKILL, -signal.SIGTERM)
 Step = tuple[signal.Signals, float]
 
 OnDeath = Callable[[str], None]
-"""is told of a server that ended by itself, with the end of its log if that can say why"""
+"""called for a server that ended unexpectedly, with the end of its log if it shows the cause"""
 
 
 class Process:
@@ -167,7 +167,7 @@ def make_launch(
 
 
 def find_residents(folder: Path, program: str) -> list[int]:
-    """The pids of the processes of `program` that work in `folder`, whoever started them."""
+    """The pids of the processes of `program` that work in `folder`, also of other starts."""
     found = []
     home = folder.stat()
     for entry in Path("/proc").iterdir():
@@ -215,7 +215,7 @@ def describe_end(status: int) -> str:
 
 def read_tail(log: Path) -> str:
     """The last lines of a log, indented, with a heading."""
-    if not log.exists():  # somebody removed it
+    if not log.exists():  # it was removed
         return f"{log} is gone."
     lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
     return "\n  ".join([f"The end of {log}:", *lines]) if lines else f"{log} is empty."

@@ -6,7 +6,7 @@ another process, or one that starts on a copy of the data folder, removes only w
 A server listens there by a path relative to its working folder. Its clients connect through the descriptor that this
 process keeps open (`/proc/PID/fd/N`, proc(5)). Both paths are short however long that of the data folder is (a socket's
 path has 107 bytes at most, unix(7)), hold no character that a URL would change, and lead to this very folder even
-when somebody renames it or puts a link in its place.
+when it is renamed or replaced by a link.
 """
 
 import asyncio
@@ -148,7 +148,7 @@ def _make(around: int) -> tuple[str, int, int]:
 
 
 def _remove_left(around: int) -> None:
-    """Remove the folders that nobody holds."""
+    """Remove the folders that no process has locked."""
     for name in os.listdir(around):
         if not name.startswith(PREFIX):
             continue

@@ -1,4 +1,4 @@
-"""Our own Valkey: a cache, empty at each start.
+"""The embedded Valkey: a cache, empty at each start.
 
 In the data folder: `valkey.log`, `valkey.pid`, `lock`, and the unix socket in `sockets-*`.
 """

@@ -1,1 +1,1 @@
-"""How services speak gRPC: one server builder, one way to open a channel, one table of errors."""
+"""gRPC between services: one server builder, one way to open a channel, one table of errors."""

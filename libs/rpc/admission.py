@@ -1,4 +1,4 @@
-"""How much may be under way at once: what is beyond it is refused before any work is done for it."""
+"""Limits on the work under way: a request beyond them is refused before any work is done."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ class Admission:
             raise _overloaded()
 
     def enter(self, size: int) -> None:
-        """A request of so many bytes is under way until `leave`; one alone always may be. Raises Overloaded."""
+        """Admit a request of this size until `leave`; a single request is always admitted. Raises Overloaded."""
         if self.bytes and self.bytes + size > self._max_bytes:
             raise _overloaded()
         self.bytes += size

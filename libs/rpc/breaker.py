@@ -1,4 +1,4 @@
-"""What operators see of a circuit breaker: a line in the log and a metric for each change."""
+"""Reports of a circuit breaker for operators: a log line and a metric for each change."""
 
 import structlog
 

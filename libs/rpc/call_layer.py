@@ -1,4 +1,4 @@
-"""What every method of every server has around it, in one layer.
+"""The layer around every method of every server.
 
 It gives the call its deadline and its span, refuses callers who may not make it and what is too much at once, turns
 errors into statuses, answers a request that does not parse with INVALID_ARGUMENT, and ends streams of requests in good
@@ -320,7 +320,7 @@ def _is_cancelled() -> bool:
 
 
 def _as_tally_error(error: BaseException) -> TallyError:
-    """What the caller is told of an exception."""
+    """The error that the caller gets for an exception."""
     if isinstance(error, TallyError):
         return error
     if isinstance(error, asyncio.CancelledError):

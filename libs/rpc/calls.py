@@ -1,4 +1,4 @@
-"""Calls to other services: a deadline, a span, and our own errors.
+"""Calls to other services: a deadline, a span, and Tally's errors.
 
 gRPC's interceptors for asyncio clients cost a task for each call, so this is a plain callable instead.
 """

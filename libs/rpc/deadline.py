@@ -1,4 +1,4 @@
-"""The deadline of the call that is being answered, as the code below it sees it.
+"""The deadline of the current call, for the code that serves it.
 
 A contextvar carries it. A task that a handler starts inherits it, so background tasks are started when a
 service opens and never by a handler.
@@ -22,7 +22,7 @@ def set_deadline(seconds: float | None, now: Callable[[], float] = time.monotoni
 
 
 def remaining_seconds(now: Callable[[], float] = time.monotonic) -> float | None:
-    """What is left of the deadline, negative when it has passed; None without one."""
+    """The remaining time until the deadline, negative when it has passed; None without one."""
     deadline = _deadline.get()
     return None if deadline is None else deadline - now()
 
@@ -34,7 +34,7 @@ def has_passed(now: Callable[[], float] = time.monotonic) -> bool:
 
 
 def call_timeout(cap_s: float, shave_s: float, now: Callable[[], float] = time.monotonic) -> float:
-    """The time-out of an outgoing call: what is left, less `shave_s` to answer in, and at most `cap_s`.
+    """The timeout of an outgoing call: the remaining time, less `shave_s` to answer in, and at most `cap_s`.
 
     Raises DeadlineExceeded when nothing would be left.
     """

@@ -1,4 +1,4 @@
-"""What a server says of itself to balancers and to Kubernetes: `grpc.health.v1`."""
+"""The health of a server, for balancers and Kubernetes: `grpc.health.v1`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -27,7 +27,7 @@ class Health:
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     async def start(self) -> None:
-        """Say NOT_SERVING for everything."""
+        """Report NOT_SERVING for everything."""
         for name in {"", *self._serving}:
             await self._tell(name, serving=False)
 
@@ -44,7 +44,7 @@ class Health:
         await self._tell("", serving=all(self._serving.values()))
 
     async def leave(self) -> None:
-        """Say NOT_SERVING for everything, for good."""
+        """Report NOT_SERVING for everything, permanently."""
         await self._servicer.enter_graceful_shutdown()
 
     async def _tell(self, name: str, *, serving: bool) -> None:

@@ -1,7 +1,7 @@
 """Receives requests, a few at a time, so that the memory of requests that are still arriving is bounded too.
 
-gRPC holds at most the HTTP/2 window (64 KiB) of a request that nobody reads, and as much as arrives of one that is
-read. Its size is known only when all of it is there. So each read takes a slot, and the bound of what is arriving is
+gRPC buffers at most the HTTP/2 window (64 KiB) of an unread request, and all that arrives of a request that is being
+read. Its size is known only when it is complete. So each read takes a slot, and the bound on arriving requests is
 slots times the largest message.
 """
 

@@ -24,7 +24,7 @@ Look = Callable[[bytes], None]
 CLEARED_ELEMENTS = 200_000
 """So many elements are parsed without being counted exactly: they take some 20 MiB for as long as that lasts."""
 MAX_ENTRIES = 20_000
-"""Entries in one Append: as many as a shard lets wait."""
+"""Entries in one Append: the limit of a shard's queue."""
 MAX_APPEND_NAMES = 10 * MAX_EVENTS
 """Names in the payloads of one Append, all dictionaries together."""
 
@@ -49,7 +49,7 @@ class Part:
 
 
 def make_look(parts: Mapping[int, Part], max_bytes: int | None) -> Look:
-    """A look at messages with these parts, by field number; None: as large as the transport lets them be."""
+    """A look at messages with these parts, by field number; None: up to the limit of the transport."""
     return partial(_look, parts, _common_bits(_tags(parts)), max_bytes)
 
 
@@ -74,7 +74,7 @@ def _most(data: bytes, mask: int, value: int) -> int:
 
 
 def too_large(size: int) -> InvalidRequest:
-    """The refusal of a request of so many bytes."""
+    """The refusal of a request of this size."""
     return InvalidRequest(
         [Violation("request", f"must be at most {MAX_REQUEST_BYTES:,} bytes, and has {size:,}; cut it")]
     )
@@ -167,7 +167,7 @@ look_at_request: Look = make_look({}, MAX_REQUEST_BYTES)
 look_at_events: Look = make_look(_EVENTS, MAX_REQUEST_BYTES)
 """At a ProcessEventsRequest."""
 look_at_batch: Look = make_look({1: Part("batch", inner=_EVENTS)}, None)
-"""At a StreamEventsRequest. One that is too large is refused by itself, after it was parsed: the stream goes on."""
+"""At a StreamEventsRequest. A batch that is too large is refused after parsing; the stream continues."""
 look_at_append: Look = make_look(_ENTRIES, None)
 """At an AppendRequest, whose one entry may be larger than its request."""
 

@@ -1,4 +1,4 @@
-"""Pages of lists: sizes, and tokens that say what the page before ended with."""
+"""Pages of lists: sizes, and tokens with the last key of the previous page."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""Requests that do not parse: gRPC would take it for a fault of the server, and it is the caller's."""
+"""Unparsable requests: gRPC would report an error of the server, but the caller's request is invalid."""
 
 from collections.abc import Callable
 from typing import Any

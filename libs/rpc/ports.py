@@ -1,4 +1,4 @@
-"""Who has a port, and what to say when a server cannot listen."""
+"""The process that holds a port, and the error of a server that cannot listen."""
 
 import os
 import random

@@ -28,7 +28,7 @@ class Probe:
         self._request = health_pb2.HealthCheckRequest(service=service)
 
     async def is_serving(self, timeout_s: float) -> bool:
-        """What the server says; a server that does not know the service is not serving it. Raises NoAnswer."""
+        """The server's answer; a server without the service is not serving it. Raises NoAnswer."""
         try:
             response = await self._check(self._request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:

@@ -1,4 +1,4 @@
-"""An end that many waits share: that of a server, or of the hope for the answers of a shard."""
+"""A stop signal shared by many waits: of a server, or of the calls to a shard."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -32,7 +32,7 @@ class Stopping:
         `until`, by the event loop's clock, is when it raises Stopped at the latest.
         """
         try:
-            # a time-out without a time is a wait that `begin` can end; it costs no task and no timer
+            # a timeout without a time is a wait that `begin` can end; it costs no task and no timer
             async with asyncio.timeout_at(0 if self.begun else until) as wait:
                 self._waits.add(wait)
                 try:

@@ -1,10 +1,10 @@
-"""Tracebacks hold frames, frames hold what was called with: requests of megabytes. So they are dropped in time."""
+"""Drops tracebacks early: their frames keep the arguments of calls alive, such as requests of megabytes."""
 
 
 def drop_tracebacks(error: BaseException) -> None:
     """Let go of the frames that an error went through, and those that led to it.
 
-    For an error that is kept, or that has been told to everybody who has to know. Otherwise its frames, which often
+    For an error that is kept, or that has been reported to all its receivers. Otherwise its frames, which often
     hold it themselves, stay until a collection of garbage. (traceback.clear_frames would also end coroutines that
     are suspended in one of the frames.)
     """

@@ -1,1 +1,1 @@
-"""What a service is opened with, what it offers, loops that must not die, and children that are started again."""
+"""The context of a service, the handles that it offers, background loops, and children that are restarted."""

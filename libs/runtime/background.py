@@ -1,4 +1,4 @@
-"""Loops that run for as long as a service does. One that dies is a fault of the process, not of one call."""
+"""Loops that run while a service is open. If one dies, the process fails, not a single call."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine

@@ -1,4 +1,4 @@
-"""What every service is opened with."""
+"""The context with which every service is opened."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

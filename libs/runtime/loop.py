@@ -1,4 +1,4 @@
-"""A background loop: one turn after another, which goes on while a store is away."""
+"""A background loop: one turn after another; it continues while a store is unreachable."""
 
 import asyncio
 import random

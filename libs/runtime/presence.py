@@ -1,7 +1,6 @@
 """Whether the data are still where they were: a removed data folder must end the process that writes to it.
 
-The kernel lets a process go on with files that have lost their names. It would go on to acknowledge what nobody will
-ever find again.
+The kernel allows a process to continue with deleted files. It would acknowledge events that are lost when it ends.
 """
 
 import asyncio
@@ -40,7 +39,7 @@ class Presence:
         return None
 
     async def watch(self) -> None:
-        """Look for as long as the process lives, then `close`. Raises NotReady when something is lost."""
+        """Look while the process runs, then `close`. Raises NotReady when something is lost."""
         try:
             while (lost := self.find_lost()) is None:  # noqa: ASYNC110 - others remove it
                 await asyncio.sleep(LOOK_SECONDS)
@@ -52,7 +51,7 @@ class Presence:
         )
 
     def close(self) -> None:
-        """Let go of what it knows."""
+        """Close the files that it keeps open."""
         for path, opened in self._opened.items():
             if opened is not None:
                 os.close(opened)

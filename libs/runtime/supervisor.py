@@ -1,4 +1,4 @@
-"""Children that are started again when they die.
+"""Child processes that are restarted when they die.
 
 A child is given by how it is opened: an async context manager that starts a process, waits until it is ready and
 yields its pid; leaving it stops the process in order. It is handed a function to call if the process ends by itself.
@@ -19,20 +19,20 @@ from tally.contract.backoff import Backoff
 from tally.contract.errors import NotReady
 
 LONG_LIFE_SECONDS = 10.0
-"""Who lived so long has not died of its start."""
+"""A child that lived at least this long did not fail at its start."""
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 10.0
 
 Died = Callable[[str], None]
-"""is told, in a sentence, of a process that ended by itself"""
+"""called with a sentence about a process that ended unexpectedly"""
 Open = Callable[[Died], AbstractAsyncContextManager[int]]
 """opens a child: ready when it is entered, stopped when it is left; yields the pid; raises NotReady"""
 Tell = Callable[[str, str], None]
-"""is told the name of a child, and in a sentence what has become of it"""
+"""called with the name of a child and a sentence about its new state"""
 
 
 def pause_after(early_deaths: int) -> float:
-    """Seconds to wait before the next start, after so many lives in a row that were not long."""
+    """Seconds to wait before the next start, after this number of consecutive short lives."""
     if early_deaths == 0:
         return 0.0
     return Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS).cap_s(early_deaths - 1)
@@ -97,7 +97,7 @@ class Supervisor:
                     await self._end(child)
 
     async def stop(self, name: str) -> None:
-        """Stop a child in order, and leave it stopped."""
+        """Stop a child gracefully, and leave it stopped."""
         child = self.children[name]
         async with child.turn:
             await self._end(child)
@@ -160,7 +160,7 @@ class Supervisor:
                 child.ready.clear()
 
     def _say(self, name: str, what: str) -> None:
-        with suppress(Exception):  # whoever listens may be gone, and the child needs its keeper all the same
+        with suppress(Exception):  # the listener may have ended, and the child must still be supervised
             self._tell(name, what)
 
     async def _end(self, child: Child) -> None:

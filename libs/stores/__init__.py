@@ -1,1 +1,1 @@
-"""Postgres: connections, what the end of a statement means, its clock, and the schema."""
+"""Postgres: connections, the results of statements, its clock, and the schema."""

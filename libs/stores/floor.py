@@ -1,4 +1,4 @@
-"""The floor in Postgres: raised with time, and lowered by an operator where that can count nothing twice.
+"""The floor in Postgres: raised with time, and lowered by an operator if that counts nothing twice.
 
 How far it may be raised is judged elsewhere (`libs/domain/floor_pace.py`). Why lowering is safe is told in ADR 15; the
 code here checks, under locks, each thing that the proof needs.
@@ -21,7 +21,7 @@ _LOGGER = structlog.get_logger(__name__)
 LOCK_SECONDS = 2.0
 """How long the floor of a log may wait for an insert under way; below the time that a statement of upkeep has."""
 
-# Any constant number will do; whoever makes or removes partitions of the journal, or lowers the floor, holds it.
+# Any constant number. Code that makes or removes partitions of the journal, or lowers the floor, holds this lock.
 LOCK_UPKEEP = "select pg_advisory_xact_lock(7305802)"
 _FLOOR = "select floor, journal_from from public.cluster"
 _RAISE = "update public.cluster set floor = $1 where floor < $1"
@@ -70,7 +70,7 @@ async def align_logs(connection: Any) -> None:
     """Bring each open log to the cluster's floor: raise its own, or close it where that is above.
 
     When an open log has a floor, no entry below it is on its way into the journal any more. One log at a time, so that
-    a frozen one holds up nobody else's inserts; it stays as it is until the next time, or until it is closed.
+    a frozen one does not block the inserts of others; its floor stays until the next call, or until it is closed.
     """
     for row in await connection.fetch(_BEHIND):
         if not await _change_log(connection, row["log_id"], _RAISE_LOG):

@@ -1,4 +1,4 @@
-"""What a process knows of its cluster from its last start, in a file: enough to start while Postgres is away."""
+"""The identity of the cluster as of the last start, in a file: enough to start without Postgres."""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """The object store: immutable objects by name, in a folder or at a cloud (`file://`, `s3://`, `gs://`, `az://`).
 
 An object is written once under a name that is made from its content, and never overwritten. So a repeated write is
-harmless, and whoever reads an object gets all of it or an error.
+harmless, and a reader of an object gets all of it or an error.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class Missing(Unavailable):
 
 
 class Objects:
-    """An object store. Every method raises Unavailable when the store is away or refuses."""
+    """An object store. Every method raises Unavailable when the store is unreachable or refuses."""
 
     def __init__(self, url: str) -> None:
         """`url`: the store, with a prefix. Raises NotReady when it cannot be one."""

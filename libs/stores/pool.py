@@ -1,4 +1,4 @@
-"""A pool of connections for reads and upkeep, in which no wait lasts for ever."""
+"""A pool of connections for reads and upkeep, in which every wait has a time limit."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -81,7 +81,7 @@ async def open_pool(
     try:
         yield pool
     finally:
-        # close() waits for every borrower; one that hangs with the server must not keep us.
+        # close() waits for every borrower; one that hangs with the server must not block the shutdown.
         try:
             await asyncio.wait_for(pool.close(), timeout=settings.connect_timeout_seconds)
         except AWAY:

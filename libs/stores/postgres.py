@@ -1,4 +1,4 @@
-"""How Postgres is reached: its settings, a connection, and what it means for a caller when it is away."""
+"""Access to Postgres: its settings, a connection, and the error of a caller when it is unreachable."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from tally.contract.errors import ReadTooLarge, Unavailable
 
 AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-"""What a statement raises when Postgres is away or will not do it now; `TimeoutError` is an OSError."""
+"""The errors of a statement if Postgres is unreachable or refuses for now; `TimeoutError` is an OSError."""
 
 # Weaker settings than `on` acknowledge what may be lost; `remote_apply` is stronger, and stays.
 _BE_DURABLE = """
@@ -52,7 +52,7 @@ def time_limits(transaction_seconds: float) -> dict[str, str]:
 
 
 async def connect(dsn: str, settings: PostgresSettings, name: str, **server_settings: str) -> Any:
-    """Open one connection that shows as `name` in pg_stat_activity. Raises what is in AWAY."""
+    """Open one connection that shows as `name` in pg_stat_activity. Raises the errors in AWAY."""
     return await asyncpg.connect(
         dsn,
         timeout=settings.connect_timeout_seconds,
@@ -67,7 +67,7 @@ async def make_durable(connection: Any, *, until_end_of_transaction: bool) -> No
 
 @contextmanager
 def reaching_postgres() -> Iterator[None]:
-    """Around reads for a caller. Raises Unavailable when Postgres is away or will not do it now, and ReadTooLarge when
+    """Around reads for a caller. Raises Unavailable if Postgres is unreachable or refuses for now, ReadTooLarge if
     it took too long; both name the cause. Our own mistakes stay what they are.
     """
     try:

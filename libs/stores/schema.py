@@ -1,4 +1,4 @@
-"""The schema: numbered migrations, forward only, and the row that says what the cluster was created as.
+"""The schema: numbered migrations, forward only, and the row with the identity of the cluster.
 
 Two tables belong to no service, and are in the Postgres schema `public`: `schema_migration` and `cluster`. Each service
 has its tables in the schema of its name. A statement names the schema of each table; none relies on `search_path`.
@@ -37,7 +37,7 @@ _NAME_OWNER = "update public.schema_migration set name = 'counting/' || name whe
 _MARK = "insert into public.schema_migration (name) values ($1)"
 _ENCODING = "select current_database() as name, current_setting('server_encoding') as encoding"
 _IS_MIGRATED = "select to_regclass('public.schema_migration') is not null"
-# For all of it: a migration may write a large table anew. The server's limit for reads and upkeep is not for it.
+# For the whole migration, which may rewrite a large table. The server's limit for reads and upkeep does not apply.
 _MIGRATION_SECONDS = 3600.0
 _NO_LIMIT = "set local statement_timeout = 0"
 _READ_SECONDS = 30.0
@@ -68,7 +68,7 @@ class Cluster:
     """Part of every cached key, as the id is; a restore raises it."""
 
     def difference_to(self, found: "Cluster") -> str:
-        """Why a process that belongs to this cluster cannot go on with what Postgres has; empty: it can."""
+        """Why a process of this cluster cannot use the database; empty: it can."""
         if found == self:
             return ""
         if found.cluster_id != self.cluster_id:

@@ -1,8 +1,8 @@
-"""Postgres's clock, as seen from a service: the one clock that ids and receipts are judged by.
+"""Postgres's clock, as seen from a service: the only clock for ids and receipts.
 
-A service does not judge by its own machine's clock. That one is compared all the same: where it is far off, so are the
-times of logs and traces, and those that clients on the machine make their ids with; and one of the two is wrong.
-Where Postgres's clock jumps and the machine's does not, it is Postgres's that is wrong: the jump is not followed.
+A service does not use its own machine's clock for them. It still compares the two: if they differ, one is wrong, and
+so may be the times of logs and traces, and the ids that clients on the machine make. If Postgres's clock jumps and
+the machine's does not, Postgres's is assumed to be wrong: the jump is ignored.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class Reading:
     postgres_us: int
     """microseconds since 1970-01-01 UTC, at some time within the reading"""
     taken_at: float
-    """when the answer came, in seconds by the clock of the machine that nobody sets"""
+    """when the answer came, in seconds by the machine's boot-time clock"""
     uncertainty_seconds: float
     """how long the reading took"""
     offset_seconds: float
@@ -64,7 +64,7 @@ async def read_clocks(connection: Any, wall: Callable[[], float] = time.time) ->
 
 
 class ServerClock:
-    """Reads Postgres's clock now and then and goes on from there by a clock of the machine's that nobody sets.
+    """Reads Postgres's clock periodically, and continues from each reading by the machine's boot-time clock.
 
     What it tells is never ahead of Postgres (but for the drift of two clocks since the last reading), and behind
     it by at most `uncertainty_seconds`: the reading may have been taken when the question had just been sent.

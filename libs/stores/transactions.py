@@ -1,4 +1,4 @@
-"""Transactions of calls: committed for certain, or an error after which the same call may be sent again."""
+"""Transactions of calls: definitely committed, or an error after which the same call may be retried."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,8 +23,8 @@ _AGAIN = (
 async def transaction(pool: Any) -> AsyncIterator[Any]:
     """A connection in a transaction, which is committed at the end, or rolled back by an exception.
 
-    Raises Unavailable when Postgres is away or nobody knows whether it was committed. So what is done in it must be
-    harmless to repeat.
+    Raises Unavailable when Postgres is unreachable, or when it is unknown whether the transaction was committed.
+    So its statements must be harmless to repeat.
     """
     warnings: list[str] = []
 

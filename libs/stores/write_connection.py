@@ -1,8 +1,8 @@
-"""A connection for writes, and what the end of a statement on it means.
+"""A connection for writes, and the result of a statement on it: success, refusal, or in doubt.
 
-A `WriteConnection` knows two ends: success without a warning, and an ERROR that the server sent outside of
-SQLSTATE classes 08 and 57. Every other end is in doubt: the transaction may be committed or not, now or later. The
-connection is then closed, never asked to cancel, and whoever owns it goes through recovery.
+Two results are certain: success without a warning that the commit may be lost, and an ERROR from the server outside of
+SQLSTATE classes 08 and 57. In every other case the statement is in doubt: it may be committed or not, now or later. The
+connection is then closed, without a cancel request, and its owner runs recovery.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _MOST_WARNINGS_LOGGED = 100
 
 
 class InDoubt(Exception):
-    """Nobody knows whether the transaction was committed; the connection is closed."""
+    """It is unknown whether the transaction was committed; the connection is closed."""
 
 
 class Refused(Exception):
@@ -39,7 +39,7 @@ class Refused(Exception):
         self.sqlstate: str = error.sqlstate
         self.constraint: str | None = error.constraint_name
         self.is_of_the_data = is_of_the_data(error)
-        """Whether the rows are to blame, so that the same rows would be refused again."""
+        """Whether the rows are the cause, so that the same rows would be refused again."""
         self.is_unique_violation = isinstance(error, asyncpg.UniqueViolationError)
         """Whether a row with such a key was there already."""
         self.is_of_the_server = self.sqlstate[:2] in _SERVER_CLASSES
@@ -64,7 +64,7 @@ class WriteConnection:
     async def run(self, work: Callable[[Any], Awaitable[T]], *, timeout_seconds: float) -> T:
         """Do `work` with the asyncpg connection and tell how it ended.
 
-        Raises Refused when the server said that nothing was done, and InDoubt when nobody knows; after
+        Raises Refused when the server reported that nothing was done, and InDoubt when that is unknown; after
         InDoubt, and after a cancellation, the connection is closed.
         """
         self._doubts.clear()
@@ -101,12 +101,12 @@ class WriteConnection:
         self._connection.terminate()
 
     def release(self) -> None:
-        """Give the connection back to whoever opened it."""
+        """Return the connection to its opener."""
         with suppress(asyncpg.InterfaceError):  # that of a pool is gone once it is closed
             self._connection.remove_log_listener(self._note)
 
     def _abandon(self, task: "asyncio.Future[Any]") -> None:
-        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # somebody looked at it
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # retrieve the error
         self.close()
 
     def _note(self, _connection: Any, message: asyncpg.PostgresLogMessage) -> None:
@@ -146,7 +146,7 @@ def is_of_the_data(error: asyncpg.PostgresError) -> bool:
 
 
 def _is_doubt(warning: Any) -> bool:
-    """Whether a WARNING (an asyncpg.PostgresLogMessage) takes back what the success beside it states.
+    """Whether a WARNING (an asyncpg.PostgresLogMessage) contradicts the success of its statement.
 
     One that does not tell which function of Postgres it comes from might be any.
     """

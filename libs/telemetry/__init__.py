@@ -1,1 +1,1 @@
-"""Traces, metrics and logs, each set up in one place and handed to whoever needs it."""
+"""Traces, metrics and logs, each set up in one place and passed to the code that needs it."""

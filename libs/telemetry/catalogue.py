@@ -1,4 +1,4 @@
-"""The one catalogue of metrics: what each is called, what it counts, and in which unit.
+"""The one catalogue of metrics: their names, meanings and units.
 
 To add one, add a constant here and make the instrument with the function of its kind. Names follow
 OpenTelemetry (dots); units are UCUM (https://ucum.org).

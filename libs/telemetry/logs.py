@@ -54,7 +54,7 @@ def set_up_logs(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    # It tells of each attempt to reconnect with a traceback; who needs the connection says what is wrong.
+    # It logs each attempt to reconnect with a traceback; the user of the connection reports the error.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     # below INFO gRPC writes several lines for each call
     logging.getLogger("grpc").setLevel(max(level, logging.INFO))

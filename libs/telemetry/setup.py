@@ -48,7 +48,7 @@ def open_telemetry(service_name: str, *, flush_seconds: float = 5.0) -> Iterator
     """Spans and metrics of this process, as the standard variables say.
 
     `service_name` is what the collector sees unless OTEL_SERVICE_NAME says another. Leaving it sends what is
-    waiting, for at most `flush_seconds`: a collector that is away loses it, and holds nobody up.
+    waiting, for at most `flush_seconds`: if the collector is unreachable, the data are lost, and nothing is delayed.
 
     Raises NotReady when one of the variables cannot be used.
     """
@@ -91,7 +91,7 @@ def _check_seconds(name: str) -> None:
 
 @contextmanager
 def _explaining() -> Iterator[None]:
-    """Around what reads the variables for the SDK."""
+    """Context for code that reads the variables for the SDK."""
     try:
         yield
     except Exception as error:  # the SDK has no error of its own for them

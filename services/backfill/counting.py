@@ -1,4 +1,4 @@
-"""Counting: bucket by bucket, a plan is made, sent and closed. Whatever ends it anywhere, the next call goes on."""
+"""Counting: bucket by bucket, a plan is made, sent and closed. After any interruption the next call continues."""
 
 import asyncio
 import hashlib
@@ -26,7 +26,7 @@ _DONE = (Receipt.JOURNALED, Receipt.DUPLICATE)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What requests are told apart by, besides their plans."""
+    """What distinguishes requests, besides their plans."""
 
     cluster_id: UUID
     partition_count: int

@@ -1,4 +1,4 @@
-"""Deliveries: what workers hand over becomes the content of the dataset, in one transaction.
+"""Deliveries: stores what a worker delivers in the dataset, in one transaction.
 
 A delivery is named by its content, so that one that is repeated after a lost answer is the same. It is taken whichever
 worker brings it, whatever became of its lease: a verified repository is valid. An account that is stored at this rev or

@@ -1,4 +1,4 @@
-"""DID documents: where the repository of an account is, and the key that signs it. Pure.
+"""DID documents: the host of an account's repository, and the key that signs it. Pure.
 
 https://atproto.com/specs/did#did-documents. Only the service `#atproto_pds` and the key `#atproto` count (T002-27).
 """
@@ -28,11 +28,11 @@ class NoAccount(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What is known of an account."""
+    """The known data of an account."""
 
     did: str
     host: str
-    """the URL of its host, without a slash at its end"""
+    """the URL of its host, without a trailing slash"""
     key_type: str
     key: str
 

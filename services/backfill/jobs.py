@@ -1,7 +1,7 @@
-"""Jobs: the accounts that somebody wants, and how far they are.
+"""Jobs: the requested accounts, and their progress.
 
-A job is created from a stream of DIDs. Until the stream has ended its accounts are nobody's; the same id then begins
-anew. A job whose stream had ended is resumed by the same stream, and by no other.
+A job is created from a stream of DIDs. Until the stream has ended its accounts belong to no job; the same id then
+starts again. A job whose stream had ended is resumed by the same stream, and by no other.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
-"""The ledger: what was counted, what is being counted, and under which ids it was sent.
+"""The ledger: the events that are counted or being counted, and the ids under which they were sent.
 
-Each method is one transaction that is harmless to repeat; after Unavailable nobody knows whether it was committed, and
+Each method is one transaction that is harmless to repeat; after Unavailable it is unknown whether it was committed, and
 the caller reads the bucket again.
 """
 

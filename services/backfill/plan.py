@@ -1,4 +1,4 @@
-"""A plan: which events of a bucket are to be counted, cut into requests whose bytes are fixed. Pure.
+"""A plan: the events of a bucket that must be counted, cut into requests of fixed bytes. Pure.
 
 The same events, counted set and partition count make the same plan. Its object holds the hashes of its events, sorted,
 and behind them the bytes of its shipments, one after the other.

@@ -1,11 +1,11 @@
-"""What counting reports."""
+"""The report of counting."""
 
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
 class Report:
-    """What became of a bucket. Counts are of events."""
+    """The outcome of a bucket. Counts are of events."""
 
     bucket: int
     counted: int = 0

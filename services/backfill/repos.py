@@ -1,4 +1,4 @@
-"""Accounts on their way to the dataset: waiting for their host, ready to be fetched, stored or given up."""
+"""Accounts and their states: waiting for their host, ready to be fetched, stored or given up."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What becomes of an account after a failure."""
+    """The state of an account after a failure."""
 
     state: str
     attempts: int

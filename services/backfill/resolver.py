@@ -1,4 +1,4 @@
-"""Resolving: the directory is asked where accounts are, as a stage of its own with a budget (T002-28)."""
+"""Resolving: looks up the hosts of accounts in the directory, as a separate stage with a budget (T002-28)."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The scheduler is told of accounts that are ready, and plans runs over them.
+"""Puts ready accounts into the scheduler, and has it plan runs over them.
 
 Its population `repo` holds the accounts, each with the number of its host; its job `backfill` selects those that are
 wanted. One run is open at a time. Accounts that become ready meanwhile are put as well: a slot reads its members when
@@ -51,7 +51,7 @@ class Scheduling:
         await self._channel.close()
 
     async def turn(self) -> float | None:
-        """Put who is ready; and plan a run, if none is open and there is somebody to fetch."""
+        """Put the ready accounts; plan a run if none is open and accounts are wanted."""
         try:
             await self._put(everybody=False)
             if await self._pool.fetchval(_IS_DUE) and not await self._has_open_run():

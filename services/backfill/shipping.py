@@ -18,7 +18,7 @@ _METHOD = "/tally.ingest.v1.IngestService/ProcessEvents"
 
 
 class Receipt(StrEnum):
-    """What became of a request."""
+    """The outcome of a request."""
 
     JOURNALED = "journaled"
     DUPLICATE = "duplicate"
@@ -26,7 +26,7 @@ class Receipt(StrEnum):
     """on one disk: no receipt that may be relied on"""
     UNANSWERED = "unanswered"
     TOO_OLD = "too old"
-    """not counted by this attempt; of those before nobody knows"""
+    """not counted by this attempt; unknown for earlier attempts"""
 
 
 Ship = Callable[[bytes], Awaitable[Receipt]]

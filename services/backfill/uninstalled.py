@@ -1,4 +1,4 @@
-"""The rpcs of a backfill whose extra is not installed: each answers what to install."""
+"""The rpcs of a backfill whose extra is not installed: each error says what to install."""
 
 from typing import Any
 

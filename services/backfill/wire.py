@@ -1,4 +1,4 @@
-"""Protobuf ↔ what the backfill knows, each request checked."""
+"""Protobuf ↔ the backfill's types; validates each request."""
 
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -145,7 +145,7 @@ def failure_of(row: Any) -> backfill_pb2.FailedRepo:
 
 
 def report_of(report: Report) -> backfill_pb2.CountDatasetResponse:
-    """What became of a bucket."""
+    """The outcome of a bucket."""
     return backfill_pb2.CountDatasetResponse(
         bucket=report.bucket,
         counted_count=report.counted,

@@ -1,11 +1,11 @@
-"""Finds resources by who looks, by sets and in any order: any number of replicas, each able to answer alone.
+"""Finds resources for a viewer, by sets and in any order: any number of replicas, each of which can answer alone.
 
-Postgres is the record. Each replica holds sets, orders and rights in memory, as of one change, and follows the feed of
-changes. Valkey holds a projection of the record, from which only details are read.
+Postgres has the authoritative data. Each replica has sets, orders and rights in memory, as of one change, and follows
+the feed of changes. Valkey has a projection of these data, from which only details are read.
 
 Invariants:
-- a find works on one view, which is what one snapshot of Postgres showed;
-- an answer that leaves was checked against the newest rights, for every instant that can be now by Postgres's clock;
-- a replica that cannot be sure of the rules refuses;
+- a find works on one view, which equals one snapshot of Postgres;
+- an answer is checked against the newest rights before it is sent, for every time that Postgres's clock can show now;
+- a replica refuses finds if its rules may be stale;
 - nothing about rights is read from Valkey.
 """

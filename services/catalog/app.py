@@ -48,7 +48,7 @@ _RIGHTS = "tally.catalog.v1.RightsService"
 _FEED_CONNECTIONS = 4
 """One for the freshness query, one to read changes, one for the projection, one for callers who wait for a change."""
 _READ_SECONDS = 3_600.0
-"""Of a turn in which the whole record is read; each statement in it has a limit of its own."""
+"""Time limit of a turn that reads all of the catalog; each statement in it has its own limit."""
 _LISTEN_SECONDS = 1.0
 _UPKEEP_SECONDS = 60.0
 

@@ -71,7 +71,7 @@ class Contents:
         return found
 
     async def _read_projected(self, ids: Sequence[str], change: int) -> dict[str, tuple[int, bytes]]:
-        """What Valkey has, with its versions; nothing where the projection is not complete, or Valkey is away."""
+        """The details in Valkey, with versions; none if the projection is incomplete or Valkey is unreachable."""
         if "details" not in self._parts:
             return {}
         token = make_token(self._cluster, change, self._parts).encode()

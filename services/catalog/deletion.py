@@ -1,4 +1,4 @@
-"""Deletes: one resource, or a container with what becomes of its children.
+"""Deletes: one resource, or a container, with its children detached or deleted.
 
 The children go first, in pieces of one transaction each, and the container with the last of them. A delete that is cut
 off is gone on with by sending it again.
@@ -23,7 +23,7 @@ from tally.contract.errors import InUse, InvalidRequest, Violation
 _LOCK = """
 select id, keys, version from catalog.resource where id = any($1::text[]) order by id for update"""
 _DELETE = "delete from catalog.resource where id = any($1::text[])"
-# Their rules stay: should one be made anew, it is hidden from the first instant.
+# Their rules stay: a resource that is stored again is hidden at once.
 _FINISH_DELETE = f"""
 with {DRAWN}
 insert into catalog.change (change, kind, subject, removed)
@@ -64,7 +64,7 @@ _ENTRIES = 5_000
 
 
 class Children(Enum):
-    """What becomes of the children of a resource that is deleted."""
+    """The effect of a delete on the children of the resource."""
 
     REFUSE = "refuse"
     """it is not deleted while it has some"""
@@ -76,7 +76,7 @@ class Children(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What became of a delete."""
+    """The outcome of a delete."""
 
     change: int
     """the last one; 0: nothing was there"""

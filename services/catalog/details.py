@@ -1,4 +1,4 @@
-"""Details: a JSON object that is checked once, when it is stored, and kept and returned as it was given."""
+"""Details: a JSON object that is checked once, when it is stored, and returned unchanged."""
 
 import json
 import re

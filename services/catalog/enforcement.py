@@ -1,4 +1,4 @@
-"""When a change is in force everywhere: no serving replica can answer by a view without it."""
+"""When a change is in force everywhere: no serving replica can answer from a view without it."""
 
 import asyncio
 from typing import Any

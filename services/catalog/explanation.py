@@ -1,4 +1,4 @@
-"""Why a viewer may or may not see a resource: its rules in order, what they come to later, and which never decide."""
+"""Why a viewer may or may not see a resource: its rules in order, their later effect, and which never decide."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Explanation:
     is_visible: bool
     steps: Sequence[Step]
     windows: Sequence[tuple[int | None, int | None, bool]]
-    """[from, to) and whether it is visible; None: from now, for ever"""
+    """[from, to) and whether it is visible; None: from now, or without end"""
     left_out: Sequence[str]
 
     @property
@@ -90,7 +90,7 @@ def find_useless(rules: Sequence[Rule], now_us: int) -> Iterator[tuple[Rule, Sta
 
 
 def is_shadowed(rules: Sequence[Rule], number: int) -> bool:
-    """Whether the rules before it decide whoever looks, and whenever, where it would match.
+    """Whether earlier rules decide for every viewer and every time at which it would match.
 
     Where there are too many cases to look at, only a single earlier rule that covers it is found.
     """

@@ -50,7 +50,7 @@ class Head:
     change: int
     kept_after: int
     identity: str
-    """of the cluster and its Postgres; a replica that meets another one begins anew"""
+    """of the cluster and its Postgres; a replica that meets another one starts again"""
 
 
 @dataclass(frozen=True, slots=True)

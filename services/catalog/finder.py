@@ -1,4 +1,4 @@
-"""A find from its query to the answer that may leave: wait, find, read details, check the rights again."""
+"""A find, from its query to its answer: wait, find, read details, check the rights again."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

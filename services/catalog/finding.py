@@ -46,12 +46,12 @@ class Found:
     strategy: str
     steps: int
     version: int | None = None
-    """of the order, where it is that of a list"""
+    """of the order, if it is that of a list"""
     list_size: int | None = None
 
 
 def check_query(view: View, query: Query, facets: Sequence[str]) -> None:
-    """Raises InvalidRequest for names that this view does not know."""
+    """Raises InvalidRequest for names that this view does not have."""
     wrong = [
         Violation(f"filters[{index}].any[{place}]", problem)
         for index, each in enumerate(query.filters)
@@ -110,7 +110,7 @@ def find(
     moved = {} if page.after is None else view.moves.since(page.after.version)
     order_changed = moved is None or (page.after is not None and page.after.version > view.change)
     settled = visible - BitMap(moved) if moved else visible
-    # The walk meets one match in `len(order) / len(visible)` steps, if the matches lie evenly.
+    # The walk finds one match in `len(order) / len(visible)` steps, if the matches are spread evenly.
     wanted = page.size + 1
     steps = 0
     chosen: list[int] | None = None
@@ -180,7 +180,7 @@ def _reversed(place: Place) -> Place:
 
 
 def _fingerprint(entries: Sequence[Place]) -> int:
-    """Of the places behind a page; below 2^62."""
+    """A fingerprint of the places behind a page; below 2^62."""
     return xxhash.xxh3_64_intdigest(repr(entries).encode()) >> 2
 
 
@@ -190,7 +190,7 @@ def _ordinals_of(view: View, of: Mapping[int, int]) -> BitMap:
 
 
 def match(view: View, filters: Sequence[Filter], lists: Lists | None = None) -> BitMap:
-    """What all filters leave, whoever looks."""
+    """What all filters leave, for any viewer."""
     lists = lists or {}
     found = view.live
     for members in sorted((_union(view, each, lists) for each in filters if not each.exclude), key=len):

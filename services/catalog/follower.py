@@ -1,4 +1,4 @@
-"""The view of this replica: read whole at the start, then moved on by the feed.
+"""The view of this replica: loaded whole at the start, then updated from the feed.
 
 A replica that cannot go on by the feed (its row is gone, the record was restored, the changes are not kept, a change
 cannot be applied) reads the record whole again, while its old view answers until it is stale.
@@ -65,7 +65,7 @@ class _News:
 
 
 class Follower:
-    """Keeps the newest view, and knows how fresh it is."""
+    """Keeps the newest view and its freshness."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Follower:
 
     @property
     def is_reindexing(self) -> bool:
-        """Whether resources of some type are being indexed anew."""
+        """Whether resources of some type are being reindexed."""
         return self._view is not None and bool(self._view.incomplete)
 
     async def try_rules(self, subjects: Mapping[str, Sequence[Rule]]) -> tuple[View, Trial]:
@@ -126,7 +126,7 @@ class Follower:
         raise Unavailable("the catalog changed during each of several tries; send the same again")
 
     async def turn(self) -> float | None:
-        """One freshness query, and the changes that it told of. Raises what is in AWAY."""
+        """One freshness query, and the changes up to the one that it returned. Raises the errors in AWAY."""
         try:
             if self._index is None:
                 await self._read_whole()
@@ -160,7 +160,7 @@ class Follower:
             _LOGGER.warning("the row of this replica stays until it is swept", error=str(error))
 
     async def wait_for(self, change: int) -> None:
-        """Wait until a change is in the view. Raises ChangeOutOfRange for one that there is not."""
+        """Wait until a change is in the view. Raises ChangeOutOfRange if it does not exist."""
         if self.view.change >= change and self.view.change >> 40 == change >> 40:
             return
         head = await read_head(self._pool)
@@ -172,7 +172,7 @@ class Follower:
     # Reading it whole
 
     async def _read_whole(self) -> None:
-        """Read the record in one snapshot. A view that answers goes on meanwhile, under the row that it has."""
+        """Read the record in one snapshot. The current view continues to answer meanwhile, under its row."""
         index = Index(
             default_allow=self._settings.rights.default_allow, kept_moves=self._settings.find.kept_moves
         )

@@ -1,4 +1,4 @@
-"""How sure a replica is of the newest change and of the time. No I/O.
+"""How old a replica's data can be, by the newest change and the time. No I/O.
 
 A *freshness query* is two statements: the first renews the replica's row and commits, the second reads, in a new
 snapshot, Postgres's time and newest change. What is told counts from the sending of the first statement, and only once
@@ -17,7 +17,7 @@ _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def seconds_since_boot() -> float:
-    """By the clock of the machine that nobody sets."""
+    """By the machine's boot-time clock."""
     return time.clock_gettime(_SINCE_BOOT)
 
 
@@ -58,7 +58,7 @@ class Freshness:
             self._fresh = self._pending
 
     def begin_anew(self) -> None:
-        """What was told before says nothing any more."""
+        """Discard the earlier answers."""
         self._pending = self._fresh = None
 
     @property

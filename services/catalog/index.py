@@ -1,4 +1,4 @@
-"""What a replica holds in memory, and how a batch of changes makes the next view out of it.
+"""The data of a replica in memory, and the next view after a batch of changes.
 
 Rows are staged, and `publish` makes a view of all that was staged since the last one. It holds the event loop for a few
 milliseconds at a time. An index whose `publish` was interrupted must not be used any more.
@@ -71,7 +71,7 @@ class Index:
         return len(self._live) + len(self._put)
 
     def stage_types(self, types: Iterable[ResourceType], incomplete: Iterable[str] = ()) -> None:
-        """Replace all types. `incomplete`: the names of what is being indexed anew, as `reindexing` has them."""
+        """Replace all types. `incomplete`: the names of what is being reindexed, as `reindexing` has them."""
         self.types = {each.suffix: each for each in types}
         self._incomplete = frozenset(incomplete)
         self._is_ruled_anew = True

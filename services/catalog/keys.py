@@ -5,11 +5,11 @@ TOKEN = "catalog:token"  # noqa: S105 - the name of a key
 POSITION = "catalog:position"
 """The change that the projection holds."""
 BUILDING = "catalog:building"
-"""The writer that makes the projection anew."""
+"""The writer that rebuilds the projection."""
 
 SORTS = "s:"
 PREFIXES = ("r:", "s:", "hb:")
-"""What the catalog's keys begin with, but for those above."""
+"""The prefixes of the catalog's keys, except those above."""
 
 
 def resource_key(resource_id: str) -> str:

@@ -35,7 +35,7 @@ def name_scores(layouts: Layouts, layout: int, scores: Sequence[float | None]) -
 
 
 def changed_names(old: ResourceType, new: ResourceType) -> set[str]:
-    """What is not complete until the resources of a type that changed are indexed anew, as `reindexing` has it."""
+    """What is not complete until the resources of a type that changed are reindexed, as `reindexing` has it."""
     indexes = old.indexes.items() ^ new.indexes.items()
     names = {f"index:{name}" for name, _ in indexes}
     names |= {f"sort:{name}" for name in set(old.sort_names) ^ set(new.sort_names)}

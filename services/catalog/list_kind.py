@@ -1,4 +1,4 @@
-"""The lists that there can be: those that a type names for its resources, and curated ones. No I/O."""
+"""The kinds of lists: those that a type names for its resources, and curated ones. No I/O."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from services.catalog.resource_type import ResourceType
 
 CURATED = "list"
-"""What the keys of curated lists begin with: list:featured."""
+"""The prefix of the keys of curated lists: list:featured."""
 
 
 @dataclass(frozen=True, slots=True)

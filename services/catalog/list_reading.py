@@ -35,7 +35,7 @@ class ListReader:
         parts: Sequence[Part],
         change_before: Callable[[float], int],
     ) -> None:
-        """`change_before`: the newest change that was shown so many seconds ago. `parts`: what is projected."""
+        """`change_before`: the newest change that was visible some seconds ago. `parts`: what is projected."""
         self._pool = pool
         self._client: Any = client
         self._breaker = breaker
@@ -56,7 +56,7 @@ class ListReader:
         return found
 
     async def _read_projected(self, names: Sequence[str], at_least: int) -> Lists | None:
-        """None where the projection is not complete, or too old, or Valkey is away."""
+        """None if the projection is incomplete or too old, or Valkey is unreachable."""
         if "lists" not in self._parts:
             return None
         token = make_token(self._cluster, at_least, self._parts).encode()

@@ -81,7 +81,7 @@ _REMOVE_OWNED = "delete from catalog.list where owner = any($1::text[])"
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What became of a write of a list."""
+    """The outcome of a write of a list."""
 
     change: int
     """the newest of the list; 0: it was never written"""

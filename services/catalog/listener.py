@@ -1,4 +1,4 @@
-"""The connection that hears of commits of others. Whoever misses a notification looks anyway, a moment later."""
+"""The connection that receives notifications of commits. Polling covers missed notifications a moment later."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class Listener:
         self._connection: Any = None
 
     async def turn(self) -> None:
-        """See that there is a connection. Raises what is in AWAY."""
+        """Make sure that a connection is open. Raises the errors in AWAY."""
         if self._connection is not None and not self._connection.is_closed():
             return
         self._connection = await connect(self._dsn, self._postgres, "tally catalog listener")

@@ -1,4 +1,4 @@
-"""How the orders were at an earlier change: what has moved since, and from where.
+"""The orders at an earlier change: the moves since then, with the previous places.
 
 So an order has a version for every change, the same in all replicas, and pages stay stable while scores move. Nothing
 is copied: a page at an earlier version is made of the present order without what has moved, and of that at its old

@@ -15,7 +15,7 @@ BY_ID = "id"
 """The sort that is always there: every resource has the same score."""
 MISSING = -math.inf
 _SORT_ANEW = 8
-"""When more than one in so many places changes, sorting everything is cheaper than inserting."""
+"""If more than one in this many places changes, sorting everything is cheaper than inserting."""
 
 Place = tuple[float, int]
 """A score and a packed id: where a resource is in the order."""
@@ -55,7 +55,7 @@ class Order:
             start = end
 
     def without_values(self) -> "Order":
-        """The order by a sort for which nobody has a value; this is the one by id."""
+        """The order by a sort for which no resource has a value; it is the order by id."""
         return Order(np.full(len(self), MISSING), self.packed, self.ordinals, self.ranks)
 
     def replace(

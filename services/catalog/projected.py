@@ -29,7 +29,7 @@ class Projected:
     """of its hash"""
 
     def to_json(self) -> dict[str, Any]:
-        """As the functions in Valkey take it."""
+        """The argument of the functions in Valkey."""
         flat = [text for pair in self.fields.items() for text in pair]
         return {"id": self.id, "keys": self.keys, "sorts": self.sorts, "fields": flat}
 

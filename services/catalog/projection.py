@@ -84,7 +84,7 @@ class Projection:
             raise
 
     async def forget(self) -> None:
-        """Have everything built anew, by whichever replica comes to it first. Raises Unavailable and NotEnabled."""
+        """Have everything rebuilt, by any replica. Raises Unavailable and NotEnabled."""
         if not self._settings.enabled:
             raise NotEnabled("this replica writes no projection: TALLY_CATALOG__PROJECTION__ENABLED is false")
         try:
@@ -196,7 +196,7 @@ class Projection:
     # Building
 
     async def _build(self, connection: Any, head: Head, token: str) -> float:
-        """Everything anew, in the snapshot of `connection`; ends early for another writer, or a wiped Valkey."""
+        """Write everything, from the snapshot of `connection`; ends early for another writer, or a wiped Valkey."""
         answer = await self._call("catalog_begin", token, self._builder)
         if answer != b"done":
             self.state = State.OTHER
@@ -223,7 +223,7 @@ class Projection:
         return 0.0
 
     async def _clear(self) -> bool:
-        """Remove whatever is there. False: another writer has begun."""
+        """Remove all keys of the projection. False: another writer has begun."""
         for pattern in _PATTERNS:
             cursor = 0
             while True:

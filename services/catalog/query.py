@@ -1,4 +1,4 @@
-"""A find as it was asked for, checked. No I/O."""
+"""The validated request of a find. No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Query:
 
     @property
     def fingerprint(self) -> int:
-        """Of all that a page token must belong to."""
+        """A fingerprint of everything that must be equal for a page token."""
         return xxhash.xxh3_64_intdigest(repr(self).encode())
 
 

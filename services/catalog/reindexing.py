@@ -1,4 +1,4 @@
-"""Indexing the resources of a changed type anew: in pieces, by whichever replica is first, from where another stopped.
+"""Indexes the resources of a changed type again: in pieces, by any replica, from where another stopped.
 
 A resource that does not fit the type as it is now keeps the sets and the scores that it had, and is listed with its
 problem: it must not leave a set by which rules hide it.
@@ -56,7 +56,7 @@ _YIELD = 20
 
 @dataclass(frozen=True, slots=True)
 class Reindexing:
-    """How far a type is whose resources are being indexed anew."""
+    """The progress of a type whose resources are being reindexed."""
 
     suffix: str
     names: Sequence[str]
@@ -79,7 +79,7 @@ async def read_incomplete(connection: Any) -> frozenset[str]:
 
 
 async def read_progress(connection: Any) -> list[Reindexing]:
-    """The types whose resources are being indexed anew."""
+    """The types whose resources are being reindexed."""
     return [Reindexing(*row) for row in await connection.fetch(_PROGRESS)]
 
 
@@ -90,7 +90,7 @@ async def read_misfits(connection: Any, limit: int) -> tuple[int, list[tuple[str
 
 
 async def reindex_piece(writing: Writing, pool: Any, piece: int = PIECE) -> bool:
-    """Index some resources anew. False: nothing is left to do, or another replica is at it.
+    """Reindex some resources. False: nothing is left to do, or another replica does it.
 
     Raises Unavailable, and what is in AWAY.
     """

@@ -1,4 +1,4 @@
-"""The rows of the replicas: who answers finds, and up to which change each is for certain.
+"""The rows of the replicas: which replicas answer finds, and the change that each has certainly applied.
 
 A replica renews its row before it asks for the newest change, so a row that says "renewed long ago" proves that its
 replica refuses, or will learn of every change committed before the row was read.

@@ -22,7 +22,7 @@ MAX_BATCH = 1_000
 MAX_EXTERNAL_ID_BYTES = 128
 _PIECE = 20
 
-# Rows that are there are locked in the order of their ids, and so are those that the insert meets.
+# Existing rows are locked in the order of their ids, and so are those with which the insert conflicts.
 _LOCK = """
 select id, external_id, parent, keys, fingerprint, version from catalog.resource
 where id = any($1::text[]) order by id for update"""
@@ -71,7 +71,7 @@ returning change"""
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A resource as a caller wants it to be stored."""
+    """A resource to be stored."""
 
     id: str
     details: bytes
@@ -82,7 +82,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of a batch."""
+    """The outcome of a batch."""
 
     change: int
     """that stored it; the newest that any of it was stored by, if nothing differed"""
@@ -254,7 +254,7 @@ async def _check(puts: Sequence[Put], types: Mapping[str, HeldType]) -> list[_Ch
 
 
 def make_fingerprint(external_id: str, details: bytes, indexed: Indexed) -> bytes:
-    """Of all that is stored, not of the details alone."""
+    """A fingerprint of everything that is stored, not only of the details."""
     rest = json.dumps([external_id, indexed.parent, indexed.keys, indexed.scores]).encode()
     return hashlib.blake2b(rest + b"\0" + details, digest_size=16).digest()
 

@@ -1,4 +1,4 @@
-"""Types are data: what a resource of a type must have, and which sets and sorts follow from its details."""
+"""Types are data: the required details of a resource, and the sets and sorts that follow from them."""
 
 import math
 import re
@@ -57,7 +57,7 @@ class ResourceType:
         return self.parent, self.children, tuple(sorted(self.indexes.items())), self.sorts
 
     def check(self) -> list[Violation]:
-        """What is wrong with the type itself."""
+        """The violations of the type itself."""
         return list(_violations(self))
 
     def index(self, details: Mapping[str, Any]) -> Indexed:

@@ -24,7 +24,7 @@ def read_put(message: pb.ResourcePut) -> Put:
 
 
 def read_children(policy: int) -> Children:
-    """What becomes of children. Raises InvalidRequest."""
+    """The effect of a delete on children. Raises InvalidRequest."""
     if policy not in _CHILDREN:
         raise InvalidRequest([Violation("children", f"is {policy}, which is no policy of this api")])
     return _CHILDREN[policy]
@@ -42,7 +42,7 @@ def of_single(error: InvalidRequest) -> InvalidRequest:
 
 
 def write_problems(violations: Sequence[Violation]) -> list[pb.PutProblem]:
-    """What is wrong with a batch, by resource."""
+    """The violations of a batch, by resource."""
     problems = []
     for each in violations:
         index, field = -1, each.field

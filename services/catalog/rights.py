@@ -185,7 +185,7 @@ class Rights:
         return self._boundaries[interval - 1] if interval else -(2**63)
 
     def _content(self, path: Path, interval: int) -> Content:
-        """The clauses of a path, up to the first that matches everybody."""
+        """The clauses of a path, up to the first that matches every viewer."""
         time_us = self._instant_of(interval)
         clauses: list[Clause] = []
         for stage in path:

@@ -24,7 +24,7 @@ class Dimensions:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who looks; well formed, and perhaps with codes that nobody has registered."""
+    """The viewer of a find; well formed, possibly with unregistered codes."""
 
     country: str
     """upper case"""
@@ -32,7 +32,7 @@ class Viewer:
     platform: str
 
     def check(self) -> list[Violation]:
-        """What is malformed."""
+        """The malformed fields."""
         wrong = []
         if not _COUNTRY.fullmatch(self.country):
             wrong.append(Violation("viewer.country", "is required, and must be two letters: US"))
@@ -71,7 +71,7 @@ class Rule:
 
 
 def check_rules(rules: Sequence[Rule], dimensions: Dimensions) -> list[Violation]:
-    """What is wrong with the rules of a subject."""
+    """The violations of the rules of a subject."""
     wrong: list[Violation] = []
     if len(rules) > MAX_RULES:
         wrong.append(Violation("rules", f"must be at most {MAX_RULES:,}, and are {len(rules):,}"))

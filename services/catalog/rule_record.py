@@ -39,7 +39,7 @@ order by subject limit $3"""
 
 @dataclass(frozen=True, slots=True)
 class StoredRules:
-    """What became of a put of rules."""
+    """The outcome of a put of rules."""
 
     change: int
     """the newest of the subject; 0: it has never had rules"""

@@ -1,4 +1,4 @@
-"""How far the record, this replica, the others and the projection are."""
+"""The newest change of the record, of each replica and of the projection."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _MISFITS = 20
 
 
 async def read_status(pool: Any, follower: Follower, projection: Projection) -> pb.GetCatalogStatusResponse:
-    """The status as a replica sees it. Raises Unavailable when Postgres is away."""
+    """The status as a replica sees it. Raises Unavailable when Postgres is unreachable."""
     with reaching_postgres():
         head = await read_head(pool)
         rows = await list_replicas(pool)

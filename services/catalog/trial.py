@@ -1,4 +1,4 @@
-"""What rules would do: who would see what otherwise, and when. Nothing is stored."""
+"""The effect that rules would have: for which viewers, resources and times. Nothing is stored."""
 
 import asyncio
 from collections import defaultdict
@@ -39,7 +39,7 @@ class Difference:
     from_us: int | None
     """None: from now"""
     to_us: int | None
-    """None: for ever"""
+    """None: without end"""
     appear: BitMap
     disappear: BitMap
 
@@ -95,7 +95,7 @@ class Trial:
 
 
 async def try_rules(index: Index, subjects: Mapping[str, Sequence[Rule]], *, default_allow: bool) -> Trial:
-    """What these rules would change, in the place of those that there are. The index must not move meanwhile."""
+    """What these rules would change if they replaced the current ones. The index must not change meanwhile."""
     affected = await index.find_affected(subjects)
     rules = {name: each for name, each in index.rules.items() if name not in subjects}
     rules |= {

@@ -66,15 +66,15 @@ class HeldType:
 
 @dataclass(frozen=True, slots=True)
 class StoredType:
-    """What became of a put of a type."""
+    """The outcome of a put of a type."""
 
     change: int
     is_reindexed: bool
-    """whether its resources are being indexed anew"""
+    """whether its resources are being reindexed"""
 
 
 async def put_type(writing: Writing, new: ResourceType) -> StoredType:
-    """Store a type. Its resources are indexed anew afterwards, where they must be.
+    """Store a type. Its resources are reindexed afterwards, where they must be.
 
     Raises InvalidRequest, and InUse when resources would leave a set that rules are about.
     """

@@ -1,4 +1,4 @@
-"""Compares the projection in Valkey with the record, a piece at a time, while both go on to change.
+"""Compares the projection in Valkey with the record, a piece at a time, while both change.
 
 Rows are read in a snapshot, then keys at some later position of the projection. What has changed between the two is
 read again; everything else must be equal.
@@ -55,7 +55,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What Valkey holds of a resource."""
+    """The keys in Valkey of a resource."""
 
     fields: Mapping[bytes, bytes]
     tracker: frozenset[str]
@@ -103,7 +103,7 @@ class Verification:
         return found
 
     async def _compare(self, ids: Sequence[str]) -> list[tuple[str, str]]:
-        """What is wrong with the keys of these resources, whether they are stored or not."""
+        """The differences in the keys of these resources, whether they are stored or not."""
         problems: list[tuple[str, str]] = []
         open_ = list(ids)
         for _ in range(_TRIES):
@@ -164,7 +164,7 @@ class Verification:
         return "lists" in self._settings.parts
 
     async def _compare_lists(self, names: Sequence[str]) -> list[tuple[str, str]]:
-        """What is wrong with these lists, whether there are such or not."""
+        """The differences in these lists, whether they exist or not."""
         problems: list[tuple[str, str]] = []
         open_ = list(names)
         for _ in range(_TRIES):

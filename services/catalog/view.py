@@ -1,4 +1,4 @@
-"""What a find works on: sets, orders and rights as of one change. A view never changes."""
+"""The data of a find: sets, orders and rights as of one change. A view never changes."""
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,7 +58,7 @@ class View:
     moves: Moves
     """how the orders were at earlier changes"""
     incomplete: frozenset[str] = frozenset()
-    """indexes, sorts and children that are being indexed anew: index:genre, sort:views, children:videos"""
+    """indexes, sorts and children that are being reindexed: index:genre, sort:views, children:videos"""
 
     def find(self, resource_id: str) -> int | None:
         """The ordinal of a resource that is there."""

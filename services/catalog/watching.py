@@ -20,14 +20,14 @@ _KINDS = {
 
 
 class Watching:
-    """Streams the changes behind one. Whole changes only: a caller goes on behind any number that it has seen last."""
+    """Streams the changes behind one. Whole changes only: a caller continues behind the last number received."""
 
     def __init__(self, pool: Any, look_seconds: float) -> None:
         self._pool = pool
         self._look_seconds = look_seconds
 
     async def watch(self, after: int) -> AsyncIterator[pb.WatchChangesResponse]:
-        """Every change behind `after`, for ever. Raises ChangeOutOfRange where some of them are not kept."""
+        """Every change behind `after`, without end. Raises ChangeOutOfRange where some of them are not kept."""
         while True:
             with reaching_postgres():
                 head = await read_head(self._pool)

@@ -26,7 +26,7 @@ class Writing:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
-        """A transaction on an asyncpg connection. Raises Unavailable when Postgres is away: then it may be committed.
+        """A transaction on a connection. Raises Unavailable if Postgres is unreachable; it may be committed then.
 
         A serialization failure or a deadlock is Unavailable too: nothing was done, and the same may be sent again.
         """

@@ -1,1 +1,1 @@
-"""The `tally` command. Beside `python -m services`, the only one that opens services; all else is an rpc."""
+"""The `tally` command. It and `python -m services` are the only ones that open services; all else uses rpcs."""

@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _end(message: str, exit_code: int) -> NoReturn:
-    print(f"tally: {message}", file=sys.stderr)  # noqa: T201 - to whoever started it
+    print(f"tally: {message}", file=sys.stderr)  # noqa: T201 - to the terminal
     sys.exit(exit_code)
 
 

@@ -126,7 +126,7 @@ async def _prepare_journal(pool: Any, settings: CountingSettings) -> None:
 def _open_dead_letters(
     context: Context, settings: CountingSettings, postgres: PostgresSettings, cluster: ClusterCheck
 ) -> Servable:
-    """The service, and the watch beside it for as long as the process lives."""
+    """The service, and its watch while the process runs."""
     watch = DeadLetterWatch(context.pool, context.telemetry)
     context.background.start(watch.loop.name, watch.loop.run())
     decisions = Decisions(context.dsn, postgres, settings.recovery, settings.flush)
@@ -141,7 +141,7 @@ def open_upkeep_pool(
 ) -> AbstractAsyncContextManager[Any]:
     """Connections for a shard's heartbeats, recovery and upkeep.
 
-    They are its own: a beat must not wait behind somebody's slow reads. And they are bounded on both sides: a
+    They are its own: a beat must not wait for slow reads of others. And they are bounded on both sides: a
     silent server must not hold up the shard, nor a frozen shard the others.
     """
     return open_pool(

@@ -1,4 +1,4 @@
-"""What a shard tells of itself, in numbers. The names are in `libs.telemetry.catalogue`."""
+"""The metrics of a shard. The names are in `libs.telemetry.catalogue`."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""A shard: log after log, one at a time, for as long as the process lives."""
+"""A shard: opens one log after the other while the process runs."""
 
 import asyncio
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ _LOGGER = structlog.get_logger(__name__)
 
 _REOPEN_SECONDS, _MOST_REOPEN_SECONDS = 0.5, 8.0
 _SOON_SECONDS = 1.0
-"""What waits is spooled when a new log takes longer than this."""
+"""Waiting entries are spooled if a new log takes longer than this."""
 
 
 class Shard:
@@ -63,7 +63,7 @@ class Shard:
         self._telemetry = telemetry
         self._cluster = cluster
         self.spool = spool
-        """None: entries are refused while Postgres is away"""
+        """None: entries are refused while Postgres is unreachable"""
         self.metrics = Metrics(telemetry)
         self._pace = Pace(settings.flush, settings.recovery.transaction_timeout_seconds)
         self.failover = Failover(
@@ -157,7 +157,7 @@ class Shard:
                     log.abandon()
                     self._given_up.add(log.log_id)
                     self.failover.give_up(log.log_id)
-        finally:  # and nobody waits for what will not come
+        finally:  # no caller waits for an outcome that will not come
             self._log, self._is_spooling = None, False
             self._queue.complete_all(Outcome.UNAVAILABLE)
         await self.failover.recover_given_up()
@@ -231,7 +231,7 @@ class Shard:
         await self._spooler.run()
 
     async def _write_to(self, log: Log) -> None:
-        """Write until somebody calls `stop`, or until the log is in doubt or closed."""
+        """Write until `stop` is called, or until the log is in doubt or closed."""
         _LOGGER.info("log opened", shard=self.name, log_id=log.log_id)
         journal = Journal(log.inserts, log.log_id, self._settings.journal.insert_timeout_seconds)
         backlog = Backlog(lambda: self._pace.most_cells)

@@ -1,1 +1,1 @@
-"""What runs a cluster, or two regions, on one machine."""
+"""Runs a cluster, or two regions, on one machine."""

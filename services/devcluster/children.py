@@ -1,4 +1,4 @@
-"""How the processes of a cluster are opened: what the supervisor starts, watches, and starts again."""
+"""The processes of a cluster, which the supervisor starts, watches, and restarts."""
 
 import asyncio
 import os
@@ -48,7 +48,7 @@ class Stores:
 
     @asynccontextmanager
     async def open_postgres(self, died: Died) -> AsyncIterator[int]:
-        """A life of Postgres; yields its pid. Raises NotReady also when its data are gone: never begins anew."""
+        """A life of Postgres; yields its pid. Raises NotReady also if its data are gone: never makes new ones."""
         folder, settings = self._folder / POSTGRES, self._settings.postgres
         if self._has_data and not (folder / "pgdata").exists():
             raise NotReady(f"{folder / 'pgdata'} was removed while Postgres used it. Stop the cluster.")

@@ -1,11 +1,11 @@
-"""A cluster on this machine: every service in processes of its own behind Envoy, on embedded stores.
+"""A cluster on this machine: every service in its own processes behind Envoy, on embedded stores.
 
     async with open_cluster(folder, {"counting": 3}) as cluster:
         async with Client(cluster.address) as client:
             await client.count("video")
         cluster.kill("counting-1")  # it is started again
         await cluster.until_serving()
-        await cluster.restart("partitioner-0")  # in order, without a failed call
+        await cluster.restart("partitioner-0")  # gracefully, without a failed call
 
 The processes are called `postgres`, `valkey`, `envoy`, and `partitioner-0`, `counting-0`, `query-0` and so on. Each is
 a child of this process, which starts again what dies, and none outlives it, however it ends. Their addresses, the DSN
@@ -44,7 +44,7 @@ _SERVING_SECONDS = 120.0
 _POLL_SECONDS = 0.05
 
 Report = Callable[[str], None]
-"""is told what takes time"""
+"""called with a message before a long step"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +132,12 @@ class Cluster:
         await self._until(lambda: self._takes_calls(name), f"{name} does not take calls", _SERVING_SECONDS)
 
     async def restart(self, name: str) -> None:
-        """`stop` and `start`: with another process of its service there, no call through the front door fails."""
+        """`stop` and `start`: with another process of its service there, no call through the front proxy fails."""
         await self.stop(name)
         await self.start(name)
 
     async def until_serving(self, timeout_seconds: float = _SERVING_SECONDS) -> None:
-        """Wait until every process that was not stopped takes calls, through the front door too. Raises NotReady."""
+        """Wait until every process that was not stopped takes calls, through the front proxy too. Raises NotReady."""
 
         async def are_serving() -> bool:
             wanted = [name for name, child in self._supervisor.children.items() if child.is_wanted]
@@ -298,7 +298,7 @@ async def _start_together(supervisor: Supervisor, names: Iterable[str]) -> None:
 
 
 async def _stop(supervisor: Supervisor, report: Report) -> None:
-    """As calls travel, so that whoever is still at work has those whom he calls."""
+    """In the direction of calls, so that a process that still works can reach those that it calls."""
     for stage in ([ENVOY], *stages(), [POSTGRES, VALKEY]):
         names = [name for name in supervisor.children if _service_of(name) in stage]
         if names:

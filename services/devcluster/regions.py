@@ -1,4 +1,4 @@
-"""Two complete regions on this machine, each a process that is started again when it dies."""
+"""Two complete regions on this machine, each a process that is restarted when it dies."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Who is in a cluster on one machine: the names of its processes, where each listens, and its environment.
+"""The processes of a cluster on one machine: their names, addresses and environments.
 
 All of it follows from the table of services. Pure but for the search of free ports.
 """

@@ -1,4 +1,4 @@
-"""How a process finds its cluster: in Postgres, or, while that is away, as it was at the last start."""
+"""Reads the identity of the cluster: from Postgres, or, if that is unreachable, as of the last start."""
 
 import asyncio
 from contextlib import suppress
@@ -29,7 +29,7 @@ class Joining:
         self._clock = clock
         self._folder = folder
         self.is_confirmed = False
-        """whether Postgres itself has told which cluster it is"""
+        """whether the identity was read from Postgres itself"""
 
     async def join(self) -> Cluster:
         """Read the cluster and the clock. Raises NotReady and PartitionCountMismatch.

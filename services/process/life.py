@@ -1,4 +1,4 @@
-"""The life of one process: stores, services, server; and back in the reverse order."""
+"""The life of one process: opens stores, services and servers, and closes them in reverse order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -118,5 +118,5 @@ async def _open_context(
 
 
 async def _end_with(deaths: "asyncio.Queue[str]") -> None:
-    """End the process with the first server that does: whoever starts it again starts that too."""
+    """End the process when the first server ends: a restart of the process restarts the server too."""
     raise NotReady(await deaths.get())

@@ -1,4 +1,4 @@
-"""What is ready in a process, told to everybody who asks its servers for their health."""
+"""The readiness of a process, as its servers report it in their health."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _STARTING_SECONDS = 0.02
 async def tell_readiness(
     served: Sequence[tuple[OpenServer, Sequence[Opened]]], background: Background, clock: ServerClock
 ) -> None:
-    """Say SERVING for what is ready, and only for that, for as long as the process lives."""
+    """Say SERVING for what is ready, and only for that, while the process runs."""
     while True:
         is_sound, all_ready = background.is_alive and clock.agrees, True
         for server, opened in served:

@@ -1,4 +1,4 @@
-"""Private sockets: by them the services of one process call each other."""
+"""Private sockets for calls between the services of one process."""
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tally.contract.errors import NotReady
 
 @dataclass(frozen=True, slots=True)
 class PrivateSockets:
-    """Sockets behind which the services of this process reach each other, and nobody else does."""
+    """Private sockets by which only the services of this process call each other."""
 
     folder: SocketFolder
     names: frozenset[str]

@@ -1,4 +1,4 @@
-"""The stores of a process: those that are set, or embedded ones."""
+"""The stores of a process: the configured ones, or embedded ones."""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -11,7 +11,7 @@ from services.settings import Settings
 from tally.contract.errors import NotReady
 
 Report = Callable[[str], None]
-"""is told what takes time"""
+"""called with a message before a long step"""
 
 
 async def open_stores(

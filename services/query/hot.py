@@ -1,4 +1,4 @@
-"""Totals in Valkey: absolute values, set only if newer, gone soon after they stop being refreshed.
+"""Totals in Valkey: absolute values, set only if newer, expired soon after the last refresh.
 
 A lost fill, a late one or a wipe costs latency and nothing else. No single clock can keep a total alive: it expires at
 a time of Valkey's clock that was fixed when the look-up began, so that a fill which is executed late sets nothing; and
@@ -45,13 +45,13 @@ class Held:
 
     reading: Reading | None = None
     asked_at_ms: int | None = None
-    """by Valkey's clock; None: Valkey is away"""
+    """by Valkey's clock; None: Valkey is unreachable"""
     asked_at_us: int = 0
     """by Postgres's clock"""
 
 
 class Hot:
-    """The totals of one cluster and epoch. Never raises because Valkey is away: it has nothing then."""
+    """The totals of one cluster and epoch. If Valkey is unreachable it returns nothing, and does not raise."""
 
     def __init__(
         self, client: "valkey.Redis", breaker: Breaker, cluster: Cluster, settings: HotSettings, clock: Clock
@@ -116,7 +116,7 @@ def _read(held: bytes) -> Reading:
 
 
 def open_client(url: str, settings: HotSettings) -> "valkey.Redis":
-    """A client that connects when it is first used, and never waits longer than its time-out.
+    """A client that connects when it is first used, and never waits longer than its timeout.
 
     Raises NotReady when `url` is none that a client can use.
     """

@@ -1,4 +1,4 @@
-"""A lane: a few connections of their own for reads that take long, with a bound for all callers and for each."""
+"""A lane: a few separate connections for long reads, with a bound for all callers and for each."""
 
 import asyncio
 from collections import Counter

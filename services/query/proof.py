@@ -1,4 +1,4 @@
-"""What an operator asks: how far each log is, and whether the rollups equal the journal."""
+"""For operators: how much of each log is in the rollups, and whether these equal the journal."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ select
 
 
 async def list_logs(connection: Any, unsettled: Unsettled) -> list[Any]:
-    """The logs that are not settled, oldest first. Raises Unavailable when Postgres is away."""
+    """The logs that are not settled, oldest first. Raises Unavailable when Postgres is unreachable."""
     with reaching_postgres():
         return await unsettled.fetch(connection, _LOGS)
 
@@ -43,7 +43,7 @@ async def audit(connection: Any) -> Any:
     journaled; of a letter that is replayed in part, the others are dead. A dead letter of the journal that was replayed
     is on both sides; one that was never in the journal is on none until it is replayed.
 
-    Raises Unavailable when Postgres is away.
+    Raises Unavailable when Postgres is unreachable.
     """
     with reaching_postgres():
         return await connection.fetchrow(_AUDIT)

@@ -1,4 +1,4 @@
-"""What a read asks for, and how much it may find."""
+"""The parsed request of a read, and the most that it may find."""
 
 from dataclasses import dataclass
 

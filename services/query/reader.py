@@ -1,4 +1,4 @@
-"""Where an answer comes from: Valkey for totals, Postgres for the rest, the journal too for strong reads."""
+"""Chooses the source of an answer: Valkey for totals, Postgres for the rest, the journal too for strong reads."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ class Reader:
     async def read(self, question: Question, caller: str, *, is_strong: bool) -> Reading:
         """The answer to `caller`, an address.
 
-        Raises Unavailable when Postgres is away, Overloaded and ReadTooLarge when it would be too much work, and
+        Raises Unavailable when Postgres is unreachable, Overloaded and ReadTooLarge when it would be too much work, and
         NotPrimary for a strong read when only a standby is there.
         """
         with reaching_postgres():
@@ -42,7 +42,7 @@ class Reader:
             return reading
 
     async def read_world(self, question: Question, caller: str, *, is_strong: bool) -> World:
-        """What each region contributes. Strong is for this region alone; of the others it is what is here of them.
+        """The part of each region. Strong is for this region alone; of the others it is what is here of them.
 
         Raises what `read` raises.
         """

@@ -48,7 +48,7 @@ _HOME = "select device, name from replication.region where is_own"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one region contributes. `reading` None: none of its counts are here yet."""
+    """The part of one region. `reading` None: none of its counts are here yet."""
 
     device: uuid.UUID
     name: str
@@ -60,7 +60,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What all regions contribute; this one is the first."""
+    """The parts of all regions; this one is the first."""
 
     parts: Sequence[Part]
 
@@ -101,7 +101,7 @@ async def read_home(connection: Any, own: uuid.UUID) -> tuple[uuid.UUID, str]:
 
 
 async def read_parts(connection: Any, question: Question, size: Size) -> list[Part]:
-    """What the other regions contribute, in one snapshot. Raises TooHeavy."""
+    """The parts of the other regions, in one snapshot. Raises TooHeavy."""
     rows = await connection.fetch(_PARTS, *question.arguments(), size.cells)
     if any(row["is_too_heavy"] for row in rows):
         raise TooHeavy

@@ -1,4 +1,4 @@
-"""A Postgres server that is read from: the pool for most reads, and a lane for the heavy ones."""
+"""A Postgres server for reads: a pool for most of them, and a lane for large ones."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field

@@ -107,7 +107,7 @@ class QueryServicer(QueryServiceServicer):
 def _checked_range(
     request: pb.GetViewsCountRequest | pb.GetCountRequest | pb.GetStatsRequest, event_type: str
 ) -> MinuteRange:
-    """The range that is asked for. Raises InvalidRequest for everything that is wrong with the request."""
+    """The requested range. Raises InvalidRequest with all violations of the request."""
     violations = []
     if problem := rules.check_video_id(request.video_id):
         violations.append(Violation("video_id", problem))

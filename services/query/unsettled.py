@@ -25,7 +25,7 @@ _TRIES = 3
 
 
 class Unsettled:
-    """The oldest day that is needed, as the last answer of one server told."""
+    """The oldest day that is needed, by the last answer of one server."""
 
     def __init__(self) -> None:
         self._since: uuid.UUID | None = None

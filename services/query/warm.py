@@ -53,7 +53,7 @@ class Reading:
 
 
 async def read_rollups(connection: Any, unsettled: Unsettled, question: Question, size: Size) -> Reading:
-    """What the rollups hold. Raises TooHeavy."""
+    """The contents of the rollups. Raises TooHeavy."""
     replayed_us = await replayed_until_us(connection)
     [row] = await unsettled.fetch(connection, _READ, *question.arguments(), size.cells)
     if row["is_too_heavy"]:

@@ -95,7 +95,7 @@ async def delete_absent(
     upto: uuid.UUID,
     rows: Sequence[Row],
 ) -> None:
-    """Of a load that replaces: rows in a range of keys that its batch does not have are gone at the owner.
+    """For a load that replaces: rows in its range of keys that its batch lacks are deleted at the owner.
 
     The batch was read later than every frame before it, so nothing newer can be among them.
     """
@@ -109,7 +109,7 @@ async def keep_word(connection: Any, device: uuid.UUID, word: int) -> None:
 
 
 async def begin_pass(connection: Any, device: uuid.UUID, target: str, as_of: Any, word: int) -> None:
-    """A pass begins; one that goes on to the same target keeps its cursor."""
+    """Begin a pass; one that continues to the same target keeps its cursor."""
     await keep_word(connection, device, word)
     await connection.execute(_SET_TARGET, device, MODEL, target, as_of)
 
@@ -136,7 +136,7 @@ async def complete_pass(connection: Any, device: uuid.UUID, watermark: str, word
 
 
 async def forget_pass(pool: Any, device: uuid.UUID) -> None:
-    """The pass in progress begins anew, from the watermark."""
+    """The pass in progress starts again, from the watermark."""
     await pool.execute(_CURSOR_GOES, device, MODEL)
 
 

@@ -1,4 +1,4 @@
-"""Pure: what may be written as a location or an entry. All that is wrong with a request is told at once."""
+"""Pure: validation of locations and entries. All violations of a request are reported at once."""
 
 import re
 import uuid
@@ -30,7 +30,7 @@ def read_uuid(text: str, field: str) -> uuid.UUID:
 
 
 def check_text(text: str, field: str, most: int, *, least: int = 0) -> list[Violation]:
-    """What is wrong with a text of so many bytes."""
+    """The violation of a text of this size."""
     size = len(text.encode())
     if not least <= size <= most:
         return [Violation(field, f"must have {least} to {most:,} bytes, and has {size:,}")]

@@ -1,4 +1,4 @@
-"""The owner's epoch: which life of which database its versions and watermarks belong to.
+"""The owner's epoch: the database, and its life between restores, of versions and watermarks.
 
 It counts before version and watermark. It rises when the cluster's own epoch was raised by a restore, when Postgres
 is on another timeline (a standby was promoted), and when the database lies on another server (a dump was loaded).

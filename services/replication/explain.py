@@ -22,7 +22,7 @@ _NOTIFICATION_BYTES = 100
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What would be sent to a peer. `location` None: of the whole device."""
+    """What would be sent to a peer. `location` None: for the whole device."""
 
     peer: uuid.UUID
     location: uuid.UUID | None

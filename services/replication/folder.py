@@ -58,7 +58,7 @@ def location_of_folder(device: uuid.UUID, folder: Path) -> uuid.UUID:
 
 
 def walk_folder(folder: Path, location: uuid.UUID, skipped: Skipped) -> Iterator[list[EntryRow]]:
-    """What is in a folder, in pages; folders before what they contain. Symbolic links are not followed."""
+    """The contents of a folder, in pages; a folder comes before its contents. Symbolic links are not followed."""
     page: list[EntryRow] = []
     waiting: list[tuple[Path, str, uuid.UUID | None]] = [(folder, "", None)]
     while waiting:

@@ -51,7 +51,7 @@ RETRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a (device, model) is here. `watermark` empty: nothing is here."""
+    """The watermark of a (device, model) in this region. `watermark` empty: no rows yet."""
 
     epoch: int = 0
     watermark: str = ""
@@ -127,7 +127,7 @@ async def hold_lane(connection: Any, held: Held) -> None:
 
 
 async def count_data_loss(pool: Any, device: uuid.UUID, model: str) -> bool:
-    """What a lane has received is not what was sent; false: it has been so too often, and the lane stops."""
+    """The received data differ from the sent data; false: this happened too often, and the lane stops."""
     losses: int = await pool.fetchval(_LOSE_DATA, device, model)
     return losses <= RETRIES
 
@@ -143,7 +143,7 @@ async def set_problem(pool: Any, device: uuid.UUID, model: str, problem: str) ->
 
 
 async def _read_position(connection: Any, held: Held) -> Position:
-    """How far the rows of a lane are here."""
+    """The watermark of the rows of a lane in this region."""
     device = held.device
     row = await connection.fetchrow(_WATERMARK, device, held.model)
     if row is None:

@@ -58,5 +58,5 @@ def write_entry(entry: EntryRow) -> pb.Entry:
 
 
 def timestamp(micros: int) -> Timestamp:
-    """A time of so many microseconds since 1970-01-01 UTC."""
+    """The time for a number of microseconds since 1970-01-01 UTC."""
     return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)

@@ -1,4 +1,4 @@
-"""What the replication service tells of itself."""
+"""The metrics of the replication service."""
 
 import uuid
 from collections.abc import Sequence

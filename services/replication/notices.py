@@ -1,7 +1,7 @@
-"""Wake-ups across processes: a notification after a commit, and the connection that hears those of others.
+"""Wake-ups across processes: a notification after a commit, and the connection that receives those of others.
 
 It is sent after the commit and by itself: within the writing transaction it would take a lock of the whole database
-until the commit is on disk (T003-46). Whoever misses one looks anyway, a moment later.
+until the commit is on disk (T003-46). Polling covers missed ones a moment later.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class Listener:
         self._connection: Any = None
 
     async def turn(self) -> None:
-        """See that there is a connection. Raises what is in AWAY."""
+        """Make sure that a connection is open. Raises the errors in AWAY."""
         if self._connection is not None and not self._connection.is_closed():
             return
         self._connection = await connect(self._dsn, self._postgres, "tally replication listener")

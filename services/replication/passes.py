@@ -1,4 +1,4 @@
-"""What a pass and a load read of the owner's tables: pages, each in one snapshot together with the floor.
+"""The reads of a pass and a load from the owner's tables: pages, each in one snapshot together with the floor.
 
 A pass reads what is visible in its target and not in the peer's watermark, both whole snapshots. Transaction ids find
 what has changed; which version is newer is told by the version. Locations' tombstones and rows come first among the
@@ -157,7 +157,7 @@ async def read_page(
 async def read_load_page(
     pool: Any, location: uuid.UUID, loaded_to: str | None, after: uuid.UUID, limit: int
 ) -> tuple[list[Row], uuid.UUID]:
-    """The next rows of a load, by key, and the key up to which they are all that there is. Raises BelowFloor.
+    """The next rows of a load, by key, and the key up to which they are complete. Raises BelowFloor.
 
     The last key of all: the load is through. `loaded_to` None: every row, and no tombstones.
     """

@@ -1,4 +1,4 @@
-"""Calls to other regions that an operator, or a setting, asks for."""
+"""Calls to other regions on request of an operator or a setting."""
 
 import uuid
 from collections.abc import Sequence

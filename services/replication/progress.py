@@ -1,4 +1,4 @@
-"""Transfers: what comes in, how far it is, and what it cost. Shown to people; nothing is decided by it."""
+"""Transfers: incoming data, their progress and cost. For display only."""
 
 import uuid
 from typing import Any
@@ -28,7 +28,7 @@ DONE, FAILED = "done", "failed"
 async def begin_transfer(
     connection: Any, transfer: uuid.UUID, device: uuid.UUID, strategy: str, phase: str, rows: int
 ) -> None:
-    """A transfer begins, or goes on."""
+    """A transfer begins or continues."""
     await connection.execute(_BEGIN, transfer, device, strategy, phase, rows)
 
 

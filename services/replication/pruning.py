@@ -1,4 +1,4 @@
-"""Tombstones that are no longer needed, and the floor that says so.
+"""Pruning of tombstones that are no longer needed, and the floor that follows.
 
 The transaction that prunes raises the floor, and every page looks at the floor in the snapshot of its rows. So what is
 pruned too early costs a snapshot, never a deletion: acknowledgements only say when pruning is cheap.

@@ -1,4 +1,4 @@
-"""The receiver of one lane: it dials the owner, subscribes from where it is, and applies what comes.
+"""The receiver of one lane: it calls the owner, subscribes from its watermark, and applies the frames.
 
 A frame, its cursor and its watermark are applied in one transaction, which advances the lane; the acknowledgement with
 new credit follows the commit. Everything that is needed to go on after a crash is in the tables.
@@ -35,7 +35,7 @@ _JOBS_SECONDS = 1.0
 
 
 class SnapshotNeeded(Exception):
-    """The owner cannot go on with passes: a snapshot has to be loaded first."""
+    """The owner cannot continue with passes: a snapshot must be loaded first."""
 
     def __init__(self, reason: str, not_before: str) -> None:
         super().__init__(reason)
@@ -119,7 +119,7 @@ class LaneReceiver:
         return subscription
 
     async def _ask_for_loads(self) -> None:
-        """Ask for what has to be loaded: jobs are rows, and each stream asks for them anew."""
+        """Request the locations to load: jobs are rows, and each stream requests them again."""
         while self._position.watermark:
             for job in await state.list_jobs(self._pool, self._device, self._settings.load_jobs):
                 if job.location in self._loads:

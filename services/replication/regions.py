@@ -1,4 +1,4 @@
-"""The regions that this one knows, itself among them."""
+"""The regions that are known here, this region included."""
 
 import secrets
 import uuid
@@ -9,7 +9,7 @@ from typing import Any
 _PUT_OWN = """
 insert into replication.region (device, name, address, is_own, epoch) values ($1, $2, '', true, $3)
 on conflict (device) do update set name = excluded.name, epoch = excluded.epoch, is_own = true"""
-# After a change of the cluster's id, what was this region's is nobody's.
+# After a change of the cluster's id, the rows of the former id belong to no region.
 _DROP_FORMER = "update replication.region set is_own = false where is_own and device <> $1"
 _KNOWN = "select partition from replication.region where device = $1 for update"
 _PUT = """

@@ -1,4 +1,4 @@
-"""The receiver of a lane of counts. What comes is shown at once when its pass is complete, and never in parts."""
+"""The receiver of a lane of counts. A pass becomes visible as a whole, when it is complete."""
 
 import uuid
 from collections.abc import Awaitable, Callable, Sequence

@@ -1,4 +1,4 @@
-"""The owner's end of the lane of its counts: a load if the peer has nothing to go on from, then pass after pass.
+"""The owner's end of the lane of its counts: a load if the peer has no valid watermark, then one pass after the other.
 
 A pass is read in one snapshot. A load is read page by page, each in a snapshot of its own. The peer shows it together
 with the pass that follows, which begins from the snapshot before the first page: so what was flushed between two pages
@@ -35,7 +35,7 @@ class RollupSender:
         epoch: int,
         subscription: pb.Subscribe,
     ) -> None:
-        """`subscription`: its watermark and its load are such that the owner can go on from them, or absent."""
+        """`subscription`: its watermark and its load are valid for continuing, or absent."""
         self._pool = pool
         self._source = RollupSource(pool)
         self._settings = settings

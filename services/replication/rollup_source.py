@@ -1,4 +1,4 @@
-"""Reading of this region's own counts, which the counting service writes: the one place that knows how they are stored.
+"""Reads this region's own counts, which the counting service writes: only this module depends on their storage.
 
 A pass finds what has changed by the system column `xmin`, outside of the flush (ADR 25). It has 32 bits, so it is
 compared by its distance from the newest transaction id, never by size; and a snapshot lists only ids of whole
@@ -51,7 +51,7 @@ _FIRST = pb.RollupKey(minute=-1, generation=-1)
 
 
 class TooOld(Exception):
-    """A watermark is so old that changes since cannot be told by transaction ids: everything has to be loaded."""
+    """A watermark is too old to find changes since then by transaction ids: everything must be loaded."""
 
 
 @dataclass(frozen=True, slots=True)

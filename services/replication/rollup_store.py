@@ -1,6 +1,6 @@
 """The counts of other regions: copies that readers see or do not see yet, and the rows of the pass in progress.
 
-Readers see the copy that the region's watermark names. A pass is written beside it, and merged into it in the
+Readers see the copy that the region's watermark names. A pass is written to its own table, and merged in the
 transaction that moves the watermark. A load fills another copy, which that same transaction shows (T003-38).
 """
 
@@ -86,7 +86,7 @@ async def read_load(connection: Any, device: uuid.UUID) -> RollupLoad | None:
 
 
 async def begin_load(connection: Any, device: uuid.UUID, epoch: int, begun_at: str) -> None:
-    """A load begins, into a copy that nobody has seen; one that was in progress is given up."""
+    """Begin a load into a new, invisible copy; a load in progress is given up."""
     await connection.execute(_BEGIN_LOAD, device, epoch, begun_at, MODEL)
 
 
@@ -114,7 +114,7 @@ async def begin_pass(connection: Any, device: uuid.UUID) -> None:
 
 
 async def put_passed(connection: Any, device: uuid.UUID, rows: Sequence[RollupRow]) -> None:
-    """Rows of a pass, which nobody sees yet."""
+    """Rows of a pass, which are not visible yet."""
     await connection.execute(_PUT_PASSED, device, *_columns(rows))
 
 
@@ -138,7 +138,7 @@ async def show_pass(
 
 
 async def prune_copies(pool: Any, rows: int) -> int:
-    """Remove some rows of copies that nobody sees any more; how many."""
+    """Remove some rows of copies that are no longer visible; how many."""
     status: str = await pool.execute(_PRUNE, MODEL, rows)
     return int(status.rpartition(" ")[2])
 

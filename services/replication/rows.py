@@ -16,7 +16,7 @@ COLUMNS = (
     "uuid uuid, location uuid, parent uuid, kind text, name text, size_bytes int8, modified_at timestamptz, "
     "fingerprint bytea, details text"
 )
-"""The columns of an entry that travel. Their hash tells whether two regions speak of the same."""
+"""The replicated columns of an entry. Their hash shows whether two regions have the same row."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -95,5 +95,5 @@ def to_micros(time: datetime) -> int:
 
 
 def to_time(micros: int) -> datetime:
-    """The time of so many microseconds since 1970-01-01 UTC."""
+    """The time for a number of microseconds since 1970-01-01 UTC."""
     return _EPOCH + timedelta(microseconds=micros)

@@ -108,7 +108,7 @@ class LaneSender:
         self._fetched = asyncio.Event()
 
     def fetch(self, request: pb.Fetch) -> None:
-        """The receiver wants a location."""
+        """The receiver requests a location."""
         location = uuid.UUID(request.location_id)
         self._loads.append(
             Load(
@@ -168,7 +168,7 @@ class LaneSender:
             return [_offer_snapshot(_BELOW_FLOOR, self._watermark)]
 
     async def _begin_pass(self) -> list[pb.SyncResponse]:
-        """The first frames of a pass, or of one that goes on after an interruption."""
+        """The first frames of a pass, or of one that continues after an interruption."""
         resumed = self._pass
         as_of_us = self._clock.now_us()
         plan = await plan_pass(self._pool, self._watermark, None if resumed is None else resumed.target)
@@ -273,7 +273,7 @@ class LaneSender:
                 return [await self._begin_load(load)]
             return await self._continue_load(load)
         except BelowFloor:
-            # Everything anew: what is absent here is then deleted there.
+            # A full load: rows that are absent here are then deleted there.
             load.loaded_to, load.after, load.is_begun, load.sent = None, NIL, False, Sums()
             return []
 
@@ -328,7 +328,7 @@ class LaneSender:
 
 
 def _open_pass(subscription: pb.Subscribe) -> Pass | None:
-    """The pass that the subscription goes on with."""
+    """The pass with which the subscription continues."""
     if not subscription.open_pass.target:
         return None
     opened = subscription.open_pass

@@ -82,7 +82,7 @@ class SnapshotExporter:
         return None
 
     async def remove_old(self) -> None:
-        """Remove exports that nobody should still read."""
+        """Remove exports that no peer should still read."""
         await self._pool.execute(_REMOVE, self._settings.snapshot.keep_seconds)
 
     async def _make(self, device: uuid.UUID, epoch: int) -> pb.ExportDeviceStateResponse:

@@ -130,7 +130,7 @@ class SnapshotReader:
 
 @contextmanager
 def open_snapshot(path: Path) -> Iterator[SnapshotReader]:
-    """Open a file that somebody else wrote."""
+    """Open an untrusted file from a peer."""
     try:
         with closing(
             sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)

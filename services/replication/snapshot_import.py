@@ -129,7 +129,7 @@ class SnapshotImporter:
         )
 
     def _begun(self, device: uuid.UUID) -> str:
-        """The snapshot that there are chunks of; empty: there are none."""
+        """The snapshot whose chunks are stored; empty: none."""
         files = self._files(device)
         return files[0].stem.removeprefix(f"import-{device}-") if files else ""
 

@@ -63,7 +63,7 @@ _TRANSFER_OF = "select transfer from replication.peer_state where device = $1 an
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A location that has to be loaded, or goes on loading."""
+    """A location that must be loaded, or is being loaded."""
 
     location: uuid.UUID
     is_loading: bool
@@ -125,7 +125,7 @@ async def queue_bulk_fetch_job(connection: Any, device: uuid.UUID, location: uui
 
 
 async def want_location(connection: Any, location: uuid.UUID) -> bool:
-    """Somebody reads a location, or asks for it: it is loaded if it is behind. False: there is nothing to load."""
+    """A caller reads or requests a location: it is loaded if it is behind. False: nothing to load."""
     device = await connection.fetchval(_WANT, location)
     if device is None:
         return await connection.fetchval(_STATE, location) is not None
@@ -150,7 +150,7 @@ async def list_jobs(pool: Any, device: uuid.UUID, limit: int) -> list[Job]:
 async def begin_load(
     connection: Any, device: uuid.UUID, location: uuid.UUID, *, replaces: bool
 ) -> uuid.UUID | None:
-    """From here on passes bring the changes of the location; the transfer that shows its progress."""
+    """Begin a load: from now on passes bring the changes of the location. Returns the transfer of its progress."""
     transfer: uuid.UUID | None = await connection.fetchval(_BEGIN_LOAD, device, location, replaces)
     return transfer
 
@@ -171,5 +171,5 @@ async def end_load(connection: Any, device: uuid.UUID, location: uuid.UUID) -> u
 
 
 async def restart_load(pool: Any, device: uuid.UUID, location: uuid.UUID) -> None:
-    """Load a location anew, and replace what is here."""
+    """Load a location again, and replace the stored rows."""
     await pool.execute(_RESTART_LOAD, device, location)

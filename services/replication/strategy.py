@@ -1,4 +1,4 @@
-"""Pure: how the changes of a location travel to a peer. The one place that selects a strategy."""
+"""Pure: selects the strategy that replicates the changes of a location to a peer."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,7 +18,7 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PeerState:
-    """What the owner knows of a peer, as far as it decides the strategy for one location."""
+    """The state of a peer that decides the strategy for one location."""
 
     is_initial_sync: bool = False
     """the peer has nothing of this device"""

@@ -98,7 +98,7 @@ class SyncService:
         if subscription.model_type == rollups.MODEL:
             return await self._open_rollups(subscription, epoch)
         if reason := await self._reason_for_snapshot(subscription, epoch):
-            # Any export will do: those that there are belong to this life of the database.
+            # Any export: all existing ones belong to this life of the database.
             offer = pb.SnapshotAvailable(reason=reason)
             await write(pb.SyncResponse(frame=1, epoch=epoch, snapshot_available=offer))
             return None
@@ -113,7 +113,7 @@ class SyncService:
         )
 
     async def _open_rollups(self, subscription: pb.Subscribe, epoch: int) -> RollupSender:
-        """What the peer cannot go on from is left out of its subscription: then everything is loaded."""
+        """Remove watermarks from which the peer cannot continue from its subscription: then everything is loaded."""
         load = subscription.open_load
         if subscription.HasField("open_load") and await self._reason_to_load(
             subscription, epoch, load.epoch, load.begun_at
@@ -154,7 +154,7 @@ class SyncService:
     async def _reason_to_load(
         self, subscription: pb.Subscribe, epoch: int, epoch_there: int, watermark: str
     ) -> str:
-        """Why a peer cannot go on from a watermark of an epoch; empty: it can."""
+        """Why a peer cannot continue from a watermark of an epoch; empty: it can."""
         if not watermark:
             return "the peer has nothing of this device"
         if epoch_there != epoch:
@@ -172,7 +172,7 @@ class SyncService:
         )
 
     async def _reason_for_snapshot(self, subscription: pb.Subscribe, epoch: int) -> str:
-        """Why a peer cannot go on from its watermark; empty: it can."""
+        """Why a peer cannot continue from its watermark; empty: it can."""
         if reason := await self._reason_to_load(
             subscription, epoch, subscription.epoch, subscription.watermark
         ):

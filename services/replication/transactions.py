@@ -186,7 +186,7 @@ async def _commit(connection: Any, location: uuid.UUID, *, complete: bool, strat
 
 @contextmanager
 def _refusing_rows() -> Iterator[None]:
-    """Turn what the tables refuse into what the caller is told."""
+    """Convert refusals of the tables to errors for the caller."""
     try:
         yield
     except asyncpg.UniqueViolationError as error:

@@ -94,7 +94,7 @@ async def sum_own(pool: Any, locations: Sequence[uuid.UUID], watermark: str) -> 
 
 
 def judge(here: Sums, there: There, state: str) -> Verdict:
-    """How a location compares. One that is behind or loading cannot be told."""
+    """The verdict on a location; undecided if it is behind or loading."""
     if here == there.sums:
         return Verdict.EQUAL
     if state != "current":

@@ -14,7 +14,7 @@ from tally.replication.v1 import peers_pb2 as pb
 
 MAX_UNPACKED_BYTES = 8 * 1024 * 1024
 _LEAST_SAVING = 0.03
-"""What compresses by less is sent as it is."""
+"""If compression saves less than this, data are sent uncompressed."""
 _GZIP_WINDOW = 31
 _UUID_BYTES = 16
 

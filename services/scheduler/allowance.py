@@ -1,4 +1,4 @@
-"""What a quota still allows, and until when it is closed. Pure."""
+"""The remaining units of a quota, and until when it is closed. Pure."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -27,7 +27,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What was paid for a day."""
+    """The payments for a day."""
 
     used: int = 0
     """by work that is not forced"""
@@ -44,7 +44,7 @@ class Closing:
 
 
 def allows(limit: Limit, use: Use, units: int, *, forced: bool) -> bool:
-    """Whether so many units more fit into a day."""
+    """Whether this number of units still fits into a day."""
     if forced:
         return use.used + use.forced + units <= limit.units
     return use.used + units <= limit.units - max(limit.protected_units, use.forced)

@@ -39,7 +39,7 @@ _BIN_SPACE = "select scheduler.bin_space()"
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What one scheduler is made of."""
+    """The parts of one scheduler."""
 
     planner: Planner
     leases: Leases

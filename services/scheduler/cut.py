@@ -53,7 +53,7 @@ _APART = {
     "upper_bin": f"case when is_last then {LAST.sync_bin} when ends_group then sync_bin + 1 else sync_bin end",
     "upper_id": "case when ends_group then '' else youtube_id end",
 }
-# Nobody is a member yet: who is put before this slot is leased is worked on with it.
+# No members yet: members that are put before this slot is leased are processed with it.
 _EMPTY = f"""
 insert into scheduler.sync_slot (run_id, number, job_id, lane, due_at, planned_at, members,
     lower_bin, lower_id, upper_bin, upper_id, next_bin, next_id)
@@ -64,7 +64,7 @@ SCHEDULED = 1
 
 
 class Cut(NamedTuple):
-    """What came of it."""
+    """The result of a cut."""
 
     slots: int
     members: int

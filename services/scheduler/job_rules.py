@@ -1,4 +1,4 @@
-"""What a job's definition may be: protobuf → Definition, or everything that is wrong with it. Pure."""
+"""Validation of job definitions: protobuf → Definition, or all violations. Pure."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ FEW_MEMBERS = 1_000
 """Below this many members bins are no even spread."""
 
 Tell = Callable[[str, str], None]
-"""is told a field and what is wrong with it"""
+"""called with a field and its violation"""
 
 
 def check_name(name: str) -> str | None:
@@ -180,7 +180,7 @@ def _read_window(job: pb.Job, cadence: Cadence, tell: Tell) -> tuple[int, int]:
 def _read_sizes(job: pb.Job, tell: Tell) -> tuple[int, int]:
     handler = HANDLERS.get(job.handler)
     if handler is None:
-        return 0, 0  # nobody knows what fits
+        return 0, 0  # the right value is not known
     most = handler.max_batch
     batch = job.batch or most
     slot_size = job.slot_size or 2 * batch

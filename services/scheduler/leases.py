@@ -62,7 +62,7 @@ class Permit:
     """The right to send a batch: when it was paid, by this process's monotonic clock, and how long it is good."""
 
     paid_at: float | None
-    """None: in a repeated answer, where nobody knows any more"""
+    """None: in a repeated answer, where it is no longer known"""
     send_within_seconds: float
 
 

@@ -1,4 +1,4 @@
-"""Lists of members by their bins, and how many there are in each."""
+"""Lists of members by their bins, and the number of members in each bin."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _TOLERANCE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Some bins of `bin_max`, or everybody, with the number of members that the caller expects."""
+    """Some bins of `bin_max`, or all members, with the number that the caller expects."""
 
     bin_numbers: tuple[int, ...]
     bin_max: int
@@ -34,7 +34,7 @@ class Listing:
     async def page(
         self, pool: Any, selection: Selection, bin_space: int, after: Key, limit: int
     ) -> Sequence[Key]:
-        """The keys behind `after`, at most so many. Raises InvalidRequest when everybody is not so many (T000-06)."""
+        """At most `limit` keys behind `after`. Raises InvalidRequest if the number of members differs (T000-06)."""
         if selection.confirm_members is not None:
             await self._confirm(pool, selection.confirm_members)
         if not selection.bin_numbers:

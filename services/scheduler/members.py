@@ -91,6 +91,6 @@ async def read_members(connection: Any, members: Range, columns: Sequence[str], 
 
 
 def digest_of(ids: Sequence[str]) -> int:
-    """What tells the ids of a batch from any others, whatever their order; 64 bits, signed."""
+    """A hash that identifies the ids of a batch, in any order; 64 bits, signed."""
     digest: int = xxhash.xxh3_64_intdigest("\0".join(sorted(ids)).encode())
     return digest - 2**64 if digest >= 2**63 else digest

@@ -100,7 +100,7 @@ CHANNELS = Incoming(
 
 
 class Put(NamedTuple):
-    """What became of members that were put."""
+    """The outcomes of members that were put."""
 
     inserted: int
     updated: int

@@ -1,4 +1,4 @@
-"""What a scheduler reports of itself."""
+"""The metrics of a scheduler."""
 
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry

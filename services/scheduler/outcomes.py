@@ -13,7 +13,7 @@ from tally.contract.backoff import Backoff
 
 
 class Outcome(IntEnum):
-    """What became of an item; numbered as in the api and in the table."""
+    """The outcome of an item; numbered as in the api and in the table."""
 
     SYNCED = 1
     UNCHANGED = 2
@@ -104,7 +104,7 @@ def backoff_seconds(try_number: int, share: float) -> float:
 async def record(
     connection: Any, place: Place, items: Sequence[ItemOutcome], now: datetime
 ) -> Counter[Outcome]:
-    """Record outcomes, and go on with those that were not there: the item's state, and the member itself.
+    """Record outcomes, and apply those that are new: the item's state, and the member itself.
 
     The caller holds the slot's row, and those of its quotas if it pays. Returns how many of each were recorded.
     """

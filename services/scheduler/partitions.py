@@ -1,4 +1,4 @@
-"""The partitions of `sync_attempt`, one for each day of runs. Whoever plans a run attaches that of its day first."""
+"""The partitions of `sync_attempt`, one for each day of runs. Planning attaches the partition of its day first."""
 
 from datetime import date, timedelta
 from typing import Any

@@ -132,7 +132,7 @@ class Payments:
 
 
 class Budget:
-    """All quotas and what is used of them, at a moment: a hint, for whoever chooses what to try. Nothing is locked."""
+    """All quotas and what is used of them, at a moment: a hint for choosing a slot to try. Nothing is locked."""
 
     def __init__(self, limits: Sequence[Limit], uses: Mapping[tuple[str, date], Use], now: datetime) -> None:
         self._limits = {limit.name: limit for limit in limits}

@@ -27,7 +27,7 @@ update scheduler.sync_job set rest_until = null, rest_failures = 0 where job_id 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a worker tells of a batch."""
+    """A worker's report of a batch."""
 
     slot: str
     token: int
@@ -39,7 +39,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a report came to."""
+    """The result of a report."""
 
     state: State
     recorded: int = 0

@@ -51,7 +51,7 @@ class Return:
 
 
 def rest_seconds(failures: int) -> float:
-    """How long a job rests after so many calls in a row that failed as a whole."""
+    """How long a job rests after this number of consecutive calls that failed as a whole."""
     return _REST_TIMES.cap_s(failures - 1)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-# Not by whoever reports the last slot: two that do so at once each see the other's slot open.
+# Not by the report of the last slot: of two reports at once, each sees the other's slot open.
 _END = """
 update scheduler.sync_run as run set state = 'done', ended_at = $1
 where run_id = any($2) and state in ('planned', 'running')

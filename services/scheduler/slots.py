@@ -125,7 +125,7 @@ def read_id(slot: str) -> tuple[int, int]:
 async def take(
     connection: Any, job_id: int, lane: int, now: datetime, handlers: Sequence[str]
 ) -> Slot | None:
-    """The first slot of a job that is due and that nobody else is taking, locked."""
+    """The first due slot of a job that no other transaction has locked; it is locked."""
     return _slot_of(await connection.fetchrow(_TAKE, job_id, lane, now, list(handlers)))
 
 
@@ -144,7 +144,7 @@ async def lock(connection: Any, slot_id: str, token: int) -> Slot:
 
 
 def lost() -> LeaseLost:
-    """What a worker is told whose lease is not in force any more."""
+    """The error for a worker whose lease is no longer valid."""
     return LeaseLost(
         "the lease of this slot is not in force any more: another worker has taken the slot, or it was given back. "
         "Drop it, and ask for another slot"
@@ -169,7 +169,7 @@ async def extend(connection: Any, slot: Slot, until: datetime) -> None:
 
 
 async def postpone(connection: Any, slot: Slot, until: datetime) -> None:
-    """Let a slot that could not be paid wait as it is, its token too: nobody was given it."""
+    """Keep a slot that could not be paid unchanged, its token too: no worker has received it."""
     await connection.execute(_POSTPONE, slot.run_id, slot.number, until)
 
 

@@ -1,4 +1,4 @@
-"""The loop that looks for what is due: jobs to plan, runs that have ended, slots that workers wait for.
+"""The loop that looks for due work: jobs to plan, runs that have ended, slots for waiting workers.
 
 It sleeps until the next due moment that it knows of, until a wake-up, or for a poll. One statement tells all of it.
 """
@@ -39,7 +39,7 @@ _PAUSE_AFTER_FAILURE = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class Agenda:
-    """What is due now, and when to look again."""
+    """The work that is due now, and the time of the next look."""
 
     to_plan: Sequence[tuple[int, str]]
     """jobs, by id and name; first the one that is longest due"""
@@ -51,7 +51,7 @@ class Agenda:
 
 
 def read_agenda(rows: Sequence[Any], now: datetime, poll_at: datetime) -> Agenda:
-    """What the rows of the jobs say."""
+    """The due times in the rows of the jobs."""
     active = [row for row in rows if row["is_active"]]
     plans = sorted((row["next_plan_at"], row["job_id"], row["name"]) for row in active)
     leases = [
@@ -69,7 +69,7 @@ def read_agenda(rows: Sequence[Any], now: datetime, poll_at: datetime) -> Agenda
 
 
 class Ticker:
-    """Plans, ends runs, and tells who waits for slots, for as long as the process lives."""
+    """Plans, ends runs, and wakes calls that wait for slots, while the process runs."""
 
     def __init__(
         self,

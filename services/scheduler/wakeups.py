@@ -1,4 +1,4 @@
-"""Wake-ups: whoever waits for something to become due is told, in this process and in the other schedulers.
+"""Wake-ups for calls that wait for due work, in this process and in the other schedulers.
 
 Postgres carries them (listen/notify). They are hints: one that is lost costs at most a poll.
 """
@@ -23,7 +23,7 @@ async def notify(connection: Any) -> None:
 
 
 class Bell:
-    """A signal that any number of waiters see. `count` tells one ring from the next."""
+    """A signal for any number of waiters. `count` distinguishes one signal from the next."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -44,7 +44,7 @@ class Bell:
 
 
 class Listener:
-    """Hears the notifications of all schedulers over a connection of its own, for as long as the process lives."""
+    """Hears the notifications of all schedulers over a connection of its own, while the process runs."""
 
     def __init__(self, dsn: str, postgres: PostgresSettings, heard: Bell) -> None:
         self._dsn = dsn

@@ -43,7 +43,7 @@ _COUNTS = ("duration_seconds", "view_count", "like_count", "comment_count")
 
 
 def read_ask(request: pb.LeaseSlotRequest) -> Ask:
-    """Who asks, and with which handlers. Raises InvalidRequest."""
+    """The worker that asks, and its handlers. Raises InvalidRequest."""
     violations = []
     if problem := rules.check_video_id(request.worker):
         violations.append(Violation("worker", problem))
@@ -124,7 +124,7 @@ def read_report(request: pb.ReportItemsRequest) -> Report:
 
 
 def answer_of(answer: Answer, began: float) -> pb.ReportItemsResponse:
-    """What a report came to, as it travels."""
+    """The result of a report, as it travels."""
     return pb.ReportItemsResponse(
         state=_STATES[answer.state],
         permit=None if answer.permit is None else permit_of(answer.permit, began),

@@ -1,8 +1,7 @@
-"""Works on slots: calls the api behind a job's handler for each batch, and reports what became of every item.
+"""Processes slots: calls the job's handler for each batch, and reports the outcome of every item.
 
-- It knows the scheduler by its rpcs alone. It holds no state that matters: what it has not reported, another worker
-  does again.
-- A batch is sent only with a permit that is still good by the worker's own monotonic clock.
-- Each rpc that got no answer is repeated with the same numbers, so nothing is paid or recorded twice.
+- It uses the scheduler only by rpc. It has no important state: another worker repeats what it has not reported.
+- A batch is sent only with a permit that is still valid by the worker's own monotonic clock.
+- Each rpc without an answer is repeated with the same numbers, so nothing is paid or recorded twice.
 - A handler runs in a thread. After its time limit the thread is abandoned and the slot given back.
 """

@@ -1,4 +1,4 @@
-"""Checks what a handler returned: it is input, and may be wrong in every way."""
+"""Validates what a handler returned."""
 
 from collections.abc import Sequence
 

@@ -21,7 +21,7 @@ _LOGGER = structlog.get_logger(__name__)
 # A lease is extended when so much of it has passed.
 _EXTEND_AFTER = 0.5
 _LAST_ANSWER_SECONDS = 2.0
-"""How long a worker that stops asks whether it was leased a slot; without an answer the lease ends by itself."""
+"""How long a stopping worker asks whether it was leased a slot; without an answer the lease expires."""
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class Lane:
                 await self._work(response.lease, asked_at)
 
     async def _lease(self, request: pb.LeaseSlotRequest) -> pb.LeaseSlotResponse:
-        """A slot, or none. A stop ends the wait; the same request then tells whether a slot had been leased."""
+        """A slot, or none. A stop ends the wait; the same request then shows whether a slot was leased."""
         leasing = asyncio.create_task(self._scheduler.lease_slot(request))
         stopping = asyncio.create_task(self._stopped.wait())
         try:
@@ -108,7 +108,7 @@ class Lane:
             _LOGGER.warning("lease lost; the slot goes to another worker", slot=lease.slot, job=lease.job)
 
     async def _work_batch(self, lease: pb.Lease, batch: pb.Batch, hold: _Hold) -> bool:
-        """Call, and report; whether the lease goes on with the next batch. Raises LeaseLost."""
+        """Call, and report; returns whether the lease has a next batch. Raises LeaseLost."""
         reason: pb.GiveBackReason = pb.GIVE_BACK_REASON_CALL_FAILED
         wait = 0.0
         try:

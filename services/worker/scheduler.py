@@ -1,4 +1,4 @@
-"""The scheduler as a worker calls it. A call without an answer is repeated, with the same numbers, until it has one."""
+"""A worker's calls to the scheduler. A call without an answer is repeated, with the same numbers, until it has one."""
 
 import asyncio
 import random

@@ -10,18 +10,18 @@ T = TypeVar("T")
 
 
 class TimeLimit(Exception):
-    """The call did not return in time. Its thread goes on, and nobody waits for it."""
+    """The call did not return in time. Its thread continues, and its result is dropped."""
 
 
 class Threads:
-    """Runs each call in a thread of its own; knows how many were abandoned and have not returned since."""
+    """Runs each call in its own thread; counts the abandoned threads that have not returned since."""
 
     def __init__(self) -> None:
         self._abandoned: set[threading.Thread] = set()
 
     @property
     def abandoned_count(self) -> int:
-        """Threads that still run although nobody waits for them."""
+        """Abandoned threads that still run."""
         self._abandoned = {thread for thread in self._abandoned if thread.is_alive()}
         return len(self._abandoned)
 
@@ -33,7 +33,7 @@ class Threads:
         def work() -> None:
             try:
                 result = call()
-            except BaseException as error:  # noqa: BLE001 - it is raised again where somebody waits for it
+            except BaseException as error:  # noqa: BLE001 - it is raised again in the waiting caller
                 _post(loop, _fail, ended, error)
             else:
                 _post(loop, _succeed, ended, result)
@@ -53,7 +53,7 @@ class Threads:
 
 
 def _post(loop: asyncio.AbstractEventLoop, tell: Callable[..., None], *values: object) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    with suppress(RuntimeError):  # the loop is closed: the caller has ended
         loop.call_soon_threadsafe(tell, *values)
 
 

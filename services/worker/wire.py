@@ -1,4 +1,4 @@
-"""Protobuf ↔ what handlers know."""
+"""Protobuf ↔ the types of handlers."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -19,7 +19,7 @@ _OUTCOMES = {
 
 
 def write_handlers(handlers: Iterable[Handler]) -> list[pb.Handler]:
-    """What the worker announces."""
+    """The handlers that a worker announces."""
     return [pb.Handler(name=handler.name, columns=handler.columns) for handler in handlers]
 
 
@@ -29,7 +29,7 @@ def read_items(batch: pb.Batch) -> list[Item]:
 
 
 def write_results(results: Sequence[Result]) -> list[pb.ItemOutcome]:
-    """What became of the items of a batch."""
+    """The outcomes of the items of a batch."""
     return [
         pb.ItemOutcome(
             id=result.id,

@@ -73,7 +73,7 @@ def start(clone: Path, script: str, uid: int) -> "subprocess.Popen[str]":
         text=True,
         env={
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{clone}/code:{clone}/packages",
+            "PYTHONPATH": f"{clone}/code:{clone}/code/libs/tally:{clone}/packages",
             "LD_LIBRARY_PATH": f"{clone}/python/lib",  # an interpreter may look for its own library by path
         },
     )

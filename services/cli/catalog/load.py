@@ -28,7 +28,7 @@ class _Line:
 
 @dataclass(slots=True)
 class _Loaded:
-    """What became of the lines so far."""
+    """The results of the lines so far."""
 
     stored: int = 0
     changed: int = 0
@@ -71,7 +71,7 @@ async def _put(client: Client, batch: Sequence[_Line], loaded: _Loaded) -> None:
             loaded.change = max(loaded.change, answer.change)
             return
         bad = {problem.index for problem in answer.problems if problem.index >= 0}
-        if not bad and len(remaining) > 1:  # one of them is wrong, and nobody knows which
+        if not bad and len(remaining) > 1:  # one of them is wrong, and it is not known which
             half = len(remaining) // 2
             await _put(client, remaining[:half], loaded)
             await _put(client, remaining[half:], loaded)

@@ -15,7 +15,7 @@ _STOPPED = ("stopped", "not written", "off")
 
 
 def rebuild(address: str) -> str:
-    """Have it built anew; a line when it is complete. Raises Failure."""
+    """Have it rebuilt; a line when it is complete. Raises Failure."""
 
     async def run(client: Client) -> resource_pb2.GetCatalogStatusResponse:
         change = await client.catalog.rebuild_projection()

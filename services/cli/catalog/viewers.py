@@ -1,4 +1,4 @@
-"""Who looks, as the command line has it: us/48/mobile."""
+"""Viewers in the syntax of the command line: us/48/mobile."""
 
 from services.cli.terminal.failure import USAGE, Failure
 from tally.catalog.v1 import rights_pb2

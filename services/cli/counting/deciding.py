@@ -1,4 +1,4 @@
-"""`tally dead-letters replay` and `drop`: each letter once, and what became of them."""
+"""`tally dead-letters replay` and `drop`: each letter once, with the outcomes."""
 
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -34,7 +34,7 @@ DROP = Verb("drop", DeadLetterState.DROPPED, Counting.drop_dead_letter)
 
 @dataclass(slots=True)
 class Totals:
-    """What became of the letters so far."""
+    """The outcomes of the letters so far."""
 
     verb: Verb
     letters: int = 0
@@ -97,7 +97,7 @@ async def _find(client: Client, ids: Sequence[str]) -> Sequence[DeadLetter]:
 
 
 def _ask(verb: Verb, letters: Sequence[DeadLetter]) -> None:
-    """Raises Failure unless somebody says yes."""
+    """Raises Failure unless the operator confirms."""
     if not sys.stdin.isatty():
         raise Failure(f"nobody is there to confirm: say --yes to {verb.name} without being asked", USAGE)
     events = sum(letter.event_count for letter in letters)

@@ -1,4 +1,4 @@
-"""`tally floor`: the id below which nothing is counted any more, looked at and put right."""
+"""`tally floor`: the id below which nothing is counted any more, shown and corrected."""
 
 import asyncio
 import time

@@ -1,6 +1,6 @@
 """Events in a file: CSV with a heading, or JSON lines, with the fields of Event. Reading only, nothing is sent.
 
-A line is a record, in CSV too: a quoted value ends on its line. So a quote that nobody closed costs one line, and not
+A line is a record, in CSV too: a quoted value ends on its line. So an unclosed quote invalidates one line, and not
 all that follow; and what is bad or left out is counted in lines.
 `video_id` is needed; `event_type` is `view` if it is left out, and everything else may be left out too.
 """
@@ -76,7 +76,7 @@ def _read_csv(lines: Iterable[str], first: int) -> Iterator[Record | BadLine]:
 
 
 def _event_of(fields: Mapping[str, Any]) -> Event:
-    """An event that the service will take, unless its time lies ahead. Raises ValueError."""
+    """An event that the service will accept, unless its time is in the future. Raises ValueError."""
     event = Event(
         video_id=read_text(fields, "video_id"),
         event_type=read_text(fields, "event_type", VIEW),
@@ -92,7 +92,7 @@ def _event_of(fields: Mapping[str, Any]) -> Event:
         check("value", rules.check_value(event.value))
     if event.event_time is not None:
         time_us = to_microseconds(event.event_time, "event_time")
-        # What lies ahead is judged by the service's clock: this one may be wrong.
+        # The service's clock decides about future times: this clock may be wrong.
         check("event_time", rules.check_event_time(time_us, now_us=time_us))
     if event.function is not None:
         try:

@@ -29,7 +29,7 @@ _EVENT = re.compile(r"columns\.\w+_(?:us|index)\[(\d+)\]")
 
 @dataclass(slots=True)
 class Totals:
-    """What became of the lines so far."""
+    """The results of the lines so far."""
 
     counted: int = 0
     duplicate: int = 0
@@ -64,7 +64,7 @@ class Replay:
         self._skip_bad = skip_bad
 
     def run(self, pieces: Iterable[Piece], sender: Sender) -> Generator[Totals, None, None]:
-        """Send the pieces; yields the totals after each answer. Whoever closes it stops the sender."""
+        """Send the pieces; yields the totals after each answer. Closing it stops the sender."""
         with closing(send_all(self._good(pieces), sender.send, sender.stop)) as answers:
             for answer in answers:
                 self._note(answer)

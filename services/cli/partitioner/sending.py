@@ -16,12 +16,12 @@ IN_FLIGHT = 4
 _ATTEMPT_S = 20.0
 _PAUSE_S = 0.5
 _LAST_S = 1.0
-"""What is under way when the replay is stopped may be answered for so long."""
+"""How long a stopped replay waits for answers to requests under way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a piece: it has a receipt, or an error."""
+    """The outcome of a piece: it has a receipt, or an error."""
 
     piece: Piece
     receipt: Receipt | None = None
@@ -64,7 +64,7 @@ def send_all(
 ) -> Generator[Answer, None, None]:
     """The answer of each piece, in the order of the pieces; they are read as there is room in flight.
 
-    `stop`: called when nobody wants the other answers, as after Ctrl-C; it makes `send` return soon.
+    `stop`: called when the other answers are not needed, as after Ctrl-C; it makes `send` return soon.
     """
     waiting: deque[Future[Answer]] = deque()
     with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="tally-replay") as pool:

@@ -21,7 +21,7 @@ _PIECE_LINES = 5_000
 
 @dataclass(slots=True)
 class Totals:
-    """What became of the lines: the rows that were put, and lines that were left out."""
+    """The results of the lines: the rows that were put, and lines that were left out."""
 
     put: Put = field(default_factory=Put)
     bad_lines: int = 0

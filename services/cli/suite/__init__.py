@@ -1,1 +1,1 @@
-"""The commands of no single service: they run all of Tally, look at it, and prepare its database."""
+"""Commands that belong to no single service: they run all of Tally, check it, and prepare its database."""

@@ -1,4 +1,4 @@
-"""`tally cluster`: every service in processes of its own, in the foreground, until Ctrl-C."""
+"""`tally cluster`: every service in its own processes, in the foreground, until Ctrl-C."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""`tally status`: whether all is well, and where to look if it is not."""
+"""`tally status`: whether everything works, and which part does not."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass, field

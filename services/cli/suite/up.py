@@ -87,9 +87,9 @@ def give_up(message: str) -> NoReturn:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  to whoever started it
+    print(text, flush=True)  # noqa: T201  to the terminal
 
 
 def _fail(message: str, exit_code: int) -> int:
-    print(f"tally: {message}", file=sys.stderr, flush=True)  # noqa: T201  to whoever started it
+    print(f"tally: {message}", file=sys.stderr, flush=True)  # noqa: T201  to the terminal
     return exit_code

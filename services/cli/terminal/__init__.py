@@ -1,1 +1,1 @@
-"""What all commands share: options and files in, text out, calls, and how a command ends."""
+"""Code that all commands share: options, files, output, calls, and exit codes."""

@@ -1,4 +1,4 @@
-"""Calls to the services, and what their errors mean to somebody at a terminal."""
+"""Calls to the services, and their errors as messages for a terminal."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

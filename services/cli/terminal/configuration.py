@@ -1,4 +1,4 @@
-"""The settings of the environment, or a sentence for each that is wrong."""
+"""The settings of the environment, or a sentence for each invalid one."""
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails

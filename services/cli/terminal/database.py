@@ -1,4 +1,4 @@
-"""What commands that need the database itself have in common: how it is named, and how they end without it."""
+"""Shared by commands that need the database itself: its DSN, and the errors without it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

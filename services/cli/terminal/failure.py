@@ -1,4 +1,4 @@
-"""How a command ends that did not do what it was asked for: a sentence that says what to do, and an exit code."""
+"""The failure of a command: a sentence that says what to do, and an exit code."""
 
 OK = 0
 REFUSED = 1

@@ -1,4 +1,4 @@
-"""CSV, a line at a time: a line is a record, so a quote that nobody closed costs one line and not all that follow."""
+"""CSV, a line at a time: a line is a record, so an unclosed quote invalidates one line and not all that follow."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -27,5 +27,5 @@ def open_source(file: str) -> Iterator[BinaryIO]:
 
 
 def read_lines(binary: BinaryIO) -> TextIO:
-    """Its lines, with their ends. Bytes that are not UTF-8 are kept as lone surrogates, for whoever checks them."""
+    """Its lines, with their ends. Bytes that are not UTF-8 are kept as lone surrogates, for a later check."""
     return TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")

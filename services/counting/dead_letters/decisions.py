@@ -1,13 +1,12 @@
-"""Decisions about dead letters: each is replayed or dropped, once, over a connection of its own.
+"""Decisions about dead letters: each is replayed or dropped, once, over a separate connection.
 
-Why a replay never counts an event twice: the row of its letter is locked and still waiting, and how many of its events
-are replayed is committed together with the rollups. (A large letter takes several transactions. One whose replay is cut
-off between two of them keeps waiting: it can be replayed to its end, and no longer be dropped.) An entry of the journal
-that is a dead letter is in no flush. An entry that was never in the journal must stay out of it for ever: so its id has
-to be below the floor of the cluster and of each open log, which no insert gets past, and only then is the journal asked
-whether it has the key after all. (While an insert may still take the key there is no replay. To journal the entry
-instead would be a second way to count a letter, in another transaction than that of its state; and the floor passes
-every id within a day.)
+Why a replay never counts an event twice: the row of its letter is locked and still waiting, and the number of its
+replayed events is committed together with the rollups. (A large letter takes several transactions. If its replay stops
+between two it keeps waiting: it can then be replayed to its end, and no longer be dropped.) An entry of the
+journal that is a dead letter is in no flush. An entry that was never in the journal must never enter it: so its id has
+to be below the floor of the cluster and of each open log, below which inserts are refused. Only then is the key looked
+up in the journal. (While an insert may still use the key, a replay is refused. To journal the entry instead would be a
+second way to count a letter, in another transaction than that of its state; the floor passes every id within a day.)
 """
 
 import asyncio
@@ -207,7 +206,7 @@ class Decisions:
 
 
 async def _is_journaled(connection: Any, key: Key, letter: Any) -> bool:
-    """Whether the journal has the entry of a letter that came from elsewhere. Raises NotReplayable when nobody knows.
+    """Whether the journal has the entry of a letter that came from elsewhere. Raises NotReplayable if that is unknown.
 
     The order matters: below the floor nothing is journaled any more, so what is not found then never will be; and a
     partition that is there afterwards was there during the look-up.

@@ -8,7 +8,7 @@ from typing import Any
 
 from tally.contract.errors import NotFound
 
-# One letter for each key. The same entry may have come to grief in two spools: the first stays. But the entry of the
+# One letter for each key. If two spools reject the same entry, the first row is kept. But the entry of the
 # journal takes the place of one from a spool, even of one that was dropped: it is part of the journal that the rollups
 # lack. (One that was replayed has no entry in the journal, and never will.)
 _SET_ASIDE = """
@@ -38,7 +38,7 @@ _COUNT_WAITING = "select count(*) from counting.dead_letter where state = 'waiti
 
 
 class State(StrEnum):
-    """What became of a letter."""
+    """The outcome of a letter."""
 
     WAITING = "waiting"
     REPLAYED = "replayed"
@@ -113,15 +113,15 @@ async def read_letter(connection: Any, key: Key) -> Any:
 
 
 async def lock_letter(connection: Any, key: Key) -> Any:
-    """The same, for whoever decides it within a transaction."""
+    """The same, for a decision within a transaction."""
     return await connection.fetchrow(_LOCK, key.request_id, key.partition)
 
 
 def not_found(key: Key) -> NotFound:
-    """The error that says that nobody set this entry aside."""
+    """The error for an entry that is not a dead letter."""
     return NotFound(f"there is no dead letter {key}. `tally dead-letters list --state all` lists them")
 
 
 async def count_waiting(connection: Any) -> int:
-    """How many letters nobody has decided."""
+    """The number of undecided letters."""
     return int(await connection.fetchval(_COUNT_WAITING))

@@ -117,7 +117,7 @@ def _message_of(row: Any) -> pb.DeadLetter:
 
 
 def _add_events(response: pb.GetDeadLetterResponse, payload: bytes, limit: int) -> None:
-    """That a payload cannot be read is what there is to tell, and no failure of the call."""
+    """An unreadable payload is reported in the response, and is not an error of the call."""
     try:
         response.events.extend(first_events(parse(payload, "payload"), limit))
     except InvalidRequest as error:

@@ -1,4 +1,4 @@
-"""How many dead letters wait for a decision: a metric, and a line in the log when there are more."""
+"""The number of undecided dead letters: a metric, and a log line when it rises."""
 
 from typing import Any
 

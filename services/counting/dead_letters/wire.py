@@ -1,4 +1,4 @@
-"""Dead letters on the wire: ids, page tokens, and as much of a payload as an operator wants to see."""
+"""Dead letters on the wire: ids, page tokens, and the part of a payload that an operator sees."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ from tally.ingest.v1.ingest_pb2 import Event
 
 _MAX_PARTITION = 4095
 _VIDEO_IDS = 0x0A
-"""The tag of the field `video_ids` of an EventColumns, the first that there is (protobuf's encoding: 1 << 3 | 2)."""
+"""The tag of the field `video_ids`, the first field of an EventColumns (protobuf's encoding: 1 << 3 | 2)."""
 
 
 def read_key(text: str) -> Key:
@@ -61,7 +61,7 @@ def read_token(token: str, state: State | None) -> Cursor:
 
 
 def first_video_id(beginning: bytes) -> str:
-    """The first video that a payload names, told from its first 256 bytes; empty when it cannot be told.
+    """The first video of a payload, read from its first 256 bytes; empty if that is not possible.
 
     A length below 128 is one byte; 128, the longest that an id has, is two.
     """

@@ -1,7 +1,7 @@
-"""The backlog: what was journaled and is not in the rollups yet, in the steps by which it gets there.
+"""The backlog: events that are journaled and not in the rollups yet, in the steps of their flush.
 
-Nearly always it is one step: all of it, in one transaction. An entry with more events than a transaction may have cells
-(`most_cells`) is cut into several, and so is what a log got into its backlog before flushes became slow.
+Nearly always it is one step, flushed in one transaction. An entry with more events than the limit of cells in a
+transaction (`most_cells`) is cut into several steps, and so is a backlog that grew before flushes became slow.
 """
 
 from collections.abc import Callable, Sequence

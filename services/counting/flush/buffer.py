@@ -1,4 +1,4 @@
-"""The buffer: what was journaled and is not in the rollups yet, added up by (video, event type, minute)."""
+"""The buffer: events that are journaled and not in the rollups yet, added up by (video, event type, minute)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ it for 20 to 60 ms each. A merge of chunks may stop it for longer, but there are
 PIECE_NAMES = 8_192
 """So many names are handled in one hold of the interpreter's lock."""
 _MERGE_AFTER = 2
-"""Chunks are merged when they hold so many times the cells of the last merge: each cell is sorted a few times."""
+"""Chunks are merged when they have this many times the cells of the last merge: each cell is sorted a few times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Names(dict[str, int]):
 
 
 class Buffer:
-    """Takes entries and gives them back as rows. Does no I/O and knows nothing of logs."""
+    """Adds up entries and returns them as rows. Does no I/O and is independent of logs."""
 
     def __init__(self) -> None:
         self.event_count = 0

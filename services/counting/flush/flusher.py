@@ -1,4 +1,4 @@
-"""The flush: the backlog of one log becomes rows of the rollups, up to the cut."""
+"""The flush: writes the backlog of one log to the rollups, up to the cut."""
 
 import asyncio
 from contextlib import suppress
@@ -53,7 +53,7 @@ class Flusher:
         """monotonic seconds since when something waits for a flush"""
 
     async def run(self) -> None:
-        """Flush until `stop`. Raises InDoubt, and LogClosed when somebody else has moved the checkpoint."""
+        """Flush until `stop`. Raises InDoubt, and LogClosed when another process has moved the checkpoint."""
         while not self._stopping:
             await self._until_due()
             self._wake.clear()
@@ -72,7 +72,7 @@ class Flusher:
                 return
 
     def stop(self) -> None:
-        """Let `run` flush once more and return."""
+        """Make `run` flush once more and return."""
         self._stopping = True
         self._wake.set()
 
@@ -80,7 +80,7 @@ class Flusher:
         """Raises Overloaded when the arriving events, each perhaps a cell, might be too many for the backlog.
 
         `waiting`: the events that will come into it before. Where there is nothing yet everything may go, or what is
-        too large for a slow server would be refused for ever.
+        too large for a slow server would always be refused.
         """
         before = self._appender.backlog.cell_count + waiting
         if before and before + arriving > self._pace.most_cells:
@@ -147,7 +147,7 @@ class Flusher:
             if refused.is_unique_violation and hint is not None:
                 _LOGGER.info("flush hit existing rows; retrying as upsert", log_id=log.log_id)
             elif refused.is_of_the_data or self._stopping:
-                # Recovery finds the entry to blame, and sets it aside; the next start has the same journal.
+                # Recovery finds the bad entry and makes it a dead letter; the next start has the same journal.
                 raise InDoubt(str(refused)) from refused
             else:
                 _LOGGER.warning("flush refused, and tried again", log_id=log.log_id, error=str(refused))

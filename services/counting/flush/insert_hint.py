@@ -1,9 +1,9 @@
-"""The insert hint: which rows are new to the rollups, as far as one log can tell.
+"""The insert hint: a guess which rows are new to the rollups, from what one log has flushed.
 
-Looking a new row up takes two fifths of an upsert's time (ADR 11), and most rows of a flush are new, because the minute
+Looking up a new row takes two fifths of an upsert's time (ADR 11), and most rows of a flush are new, because the minute
 is in their key. A log remembers what it has flushed, but not what others have written: a shard that led the partition
-for a while, this shard's earlier log, a recovery. So this is a hint only. The unique index checks it: when a row is
-there after all, Postgres refuses the whole flush, and it is made again without the hint.
+for a while, this shard's earlier log, a recovery. So this is only a hint. The unique index checks it: if a row
+exists, Postgres refuses the whole flush, and the flush is retried as an upsert.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ class InsertHint:
         self._waits_until = opened_in
 
     def note(self, rows: MinuteRows, now: int) -> Mask:
-        """(n,) whether each row is new, as far as this log knows; from now on it is known. `now`: the minute."""
+        """(n,) whether each row is new to this log; then marks all of them as flushed. `now`: the minute."""
         minute = rows.cells.minute
         is_new = np.zeros(len(rows), np.bool_)
         self._forget(now - _BEHIND - 1)

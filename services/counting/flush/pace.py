@@ -1,24 +1,24 @@
-"""How often a log is flushed, and how much at once: learnt from how long its flushes take.
+"""The interval and the size of flushes, adapted to how long they take.
 
-Few large flushes cost less than many small ones, because they meet the same keys more often. But a flush is one
+Few large flushes cost less than many small ones, because each key is written less often. But a flush is one
 transaction, and one that takes too long is in doubt.
 """
 
 from services.counting.settings import FlushSettings
 
 _SECONDS_PER_CELL = 20e-6
-"""What a cell is thought to take until a flush has shown it."""
+"""The assumed cost of a cell until a flush has measured it."""
 _NEW_CELL = 0.6
-"""The time of a plain insert of a new cell, in that of its upsert (ADR 11); a second attempt upserts them all."""
+"""Cost of inserting a new cell, relative to upserting it (ADR 11); a second attempt upserts all cells."""
 _TELLING_CELLS = 2_000
 """A smaller flush says more of a transaction's fixed cost than of its cells."""
 _QUIET_EVENTS = 2_000
 _LATEST_SHARE = 0.5
-"""What the latest flush counts beside all those before it."""
+"""Weight of the latest flush in the moving average."""
 _IN_DOUBT_FACTOR = 4 / 3
 """With this the most cells are at most half of those that did not get through in the time there is."""
 _LOAD_FACTOR = 4
-"""A flush that took t seconds is followed by so many t without one, that Postgres may keep to the inserts."""
+"""The pause after a flush, in multiples of its duration; Postgres has it for inserts alone."""
 
 
 class Pace:
@@ -32,7 +32,7 @@ class Pace:
         """how long the latest flush took"""
 
     def note(self, cells: int, seconds: float, *, new: int = 0) -> None:
-        """A flush of so many cells took so long; so many of them were taken for new."""
+        """Record the duration of a flush, with its cells and those assumed to be new."""
         self.took_seconds = seconds
         # Where flushes are as slow as that, all that are due are small; they must be able to say that it is over.
         if cells >= min(_TELLING_CELLS, self.due_cells):
@@ -40,7 +40,7 @@ class Pace:
             self._seconds_per_cell += _LATEST_SHARE * (seconds_per_upsert - self._seconds_per_cell)
 
     def note_in_doubt(self, cells: int, seconds: float) -> None:
-        """A flush of so many cells was not over after so long. It may have been too large: the next has half of it."""
+        """A flush did not end in time. It may have been too large: the next one has half of its cells."""
         if cells >= min(_TELLING_CELLS, self.due_cells):
             self._seconds_per_cell = max(self._seconds_per_cell, _IN_DOUBT_FACTOR * seconds / cells)
 
@@ -51,16 +51,16 @@ class Pace:
         return min(pause, self._settings.max_interval_seconds)
 
     def is_quiet(self, events: int) -> bool:
-        """Whether so few events came in an interval that a flush would disturb nobody."""
+        """Whether an interval had so few events that a flush would delay no insert."""
         return events < _QUIET_EVENTS
 
     @property
     def due_cells(self) -> int:
-        """So many cells in the buffer start a flush at once: half of the most, so that there is room meanwhile."""
+        """Cells in the buffer that start a flush at once: half of the limit, so that room is left during the flush."""
         return self.most_cells // 2
 
     @property
     def most_cells(self) -> int:
-        """Beyond so many cells entries are refused: a flush of them takes two thirds of what it may."""
+        """The number of cells beyond which entries are refused: a flush of them takes two thirds of its time limit."""
         in_time = int(self.longest_seconds * 2 / 3 / self._seconds_per_cell)
         return min(max(in_time, _TELLING_CELLS), self._settings.max_cells)

@@ -22,7 +22,7 @@ where log_id = $1 and consumer = $6 and applied_seq = $2
 returning generation"""
 
 # A column comes as one string, because asyncpg looks at each element of an array several times (ADR 8).
-# Names hold no control characters. Should one do so all the same, the columns differ in length, and a null is refused.
+# Names have no control characters. If one had, the columns would differ in length, and a null would be refused.
 # "old" is for those that go on with `on conflict`.
 _INSERT_COUNTS = """
 insert into counting.rollup_minute as old (generation, video_id, event_type, minute, count)
@@ -78,7 +78,7 @@ async def apply(
 ) -> bool:
     """Add what the events of a log between two positions amount to, in one transaction on an asyncpg connection.
 
-    False, and nothing was written, when the checkpoint is not at `start`: somebody else has moved it.
+    False, and nothing was written, when the checkpoint is not at `start`: another process has moved it.
     `is_new`, (n,): the rows that are not there yet. Raises UniqueViolationError when one of them is.
     """
     async with connection.transaction():
@@ -128,5 +128,5 @@ async def _write(connection: Any, statements: tuple[str, str], generation: int, 
 
 
 def _written(numbers: Sequence[float]) -> str:
-    """As Postgres reads them; Python writes every digit that a double needs."""
+    """The numbers in the syntax of Postgres; Python writes every digit that a double needs."""
     return ",".join(map(repr, numbers))

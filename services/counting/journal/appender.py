@@ -1,4 +1,4 @@
-"""The group commit: entries that wait are inserted together, one insert after the other."""
+"""The group commit: waiting entries are inserted together, one insert at a time."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ _LOGGER = structlog.get_logger(__name__)
 
 
 class LogClosed(Exception):
-    """Somebody else has closed the log; nothing is known about the group."""
+    """Another shard has closed the log; nothing is known about the group."""
 
 
 class Appender:
@@ -86,7 +86,7 @@ class Appender:
     async def _insert_halves(
         self, numbered: Sequence[NumberedEntry], group: Sequence[QueuedEntry], refused: Refused
     ) -> None:
-        """The server refused the group for certain: find the entry to blame, so that the others get in."""
+        """The server definitely refused the group: find the bad entry, so that the others are journaled."""
         if len(group) == 1:
             self._refuse(group[0], refused)
             self._log.cut = numbered[0].seq

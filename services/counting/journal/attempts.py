@@ -1,4 +1,4 @@
-"""Pure: what inserts that come to nothing teach, log after log."""
+"""Pure: decides from failed inserts how to continue, over several logs."""
 
 from tally.contract.backoff import Backoff
 
@@ -7,7 +7,7 @@ _BACKOFF = Backoff(first_s=0.5, longest_s=10.0)
 
 
 class Attempts:
-    """How large the next group may be, and whether Postgres is away though logs can be opened.
+    """The size of the next group, and whether inserts fail although logs can be opened.
 
     An insert that ends in doubt may have been too large for the time there is: the next has half of its entries, and
     each that gets through lets the group grow again. When several in a row end so, inserts do not work: the journal is
@@ -19,7 +19,7 @@ class Attempts:
         self._most_entries = most_entries
         self._failures = 0
         self.group_entries = most_entries
-        """so many entries the next insert may have"""
+        """the maximum number of entries of the next insert"""
 
     def note_success(self) -> None:
         """An insert was committed."""
@@ -27,7 +27,7 @@ class Attempts:
         self.group_entries = min(2 * self.group_entries, self._most_entries)
 
     def note_failure(self, entries: int) -> None:
-        """An insert of so many entries ended in doubt, or was refused for a reason that is not theirs."""
+        """An insert of this number of entries ended in doubt, or was refused for a reason other than their content."""
         self._failures += 1
         self.group_entries = max(1, entries // 2)
 

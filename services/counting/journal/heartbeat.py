@@ -1,4 +1,4 @@
-"""The heartbeat of a log: shows that its shard is alive, and notices when another shard has closed it."""
+"""The heartbeat of a log: shows that its shard is alive, and detects when another shard has closed it."""
 
 import asyncio
 from typing import Any

@@ -1,7 +1,7 @@
-"""The journal: one statement that inserts a group and says in one small row what became of it.
+"""The journal: one statement that inserts a group and returns the outcomes in one small row.
 
-"Not inserted" means "already durable" only when the log was open; the row says both, so that an answer can never be
-taken for the other.
+"Not inserted" means "already durable" only if the log was open. The row contains both facts, so that one answer can
+never be taken for the other.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ where journal.request_hash <> entry.request_hash"""
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the insert says. With `is_open` false nothing is known about any entry."""
+    """The result of the insert. With `is_open` false nothing is known about any entry."""
 
     is_open: bool
     below_floor: frozenset[int]
@@ -52,7 +52,7 @@ class Answer:
 
 
 class Journal:
-    """The inserts of one log. The owner sees to it that there is at most one under way."""
+    """The inserts of one log. The owner makes sure that at most one is under way."""
 
     def __init__(self, connection: WriteConnection, log_id: int, timeout_seconds: float) -> None:
         self._connection = connection

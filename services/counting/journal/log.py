@@ -1,4 +1,4 @@
-"""A log: one life of a shard. Opened by the shard, closed by whoever takes over, settled when it is applied."""
+"""A log: one life of a shard. Opened by the shard, closed by another shard's takeover, settled when it is applied."""
 
 import asyncio
 import secrets
@@ -74,7 +74,7 @@ async def open_log(
     given_up: set[int] | None = None,
     cluster: Cluster | None = None,
 ) -> Log:
-    """Open a log with a new number. Raises what is in AWAY, Refused and InDoubt when Postgres is away.
+    """Open a log with a new number. Raises the errors in AWAY, Refused and InDoubt when Postgres is unreachable.
 
     `log_id` may be used again unless it raised InDoubt. `given_up`: numbers of logs that this shard has given up; what
     they left behind in Postgres is ended first, and the set emptied. `cluster`: NotReady is raised when Postgres is of

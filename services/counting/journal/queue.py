@@ -1,7 +1,7 @@
 """The queue before the journal: bounded, so that overload is refused and not stored.
 
-It outlives the logs. A group whose insert is in doubt, or met a closed log, goes back to its front and is inserted
-again under the next log, where the primary key tells what was journaled after all.
+It outlives the logs. A group whose insert is in doubt, or reached a closed log, returns to its front and is
+inserted again under the next log. The primary key shows which entries were journaled before.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class Queue:
             self._has_some.set()
 
     def complete_all(self, outcome: Outcome) -> None:
-        """Give everybody who waits the same outcome."""
+        """Give all waiting callers the same outcome."""
         while self._waiting:
             complete(self._waiting.popleft(), outcome)
         self._bytes = self.event_count = 0

@@ -1,4 +1,4 @@
-"""Reads entries off the wire. A shard believes nobody: what it has journaled, it must be able to apply."""
+"""Decodes entries. A shard validates everything: it must be able to apply what it has journaled."""
 
 import uuid
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from tally.contract.request_id import AHEAD_MS
 from tally.counting.v1 import counting_pb2 as pb
 
 _CLOCK_SLACK_US = 2_000_000
-"""What the door has let in may look so much further ahead from here: its reading of Postgres's clock is another."""
+"""Extra clock skew allowed: partitioner and shard read Postgres's clock independently."""
 
 
 class Wire:

@@ -1,10 +1,10 @@
-"""Drops journal partitions that are empty and below every floor, so that they do not pile up over the years.
+"""Drops journal partitions that are empty and below every floor, so that they do not accumulate.
 
 A partition with entries stays until there is an archive. No insert comes below the floor of its log, and the floor of a
 log waits for the insert under way; so below the floor of the cluster and of every log that is not settled, a partition
 that is empty stays empty.
 
-`detach … concurrently` locks out nobody but the partition itself. It cannot run in a transaction: one that is
+`detach … concurrently` locks only the partition itself. It cannot run in a transaction: one that is
 interrupted leaves its partition pending, and the next upkeep, of any shard, finalizes it.
 """
 
@@ -24,7 +24,7 @@ _LOGGER = structlog.get_logger(__name__)
 MOST_DROPS = 100
 """in one round of upkeep"""
 LOCK_SECONDS = 1.0
-"""How long a statement waits for a lock; those who want the same partition wait behind it."""
+"""How long a statement waits for a lock; statements on the same partition queue behind it."""
 
 # That of all who make or drop partitions; held for one partition at a time.
 _TRY_LOCK = "select pg_try_advisory_lock(7305802)"

@@ -1,4 +1,4 @@
-"""Which logs a shard recovers: those that it gave up itself, and those of shards whose beats have stopped."""
+"""Which logs a shard recovers: its own that it gave up, and those without a heartbeat."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

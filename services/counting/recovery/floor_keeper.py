@@ -1,4 +1,4 @@
-"""The floor follows the time: each shard looks at the clocks, and raises it as far as they allow."""
+"""Raises the floor with time: each shard reads the clocks, and raises it as far as they allow."""
 
 import time
 from typing import Any
@@ -40,7 +40,7 @@ class FloorKeeper:
         catalogue.observe(telemetry.meter, catalogue.FLOOR_AGE, lambda: self._age_seconds)
 
     async def look(self) -> None:
-        """Look once, and raise the floor if it is time to. Raises what is in AWAY."""
+        """Look once, and raise the floor if it is time to. Raises the errors in AWAY."""
         async with self._pool.acquire() as connection:
             floor_ms = time_ms_of(await connection.fetchval(_FLOOR))
             if (reading := await read_clocks(connection)) is None:
@@ -54,7 +54,7 @@ class FloorKeeper:
         self._tell(verdict, floor_ms)
 
     def _tell(self, verdict: Verdict, floor_ms: int) -> None:
-        # The words differ from look to look by the seconds in them: an alarm is told when it begins.
+        # The text differs between readings by the seconds in it: log an alarm only when it begins.
         if bool(verdict.alarm) is bool(self._alarm):
             return
         self._alarm = verdict.alarm

@@ -1,9 +1,8 @@
-"""Moves the opening floor of logs that stay open for long, so that nobody looks for their entries in old partitions.
+"""Raises the opening floor of long-lived logs, so that their entries are not searched in old partitions.
 
-Strong reads and recovery look for the unapplied entries of a log at and above its opening floor. That begins as the
-floor with which the log was opened (ADR 5). Once every entry below its present floor is applied, none below it will
-ever be unapplied again: the floor of a log is raised after the insert under way, and later inserts leave out what is
-below it.
+Strong reads and recovery search the unapplied entries of a log at and above its opening floor. That starts as the floor
+with which the log was opened (ADR 5). Once every entry below its current floor is applied, none below it will be
+unapplied again: the floor of a log is raised after the insert under way, and later inserts refuse entries below it.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The journal's partitions, one for each day of request ids: made ahead of time, and dropped when they are empty."""
+"""The journal's partitions, one for each day of request ids: created ahead of time, and dropped when they are empty."""
 
 import datetime as dt
 from typing import Any

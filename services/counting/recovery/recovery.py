@@ -1,7 +1,7 @@
-"""Recovery: open → closed → settled. The one way in which the entries of a lost buffer reach the rollups.
+"""Recovery: open → closed → settled. The only way by which the entries of a lost buffer reach the rollups.
 
-Any shard may do any step for any log at any time, twice at once, or be cut off in the middle: closing is decided by the
-log's row, applying by the compare and set of its checkpoint.
+Any shard may do any step for any log at any time, concurrently with another, and may be interrupted: the log's row
+decides about closing, the compare and set of its checkpoint about applying.
 """
 
 import time
@@ -30,7 +30,7 @@ from tally.contract.errors import InvalidRequest
 _LOGGER = structlog.get_logger(__name__)
 
 # A plain update would not wait for an insert that holds the row `for key share`; this lock does not go together
-# with it. Skipping instead of waiting: whoever holds the row is looked at first.
+# with it. Skipping instead of waiting: the session that holds the row is checked first.
 _LOCK = "select state from counting.log where log_id = $1 for update skip locked"
 _CLOSE = "update counting.log set state = 'closed' where log_id = $1 and state = 'open'"
 _TERMINATE = """
@@ -70,7 +70,7 @@ class Piece:
 
     @classmethod
     def cut(cls, start: Position, rows: Sequence[Any], most_events: int) -> "Piece":
-        """The first entries that have at most so many events together, or a part of the first if that has more.
+        """The first entries that fit into the limit of events, or a part of the first one if it is larger.
 
         `rows`: at least one, from `start` on.
         """
@@ -95,7 +95,7 @@ class Piece:
         return int(whole) - self.start.events + self.end.events
 
     def read(self) -> tuple[Buffer, list[DeadRow]]:
-        """Its events added up; rows that cannot be read come back with the reason."""
+        """The sums of its events; unreadable rows are returned with the reason."""
         buffer, dead = Buffer(), []
         for row in self.rows:
             try:
@@ -111,7 +111,7 @@ class Piece:
 
 
 class Busy(Exception):
-    """Somebody else moves the checkpoint just now."""
+    """Another process is moving the checkpoint."""
 
 
 class Recovery:
@@ -127,7 +127,7 @@ class Recovery:
     async def take_over(self, log_id: int) -> bool:
         """Bring a log to its end, as far as it can be brought now; true when it is settled.
 
-        Raises what is in AWAY when Postgres is away or too slow; everything done until then stays done.
+        Raises the errors in AWAY when Postgres is unreachable or too slow; everything done until then stays done.
         """
         if not await self._close(log_id):
             return False
@@ -169,10 +169,10 @@ class Recovery:
                 self._stride.note_failure(attempted)  # perhaps it was too much for the time there is
                 raise
             self._stride.note_success(time.monotonic() - began)
-            return True  # or somebody else has applied this piece: look again
+            return True  # or another process has applied this piece: check again
 
     async def _bring(self, connection: Any, log_id: int, piece: Piece) -> None:
-        """Apply a piece, or less when Postgres refuses its data: half of it, until the entry to blame is alone."""
+        """Apply a piece, or less when Postgres refuses its data: half of it, until the bad entry is alone."""
         while refusal := await self._try(connection, log_id, piece):
             if len(piece.rows) == 1:
                 await self._set_aside(connection, log_id, Piece.of(piece.start, piece.rows), str(refusal))

@@ -1,4 +1,4 @@
-"""When a log is given up for dead: its beat has not moved for the takeover time."""
+"""When a log is taken over: its beat has not changed for the takeover time."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ class Takeover:
     """Judges by its own monotonic clock, and by time during which Postgres was reached.
 
     A log is given credit for the time between two looks, but for no more than twice the time that there should be
-    between them: a shard that was frozen, or cut off from Postgres, must not blame the others for it.
+    between them: a shard that was frozen, or cut off from Postgres, must not take the others for dead.
     """
 
     def __init__(self, takeover_seconds: float, look_seconds: float) -> None:

@@ -1,1 +1,1 @@
-"""Entries on the shard's own disk while Postgres is away, and their drain into the journal."""
+"""Entries on the shard's own disk during an outage of Postgres, and their drain into the journal."""

@@ -1,7 +1,7 @@
 """The drain: from the spool into the journal, once Postgres is back.
 
-An entry leaves the spool only when it is known where it is: in the journal, or among the dead letters. Cut off at any
-point in between it is drained again, and the journal's primary key tells.
+An entry leaves the spool only when it is known to be in the journal or among the dead letters. After any interruption
+it is drained again, and the journal's primary key prevents a second count.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _LOGGER = structlog.get_logger(__name__)
 _PAUSE_SECONDS, _LOOK_SECONDS = 0.5, 0.05
 _SHARE_DEADLINE_SECONDS = 60.0
 _NO_ROOM_PAUSE_SECONDS = 5.0
-"""Without room to forget them all entries are offered again, each time in vain."""
+"""Without disk space to delete them, all entries would be offered again each time, in vain."""
 
 _IN_THE_JOURNAL = frozenset((Outcome.JOURNALED, Outcome.DUPLICATE))
 _REASONS = {
@@ -83,7 +83,7 @@ class Drain:
             return _NO_ROOM_PAUSE_SECONDS
 
     async def finish(self, within_seconds: float) -> None:
-        """Wait until the spool is empty, but no longer than that, and not while Postgres is away."""
+        """Wait until the spool is empty, within the time limit, and only while Postgres is reachable."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 while self._spool.contents.entry_count and self._shard.has_log:  # noqa: ASYNC110  either may end

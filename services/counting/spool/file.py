@@ -1,10 +1,10 @@
 """The spool's file: entries on the shard's own disk, in SQLite (https://sqlite.org/wal.html).
 
-Everything here waits for the disk; `spool` gives it a thread. `synchronous = full` makes a commit return only when its
+All functions block on the disk; `spool` runs them in a thread. `synchronous = full` makes a commit return only when its
 pages are on the disk, and the exclusive lock keeps a second process out for as long as the file is open.
 
-To forget an entry takes room too, in the log of SQLite, and so does copying that log into the database. So there is a
-reserve beside it: a file of nothing, given back to a disk that is full when the spool is to be emptied.
+Deleting an entry needs disk space too, in SQLite's write-ahead log, and so does copying that log into the database. So
+a file `reserve` occupies space, and is deleted if the disk is full when the spool must be drained.
 """
 
 import os
@@ -34,7 +34,7 @@ pragma wal_autocheckpoint = 256"""
 _RESERVE_BYTES = 8 * 1024 * 1024
 """More than the log holds by its checkpoints (1 MiB), the largest insert (4 MiB) and a deletion together."""
 _RESERVE_SHARE = 8
-"""Of a small spool the reserve is this part."""
+"""For a small spool, the reserve is this fraction of its size."""
 # The payload comes last, so that the other columns are found without reading it.
 _CREATE = """
 create table if not exists cluster (cluster_id blob not null);
@@ -81,7 +81,7 @@ class HeldElsewhere(NotReady):
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """An entry as it lies in the spool."""
+    """An entry as stored in the spool."""
 
     id: int
     request_id: uuid.UUID
@@ -268,7 +268,7 @@ class SpoolFile:
 
 @contextmanager
 def _telling_room() -> Iterator[None]:
-    """NoRoom for what may pass by itself. A damaged file stays what it is: an end of the process."""
+    """NoRoom for errors that may pass. The error of a damaged file is unchanged and ends the process."""
     try:
         yield
     except sqlite3.Error as error:
@@ -316,7 +316,7 @@ def _code_of(error: sqlite3.Error) -> int | None:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder and those above it, and let the disk know: SQLite cares for its own file only."""
+    """Create the folder and its parents, and sync them to disk: SQLite syncs only its own file."""
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for each in made:

@@ -1,7 +1,7 @@
-"""The spool: where entries become durable while Postgres is away, on the shard's own disk.
+"""The spool: makes entries durable on the shard's own disk during an outage of Postgres.
 
-An entry is here under its key `(request_id, partition)`, with its first receipt, until the drain knows what became of
-it in the journal. That it is here says nothing about duplicates: the journal's primary key tells, when it is drained.
+An entry is stored under its key `(request_id, partition)`, with its first receipt, until the drain has its outcome from
+the journal. It may be a duplicate: the journal's primary key decides that when it is drained.
 """
 
 import asyncio
@@ -108,9 +108,9 @@ async def open_spool(
 
 
 def _open_file(settings: SpoolSettings, data_dir: Path, shard: str, cluster_id: uuid.UUID) -> SpoolFile:
-    """The file must be the same at the next start, or its entries would wait for ever.
+    """The file must be the same at the next start, or its entries would never be drained.
 
-    The name of a shard sees to that. Processes without one take the first file that nobody has, so that any of them
+    The name of a shard sees to that. Processes without one take the first unlocked file, so that any of them
     finds what one of them left.
     """
 

@@ -1,4 +1,4 @@
-"""The spooler: what waits for an insert goes to the spool instead, while there is no log."""
+"""The spooler: writes waiting entries to the spool while there is no log."""
 
 from collections.abc import Sequence
 

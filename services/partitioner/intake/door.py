@@ -1,6 +1,6 @@
-"""The door: reads requests into events, and refuses what can not or may not be counted.
+"""The door: reads requests into events, and refuses invalid ones.
 
-Everything that is wrong with a request is found before any of it is told (`findings`).
+All violations of a request are found before it is refused (`findings`).
 """
 
 import uuid

@@ -1,13 +1,13 @@
-"""What is wrong with one request: all of it is counted, and the first of it is told.
+"""The violations in one request: all are counted, the first ones are reported.
 
-What is wrong in itself comes before what is out of range just now.
+Violations that no retry can cure come before times that are out of range.
 """
 
 from tally.contract.errors import MAX_VIOLATIONS, InvalidRequest, OutOfRange, Violation
 
 
 class Findings:
-    """What is wrong with one request."""
+    """The violations in one request."""
 
     def __init__(self) -> None:
         self._invalid: list[Violation] = []
@@ -23,12 +23,12 @@ class Findings:
                 self._invalid.append(Violation(field, problem))
 
     def note_all(self, error: InvalidRequest) -> None:
-        """Note what somebody else has found."""
+        """Add violations that other code has found."""
         self._invalid_total += error.total
         self._invalid.extend(error.violations[: MAX_VIOLATIONS - len(self._invalid)])
 
     def note_out_of_range(self, field: str, problem: str | None) -> None:
-        """The same for a time that lies outside what is accepted now."""
+        """The same for a time outside the accepted range."""
         if problem is not None:
             self._out_of_range_total += 1
             if len(self._out_of_range) < MAX_VIOLATIONS:

@@ -1,4 +1,4 @@
-"""A request becomes entries, and a receipt when all of them are durable."""
+"""Cuts a request into entries, and returns a receipt when all of them are durable."""
 
 import uuid
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ _DURABLE = frozenset((Outcome.JOURNALED, Outcome.DUPLICATE, Outcome.SPOOLED))
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What became of a request whose entries are all durable; the counts are in events."""
+    """The outcome of a request whose entries are all durable; the counts are in events."""
 
     accepted: int
     duplicate: int

@@ -1,4 +1,4 @@
-"""A stream of batches: each is answered by itself, in any order, and a refused one does not end the stream."""
+"""A stream of batches: each has its own answer, in any order, and a refused one does not end the stream."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,4 +1,4 @@
-"""The delivery of one request: what became of each entry so far, and which shards have failed it."""
+"""The delivery of one request: the outcome of each entry so far, and the shards that have failed it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -93,7 +93,7 @@ class Delivery:
             else:
                 # This request was valid, and other shards may have journaled their part of it: to tell the caller that
                 # it was refused would be wrong. A shard that is broken, or of another version or setting, answers so,
-                # or another entry of the call was to blame.
+                # or another entry of the call was the cause.
                 self._note_failure(
                     sent.address, f"shard {sent.address} failed with {error.reason}: {error.message}"
                 )
@@ -108,6 +108,6 @@ class Delivery:
 
 
 def _cancel(sent: Sequence[Sent]) -> None:
-    """Nobody waits any more; what was answered stays so."""
+    """The caller has stopped waiting; existing outcomes stay."""
     for each in sent:
         each.outcome.cancel()

@@ -1,4 +1,4 @@
-"""Where the shards are: addresses as they are set, and names that are looked up again and again."""
+"""The addresses of the shards: configured ones, and DNS names that are resolved periodically."""
 
 import asyncio
 import ipaddress
@@ -26,7 +26,7 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 def has_name(address: str) -> bool:
-    """Whether somebody has to look up where `address` is: it is neither a unix socket nor an IP address."""
+    """Whether `address` must be resolved: it is neither a unix socket nor an IP address."""
     if address.startswith("unix:"):
         return False
     try:
@@ -60,7 +60,7 @@ class Discovery:
 
     @property
     def addresses(self) -> set[str]:
-        """What is known now."""
+        """The known addresses."""
         return {address for addresses in self._found.values() for address in addresses}
 
     def follow(self, name: str, on_change: Callable[[], None]) -> Loop:

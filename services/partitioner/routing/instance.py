@@ -17,7 +17,7 @@ _LOGGER = structlog.get_logger(__name__)
 _EAGER_SECONDS = 0.05
 
 Ask = Callable[[float], Awaitable[bool]]
-"""Asks the shard whether it serves, with a time-out in seconds. Raises NoAnswer."""
+"""Asks the shard whether it serves, with a timeout in seconds. Raises NoAnswer."""
 
 
 class Instance:
@@ -47,10 +47,10 @@ class Instance:
         return self._liveness.life
 
     async def run_probes(self, is_any_live: Callable[[], bool], on_change: Callable[[], None]) -> None:
-        """Probe for ever, and tell when the life has changed. While no shard is live, probe more often.
+        """Probe without end, and report changes of liveness. While no shard is live, probe more often.
 
         A probe does not wait for the one before, so that a shard that froze is noticed in an interval for each
-        failure that it takes, and one time-out.
+        failure that it takes, and one timeout.
         """
         async with asyncio.TaskGroup() as probes:
             while True:
@@ -83,7 +83,7 @@ class Instance:
         await self.close()
 
     async def close(self) -> None:
-        """End the loops and the connection. Whoever still waits meets Unavailable."""
+        """End the loops and the connection. Waiting callers get Unavailable."""
         for loop in self.loops:
             loop.cancel()
         await asyncio.gather(*self.loops, return_exceptions=True)

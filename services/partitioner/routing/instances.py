@@ -1,4 +1,4 @@
-"""The instances that are known, those of them that live, and the placement over these."""
+"""The known instances, the live ones among them, and the placement over these."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _AWAY = (Life.UNHEARD, Life.SILENT)
 
 
 class Instances:
-    """Opens and closes what is known of each shard, and places the partitions anew when something changes.
+    """Opens and closes the instances of shards, and updates the placement when something changes.
 
     The placement is made over the live shards; while none is live, over all that are known: better a try than none.
     """
@@ -93,7 +93,7 @@ class Instances:
         self._leaving[instance] = self._background.start(f"leaving {address}", self._leave(instance))
 
     async def _renew(self) -> None:
-        """Connect to silent instances anew, for gRPC looks a name that it did not find up ever more seldom."""
+        """Reconnect to silent instances, because gRPC resolves a failing name less and less often."""
         silent_before: set[Instance] = set()
         while True:
             await asyncio.sleep(_RENEW_SECONDS)
@@ -119,7 +119,7 @@ class Instances:
             self._give_up_silent()
 
     def _give_up_silent(self) -> None:
-        """What waits for a silent instance goes elsewhere."""
+        """Entries that wait for a silent instance are sent elsewhere."""
         for instance in (*self._known.values(), *self._leaving):
             if instance.life is Life.SILENT:
                 instance.give_up()

@@ -1,18 +1,18 @@
-"""Pure: what its answers say of a shard's life.
+"""Pure: decides from a shard's answers whether it is alive.
 
 A shard is live from the first probe that it answers with SERVING. It stops being live
 
-- at once, when it answers a probe with anything else: it drains. It still answers the calls that it has;
-- when several probes in a row have failed (two): it is silent, dead or frozen, and nobody can tell which.
+- at once, when it answers a probe with anything else: it drains. It still answers the calls under way;
+- when several probes in a row have failed (two): it is silent: dead or frozen, which cannot be distinguished.
 
-One failed probe is no proof. On a busy machine a healthy shard may be late for a second, and a connection that ends
-by its age may take a call with it. So failures count only in a row, and every sign of life ends the row: a probe
-answered in between, or an answer to a call for entries, which a shard under load gives all the time. A failure of a
-probe that was sent before the last sign of life counts for nothing, since probes overtake each other. And a probe that
-failed much later than its time-out speaks of this process, which was frozen or had no CPU, and not of the shard.
+One failed probe is not enough. On a busy machine a healthy shard may be late by a second, and a connection that is
+closed because of its age may fail a call. So only consecutive failures count, and every sign of life resets them: an
+answered probe, or an answer to a call for entries, which a shard under load gives all the time. A failed probe that
+was sent before the last sign of life is ignored, because probes may overtake each other. A probe that failed much later
+than its timeout is ignored too: this process was frozen or had no CPU, not the shard.
 
-To be wrong either way is safe, for the journal's key keeps counts exact. A shard that is given up too soon is live
-again at the next probe that it answers, and what was sent to another meanwhile was only slower.
+Both kinds of error are safe, because the journal's key keeps counts exact. A shard that is given up too soon is live
+again after its next answered probe; entries that were sent to another shard meanwhile were only slower.
 """
 
 from enum import StrEnum
@@ -23,7 +23,7 @@ _OWN_LATENESS_S = 0.5
 
 
 class Life(StrEnum):
-    """What is known of a shard."""
+    """The state of a shard."""
 
     UNHEARD = "not heard yet"
     LIVE = "live"
@@ -43,7 +43,7 @@ class Liveness:
         self.life = Life.UNHEARD
 
     def note_sign(self) -> None:
-        """It has answered a call. That alone makes nobody live: a shard that drains answers too."""
+        """It has answered a call. That alone does not make it live: a draining shard answers too."""
         self._last_sign = self._clock.monotonic()
         self._failures = 0
 

@@ -1,4 +1,4 @@
-"""The transport to a shard in the same process: a call, with nothing in between."""
+"""The transport to a shard in the same process: a direct call."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class LocalTransport:
         self._enqueue = enqueue
 
     def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:  # noqa: ARG002 - Transport's
-        """See Transport. Whoever waits no longer cancels; the shard has time-outs of its own."""
+        """See Transport. A caller that stops waiting cancels; the shard has its own timeouts."""
         try:
             return self._enqueue(entries)
         except Unavailable:

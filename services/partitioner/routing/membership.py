@@ -1,4 +1,4 @@
-"""Whether the shard at an address belongs to this cluster: asked each time that the shard comes back."""
+"""Whether the shard at an address belongs to this cluster: checked each time that the shard comes back."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

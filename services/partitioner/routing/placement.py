@@ -17,7 +17,7 @@ class Transport(Protocol):
     def send(self, entries: Sequence[Entry], deadline: float) -> list[asyncio.Future[Outcome]]:
         """Queue entries, all or none; the outcome of each, in order, or a TallyError.
 
-        `deadline`, in monotonic seconds, is until when somebody waits for them. Raises Overloaded when there is no
+        `deadline`, in monotonic seconds, is the end of the caller's wait. Raises Overloaded when there is no
         room.
         """
 

@@ -19,7 +19,7 @@ from tally.contract.errors import DeadlineExceeded, Overloaded, TallyError, Unav
 from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse
 
 Append = Callable[[AppendRequest, float], Awaitable[AppendResponse]]
-"""Calls the shard with a request and a time-out in seconds. Raises TallyError."""
+"""Calls the shard with a request and a timeout in seconds. Raises TallyError."""
 
 _LOGGER = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ class RemoteTransport:
         self._giving_up = Stopping()
 
     async def until_idle(self) -> None:
-        """Wait until nobody waits for anything."""
+        """Wait until all calls and queued entries have ended."""
         while self._waiting or self._calls_under_way:  # noqa: ASYNC110 - an event would cost something at every send
             await asyncio.sleep(_IDLE_SECONDS)
 
@@ -86,7 +86,7 @@ class RemoteTransport:
         return [each.outcome for each in pending]
 
     async def run(self) -> None:
-        """Make calls for ever; run as many of these side by side as there may be calls at once."""
+        """Make calls without end; run one of these for each allowed concurrent call."""
         while True:
             await self._has_some.wait()
             if taken := self._take():
@@ -97,7 +97,7 @@ class RemoteTransport:
                     self._calls_under_way -= 1
 
     def give_up(self, error: Unavailable) -> None:
-        """Fail all that waits and all calls under way, so that somebody else may take it.
+        """Fail all queued entries and calls under way, so that another shard can take them.
 
         The shard may journal what it was sent all the same; the key tells then.
         """
@@ -129,7 +129,7 @@ class RemoteTransport:
         request = AppendRequest(cluster=self._cluster, entries=[write_entry(each.entry) for each in taken])
         left_s = max(each.deadline for each in taken) - self._clock.monotonic()
         timeout_s = max(0.001, min(self._settings.attempt_timeout_seconds, left_s))
-        # A caller in a hurry must not open the circuit to the shard for everybody.
+        # Short deadlines of one caller must not open the circuit to the shard for all callers.
         silent = (DeadlineExceeded,) if timeout_s < self._settings.attempt_timeout_seconds else ()
         try:
             outcomes = await self._giving_up.unless_stopped(
@@ -155,7 +155,7 @@ class RemoteTransport:
                 each.outcome.set_result(outcome)
 
     async def _ask(self, request: AppendRequest, timeout_s: float) -> list[Outcome]:
-        """The outcome of each entry. Raises Unavailable for an answer that tells no outcome of some."""
+        """The outcome of each entry. Raises Unavailable if the answer lacks some outcomes."""
         response = await self._append(request, timeout_s)
         if len(response.outcomes) != len(request.entries):
             raise Unavailable(
@@ -169,7 +169,7 @@ class RemoteTransport:
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody ends this task, and not only a call within it."""
+    """Whether this task is being cancelled, and not only a call within it."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -181,4 +181,4 @@ def _fail(pending: Iterable[PendingEntry], error: TallyError) -> None:
     for each in pending:
         if not each.outcome.done():
             each.outcome.set_exception(error)
-            each.outcome.exception()  # whoever stops waiting just now does not have to ask for it
+            each.outcome.exception()  # retrieved, in case the caller stops waiting just now

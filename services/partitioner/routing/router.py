@@ -1,4 +1,4 @@
-"""From entries to shards: each entry to the leader of its partition, then to whoever ranks next."""
+"""From entries to shards: each entry to the leader of its partition, then to the next in rank."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from tally.contract.retry_budget import RetryBudget
 
 _DEADLINE_CAP_S = 60.0
 _SHAVE_S = 0.01
-"""Left for the answer, so that the caller hears why, and not only that its time is over."""
+"""Kept back from the deadline so that the error can still reach the caller."""
 
 
 class Router:
@@ -46,7 +46,7 @@ class Router:
 
     @property
     def placement(self) -> Placement:
-        """That of this moment."""
+        """The current placement."""
         return self._read_placement()
 
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:

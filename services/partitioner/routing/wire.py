@@ -1,4 +1,4 @@
-"""Writes entries on the wire."""
+"""Encodes entries."""
 
 from libs.domain.entry import Entry, unsigned
 from tally.counting.v1 import counting_pb2 as pb

@@ -1,4 +1,4 @@
-"""What a handler is given, and what it may answer."""
+"""The interface of handlers: their input and their results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class Item:
 
 
 class Outcome(StrEnum):
-    """What became of an item."""
+    """The outcome of an item."""
 
     SYNCED = "synced"
     UNCHANGED = "unchanged"
@@ -42,7 +42,7 @@ class VideoMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one item, and what was found."""
+    """The outcome of one item, and what was found."""
 
     id: str
     outcome: Outcome

@@ -47,7 +47,7 @@ async def test_a_throw_away_tally_answers_what_is_right_and_leaves_nothing(
 
 async def test_users_who_index_find_every_entry_as_it_was_acknowledged(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "loadtests.load", "--entries", "--users", "2", "--seconds", "3",
+        sys.executable, "-m", "loadtests.load", "--scenario", "index", "--users", "2", "--seconds", "3",
         cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip

@@ -20,10 +20,10 @@ COUNT_VIEW = "/tally.ingest.v1.IngestService/CountViewEvent"
 
 
 async def run_locust(address: str) -> tuple[int | None, str]:
-    """Two users for a second; the exit code and all that was printed."""
+    """Four users for two seconds, so that every rpc is called; the exit code and all that was printed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless",
-        "--users", "2", "--spawn-rate", "2", "--run-time", "1s", "--host", address,
+        "--users", "4", "--spawn-rate", "4", "--run-time", "2s", "--host", address,
         cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:

@@ -12,7 +12,6 @@ from tally.client import (
     InvalidRequest,
     NotFound,
     NotReplayable,
-    blocking,
 )
 from tests.support.entries import new_id
 from tests.support.eventually import eventually
@@ -136,8 +135,3 @@ async def test_the_service_is_served_like_the_others(stack: Stack) -> None:
         return await stack.client.health("tally.counting.v1.DeadLetterService") == "SERVING"
 
     await eventually(is_serving)
-
-
-def test_threads_have_the_same_methods() -> None:
-    for name in ("list_dead_letters", "get_dead_letter", "replay_dead_letter", "drop_dead_letter"):
-        assert callable(getattr(blocking.Client, name))

@@ -1,4 +1,4 @@
-"""What a caller gets back. Counts are exact; every time is an aware datetime in UTC."""
+"""The results of calls. Counts are exact; every time is a timezone-aware datetime in UTC."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class Durability(StrEnum):
-    """What an acknowledgement promises."""
+    """The guarantee of an acknowledgement."""
 
     UNSPECIFIED = "unspecified"
     JOURNALED = "journaled"
@@ -137,7 +137,7 @@ class Cluster:
         return cls(message.cluster_id, message.epoch, message.partition_count)
 
     def to_message(self) -> common_pb2.ClusterIdentity:
-        """As calls to a shard carry it."""
+        """The message in calls to a shard."""
         return common_pb2.ClusterIdentity(
             cluster_id=self.cluster_id, epoch=self.epoch, partition_count=self.partition_count
         )

@@ -74,7 +74,7 @@ class FailedRepo:
 
 @dataclass(frozen=True, slots=True)
 class CountedBucket:
-    """What became of a bucket. Counts are of events.
+    """The outcome of a bucket. Counts are of events.
 
     `pending_count`: their receipt is still to come, so count again. `unknown_count`: too old to be sent again, without
     a receipt. `other_count`: likes and reposts of no known video. `total_count`: all that are counted now.

@@ -1,4 +1,4 @@
-"""How a client gathers events into batches."""
+"""The options for batching events."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,15 +20,15 @@ class Batching:
     linger_s: float = 0.005
     """Longest wait of an event for others, while there is a place for another request under way."""
     max_events: int = 5_000
-    """Of one request; at most 50,000."""
+    """Maximum events of one request; at most 50,000."""
     max_bytes: int = 1024 * 1024
-    """Of one request; at most 8 MiB."""
+    """Maximum size of one request; at most 8 MiB."""
     max_in_flight: int = 8
     """Requests under way at once."""
     max_buffered_events: int = 100_000
     """Events that were handed in and have no answer yet, those under way included: this bounds the memory."""
     when_full: Literal["wait", "raise"] = "wait"
-    """What happens to a caller who finds the buffer full: he waits for room, or gets BufferFull."""
+    """What a full buffer does to a caller: it waits for room, or gets BufferFull."""
     give_up_after_s: float = LONGEST_PATIENCE_S
     """How long a request is sent again; then its outcome is unknown. At most five minutes less than 24 hours,
     for which the service remembers it."""

@@ -1,4 +1,4 @@
-"""The client for threads and scripts: the asynchronous one, on an event loop in a thread of its own.
+"""The client for threads and scripts: the asynchronous one, on an event loop in its own thread.
 
 Its types are in `blocking.pyi`, which `make docs` derives from the asynchronous client.
 """

@@ -120,7 +120,7 @@ class Catalog(Namespace):
         return await self._open().call(FIND, request, timeout)
 
     async def put_type(self, new: resource_pb2.Type, *, timeout: float | None = None) -> int:
-        """Store a type; the change that did. Its resources are indexed anew where they must be: see `status`.
+        """Store a type; the change that did. Its resources are reindexed where they must be: see `status`.
 
         Raises InUse when resources would leave a set that rules are about.
         """
@@ -288,12 +288,12 @@ class Catalog(Namespace):
     async def keys(
         self, resource_id: str, *, timeout: float | None = None
     ) -> resource_pb2.ListProjectedKeysResponse:
-        """What Valkey holds of a resource."""
+        """The keys in Valkey of a resource."""
         request = resource_pb2.ListProjectedKeysRequest(id=resource_id)
         return await self._open().call(LIST_PROJECTED_KEYS, request, timeout)
 
     async def rebuild_projection(self, *, timeout: float | None = None) -> int:
-        """Have the projection built anew; the change that it holds at least when it is complete again: see `status`."""
+        """Have the projection rebuilt; the change that it holds at least when it is complete again: see `status`."""
         request = resource_pb2.RebuildProjectionRequest()
         return (await self._open().call(REBUILD_PROJECTION, request, timeout)).change
 
@@ -305,5 +305,5 @@ class Catalog(Namespace):
         return await self._open().call(VERIFY_PROJECTION, request, timeout)
 
     async def status(self, *, timeout: float | None = None) -> resource_pb2.GetCatalogStatusResponse:
-        """How far the record, the replica that answers, the others and the projection are."""
+        """The newest change of the record, of the replica that answers, of the others and of the projection."""
         return await self._open().call(GET_STATUS, resource_pb2.GetCatalogStatusRequest(), timeout)

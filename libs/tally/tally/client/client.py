@@ -46,7 +46,7 @@ from tally.ingest.v1 import ingest_pb2
 
 DEFAULT_TIMEOUT_S = 5.0
 MAX_ATTEMPTS = 4
-"""Of a request for which its caller waits."""
+"""Maximum attempts of a request whose caller waits."""
 _HEALTH = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
 P = ParamSpec("P")
@@ -222,9 +222,9 @@ class Client(Namespaces):
         value: float | None = None,
         actor_id: str = "",
     ) -> "asyncio.Future[Receipt]":
-        """Hand in one event and go on: returns as soon as the buffer has taken it, with the future of its receipt.
+        """Submit one event without waiting: returns the future of its receipt once the event is in the buffer.
 
-        A future that nobody looks at is no fault; `flush` and `close` raise what went wrong.
+        Unread futures are allowed; `flush` and `close` raise the errors.
         """
         batcher = self._buffering
         if value is not None:
@@ -261,7 +261,7 @@ class Client(Namespaces):
 
     @property
     def progress(self) -> Progress:
-        """Where the events are that were handed in one by one, and what became of them; also after the end."""
+        """The progress of events that were submitted singly; also after the end."""
         if self._connection is None:
             raise _not_open()
         return self._batcher.progress
@@ -407,7 +407,7 @@ class Client(Namespaces):
 
 
 def _not_open() -> ClientUnusable:
-    """The error of a client that nobody has opened."""
+    """The error of a client that was not opened."""
     return ClientUnusable(
         "the client is not open: use it within `async with Client(address) as client:`",
         reason="CLIENT_NOT_OPEN",

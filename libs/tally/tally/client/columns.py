@@ -1,4 +1,4 @@
-"""Many events as columns: what requests of many events are made of.
+"""Many events as columns: the content of a request of many events.
 
 Each string is sent once and events point at it; every other column holds one number of fixed width for each
 event, little-endian. See EventColumns in ingest.proto.
@@ -22,7 +22,7 @@ from tally.contract.rules import MAX_EVENTS, MAX_REQUEST_BYTES, NO_ACTOR, NO_TIM
 from tally.ingest.v1 import ingest_pb2
 
 NUMBERS_BYTES = 2 + 2 + 2 + 8 + 8
-"""What the numbers of one event take at most; its strings come on top where they are new."""
+"""Maximum size of the numbers of one event; new strings add to it."""
 _TAG_BYTES = 4
 """Before each string: its field and its length, with some room."""
 

@@ -1,4 +1,4 @@
-"""What an operator does with dead letters: entries that could not be counted, and wait for a decision."""
+"""Dead letters for operators: entries that could not be counted and wait for a decision."""
 
 # ruff: noqa: ASYNC109 - the service is told the deadline of a call, and asyncio.timeout would keep it here
 
@@ -41,7 +41,7 @@ _LetterRequest = TypeVar(
 
 
 class DeadLetterState(StrEnum):
-    """What became of a dead letter."""
+    """The outcome of a dead letter."""
 
     WAITING = "waiting"
     REPLAYED = "replayed"
@@ -132,7 +132,7 @@ class Counting(Namespace):
         self._letters_of: Cluster | None = None
 
     async def get_cluster(self, *, timeout: float | None = None) -> Cluster:
-        """The cluster of the shard that answers. A partitioner tells its own in its partition map."""
+        """The cluster of the shard that answers. The partition map of a partitioner has the partitioner's."""
         answer = await self._open().call(GET_CLUSTER, GetClusterRequest(), timeout)
         return Cluster.from_message(answer.cluster)
 

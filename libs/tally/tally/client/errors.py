@@ -1,4 +1,4 @@
-"""The errors that only a client can know, below the root that it shares with the services.
+"""The errors that occur only in a client, below the root that it shares with the services.
 
 A failed write says under which request id it went: the same events sent again under that id are never counted twice.
 """
@@ -52,7 +52,7 @@ class OutcomeUnknown(TallyError):
 
 
 class StillSending(TallyError):
-    """A caller waits no longer for the receipt of an event, and the client goes on sending it.
+    """The caller has stopped waiting for the receipt of an event; the client continues to send it.
 
     It must not be sent again: under a new id it would count twice, and the id under which it goes is that of a
     request in which there are others' events too. `flush` tells what became of it, and so does `close`. `reason` says

@@ -1,4 +1,4 @@
-"""What a caller sends: events, and the aggregates that they are meant for."""
+"""The content of writes: events, and the aggregates for which they are meant."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What an operator does with regions, their locations, and what comes in from them: `client.replication`."""
+"""Regions, their locations and transfers, for operators: `client.replication`."""
 
 # ruff: noqa: ASYNC109 - the service is told the deadline of a call, and asyncio.timeout would keep it here
 
@@ -135,7 +135,7 @@ class Indexed:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What comes in, or came in."""
+    """An incoming transfer, current or finished."""
 
     transfer_id: str
     device_id: str
@@ -237,7 +237,7 @@ class Replication(Namespace):
         return _location((await self._open().call(_LOAD, request, timeout)).location)
 
     async def list_transfers(self, limit: int = 50, *, timeout: float | None = None) -> tuple[Transfer, ...]:
-        """What comes in, newest first."""
+        """The incoming transfers, newest first."""
         request = replication_pb2.ListTransfersRequest(page_size=limit)
         answer = await self._open().call(_TRANSFERS, request, timeout)
         return tuple(map(_transfer, answer.transfers))

@@ -1,4 +1,4 @@
-"""The request ids of one client, each made once and kept through all retries."""
+"""The request ids of one client, each made once and used for all retries."""
 
 import os
 import time

@@ -233,7 +233,7 @@ class Scheduler(Namespace):
 
 
 async def _pieces(rows: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[Sequence[T]]:
-    """The rows, some at a time. What may block is read in a thread, and the event loop goes on."""
+    """The rows, some at a time. Blocking iterables are read in a thread, so that the event loop is not blocked."""
     if isinstance(rows, Sequence):
         yield rows
     elif isinstance(rows, AsyncIterable):

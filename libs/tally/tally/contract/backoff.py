@@ -1,4 +1,4 @@
-"""How long to wait before something is tried again: longer each time, up to a cap, and not all at once.
+"""Back-off: how long to wait before a retry; longer each time, up to a cap, with jitter.
 
 Full jitter: a random part of a wait that doubles (M. Brooker, "Exponential Backoff And Jitter", AWS, 2015).
 """

@@ -1,8 +1,8 @@
-"""A circuit breaker per target, after M. Nygard's "Release It!": pybreaker's states, made right for asyncio.
+"""A circuit breaker per target, after M. Nygard's "Release It!": pybreaker's states, adapted to asyncio.
 
-pybreaker decides when to open and to close. It cannot wait for a coroutine, takes a cancellation for a
-failure, lets every caller in while half-open, and reads the wall clock; so the adapter tells pybreaker how a call
-ended, and keeps the time and the one place for a probe.
+pybreaker decides when to open and to close. It cannot wait for a coroutine, counts a cancellation as a
+failure, allows every call while half-open, and reads the wall clock. So the adapter reports the result of a call to
+pybreaker, keeps the time, and allows a single probe.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class BreakerState(StrEnum):
-    """Closed lets all calls through, open none, half-open one at a time."""
+    """Closed allows all calls, open none, half-open one at a time."""
 
     CLOSED = pybreaker.STATE_CLOSED
     OPEN = pybreaker.STATE_OPEN
@@ -50,7 +50,7 @@ class Breaker:
         self._is_failure = is_failure
         self._on_change = on_change
         self.state = BreakerState.CLOSED
-        """As of the last call; an open circuit is half-open only when a probe asks."""
+        """The state as of the last call; an open circuit becomes half-open only when a probe begins."""
         self._opened_at = 0.0
         self._is_probing = False
         self._transitions = 0
@@ -96,7 +96,7 @@ class Breaker:
             self.end(begun, has_failed=has_failed)
 
     def begin(self) -> int:
-        """Begin a call, of those that may begin. Returns what `end`, which must follow, wants to be told."""
+        """Begin a call, of those that may begin. Returns the argument for `end`, which must follow."""
         if self.state is BreakerState.OPEN:
             self._breaker.half_open()
         self._is_probing = self.state is BreakerState.HALF_OPEN

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 MAX_VIOLATIONS = 20
-"""So many violations of a request are told; the others are only counted."""
+"""The number of violations that an error lists; the others are only counted."""
 NOTHING_DONE = "nothing_done"
 """In the metadata of an Overloaded: the call was refused before any work was done for it."""
 _UNSAID_DELAY_S = 1.0
@@ -102,7 +102,7 @@ class Rejected(TallyError):
 
     @property
     def total(self) -> int:
-        """How many violations there are, those that are not told included."""
+        """The number of all violations, including those that are not listed."""
         said = _read_integer(self.metadata.get("violations"))
         return len(self.violations) if said is None else said
 
@@ -125,7 +125,7 @@ class RequestIdReused(InvalidRequest):
 
 
 class OutOfRange(Rejected):
-    """A time in the request lies outside what is accepted now. This attempt counted nothing.
+    """A time in the request is outside the accepted range. This attempt counted nothing.
 
     An earlier attempt under the same id may have: if it had no answer, its outcome stays unknown.
     """
@@ -192,13 +192,13 @@ class NotPrimary(TallyError):
 
 
 class Unavailable(TallyError):
-    """The service could not be reached, or something that the call needs is away; the same may be sent again."""
+    """The service could not be reached, or something that the call needs is unreachable; retry the same request."""
 
     reason = "UNAVAILABLE"
 
 
 class NotReady(Unavailable):
-    """A service cannot start, or go on, with what it found; the message says what to change."""
+    """A service cannot start or continue in its environment; the message says what to change."""
 
     reason = "NOT_READY"
 
@@ -254,7 +254,7 @@ class Unimplemented(TallyError):
 
 
 class NotFound(TallyError):
-    """The service does not know what was asked for."""
+    """The requested object does not exist."""
 
     reason = "NOT_FOUND"
 
@@ -278,7 +278,7 @@ class LeaseLost(TallyError):
 
 
 class ChangeOutOfRange(TallyError):
-    """The feed of the catalog has no such change, or none behind it any more. Read everything anew."""
+    """The feed of the catalog has no such change, or no longer has the changes after it. Read everything again."""
 
     reason = "CHANGE_OUT_OF_RANGE"
 
@@ -302,7 +302,7 @@ class ListFull(TallyError):
 
 
 class IndexIncomplete(TallyError):
-    """A find names an index or a sort that is being made anew for a changed type; later it is complete."""
+    """A find uses an index or a sort that is being rebuilt for a changed type. Retry later."""
 
     reason = "INDEX_INCOMPLETE"
 
@@ -338,7 +338,7 @@ class StaleSnapshot(TallyError):
 
 
 class DataLoss(TallyError):
-    """What was received is not what was sent."""
+    """The received data differ from the sent data."""
 
     reason = "DATA_LOSS"
 

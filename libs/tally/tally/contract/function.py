@@ -1,4 +1,4 @@
-"""The aggregates that a caller may ask for, and what an event needs to take part in each."""
+"""The aggregates that a caller may request, and the fields that an event needs for each."""
 
 from enum import IntEnum
 

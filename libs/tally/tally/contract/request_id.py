@@ -1,4 +1,4 @@
-"""Request ids: UUID version 7 (RFC 9562, section 5.7), made once by whoever sends a request first.
+"""Request ids: UUID version 7 (RFC 9562, section 5.7), made once by the first sender of a request.
 
 The first 48 bits are milliseconds since 1970-01-01 UTC. They decide whether an id is inside the horizon and
 which journal partition it belongs to, so an id says by itself where its first attempt is to be found.

@@ -1,4 +1,4 @@
-"""A budget for retries, so that a service in trouble is not hit by the product of everybody's retries.
+"""A budget for retries, so that the retries of several layers do not multiply the load of a failing service.
 
 After gRPC's retry throttling (gRFC A6) and Finagle's RetryBudget: requests earn a share of a retry, and a trickle
 lets a few through when nothing succeeds. A retry that succeeds gives back what it took, so it is those that fail

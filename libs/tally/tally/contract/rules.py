@@ -1,4 +1,4 @@
-"""What a single field may hold. Each rule answers None, or what is allowed there."""
+"""The rules for single fields. Each rule returns None, or a description of the allowed values."""
 
 import math
 import re
@@ -10,7 +10,7 @@ from tally.contract.function import Function
 from tally.contract.request_id import AHEAD_MS
 
 VIEW = "view"
-"""The event type that CountViewEvent and GetViewsCount speak of."""
+"""The event type of CountViewEvent and GetViewsCount."""
 NO_TIME = -(2**63)
 """In the column of times: this event has no time of its own."""
 NO_ACTOR = 2**16 - 1
@@ -20,7 +20,7 @@ MAX_EVENTS = 50_000
 FEW_NAMES = 256
 """So many a dictionary may always hold, used or not."""
 MAX_ID_BYTES = 128
-"""Of a video id, and of an actor's."""
+"""Maximum length of the ids of videos and actors."""
 MAX_EVENT_TYPE_BYTES = 64
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 EARLIEST_EVENT_US = 946_684_800_000_000

@@ -1,4 +1,4 @@
-"""`fetch_repo`: fetches Bluesky repositories, verifies them, and hands them over in parts.
+"""`fetch_repo`: fetches Bluesky repositories, verifies them, and delivers them in parts.
 
 - A repository that was verified is kept in the checkpoint, an SQLite file on the worker's volume. A process that is
   killed redoes what was in progress, and no more.

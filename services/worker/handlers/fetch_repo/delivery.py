@@ -1,4 +1,4 @@
-"""The backfill service as a worker calls it."""
+"""A worker's calls to the backfill service."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar

@@ -41,7 +41,7 @@ class FetchRepo:
         ).result()
 
     def close(self) -> None:
-        """Nothing: what it uses is closed by whoever opened it."""
+        """Does nothing: the opener closes what the handler uses."""
 
     async def _handle(self, dids: Sequence[str]) -> Sequence[Result]:
         try:

@@ -1,4 +1,4 @@
-"""What a host says of its limits in the headers of an answer. Pure."""
+"""The rate limits of a host, from the headers of its answers. Pure."""
 
 from collections.abc import Mapping
 from datetime import UTC
@@ -10,7 +10,7 @@ _EPOCH_SECONDS = 100_000_000.0
 
 
 def wait_seconds(headers: Mapping[str, str], status: int, now: float, otherwise: float) -> float:
-    """How long the host wants no call: after a 429, when no call is left, or by Retry-After. At most an hour.
+    """How long to make no call to the host: after a 429, when no call is left, or by Retry-After. At most an hour.
 
     `now`: seconds since 1970, for answers without a `Date`; `otherwise`: after a 429 that does not say.
     """

@@ -57,7 +57,7 @@ class Storing:
 
     @contextmanager
     def fetching(self) -> Iterator[None]:
-        """Around the fetches of a batch: while there are any, parts may still grow."""
+        """Context for the fetches of a batch: during these, parts may still grow."""
         self._fetching += 1
         try:
             yield

@@ -1,4 +1,4 @@
-"""Verifying: the bytes of a repository become rows, or a reason why none of them may be kept. Pure."""
+"""Verifying: converts the bytes of a repository to rows, or to a reason of failure. Pure."""
 
 import hashlib
 from collections.abc import Sequence

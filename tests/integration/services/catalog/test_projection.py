@@ -170,12 +170,13 @@ async def test_only_what_the_setting_names_is_projected_and_a_change_of_it_build
             settings = CatalogSettings(projection=ProjectionSettings(parts=parts))
             async with open_service("catalog", settings) as stack:
                 catalog = await prepare(stack.client)
-                await catalog.put("1v", video(1, type="clips", views=1))
+                version = (await catalog.put("1v", video(1, type="clips", views=1))).version
                 await projected(stack)
 
                 async def is_so(expected: set[bytes] = expected) -> bool:
                     return set(await client.keys()) == expected
 
                 await eventually(is_so)
-                assert (await find(stack.client)).items[0].details == video(1, type="clips", views=1)
+                page = await find(stack.client, min_change=version)
+                assert page.items[0].details == video(1, type="clips", views=1)
                 assert await verify(stack) == []

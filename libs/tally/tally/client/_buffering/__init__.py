@@ -1,1 +1,1 @@
-"""Events that were handed in one by one, gathered into batches."""
+"""Collects single events into batches."""

@@ -17,7 +17,7 @@ from tally.client.errors import BufferFull, ClientUnusable
 from tally.contract.errors import InvalidRequest, OutOfRange, Overloaded, TallyError
 
 ATTEMPT_TIMEOUT_S = 20.0
-"""Of one attempt. A service that is late with it is late with all; to ask again too soon would add to that."""
+"""Timeout of one attempt. A slow service is slow for all requests; an early retry would add to its load."""
 
 
 _Event: TypeAlias = tuple[str, str, int | None, float | None, str, F, Awaited | None]
@@ -55,9 +55,9 @@ class Batcher(Generic[F]):
         """events in drafts"""
         self._is_closed = False
         self._is_over = False
-        """nobody will look into the inbox any more"""
+        """the inbox is not read any more"""
         self._enough = 1
-        """so many events in the inbox are a reason to tell the loop"""
+        """the number of events in the inbox that wakes the loop"""
         self._turn = 0
         """how often the loop has begun to dispatch"""
         self._told_in = -1
@@ -81,7 +81,7 @@ class Batcher(Generic[F]):
 
     @property
     def progress(self) -> Progress:
-        """Where the events are."""
+        """The progress of the events."""
         return self._ends.progress(self._buffered, len(self._in_flight), self._sender.retries)
 
     def add(
@@ -248,7 +248,7 @@ class Batcher(Generic[F]):
             self._ends.fail(draft, last)
 
     def _conclude(self, draft: Draft[F], task: asyncio.Task[None]) -> None:
-        """See to it that the callers do not wait for ever, whatever ended the task; it may not even have begun."""
+        """Resolve all futures, whatever ended the task; it may not even have started."""
         if task.cancelled():
             error = cut_off(draft.delivery, "CLIENT_CANCELLED", "the task of its request was cancelled")
             self._ends.fail(draft, error)
@@ -299,7 +299,7 @@ class Batcher(Generic[F]):
         self._admit()
 
     def _admit(self) -> None:
-        """Let as many in as there is room for; on closing all, to be told."""
+        """Wake as many waiting callers as have room; on closing all of them, with an error."""
         room = self._batching.max_buffered_events - self._buffered
         while self._waiters and (room > 0 or self._is_closed):
             waiter, _ = self._waiters.popitem(last=False)

@@ -1,4 +1,4 @@
-"""Which events of a request the service means when it names what is wrong."""
+"""Finds the events of a request that the service's violations refer to."""
 
 import re
 from collections.abc import Sequence

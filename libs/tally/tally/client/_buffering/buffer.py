@@ -1,4 +1,4 @@
-"""Events that wait to be sent, in the order in which they came, laid out as the columns of the request to be.
+"""Events that wait to be sent, in order of arrival, stored as the columns of future requests.
 
 Pure: no clock, no input or output, no lock.
 """
@@ -18,7 +18,7 @@ F = TypeVar("F")
 """The future of one event: asyncio's, or that of a thread."""
 
 _ENVELOPE_BYTES = 160
-"""Of a request around its events: the id, and the field and length of each column."""
+"""Size of a request without its events: the id, and the field and length of each column."""
 _MAX_EVENT_BYTES = MAX_TEXT_BYTES + 3 * 4 + NUMBERS_BYTES
 
 

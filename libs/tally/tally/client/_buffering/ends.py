@@ -1,4 +1,4 @@
-"""How events come to their end: their futures are told, and it is counted how many came to which."""
+"""The results of events: resolves their futures, and counts the events by result."""
 
 import copy
 import logging
@@ -50,14 +50,14 @@ class Progress:
 
 
 NO_PROGRESS = Progress(0, 0, 0, 0, 0, 0, 0)
-"""Of a client that has had no events."""
+"""The progress of a client that has had no events."""
 
 
 class Ends(Generic[F]):
     """The ends of the events of one client. Callers who look no longer are passed over."""
 
     def __init__(self, on_end: Callable[[int], None]) -> None:
-        """`on_end`: told how many events have just come to their end."""
+        """`on_end`: called with the number of events that have just been resolved."""
         self._on_end = on_end
         self._counted = self._refused = self._unknown = self._unsent = 0
         self._loss: TallyError | None = None
@@ -74,7 +74,7 @@ class Ends(Generic[F]):
         return loss
 
     def progress(self, buffered: int, in_flight: int, retries: int) -> Progress:
-        """The ends so far, and what its owner knows of what has none."""
+        """The results so far, with the owner's state of unresolved events."""
         return Progress(
             buffered_events=buffered,
             in_flight_requests=in_flight,
@@ -94,7 +94,7 @@ class Ends(Generic[F]):
         self._on_end(len(futures))
 
     def refuse(self, draft: Draft[F], bad: Mapping[int, Violation], error: TallyError) -> None:
-        """The events that are named can not be accepted: each is told what is wrong with it, and leaves."""
+        """Fail the named events, which cannot be accepted, each with its violations, and remove them."""
         self._refused += len(bad)
         _LOGGER.warning("%s of %d refused: %s", _events(len(bad)), len(draft), error)
         told: list[F] = []
@@ -173,7 +173,7 @@ def _events(count: int) -> str:
 
 
 def _fail(futures: Sequence[F], error: TallyError) -> Sequence[F]:
-    """Those that had no end before; the others were cancelled, and whoever had them has gone."""
+    """The unresolved futures; the others were cancelled by their callers."""
     told = [future for future in futures if not future.done()]
     for future in told:
         # A copy for each, or the tracebacks of all callers would grow into one.

@@ -1,1 +1,1 @@
-"""Calls to a service: the rpcs, one connection, and what its errors mean."""
+"""Calls to a service: the rpcs, one connection, and the mapping of errors."""

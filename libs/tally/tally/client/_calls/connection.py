@@ -19,7 +19,7 @@ from tally.contract.backoff import spread_s
 from tally.contract.errors import InvalidRequest, Overloaded
 from tally.contract.rules import MAX_REQUEST_BYTES
 
-# gRPC itself sends again what the service had no answer for, but not batches: the sender must know of every attempt
+# gRPC itself retries calls without an answer, but not batches: the sender must know of every attempt
 # that went without an answer, because after one it may not make a new id. What gRPC still repeats of those (gRFC A6,
 # "transparent retries") never reached the service's code. There is no timeout in it: the caller's deadline is exact,
 # and one from the service config comes a second or two off in Python.
@@ -145,7 +145,7 @@ class Connection:
         *,
         request_id: str | None = None,
     ) -> Answer:
-        """Send the bytes of a request once; what gRPC repeats by itself is in the service config."""
+        """Send the bytes of a request once; the service config has gRPC's own retries."""
         self.check_usable()
         request_ids = (request_id,) if request_id else ()
         try:

@@ -1,4 +1,4 @@
-"""The rpcs that the client calls: where each is, and how its answer is read.
+"""The rpcs that the client calls: their paths, and the parsers of their answers.
 
 The generated stubs have no types and demand their own version of grpcio; a path and two message types do not.
 """

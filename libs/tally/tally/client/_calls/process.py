@@ -101,7 +101,7 @@ class ForkGuard:
     def _does_grpc_run(self) -> bool:
         """Whether a channel is open that no handler of gRPC sees to; they see to none that is just ending."""
         if _has_poller():
-            gc.collect()  # a channel that nobody closed, or whose call failed, may be in a cycle
+            gc.collect()  # a channel that was not closed, or whose call failed, may be in a cycle
         until = max(time.monotonic() + _SETTLING_S, self._closed_at + _OWN_SETTLING_S)
         while not self._channels and (_has_poller() or _has_core_threads()):
             if time.monotonic() >= until:

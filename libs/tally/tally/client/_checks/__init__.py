@@ -1,1 +1,1 @@
-"""What an event and a request must be, checked before anything is sent."""
+"""Validation of events and requests, before anything is sent."""

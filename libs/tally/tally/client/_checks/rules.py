@@ -1,4 +1,4 @@
-"""The rules of the contract, asked before an event joins a request; each raises InvalidRequest.
+"""The rules of the contract, applied before an event joins a request; each raises InvalidRequest.
 
 An event shares its request with events of other callers, so a bad one must be found before it joins them. What
 only the service can tell, such as a time that is ahead of its clock, it still refuses itself.
@@ -13,7 +13,7 @@ from tally.contract import rules
 from tally.contract.errors import InvalidRequest
 
 MAX_TEXT_BYTES = rules.MAX_ID_BYTES + rules.MAX_EVENT_TYPE_BYTES + rules.MAX_ID_BYTES
-"""Of the three strings of one event, in UTF-8."""
+"""Maximum length of the three strings of one event, in UTF-8."""
 
 
 def check_video_id(video_id: str) -> int:

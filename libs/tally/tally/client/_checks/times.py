@@ -1,4 +1,4 @@
-"""Times at the border: aware datetimes here, microseconds and protobuf timestamps on the wire."""
+"""Conversion of times: timezone-aware datetimes in the api, microseconds and protobuf timestamps on the wire."""
 
 from datetime import UTC, datetime, timedelta
 

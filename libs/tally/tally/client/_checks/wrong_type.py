@@ -1,4 +1,4 @@
-"""How it is told that something of another type was handed in than a call takes."""
+"""The error for an argument of the wrong type."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

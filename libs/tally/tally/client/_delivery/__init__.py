@@ -1,1 +1,1 @@
-"""One request under one id, brought to its end: attempts, retries, and the transports that make them."""
+"""Sends one request under one id until it has a result: attempts, retries, and transports."""

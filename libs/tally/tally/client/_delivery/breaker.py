@@ -1,4 +1,4 @@
-"""The circuit breaker of a client whose calls wait until the service may be asked, instead of failing."""
+"""The circuit breaker of a client: while it is open, calls wait instead of failing."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class WaitingBreaker:
         self._changed = asyncio.Event()
 
     async def enter(self) -> int:
-        """Wait until a call may be made. Returns what `leave` wants to be told."""
+        """Wait until a call may be made. Returns the argument for `leave`."""
         while not self._is_over and (wait_s := self._breaker.wait_s) != 0.0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
@@ -33,7 +33,7 @@ class WaitingBreaker:
         return has_opened
 
     def give_way(self) -> None:
-        """Let everybody through from now on: the client is closed, and they will be told."""
+        """Stop limiting: the client is closed, and all requests end with errors."""
         self._is_over = True
         self._tell()
 

@@ -1,12 +1,11 @@
-"""Batches go to the shards that count them, without the partitioner between.
+"""The transport of direct mode: sends batches to the shards, without the partitioner.
 
     cut into entries ──► an Append for each shard, all at once ──► all durable: a receipt
                                                               └──► else: the whole batch by ProcessEvents
 
-The entries are those that the partitioner would make, and a shard checks them, so it does not matter which way a
-batch goes, nor that it goes both ways: what is durable already is a duplicate. So the partitioner serves whatever
-does not go smoothly, within the same attempt: no map, a shard that is silent, moved or cannot be reached from here,
-a batch that is against the rules.
+The entries are the same as those of the partitioner, and a shard checks them. So a batch may go either way, or both
+ways: an entry that is already durable is a duplicate. After any failure the batch goes to the partitioner, within the
+same attempt: no map, a shard that is silent, moved or unreachable from here, a batch that breaks a rule.
 """
 
 import asyncio
@@ -145,7 +144,7 @@ async def _append(
 
 
 def _receipt(batch: Batch, parts: Sequence[_Part]) -> Receipt:
-    """Of a batch whose entries are all durable, counted as the partitioner does."""
+    """The receipt of a batch whose entries are all durable, with counts as from the partitioner."""
     outcomes = [
         (entry.event_count, outcome)
         for part in parts

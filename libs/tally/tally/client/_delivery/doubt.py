@@ -1,4 +1,4 @@
-"""What the end of an attempt says of its events, and what is left to say of a request that has no receipt."""
+"""What an attempt's error implies for its events, and the error of a request without a receipt."""
 
 from tally.client.columns import Batch
 from tally.client.errors import NotSent, OutcomeUnknown

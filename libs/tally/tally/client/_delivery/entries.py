@@ -1,4 +1,4 @@
-"""A batch becomes entries, as the partitioner cuts it, so that a retry may go either way.
+"""Cuts a batch into the same entries as the partitioner, so that a retry may use either way.
 
 The same request must have the same keys, (request_id, partition), the same events under each, and the same hash
 wherever it is cut; the entries made here are the partitioner's to the byte. What cannot be cut, or is against the

@@ -1,4 +1,4 @@
-"""When a request is sent again: how long to wait, and how much of it the service has to bear."""
+"""When a request is retried: how long to wait, and how many retries the service gets."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,9 +11,9 @@ BACKOFF = Backoff(first_s=0.1, longest_s=5.0)
 
 
 class WaitingBudget:
-    """The retry budget of a client whose retries wait for their turn.
+    """The retry budget of a client whose retries wait for tokens.
 
-    Nobody takes a retry before it is there: so whoever gives up leaves no debt to the others.
+    A token is taken only when it is available, so a cancelled wait costs the others nothing.
     """
 
     def __init__(
@@ -21,17 +21,17 @@ class WaitingBudget:
     ) -> None:
         """`share`: of the requests. `now`: the time of the event loop, in seconds."""
         self._budget = RetryBudget(now, share=share, per_second=per_second, burst=burst)
-        self._turn = asyncio.Lock()  # serves those who wait in the order in which they came
+        self._turn = asyncio.Lock()  # serves waiting callers in their order of arrival
         self._changed = asyncio.Event()
         self._is_over = False
 
     def earn(self) -> None:
-        """A request goes for the first time."""
+        """A request is sent for the first time."""
         self._budget.earn()
         self._changed.set()
 
     async def take(self) -> None:
-        """Take a retry, as soon as there is one. Whoever is cancelled meanwhile has taken none."""
+        """Take a token as soon as one is available. A cancelled call takes none."""
         async with self._turn:
             while not self._is_over and not self._budget.take():
                 self._changed.clear()
@@ -40,11 +40,11 @@ class WaitingBudget:
                         await self._changed.wait()
 
     def give_back(self) -> None:
-        """The retry that was taken succeeded, or was not made."""
+        """The retry succeeded, or was not made."""
         self._budget.give_back()
         self._changed.set()
 
     def give_way(self) -> None:
-        """Let everybody through from now on: the client is closed, and they will be told."""
+        """Stop limiting: the client is closed, and all requests end with errors."""
         self._is_over = True
         self._changed.set()

@@ -1,4 +1,4 @@
-"""One batch, from its first attempt to its end.
+"""Sends one batch, from its first attempt to its result.
 
 What must hold (the service counts the events of one id once, so all of it is about the id):
 - the id is made at the first attempt, and every attempt sends the same bytes under it;
@@ -36,7 +36,7 @@ a little more."""
 
 @dataclass(slots=True)
 class Delivery:
-    """How far a request is. It outlives the sending, so that whoever cuts that off can tell what is known."""
+    """The progress of a request. It outlives the sending, so that the caller can report it after cancelling that."""
 
     batch: Batch | None = None
     """None: never sent"""
@@ -71,7 +71,7 @@ class Sender:
         """attempts beyond the first of their request"""
 
     def close(self) -> None:
-        """Make no further attempts: whoever waits for the next one gets the error of the last."""
+        """Make no further attempts: a caller that waits for the next one gets the error of the last."""
         self._closing.set()
         self._breaker.give_way()
         self._budget.give_way()
@@ -79,7 +79,7 @@ class Sender:
     async def send(
         self, columns: Columns, limits: Limits, delivery: Delivery, *, request_id: str | None = None
     ) -> Receipt:
-        """Send until there is an answer. `request_id`: the caller's own, which is never made anew.
+        """Send until there is an answer. `request_id`: the caller's own, which is never replaced.
 
         Raises OutcomeUnknown, NotSent if the patience ended before the first attempt under a new id, Overloaded if
         the service asked to wait until it ended, and what the transport raises for a request that can not be accepted.
@@ -208,7 +208,7 @@ def cut_off(delivery: Delivery, reason: str, why: str) -> TallyError:
 
 
 def last_attempt(error: TallyError | None) -> str:
-    """In brackets, what the last attempt met; nothing if there is nothing to tell."""
+    """The error of the last attempt, in brackets; empty if it has no message."""
     why = error.why if isinstance(error, OutcomeUnknown) and error.why else error and error.message
     return f" (the last attempt: {why})" if why else ""
 

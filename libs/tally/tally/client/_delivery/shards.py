@@ -1,4 +1,4 @@
-"""The shards as a client knows them: the partition map of its partitioner, and a connection to each shard in it."""
+"""The shards of direct mode: the partition map of the client's partitioner, and a connection to each shard in it."""
 
 import asyncio
 import logging
@@ -117,7 +117,7 @@ class Shards:
         self._is_closed = False
 
     async def find_leaders(self, patience_s: float) -> Leaders | None:
-        """The last map that is known; the first one is waited for. None: the partitioner told none."""
+        """The last known map; waits for the first one. None: the partitioner has none."""
         self.ask_if_due()
         if self._leaders is None and self._asking is not None:
             await asyncio.wait({self._asking}, timeout=patience_s)

@@ -1,4 +1,4 @@
-"""All batches on one call: a stream that is opened when it is needed, and anew after it broke or fell silent."""
+"""All batches on one call: a stream that is opened on demand, and again after it broke or fell silent."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from tally.client.errors import ClientUnusable, OutcomeUnknown
 from tally.ingest.v1 import ingest_pb2
 
 _BATCH_TAG = bytes([1 << 3 | 2])
-"""Of the field `batch` in StreamEventsRequest: number 1, with a length before it."""
+"""Tag of the field `batch` in StreamEventsRequest: number 1, length-delimited."""
 _MUST_EXPLAIN = ("INVALID_ARGUMENT", "OUT_OF_RANGE")
 
 
@@ -28,7 +28,7 @@ class _Line:
     """One stream, and what has no answer on it yet."""
 
     call: Call | None
-    """None when it has ended: whoever keeps an error keeps the line, and would keep gRPC running"""
+    """None when it has ended: an error that is kept keeps the line, and would keep gRPC running"""
     unwritten: "asyncio.Queue[tuple[str, bytes, Waiter]]" = field(default_factory=asyncio.Queue)
     """request id, message, and who waits for the answer"""
     unanswered: dict[str, Waiter] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class _Line:
         return [waiter for waiter in self.unanswered.values() if not waiter.done()]
 
     def end(self) -> None:
-        """Cancel the call; whoever still waits is told by the one who reads from it."""
+        """Cancel the call; its reader fails the remaining waits."""
         call, self.call = self.call, None
         if call is not None:
             call.cancel()
@@ -56,12 +56,12 @@ class _Line:
                 else:
                     await call.write(message)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass  # whoever reads is told why the stream ended
+            pass  # the reader gets the reason why the stream ended
         finally:
             self.end()
 
     def answer(self, outcome: Receipt | Refusal) -> None:
-        """Tell whoever waits for this, if he still does."""
+        """Resolve the wait for this, if it is not cancelled."""
         self.answers += 1
         waiter = self.unanswered.pop(outcome.request_id, None)
         if waiter is not None and not waiter.done():
@@ -69,7 +69,7 @@ class _Line:
 
 
 class StreamTransport:
-    """Sends batches on a StreamEvents call; see `transport.py`. Answers come in any order, told by the id.
+    """Sends batches on a StreamEvents call; see `transport.py`. Answers come in any order, identified by the id.
 
     So an id that has no answer yet on the stream goes in a call of its own when it is sent once more: nobody is to
     get the answer to another attempt, which may have had other events.
@@ -140,7 +140,7 @@ class StreamTransport:
         return line
 
     async def _conduct(self, line: _Line, call: Call) -> None:
-        """See a line to its end: hand out the answers; when it ends, whoever still waits has none."""
+        """Read a line to its end and hand out the answers; then fail the remaining waits."""
         reason = "STREAM_ENDED"
         message = f"{self._connection.address} ended the stream before it had answered"
         unreachable = None

@@ -1,4 +1,4 @@
-"""The seam between a batch and its way to the service.
+"""The interface of transports, which send a batch to the service.
 
     sender ──► Transport ─┬─ unary: ProcessEvents, a call for each batch
                           ├─ stream: StreamEvents, all batches on one call

@@ -1,4 +1,4 @@
-"""Jobs: what is done to which members, how often, and within which quotas."""
+"""Jobs: the work on the members of a population, its frequency, and its quotas."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Videos and channels as the scheduler is told of them."""
+"""Videos and channels as members of the scheduler's populations."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -63,7 +63,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What became of the rows that were put: how many were new, differed, or were there as they are."""
+    """The outcomes of the rows that were put: how many were new, differed, or were there as they are."""
 
     inserted_count: int = 0
     updated_count: int = 0

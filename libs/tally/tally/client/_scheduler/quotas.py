@@ -1,4 +1,4 @@
-"""Quotas: limits of other companies' apis, which several jobs may share."""
+"""Quotas: limits of external apis, which several jobs may share."""
 
 from dataclasses import dataclass
 from datetime import datetime

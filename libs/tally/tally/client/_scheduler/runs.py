@@ -12,7 +12,7 @@ from tally.scheduler.v1 import job_pb2 as pb
 
 
 class RunState(StrEnum):
-    """What a run has come to."""
+    """The results of a run."""
 
     PLANNED = "planned"
     """its slots are written, none was leased yet"""
@@ -44,7 +44,7 @@ _NAMES = {number: state for state, number in _STATES.items()}
 
 
 def state_number(state: RunState | str | None) -> pb.RunState:
-    """As a filter; None is any state. Raises InvalidRequest."""
+    """The state as a filter; None is any state. Raises InvalidRequest."""
     if state is None:
         return pb.RUN_STATE_UNSPECIFIED
     try:

@@ -1,1 +1,1 @@
-"""The asynchronous client, for threads."""
+"""The blocking client: the asynchronous client, for threads."""

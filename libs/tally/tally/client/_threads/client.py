@@ -1,4 +1,4 @@
-"""The client for threads and scripts: the asynchronous one, on an event loop in a thread of its own."""
+"""The blocking client for threads and scripts: the asynchronous client on an event loop in its own thread."""
 
 import asyncio
 import threading
@@ -36,7 +36,7 @@ from tally.contract.rules import VIEW
 
 
 class _Future(Future[Receipt]):
-    """Of an event that is on its way: nobody can call it back."""
+    """The future of an event that is being sent; it cannot be cancelled."""
 
     def cancel(self) -> bool:
         return False
@@ -87,7 +87,7 @@ class _Run(NamedTuple):
     client: client.Client
     batcher: Batcher[_Future | _Wait]
     forget: "weakref.finalize[..., Client]"
-    """ends it, without an error; called when the client is forgotten, or with the program"""
+    """ends it, without an error; called when the client is garbage collected, or at exit"""
 
 
 def _opened(threaded: "Client") -> tuple[LoopThread, client.Client]:
@@ -199,7 +199,7 @@ class Client:
         value: float | None = None,
         actor_id: str = "",
     ) -> Future[Receipt]:
-        """Hand in one event and go on, with the future of its receipt, which cannot be cancelled.
+        """Submit one event without waiting; returns the future of its receipt, which cannot be cancelled.
 
         Waits only while the buffer is full; see tally.client.Client.
         """
@@ -228,7 +228,7 @@ class Client:
 
     @property
     def progress(self) -> Progress:
-        """Where the events are that were handed in one by one, and what became of them."""
+        """The progress of events that were submitted singly."""
         run = self._first.get("run")
         return NO_PROGRESS if run is None else run.batcher.progress
 
@@ -289,7 +289,7 @@ class Client:
         except BaseException:
             thread.end(opened.close)
             raise
-        # A client that nobody closed sends what it has and ends its thread when it is forgotten, or with the program.
+        # A client that was not closed sends its events and ends its thread when it is garbage collected, or at exit.
         last = partial(_close, batcher, opened, self._timeout_s)
         return _Run(thread, opened, batcher, weakref.finalize(self, _end_quietly, thread, last))
 

@@ -1,4 +1,4 @@
-"""The methods of the asynchronous client for threads: each waits for its result.
+"""The methods of the asynchronous client, derived for the blocking client: each waits for its result.
 
 What is a coroutine there returns its result here; what yields asynchronously there is a generator here. An argument
 that may be asynchronous there is an ordinary iterable here. It may block, and wait for what the generator yields: it is
@@ -42,7 +42,7 @@ def derive_from(asynchronous: type, open_: Open, *, without: frozenset[str]) -> 
 
 
 def public_names(of: type) -> list[str]:
-    """Of its methods and attributes."""
+    """The names of its public methods and attributes."""
     return [name for name in dir(of) if not name.startswith("_")]
 
 
@@ -67,7 +67,7 @@ def _part(name: str, namespace: Attached[Any], open_: Open) -> property:
 
 
 class _Part:
-    """It keeps its client alive, and the client does not keep it."""
+    """A namespace that refers to its client; the client does not refer to it."""
 
     __slots__ = ("_client",)
 

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for callers who have none. A fork does not get it."""
+"""An event loop in its own thread, for callers without one. A fork does not get it."""
 
 import asyncio
 import logging
@@ -42,7 +42,7 @@ class LoopThread:
             )
 
     def check_waiting(self) -> None:
-        """Raise ClientUnusable where nobody would come to an end of waiting: after the end, or in this thread."""
+        """Raise ClientUnusable where a wait could never end: after the loop has ended, or in its own thread."""
         self._check_open()
         if threading.current_thread() is self._thread:
             raise ClientUnusable("a blocking call would wait for its own thread", reason="CLIENT_ELSEWHERE")
@@ -115,7 +115,7 @@ class LoopThread:
             ) from self._fault
 
     def _serve(self) -> None:
-        """Run the loop until it is stopped, then end what still runs on it, so that no caller waits for ever."""
+        """Run the loop until it is stopped, then end the remaining tasks, so that no caller waits without end."""
         try:
             self._loop.run_forever()
         except BaseException as fault:
