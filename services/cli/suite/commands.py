@@ -175,7 +175,7 @@ def certificates(
     from tally.contract.errors import NotReady
 
     try:
-        made = make_certificates(folder, hosts or [], days)
+        made = make_certificates(folder.absolute(), hosts or [], days)
     except (NotReady, OSError, ValueError) as error:
         raise Failure(f"cannot make certificates in {folder}: {error}") from error
     typer.echo(f"The authority, certificates and callers are in {made.folder}. For a server:\n")

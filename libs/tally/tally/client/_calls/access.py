@@ -50,7 +50,7 @@ class Access:
         if self.metadata is not None and self.credentials is None and not is_near(address):
             raise ClientUnusable(
                 f"the token would be sent to {address} without TLS, for everybody on the way to read: give `tls` "
-                "(the command line: --ca or --tls)",
+                "(on the command line: --ca)",
                 reason="TLS_MISSING",
             )
 
