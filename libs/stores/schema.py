@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
+
 from libs.domain.horizon import floor_at
 from libs.stores.server_clock import read_clocks
 from tally.contract.errors import NotReady, PartitionCountMismatch
@@ -23,6 +25,9 @@ select set_config('search_path', concat_ws(', ', (
     select relnamespace::regnamespace::text from pg_class
     where oid = coalesce(to_regclass('public.schema_migration'), to_regclass('schema_migration'))
 ), 'public', nullif(current_setting('search_path'), '')), true)"""
+_TWO_SETS = """
+select relnamespace::regnamespace::text || '.schema_migration' from pg_class
+where oid = to_regclass('schema_migration') and oid <> to_regclass('public.schema_migration')"""
 _MOVE_TABLE = "alter table if exists schema_migration set schema public"
 _CREATE_TABLE = """
 create table if not exists public.schema_migration (
@@ -39,6 +44,8 @@ _ENCODING = "select current_database() as name, current_setting('server_encoding
 _IS_MIGRATED = "select to_regclass('public.schema_migration') is not null"
 # For the whole migration, which may rewrite a large table. The server's limit for reads and upkeep does not apply.
 _MIGRATION_SECONDS = 3600.0
+_ATTEMPTS = 5
+"""Of a migration that Postgres ends because of a deadlock with a service that runs."""
 _NO_LIMIT = "set local statement_timeout = 0"
 _READ_SECONDS = 30.0
 _HAS_CLUSTER = "select exists (select from public.cluster)"
@@ -96,12 +103,29 @@ async def migrate(
 ) -> Cluster:
     """Bring the schema up to date, in one transaction, and create the cluster's row if there is none.
 
-    Harmless to repeat, and at the same time from several places. Raises NotReady when the database is not UTF8, a later
-    version migrated it, or a new cluster cannot be sure of the time, and PartitionCountMismatch when the cluster was
-    created with another count.
+    Harmless to repeat, and at the same time from several places. `report` gets the names of what was applied, after the
+    commit. Raises NotReady when the database is not UTF8, has two sets of tables, a later version migrated it, or a new
+    cluster cannot be sure of the time, and PartitionCountMismatch when the cluster was created with another count.
     """
-    async with asyncio.timeout(_MIGRATION_SECONDS), connection.transaction():
+    async with asyncio.timeout(_MIGRATION_SECONDS):
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                applied = await _apply(connection, partition_count, migrations)
+                break
+            except asyncpg.DeadlockDetectedError:
+                if not left:
+                    raise
+    if report:
+        for name in applied:
+            report(name)
+    return await read_cluster(connection, partition_count, migrations)
+
+
+async def _apply(connection: Any, partition_count: int, migrations: Sequence[Migration]) -> list[str]:
+    """One attempt; the names of what was applied. Raises DeadlockDetectedError, and then nothing was."""
+    async with connection.transaction():
         await _check_encoding(connection)
+        await _refuse_two_sets(connection)
         await connection.execute(_NO_LIMIT)
         await connection.execute(_LOCK, timeout=_MIGRATION_SECONDS)
         await connection.execute(_FIND_TABLES)
@@ -110,16 +134,14 @@ async def migrate(
         await connection.execute(_NAME_OWNER)
         applied = {row["name"] for row in await connection.fetch(_APPLIED)}
         refuse_later_schema(applied, migrations)
-        for migration in migrations:
-            if migration.name not in applied:
-                await connection.execute(migration.sql, timeout=_MIGRATION_SECONDS)
-                await connection.execute(_MARK, migration.name)
-                if report:
-                    report(migration.name)
+        missing = [migration for migration in migrations if migration.name not in applied]
+        for migration in missing:
+            await connection.execute(migration.sql, timeout=_MIGRATION_SECONDS)
+            await connection.execute(_MARK, migration.name)
         if not await connection.fetchval(_HAS_CLUSTER):
             floor = floor_at(await _read_time_ms(connection))
             await connection.execute(_CREATE_CLUSTER, partition_count, floor)
-    return await read_cluster(connection, partition_count, migrations)
+    return [migration.name for migration in missing]
 
 
 async def _read_time_ms(connection: Any) -> int:
@@ -139,12 +161,13 @@ async def _read_time_ms(connection: Any) -> int:
 async def read_cluster(connection: Any, partition_count: int, migrations: Sequence[Migration]) -> Cluster:
     """Read what the cluster was created as, over a connection or pool.
 
-    Raises NotReady when the database is not UTF8, or the schema is missing, old, or of a later version, and
-    PartitionCountMismatch when the setting differs.
+    Raises NotReady when the database is not UTF8 or has two sets of tables, or the schema is missing, old, or of a
+    later version, and PartitionCountMismatch when the setting differs.
     """
     missing = [migration.name for migration in migrations]
     async with asyncio.timeout(_READ_SECONDS):
         await _check_encoding(connection)
+        await _refuse_two_sets(connection)
         if await connection.fetchval(_IS_MIGRATED):
             applied = {row["name"] for row in await connection.fetch(_APPLIED)}
             refuse_later_schema(applied, migrations)
@@ -179,6 +202,18 @@ async def _check_encoding(connection: Any) -> None:
             f"the database {row['name']} has the encoding {row['encoding']}, and Tally needs UTF8. It cannot be "
             "changed: create another database (create database NAME encoding 'UTF8' template template0), and set "
             "TALLY_POSTGRES__DSN to it"
+        )
+
+
+async def _refuse_two_sets(connection: Any) -> None:
+    """An earlier version used the tables to which `search_path` led; which of two sets has the counts is not known."""
+    if other := await connection.fetchval(_TWO_SETS, timeout=_READ_SECONDS):
+        raise NotReady(
+            f"the database has two sets of Tally's tables: that of public.schema_migration, and that of {other}, to "
+            "which the search_path of this connection leads. Find the set that has the counts. If it is that in "
+            "public, take the other schema out of the search_path (alter role, alter database, or the options of the "
+            "DSN). Otherwise rename public and the schemas of the services (alter schema NAME rename to ANOTHER), "
+            "create an empty public, and run: tally migrate"
         )
 
 

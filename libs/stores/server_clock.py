@@ -45,6 +45,10 @@ class Reading:
         """The machine's clock, as far from Postgres's as is certain."""
         return self.postgres_us + int(self.offset_seconds * 1_000_000)
 
+    def now_us(self) -> int:
+        """Postgres's clock now, if it has gone on since as the clock that nobody sets."""
+        return self.postgres_us + int((time.clock_gettime(_SINCE_BOOT) - self.taken_at) * 1_000_000)
+
 
 async def read_clocks(connection: Any, wall: Callable[[], float] = time.time) -> Reading | None:
     """Read Postgres's clock and the machine's (`wall`) over an asyncpg connection or pool.

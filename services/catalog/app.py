@@ -91,7 +91,15 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
         cache_bytes = settings.contents.cache_mb * 1024 * 1024
         parts = settings.projection.parts if settings.projection.enabled else ()
         contents = Contents(pool, contents_client, breaker, context.cluster, parts, cache_bytes)
-        lists = ListReader(pool, contents_client, breaker, context.cluster, parts, follower.change_before)
+        lists = ListReader(
+            pool,
+            contents_client,
+            breaker,
+            context.cluster,
+            parts,
+            follower.change_before,
+            settings.lists.max_read_entries,
+        )
         finder = Finder(follower, contents, lists, settings.find.max_steps)
         writing = Writing(pool, settings.feed.notify_seconds)
         stack.push_async_callback(writing.close)
@@ -113,8 +121,7 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             await remove_changes(pool, settings.feed.kept_seconds)
 
         async def reindex() -> float | None:
-            if not follower.is_reindexing:
-                return None
+            # Asked of the record: a re-indexing where only the order of sorts changed leaves every view complete.
             return 0.0 if await reindex_piece(writing, pool) else None
 
         loops = [

@@ -15,6 +15,21 @@ from services.catalog.view import View
 
 MAX_WINDOWS = 50
 _MAX_CELLS = 100_000
+_MAX_STEPS = 1_000_000
+
+
+class Budget:
+    """How many rules one call may still compare with others: it must end, however many rules there are."""
+
+    def __init__(self, steps: int = _MAX_STEPS) -> None:
+        self.left = steps
+
+    def take(self, steps: int) -> bool:
+        """Whether there are so many left; then they are used."""
+        if steps > self.left:
+            return False
+        self.left -= steps
+        return True
 
 
 class State(Enum):
@@ -68,8 +83,9 @@ def explain(
     ]
     rules = [rule for _, _, rule in ruled]
     deciding = rights.find_deciding(rules, viewer, window)
+    budget = Budget()
     steps = [
-        Step(subject, through, rule, _state_of(rules, number, deciding, viewer, window))
+        Step(subject, through, rule, _state_of(rules, number, deciding, viewer, window, budget))
         for number, (subject, through, rule) in enumerate(ruled)
     ]
     return Explanation(
@@ -80,23 +96,32 @@ def explain(
     )
 
 
-def find_useless(rules: Sequence[Rule], now_us: int) -> Iterator[tuple[Rule, State]]:
+def find_useless(
+    rules: Sequence[Rule], now_us: int, budget: Budget | None = None
+) -> Iterator[tuple[Rule, State]]:
     """Those of a subject's rules, in their order, that never decide from now on."""
+    budget = budget or Budget()
     for number, rule in enumerate(rules):
         if rule.to_us is not None and rule.to_us <= now_us:
             yield rule, State.EXPIRED
-        elif is_shadowed(rules, number):
+        elif is_shadowed(rules, number, budget):
             yield rule, State.SHADOWED
 
 
-def is_shadowed(rules: Sequence[Rule], number: int) -> bool:
-    """Whether earlier rules decide for every viewer and every time at which it would match.
+def is_shadowed(rules: Sequence[Rule], number: int, budget: Budget) -> bool:
+    """Whether the rules before it decide whoever looks, and whenever, where it would match.
 
-    Where there are too many cases to look at, only a single earlier rule that covers it is found.
+    Where there are too many cases to look at, only a single earlier rule that covers it is found, and nothing when the
+    budget is used up.
     """
+    if not budget.take(number):
+        return False
     rule, earlier = rules[number], rules[:number]
     if any(_covers(other, rule) for other in earlier):
         return True
+    codes = sum(len(other.countries) + len(other.applications) + len(other.platforms) for other in earlier)
+    if not budget.take(codes):
+        return False
     times = sorted({time for other in earlier for time in (other.from_us, other.to_us) if time is not None})
     starts = [rule.from_us if rule.from_us is not None else -(2**63)]
     starts += [time for time in times if time > starts[0] and (rule.to_us is None or time < rule.to_us)]
@@ -111,7 +136,7 @@ def is_shadowed(rules: Sequence[Rule], number: int) -> bool:
     cells = len(starts)
     for dimension in dimensions:
         cells *= len(dimension)
-    if cells * len(earlier) > _MAX_CELLS:
+    if cells * len(earlier) > _MAX_CELLS or not budget.take(cells * len(earlier)):
         return False
     return all(
         any(other.is_active(time) and other.is_for(*codes) for other in earlier)
@@ -136,14 +161,19 @@ def _covers(other: Rule, rule: Rule) -> bool:
 
 
 def _state_of(
-    rules: Sequence[Rule], number: int, deciding: int | None, viewer: Viewer, window: Window
+    rules: Sequence[Rule],
+    number: int,
+    deciding: int | None,
+    viewer: Viewer,
+    window: Window,
+    budget: Budget,
 ) -> State:
     rule = rules[number]
     if number == deciding:
         return State.DECIDES
     if rule.to_us is not None and rule.to_us <= window[0]:
         return State.EXPIRED
-    if is_shadowed(rules, number):
+    if is_shadowed(rules, number, budget):
         return State.SHADOWED
     if rule.from_us is not None and rule.from_us > window[1]:
         return State.UPCOMING

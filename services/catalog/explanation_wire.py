@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from pyroaring import BitMap
 
-from services.catalog.explanation import Explanation, State, find_useless
+from services.catalog.explanation import Budget, Explanation, State, find_useless
 from services.catalog.ids import unpack
 from services.catalog.rights import OTHER
 from services.catalog.rule import Rule
@@ -61,12 +61,13 @@ def write_trial(
     now_us: int,
 ) -> pb.TryRulesResponse:
     """The response of a trial."""
+    budget = Budget()
     return pb.TryRulesResponse(
         differences=[_message_of_difference(view, each) for each in differences],
         useless=[
             pb.UselessRule(subject=subject, priority=rule.priority, state=_STATES[state])
             for subject, rules in subjects.items()
-            for rule, state in find_useless(sorted(rules, key=lambda rule: rule.priority), now_us)
+            for rule, state in find_useless(sorted(rules, key=lambda rule: rule.priority), now_us, budget)
         ],
         affected_count=len(trial.affected),
         change=view.change,

@@ -1,17 +1,27 @@
 """A find, from its query to its answer: wait, find, read details, check the rights again."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from services.catalog.contents import Contents
-from services.catalog.finding import Found, Window, check_query, find, find_lists, is_visible
+from services.catalog.finding import (
+    Found,
+    Window,
+    check_query,
+    find,
+    find_lists,
+    has_same_rights,
+    is_visible,
+)
 from services.catalog.follower import Follower
 from services.catalog.ids import unpack
-from services.catalog.list_reading import ListReader
+from services.catalog.list_reading import ListReader, is_large
 from services.catalog.query import BY_LIST, Cursor, Page, Query
 from services.catalog.rule import Viewer
 from services.catalog.view import View
@@ -25,7 +35,7 @@ _TRIES = 4
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What leaves: everything of it was checked at `as_of_us`."""
+    """What leaves: everything of it, also what was only counted, was checked at `as_of_us`."""
 
     ids: Sequence[str]
     details: Mapping[str, bytes]
@@ -68,11 +78,16 @@ class Finder:
         if query.past_holdbacks or query.at_us is not None:
             _LOGGER.info("find past the holdbacks", viewer=query.viewer, at_us=query.at_us)
         for repeats in range(_TRIES):
-            view = self._follower.view
+            names = find_lists(self._follower.view, query)
+            lists = await self._lists.read(names, min_change)
+            view = self._follower.view  # the newest, now that the lists are read
             check_query(view, query, page.facets)
-            lists = await self._lists.read(find_lists(view, query), min_change)
+            if find_lists(view, query) != names:
+                continue
             began = self._stopwatch()
-            found = find(view, query, page, self._window(query), self._max_steps, lists)
+            searched = self._window(query)
+            work = partial(find, view, query, page, searched, self._max_steps, lists)
+            found = await asyncio.to_thread(work) if is_large(lists) else work()
             ids = [unpack(view.ids.packed[ordinal]) for ordinal in found.ordinals]
             ended = self._stopwatch()
             details: Mapping[str, bytes] = {}
@@ -85,8 +100,11 @@ class Finder:
             # From here on nothing is awaited.
             window = self._window(query)
             newest = self._follower.view
-            packed = [view.ids.packed[ordinal] for ordinal in found.ordinals]
-            if all(is_visible(newest, query, each, window) for each in packed):
+            shown = [*found.ordinals, *(() if found.following is None else (found.following,))]
+            packed = [view.ids.packed[ordinal] for ordinal in shown]
+            if all(is_visible(newest, query, each, window) for each in packed) and (
+                not page.counts or has_same_rights(view, newest, query, searched, window)
+            ):
                 return _answer(view, page, found, ids, details, window, (began, ended, read), repeats)
         raise Unavailable("the rules changed during each of several tries; send the same again")
 

@@ -1,15 +1,14 @@
 """Finding on one view: sets, rights, order, page, total and facets. No I/O, nothing awaited."""
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import xxhash
 from pyroaring import BitMap
 
-from services.catalog.ids import is_id
+from services.catalog.layout import name_of_set
 from services.catalog.list_kind import find_kind
+from services.catalog.list_order import sort_list
 from services.catalog.moves import Scores
 from services.catalog.order import BY_ID, MISSING, Order, Place
 from services.catalog.query import BY_LIST, Filter, Page, Query
@@ -39,7 +38,8 @@ class Found:
 
     ordinals: Sequence[int]
     places: Sequence[Place]
-    has_more: bool
+    following: int | None
+    """the first that comes behind the page"""
     order_changed: bool
     total: int | None
     facets: Sequence[FacetCounts]
@@ -48,6 +48,11 @@ class Found:
     version: int | None = None
     """of the order, if it is that of a list"""
     list_size: int | None = None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether anything comes behind the page."""
+        return self.following is not None
 
 
 def check_query(view: View, query: Query, facets: Sequence[str]) -> None:
@@ -77,8 +82,7 @@ def _check_complete(view: View, query: Query, facets: Sequence[str]) -> None:
         return
     keys = [key for each in query.filters for key in each.keys]
     names = {f"sort:{query.sort}", *(f"index:{name.removeprefix('~')}" for name in facets)}
-    for name, _, word in (key.partition(":") for key in keys):
-        names.add(f"children:{word}" if is_id(name) else f"index:{name}")
+    names.update(map(name_of_set, keys))
     if found := sorted(names & view.incomplete):
         raise IndexIncomplete(
             f"{', '.join(found)}: not complete yet, as a type was changed and its resources are being indexed anew; "
@@ -126,7 +130,7 @@ def find(
     return Found(
         [ordinal for _, ordinal in places[: page.size]],
         [place for place, _ in places[: page.size]],
-        len(places) > page.size,
+        places[page.size][1] if len(places) > page.size else None,
         order_changed,
         len(visible) if page.wants_total else None,
         [_count(view, query, name, visible, window, lists) for name in page.facets],
@@ -140,17 +144,12 @@ def _find_in_order_of_list(
     view: View, query: Query, page: Page, window: Window, visible: BitMap, lists: Lists
 ) -> Found:
     """A page in the order of the list. It has changed where what was behind the page before is not what it was."""
-    entries = sorted(((float(score), packed) for packed, score in lists[query.list].items()))
-    if not query.ascending:
-        entries.reverse()
-    start = 0
-    if page.after is not None:
-        key = _same if query.ascending else _reversed
-        start = bisect_right(entries, key(page.after.place), key=key)
-    order_changed = page.after is not None and page.after.version != _fingerprint(entries[start:])
+    entries = sort_list(lists[query.list], ascending=query.ascending)
+    start = 0 if page.after is None else entries.find_behind(page.after.place)
+    order_changed = page.after is not None and page.after.version != entries.make_fingerprint(start)
     chosen: list[tuple[int, int, Place]] = []
     steps = 0
-    for steps, place in enumerate(entries[start:], 1):
+    for steps, place in enumerate(entries.walk(start), 1):
         ordinal = view.ids.find(place[1])
         if ordinal is not None and ordinal in visible:
             chosen.append((start + steps, ordinal, place))
@@ -160,28 +159,15 @@ def _find_in_order_of_list(
     return Found(
         [ordinal for _, ordinal, _ in shown],
         [place for _, _, place in shown],
-        len(chosen) > page.size,
+        chosen[page.size][1] if len(chosen) > page.size else None,
         order_changed,
         len(visible) if page.wants_total else None,
         [_count(view, query, name, visible, window, lists) for name in page.facets],
         "list",
         steps,
-        version=_fingerprint(entries[shown[-1][0] :]) if shown else None,
+        version=entries.make_fingerprint(shown[-1][0]) if shown else None,
         list_size=len(entries) if page.wants_list_size else None,
     )
-
-
-def _same(place: Place) -> Place:
-    return place
-
-
-def _reversed(place: Place) -> Place:
-    return -place[0], -place[1]
-
-
-def _fingerprint(entries: Sequence[Place]) -> int:
-    """A fingerprint of the places behind a page; below 2^62."""
-    return xxhash.xxh3_64_intdigest(repr(entries).encode()) >> 2
 
 
 def _ordinals_of(view: View, of: Mapping[int, int]) -> BitMap:
@@ -216,6 +202,13 @@ def is_visible(view: View, query: Query, packed: int, window: Window) -> bool:
     if ordinal is None or ordinal not in view.live:
         return False
     return query.past_holdbacks or view.rights.is_visible(ordinal, query.viewer, *window)
+
+
+def has_same_rights(view: View, newest: View, query: Query, searched: Window, window: Window) -> bool:
+    """Whether what was counted by a view for some instants is what is visible by the newest one for others."""
+    if query.past_holdbacks:
+        return True
+    return view.rights is newest.rights and view.rights.is_same_time(searched, window)
 
 
 def _union(view: View, of: Filter, lists: Lists) -> BitMap:

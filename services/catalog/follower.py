@@ -109,11 +109,6 @@ class Follower:
         """Resources in the newest view."""
         return 0 if self._view is None else len(self._view.live)
 
-    @property
-    def is_reindexing(self) -> bool:
-        """Whether resources of some type are being reindexed."""
-        return self._view is not None and bool(self._view.incomplete)
-
     async def try_rules(self, subjects: Mapping[str, Sequence[Rule]]) -> tuple[View, Trial]:
         """What rules would do to the newest view. Raises Unavailable when the view does not come to rest."""
         for _ in range(_TRIES):

@@ -50,6 +50,9 @@ class Index:
         self._ids = Ids()
         self._versions = array("q")
         self._parents = array("q")
+        self._children: dict[int, BitMap] = {}
+        """The inverse of the parents. A set of children does not do: its name is that of a type, which can change."""
+        self._of_suffix: defaultdict[str, BitMap] = defaultdict(BitMap)
         self._live = BitMap()
         self._sets: dict[str, BitMap] = {}
         self._values: dict[str, frozenset[str]] = {}
@@ -110,7 +113,7 @@ class Index:
             self._joins[key].append(ordinal)
         self._put[ordinal] = row.scores
         self._versions[ordinal] = row.version
-        self._parents[ordinal] = _NONE if row.parent is None else self._give(row.parent)
+        self._hang(ordinal, _NONE if row.parent is None else self._give(row.parent))
 
     def stage_deleted(self, resource_id: str, removed: Collection[str]) -> None:
         """Remove a resource. `removed`: every set that it was in at the last view, or has left since."""
@@ -120,12 +123,24 @@ class Index:
         for key in removed:
             self._leaves[key].append(ordinal)
         self._deleted.append(ordinal)
-        self._parents[ordinal] = _NONE
+        self._hang(ordinal, _NONE)
+
+    def _hang(self, ordinal: int, parent: int) -> None:
+        if (before := self._parents[ordinal]) == parent:
+            return
+        if before != _NONE:
+            self._children[before].discard(ordinal)
+            if not self._children[before]:
+                del self._children[before]
+        if parent != _NONE:
+            self._children.setdefault(parent, BitMap()).add(ordinal)
+        self._parents[ordinal] = parent
 
     def _give(self, resource_id: str) -> int:
         ordinal = self._ids.give(pack(resource_id))
         if ordinal == len(self._parents):
             self._parents.append(_NONE)
+            self._of_suffix[resource_id[-1]].add(ordinal)
             self._versions.append(0)
         return ordinal
 
@@ -274,19 +289,23 @@ class Index:
         return BitMap() if ordinal is None else BitMap([ordinal])
 
     async def _descendants(self, of: BitMap) -> BitMap:
-        """The children of these, their children, and so on."""
-        words = {each.children for each in self.types.values() if each.children and each.inherits_holdbacks}
+        """The children of these that are under the rules of their parents, their children, and so on.
+
+        It follows the same parents as `path_of`, so that a rule reaches each resource whose path has its subject.
+        """
+        inheriting = BitMap()
+        for each in self.types.values():
+            if each.inherits_holdbacks:
+                inheriting |= self._of_suffix[each.suffix]
         found, level = BitMap(), of
         for _ in range(MAX_DEPTH):
             below = BitMap()
             for count, ordinal in enumerate(level, 1):
-                name = unpack(self._ids.packed[ordinal])
-                for word in words:
-                    if (children := self._sets.get(f"{name}:{word}")) is not None:
-                        below |= children
+                if (children := self._children.get(ordinal)) is not None:
+                    below |= children
                 if count % _PIECE == 0:
                     await asyncio.sleep(0)
-            level = below - found
+            level = (below & inheriting) - found
             if not level:
                 break
             found |= level

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from services.catalog.ids import is_id
 from services.catalog.moves import Scores
 from services.catalog.resource_type import ResourceType
 from services.catalog.type_wire import type_of_message
@@ -42,6 +43,12 @@ def changed_names(old: ResourceType, new: ResourceType) -> set[str]:
     if (old.parent, old.children) != (new.parent, new.children):
         names |= {f"children:{name}" for name in (old.children, new.children) if name}
     return names
+
+
+def name_of_set(key: str) -> str:
+    """What a set is of, as `changed_names` names it: index:t of t:clips, children:videos of 1000c:videos."""
+    name, _, word = key.partition(":")
+    return f"children:{word}" if is_id(name) else f"index:{name}"
 
 
 def left_names(old: ResourceType, new: ResourceType) -> set[str]:

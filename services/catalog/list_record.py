@@ -51,7 +51,8 @@ _MEMBERSHIPS = """
 select list, score from catalog.list_entry join catalog.list using (number)
 where id = $1 and list > $2 order by list limit $3"""
 _READ = """
-select list, id, score from catalog.list join catalog.list_entry using (number) where list = any($1::text[])"""
+select list, id, score from catalog.list join catalog.list_entry using (number) where list = any($1::text[])
+limit $2"""
 _READ_ALL = """
 select number, list, id, score from catalog.list join catalog.list_entry using (number)
 where (number, id) > ($1, $2) order by number, id limit $3"""
@@ -115,12 +116,15 @@ async def add_to_list(writing: Writing, key: str, ids: Sequence[str], max_entrie
         first = max(measured["now_ms"], measured["newest"] + 1)
         scores = [first + place for place in range(len(placed))]
         await connection.execute(_ADD, number, placed, scores)
-        dropped = []
+        dropped: set[str] = set()
         if too_many > 0:
-            dropped = [row["id"] for row in await connection.fetch(_DROP_OLDEST, number, too_many)]
-        change = await _finish(connection, number, key, dropped, placed, scores)
-        moved = len(present.intersection(placed))
-        return Changed(change, len(placed) - moved, moved, len(dropped), missing)
+            dropped = {row["id"] for row in await connection.fetch(_DROP_OLDEST, number, too_many)}
+        # Where the call has more than the list may have, the first of them do not come into it.
+        kept = {each: score for each, score in zip(placed, scores, strict=True) if each not in dropped}
+        removed = sorted(dropped.difference(placed) | dropped.intersection(present))
+        change = await _finish(connection, number, key, removed, list(kept), list(kept.values()))
+        moved = len(present.intersection(kept))
+        return Changed(change, len(kept) - moved, moved, len(removed), missing)
 
 
 async def remove_from_list(writing: Writing, key: str, ids: Sequence[str]) -> Changed:
@@ -163,10 +167,12 @@ async def list_memberships(
     return [(row["list"], row["score"]) for row in rows]
 
 
-async def read_lists(connection: Any, keys: Sequence[str]) -> dict[str, dict[str, int]]:
-    """The scores of the entries of lists, by key and id."""
+async def read_lists(
+    connection: Any, keys: Sequence[str], limit: int | None = None
+) -> dict[str, dict[str, int]]:
+    """The scores of the entries of lists, by key and id; of all lists together not more than `limit`."""
     found: dict[str, dict[str, int]] = {each: {} for each in keys}
-    for row in await connection.fetch(_READ, list(keys)):
+    for row in await connection.fetch(_READ, list(keys), limit):
         found[row["list"]][row["id"]] = row["score"]
     return found
 

@@ -64,3 +64,8 @@ class Page:
     wants_total: bool = False
     wants_list_size: bool = False
     facets: Sequence[str] = ()
+
+    @property
+    def counts(self) -> bool:
+        """Whether resources are counted that are not on the page."""
+        return self.wants_total or bool(self.facets)

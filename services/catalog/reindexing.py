@@ -5,17 +5,21 @@ problem: it must not leave a set by which rules hide it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from services.catalog.details import parse_details
 from services.catalog.feed import DRAWN
+from services.catalog.ids import is_id
+from services.catalog.layout import changed_names, name_of_set
 from services.catalog.resource_record import check_depth, join_scores, lock_parents, make_fingerprint
 from services.catalog.resource_type import Indexed
 from services.catalog.type_record import HeldType, hold_types
+from services.catalog.type_wire import type_of_message
 from services.catalog.writing import Writing
-from tally.contract.errors import InvalidRequest
+from tally.catalog.v1 import resource_pb2 as pb
+from tally.contract.errors import IndexIncomplete, InvalidRequest
 
 _FIRST = "select suffix from catalog.reindexing order by suffix limit 1"
 _LOCK = "select after from catalog.reindexing where suffix = $1 for update skip locked"
@@ -45,6 +49,12 @@ with {DRAWN}, finished as (
 )
 insert into catalog.change (change, kind, subject) select change, 'type', $1 from drawn"""
 _INCOMPLETE = "select distinct unnest(names) as name from catalog.reindexing"
+# Where the type that a misfit was indexed by last differs from its type as it is now.
+_MISFIT_LAYOUTS = """
+select distinct layout.definition as old, type.definition as new
+from catalog.misfit join catalog.resource using (id) join catalog.type using (suffix)
+join catalog.layout on layout.layout = resource.layout
+where resource.layout <> type.layout"""
 _PROGRESS = "select suffix, names, after from catalog.reindexing order by suffix"
 _COUNT_MISFITS = "select count(*) from catalog.misfit"
 _MISFITS = "select id, problem from catalog.misfit order by id limit $1"
@@ -76,6 +86,31 @@ class _Indexed:
 async def read_incomplete(connection: Any) -> frozenset[str]:
     """What is not complete: index:genre, sort:views, children:videos. Over an asyncpg connection or pool."""
     return frozenset(row["name"] for row in await connection.fetch(_INCOMPLETE))
+
+
+async def check_settled(connection: Any, subjects: Iterable[str]) -> None:
+    """Raises IndexIncomplete for sets that resources which are stored may still have to enter, or to leave.
+
+    Rules about such a set would not be in force for them. Over a pool, or a connection that holds the types.
+    """
+    named = {name_of_set(each): each for each in subjects if not is_id(each)}
+    if not named:
+        return
+    if found := sorted(named.keys() & await read_incomplete(connection)):
+        raise IndexIncomplete(
+            f"{named[found[0]]}: {found[0]} is not complete, as a type was changed and its resources are being indexed "
+            "anew; rules about this set would not hold for all of them. Send the same again later (`tally catalog "
+            "status` shows how far it is), or put the rules on the resources themselves"
+        )
+    unsettled: set[str] = set()
+    for row in await connection.fetch(_MISFIT_LAYOUTS):
+        unsettled |= changed_names(*(type_of_message(pb.Type.FromString(each)) for each in row))
+    if found := sorted(named.keys() & unsettled):
+        raise IndexIncomplete(
+            f"{named[found[0]]}: {found[0]} is not complete, as some resources do not fit their type since it was "
+            "changed; rules about this set would not hold for them. Put these resources so that they fit, or delete "
+            "them (`tally catalog status` lists them with their problems), or put the rules on the resources themselves"
+        )
 
 
 async def read_progress(connection: Any) -> list[Reindexing]:

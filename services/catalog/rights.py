@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from threading import Lock
 
 from pyroaring import BitMap
 
@@ -40,8 +41,11 @@ class _Class:
 
 @dataclass(slots=True)
 class _Cache:
+    """Of finds on the event loop, and of those in threads."""
+
     signatures: dict[int, Mapping[Content, BitMap]] = field(default_factory=dict)
     denied: dict[tuple[int, _Class], BitMap] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
 
 
 class Rights:
@@ -85,6 +89,10 @@ class Rights:
         return not any(
             ordinal in self._denied(interval, viewer) for interval in self._intervals(from_us, until_us)
         )
+
+    def is_same_time(self, first: tuple[int, int], second: tuple[int, int]) -> bool:
+        """Whether no decision can differ between two spans of instants."""
+        return self._intervals(*first) == self._intervals(*second)
 
     @property
     def boundaries(self) -> Sequence[int]:
@@ -154,10 +162,11 @@ class Rights:
                 known |= members
             if count % _PIECE == 0:
                 yield
-        while len(self._cache.signatures) >= _MOST_INTERVALS:
-            oldest = next(iter(self._cache.signatures))
-            del self._cache.signatures[oldest]
-        self._cache.signatures[interval] = signatures
+        with self._cache.lock:
+            while len(self._cache.signatures) >= _MOST_INTERVALS:
+                oldest = next(iter(self._cache.signatures))
+                del self._cache.signatures[oldest]
+            self._cache.signatures[interval] = signatures
 
     def _intervals(self, from_us: int, until_us: int) -> range:
         return range(bisect_right(self._boundaries, from_us), bisect_right(self._boundaries, until_us) + 1)
@@ -172,12 +181,11 @@ class Rights:
         return denied
 
     def _find_denied(self, interval: int, viewers: _Class) -> BitMap:
-        for _ in self.prepare(self._instant_of(interval)):
-            pass
+        while (signatures := self._cache.signatures.get(interval)) is None:
+            for _ in self.prepare(self._instant_of(interval)):
+                pass
         members = [
-            members
-            for content, members in self._cache.signatures[interval].items()
-            if not self._is_allowed(content, viewers)
+            members for content, members in signatures.items() if not self._is_allowed(content, viewers)
         ]
         return BitMap.union(*members) if members else BitMap()
 

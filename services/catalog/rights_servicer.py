@@ -1,5 +1,6 @@
 """RightsService: protobuf ↔ rules and dimensions."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from services.catalog.find_wire import read_explain
 from services.catalog.finding import check_query, find_lists
 from services.catalog.follower import Follower
 from services.catalog.list_reading import ListReader
+from services.catalog.reindexing import check_settled
 from services.catalog.rule_record import list_subjects, put_rules, read_rules
 from services.catalog.rule_wire import check_subjects, message_of_rule, read_rules_of, read_subjects
 from services.catalog.type_record import put_dimension, read_dimensions
@@ -62,10 +64,12 @@ class RightsServicer(RightsServiceServicer):
     async def TryRules(self, request: pb.TryRulesRequest, context: ServicerContext) -> pb.TryRulesResponse:
         subjects = read_subjects(request.subjects)
         check_subjects(self._follower.view, subjects)
+        with reaching_postgres():
+            await check_settled(self._pool, [subject for subject, rules in subjects.items() if rules])
         now_us = self._follower.freshness.present()[0]
         view, trial = await self._follower.try_rules(subjects)
         differences = await trial.compare(now_us)
-        return write_trial(view, trial, differences, subjects, now_us)
+        return await asyncio.to_thread(write_trial, view, trial, differences, subjects, now_us)
 
     async def Explain(self, request: pb.ExplainRequest, context: ServicerContext) -> pb.ExplainResponse:
         query = read_explain(request, may_look_past=self._may_look_past)
@@ -78,7 +82,7 @@ class RightsServicer(RightsServiceServicer):
         if ordinal is None:
             raise NotFound(f"there is no resource {request.id} in the view of change {view.change}")
         lists = await self._lists.read(find_lists(view, query), 0)
-        found = explain(view, ordinal, query, window, lists)
+        found = await asyncio.to_thread(explain, view, ordinal, query, window, lists)
         return write_explanation(found, view.change, window[0])
 
     async def ListRules(self, request: pb.ListRulesRequest, context: ServicerContext) -> pb.ListRulesResponse:

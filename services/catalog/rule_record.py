@@ -8,6 +8,7 @@ from typing import Any
 
 from services.catalog.feed import DRAWN
 from services.catalog.ids import is_id
+from services.catalog.reindexing import check_settled
 from services.catalog.rule import Rule, check_rules
 from services.catalog.type_record import hold_all_types, hold_dimensions
 from services.catalog.view import describe_unknown
@@ -47,12 +48,20 @@ class StoredRules:
 
 
 async def put_rules(writing: Writing, subject: str, rules: Sequence[Rule]) -> StoredRules:
-    """Replace the rules of a subject, an id or a set. Raises InvalidRequest."""
+    """Replace the rules of a subject, an id or a set. Raises InvalidRequest.
+
+    Raises IndexIncomplete for a set that is not complete: the rules would not hold for all that must be in it. All
+    rules of a subject can be taken away meanwhile.
+    """
     async with writing.transaction() as connection:
-        if not is_id(subject) and (problem := describe_unknown(await hold_all_types(connection), subject)):
+        # Also for an id: a type that takes resources from below a parent looks for its rules.
+        types = await hold_all_types(connection)
+        if not is_id(subject) and (problem := describe_unknown(types, subject)):
             raise InvalidRequest([Violation("subject", f"must be an id, 38v, or a set: {problem}")])
         if wrong := check_rules(rules, await hold_dimensions(connection)):
             raise InvalidRequest(wrong)
+        if rules:
+            await check_settled(connection, [subject])  # the types that it looks at are held
         row = await connection.fetchrow(_LOCK, subject)
         fingerprint = _fingerprint(rules)
         if row["fingerprint"] == fingerprint or (not rules and not row["fingerprint"]):

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from services.catalog.ids import is_id
+from services.catalog.layout import name_of_set
 from services.catalog.rule import Rule, check_rules
 from services.catalog.times import read_time, write_time
 from services.catalog.view import View, describe_unknown
 from tally.catalog.v1 import rights_pb2 as pb
-from tally.contract.errors import InvalidRequest, Violation
+from tally.contract.errors import IndexIncomplete, InvalidRequest, Violation
 
 MAX_SUBJECTS = 1_000
 
@@ -43,7 +44,7 @@ def read_subjects(messages: Sequence[pb.SubjectRules]) -> dict[str, list[Rule]]:
 
 
 def check_subjects(view: View, subjects: Mapping[str, Sequence[Rule]]) -> None:
-    """Raises InvalidRequest for what could not be put."""
+    """Raises InvalidRequest and IndexIncomplete for what could not be put."""
     wrong: list[Violation] = []
     for index, (subject, rules) in enumerate(subjects.items()):
         field = f"subjects[{index}]"
@@ -55,6 +56,12 @@ def check_subjects(view: View, subjects: Mapping[str, Sequence[Rule]]) -> None:
         ]
     if wrong:
         raise InvalidRequest(wrong)
+    sets = (subject for subject, rules in subjects.items() if rules and not is_id(subject))
+    if found := [subject for subject in sets if name_of_set(subject) in view.incomplete]:
+        raise IndexIncomplete(
+            f"{', '.join(found)}: not complete yet, as a type was changed and its resources are being indexed anew; "
+            "try again later (`tally catalog status` shows how far it is)"
+        )
 
 
 def message_of_rule(rule: Rule) -> pb.Rule:

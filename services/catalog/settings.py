@@ -91,6 +91,9 @@ class ListSettings(BaseModel, frozen=True, extra="forbid"):
     max_entries: int = Field(
         100_000, ge=1, le=1_000_000, description="entries that a list may have, unless its type says fewer"
     )
+    max_read_entries: int = Field(
+        200_000, ge=1, le=10_000_000, description="entries that the lists of one find may have together"
+    )
 
 
 class CatalogSettings(BaseModel, frozen=True, extra="forbid"):

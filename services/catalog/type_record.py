@@ -34,6 +34,20 @@ select subject from catalog.subject
 where subject like '%:%' and exists (select from catalog.rule where rule.subject = subject.subject)
     and (split_part(subject, ':', 1) = any($1) or (subject ~ '^[1-9]' and split_part(subject, ':', 2) = any($1)))
 order by subject limit 1"""
+# Of the parents of a type's resources, and of all above these: one that rules are about, or that is in such a set.
+_RULED_PARENT = """
+with recursive above as (
+    select distinct parent as id from catalog.resource where suffix = $1 and parent is not null
+    union
+    select resource.parent from above join catalog.resource using (id) where resource.parent is not null
+), ruled as materialized (
+    select subject from catalog.subject where exists (select from catalog.rule where rule.subject = subject.subject)
+)
+select subject, id from (
+    select subject, id from above join ruled on subject = id
+    union all
+    select subject, id from above join catalog.resource using (id), unnest(keys) as key join ruled on subject = key
+) as found order by subject, id limit 1"""
 _OWNED_LIST = """
 select list from catalog.list
 where right(owner, 1) = $1 and split_part(list, ':', 2) = any($2::text[]) limit 1"""
@@ -132,6 +146,14 @@ async def _check_rules(connection: Any, old: ResourceType, new: ResourceType) ->
         raise InUse(
             f"rules are about {subject}, and resources of the type {old.name} would leave that set, so that they "
             "might be shown. Remove these rules first, or give the index another name"
+        )
+    if not old.inherits_holdbacks or old.parent in ("", new.parent):
+        return
+    if (row := await connection.fetchrow(_RULED_PARENT, new.suffix)) is not None:
+        raise InUse(
+            f"rules are about {row['subject']}, and hold for resources of the type {old.name} below {row['id']}; these "
+            "would get other parents, so that they might be shown. Remove these rules first, or keep the parent of "
+            "the type"
         )
 
 

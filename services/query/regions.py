@@ -22,7 +22,8 @@ with region as materialized (
     from replication.region
         left join replication.watermark on watermark.device = region.device and watermark.model = 'rollup'
         left join replication.lane on lane.device = region.device and lane.model = 'rollup'
-    where not region.is_own
+    -- one without an address is what this region was before it got a new id: nothing ever comes from it
+    where not region.is_own and (region.address <> '' or watermark.device is not null)
 ), cell as materialized (
     select device, count, value_count, sum, min, max, m2
     from replication.received_rollup join region using (device, copy)

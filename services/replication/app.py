@@ -20,6 +20,7 @@ from services.replication.progress import prune_transfers
 from services.replication.pruning import prune_tombstones
 from services.replication.regions import put_own
 from services.replication.replication_servicer import ReplicationServicer
+from services.replication.rollup_sender import PASSES_AT_ONCE, PassReading
 from services.replication.rollup_store import prune_copies
 from services.replication.settings import ReplicationSettings
 from services.replication.snapshot import SnapshotExporter
@@ -63,12 +64,21 @@ async def open_replication(context: Context, settings: ReplicationSettings) -> A
             statement_seconds=seconds,
             server_settings=time_limits(seconds),
         ) as bulk_pool,
+        open_pool(
+            context.dsn,
+            context.postgres.model_copy(update={"pool_size": PASSES_AT_ONCE}),
+            "tally replication passes",
+            statement_seconds=seconds,
+            server_settings=time_limits(seconds),
+        ) as pass_pool,
     ):
         with reaching_postgres():
             await put_own(context.pool, device, name, await confirm_epoch(context.pool))
         transactions = TransactionManager(context.pool, context.dsn, context.postgres, seconds)
         announcer = Announcer(context.pool)
-        sync = SyncService(bulk_pool, settings, context.clock, device, announcer.announce)
+        folder.mkdir(parents=True, exist_ok=True)
+        reading = PassReading(pass_pool, folder)
+        sync = SyncService(bulk_pool, settings, context.clock, device, announcer.announce, reading)
         listener = Listener(context.dsn, context.postgres, sync.wake)
         context.background.start("replication notices", announcer.run())
         exporter = SnapshotExporter(bulk_pool, settings, context.clock, folder)
@@ -80,7 +90,7 @@ async def open_replication(context: Context, settings: ReplicationSettings) -> A
             await prune_tombstones(bulk_pool, settings.tombstones.retention_seconds)
             await exporter.remove_old()
             await prune_transfers(bulk_pool)
-            while await prune_copies(bulk_pool, _PRUNED_ROWS) == _PRUNED_ROWS:
+            while await prune_copies(bulk_pool, _PRUNED_ROWS):
                 pass
 
         for loop in (

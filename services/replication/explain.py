@@ -4,10 +4,12 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from services.replication.epoch import Life
 from services.replication.passes import BelowFloor, plan_pass
 from services.replication.rows import MODEL
 from services.replication.settings import StrategySettings
 from services.replication.strategy import PeerState, Strategy, select_strategy
+from tally.contract.errors import PeerMismatch
 
 _ACKED = """
 select region.device, ack.epoch, ack.watermark::text as watermark
@@ -44,7 +46,7 @@ class Explanation:
 
 
 async def explain_strategy(
-    pool: Any, epoch: int, settings: StrategySettings, peer: uuid.UUID | None
+    pool: Any, life: Life, settings: StrategySettings, peer: uuid.UUID | None
 ) -> list[Explanation]:
     """For each peer and location with changes since what the peer has acknowledged."""
     found = []
@@ -52,9 +54,9 @@ async def explain_strategy(
         device = acked["device"]
         is_initial = acked["watermark"] is None
         try:
-            is_known = not is_initial and acked["epoch"] == epoch
-            plan = await plan_pass(pool, acked["watermark"]) if is_known else None
-        except BelowFloor:
+            is_known = not is_initial and acked["epoch"] == life.epoch
+            plan = await plan_pass(pool, life, acked["watermark"]) if is_known else None
+        except (BelowFloor, PeerMismatch):
             plan = None
         if plan is None:
             rows = await pool.fetchval(_ALL_ROWS)

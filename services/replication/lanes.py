@@ -22,7 +22,7 @@ from services.replication.lane import (
 )
 from services.replication.metrics import ReplicationMetrics
 from services.replication.receiver import LaneReceiver, SnapshotNeeded
-from services.replication.regions import Region, list_regions
+from services.replication.regions import Region, check_counts, list_regions
 from services.replication.rollup_receiver import RollupReceiver
 from services.replication.settings import ReplicationSettings
 from services.replication.snapshot_import import SnapshotImporter
@@ -53,6 +53,7 @@ class Lanes:
         self._importer = importer
         self._holder = uuid.uuid4()
         self._tasks: dict[tuple[uuid.UUID, str, str], asyncio.Task[None]] = {}
+        self._is_closed = False
 
     async def reconcile(self) -> float | None:
         """One turn of a loop: lanes begin for regions that are new, and end for those that are gone."""
@@ -64,6 +65,8 @@ class Lanes:
         }
         for key in self._tasks.keys() - regions.keys():
             await self._end(self._tasks.pop(key))
+        if self._is_closed:
+            return None
         for key, region in regions.items():
             if key not in self._tasks or self._tasks[key].done():
                 self._tasks[key] = asyncio.create_task(
@@ -72,7 +75,8 @@ class Lanes:
         return None
 
     async def close(self) -> None:
-        """End every lane."""
+        """End every lane. A turn that comes later begins none."""
+        self._is_closed = True
         tasks = list(self._tasks.values())
         self._tasks.clear()
         for task in tasks:
@@ -121,6 +125,8 @@ class Lanes:
                 of_model, pool = RollupReceiver, self._bulk_pool
             receiver = of_model(pool, self._settings.receiver, self._metrics, self._own, held, position)
             try:
+                if held.model == rollups.MODEL:
+                    await check_counts(self._pool)
                 await receiver.run(stub, lambda: set_problem(self._pool, region.device, held.model, ""))
             except SnapshotNeeded as needed:
                 _LOGGER.info("a snapshot is needed", device=str(region.device), reason=needed.reason)

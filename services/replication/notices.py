@@ -46,17 +46,22 @@ class Listener:
         self._postgres = postgres
         self._wake = wake
         self._connection: Any = None
+        self._is_closed = False
 
     async def turn(self) -> None:
         """Make sure that a connection is open. Raises the errors in AWAY."""
-        if self._connection is not None and not self._connection.is_closed():
+        if self._is_closed or (self._connection is not None and not self._connection.is_closed()):
             return
         self._connection = await connect(self._dsn, self._postgres, "tally replication listener")
+        if self._is_closed:  # meanwhile
+            self._connection.terminate()
+            return
         async with asyncio.timeout(_LISTEN_SECONDS):
             await self._connection.add_listener(_CHANNEL, lambda *_: self._wake())
         self._wake()
 
     def close(self) -> None:
-        """Cut the connection."""
+        """Cut the connection. A turn that comes later opens none."""
+        self._is_closed = True
         if self._connection is not None:
             self._connection.terminate()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from services.replication.epoch import Life, check_life
 from services.replication.rows import (
     LAST,
     LOCATION_ROW_KEY,
@@ -25,9 +26,6 @@ from services.replication.rows import (
 _FLOOR = "select coalesce((select below from replication.floor where model = 'entry'), '0'::xid8)::text::int8"
 _SNAPSHOT = "select pg_current_snapshot()::text"
 _XMIN = "select pg_snapshot_xmin($1::text::pg_snapshot)::text::int8"
-# A watermark above our own: it is of another life of the database.
-_IS_FROM_THE_FUTURE = """
-select pg_snapshot_xmax($1::text::pg_snapshot) > pg_snapshot_xmax(pg_current_snapshot())"""
 
 _BETWEEN = """changed >= pg_snapshot_xmin($1::text::pg_snapshot)
     and not pg_visible_in_snapshot(changed, $1::text::pg_snapshot)
@@ -105,18 +103,16 @@ class Placed:
     row: Row
 
 
-async def is_from_the_future(pool: Any, watermark: str) -> bool:
-    """Whether a watermark is above everything that this database has given out."""
-    answer: bool = await pool.fetchval(_IS_FROM_THE_FUTURE, watermark)
-    return answer
+async def plan_pass(pool: Any, life: Life, watermark: str, target: str | None = None) -> Plan:
+    """What a pass from a watermark would find now, or up to a target that was set before.
 
-
-async def plan_pass(pool: Any, watermark: str, target: str | None = None) -> Plan:
-    """What a pass from a watermark would find now, or up to a target that was set before. Raises BelowFloor."""
+    Raises BelowFloor, PeerMismatch.
+    """
     async with (
         pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
+        await check_life(connection, life, *filter(None, (watermark, target)))
         await _check_floor(connection, watermark)
         target = target or await connection.fetchval(_SNAPSHOT)
         rows = await connection.fetch(_COUNT, watermark, target)
@@ -124,9 +120,15 @@ async def plan_pass(pool: Any, watermark: str, target: str | None = None) -> Pla
 
 
 async def read_page(
-    pool: Any, watermark: str, target: str, after: Place, left_out: Sequence[uuid.UUID], limit: int
+    pool: Any,
+    life: Life,
+    watermark: str,
+    target: str,
+    after: Place,
+    left_out: Sequence[uuid.UUID],
+    limit: int,
 ) -> list[Placed]:
-    """The next rows of a pass, at most `limit`; none: it is through. Raises BelowFloor.
+    """The next rows of a pass, at most `limit`; none: it is through. Raises BelowFloor, PeerMismatch.
 
     Of the locations in `left_out` only their own rows and tombstones are read, not those of their entries.
     """
@@ -143,6 +145,7 @@ async def read_page(
         pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
+        await check_life(connection, life, watermark, target)
         await _check_floor(connection, watermark)
         entries = await connection.fetch(_PAGE_ENTRIES, *arguments)
         tombstones = await connection.fetch(_PAGE_TOMBSTONES, *arguments)
@@ -155,16 +158,18 @@ async def read_page(
 
 
 async def read_load_page(
-    pool: Any, location: uuid.UUID, loaded_to: str | None, after: uuid.UUID, limit: int
+    pool: Any, life: Life, location: uuid.UUID, loaded_to: str | None, after: uuid.UUID, limit: int
 ) -> tuple[list[Row], uuid.UUID]:
-    """The next rows of a load, by key, and the key up to which they are complete. Raises BelowFloor.
+    """The next rows of a load, by key, and the key up to which they are complete.
 
-    The last key of all: the load is through. `loaded_to` None: every row, and no tombstones.
+    Raises BelowFloor, PeerMismatch. The last key of all: the load is through. `loaded_to` None: every row, and no
+    tombstones.
     """
     async with (
         pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
+        await check_life(connection, life, *filter(None, (loaded_to,)))
         if loaded_to is not None:
             await _check_floor(connection, loaded_to)
         entries = await connection.fetch(_LOAD_ENTRIES, location, loaded_to, after, limit)
@@ -181,12 +186,16 @@ async def read_load_page(
     return [row for _, row in keyed], LAST if is_through else keyed[-1][0]
 
 
-async def count_load(pool: Any, location: uuid.UUID, loaded_to: str | None) -> tuple[int, str]:
-    """How many rows a load has to bring, and the snapshot in which they were counted. Raises BelowFloor."""
+async def count_load(pool: Any, life: Life, location: uuid.UUID, loaded_to: str | None) -> tuple[int, str]:
+    """How many rows a load has to bring, and the snapshot in which they were counted.
+
+    Raises BelowFloor, PeerMismatch.
+    """
     async with (
         pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
+        await check_life(connection, life, *filter(None, (loaded_to,)))
         if loaded_to is not None:
             await _check_floor(connection, loaded_to)
         rows = await connection.fetchval(_LOAD_COUNT, location, loaded_to)

@@ -8,7 +8,7 @@ from typing import Any
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.replication.checks import read_uuid
-from services.replication.epoch import confirm_epoch
+from services.replication.epoch import confirm_epoch, confirm_life
 from services.replication.regions import is_peer
 from services.replication.rows import MODEL
 from services.replication.snapshot import SnapshotExporter
@@ -66,11 +66,11 @@ class PeerServicer(PeerServiceServicer):
                 raise PeerMismatch(
                     f"region {peer} is not known here. Make it known: tally regions add HOST:PORT"
                 )
-            epoch = await confirm_epoch(self._pool)
+            life = await confirm_life(self._pool)
             manifest = await self._exporter.export_device_snapshot(
-                self._device, epoch, request.not_before, resumed or None
+                self._device, life, request.not_before, resumed or None
             )
-            manifest.closing_word = await make_word(self._pool, peer, MODEL, epoch, manifest.watermark)
+            manifest.closing_word = await make_word(self._pool, peer, MODEL, life, manifest.watermark)
         return manifest
 
     async def ReadSnapshot(

@@ -6,11 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from services.replication.rollup_source import has_counts
+from tally.contract.errors import PeerMismatch
+
 _PUT_OWN = """
-insert into replication.region (device, name, address, is_own, epoch) values ($1, $2, '', true, $3)
-on conflict (device) do update set name = excluded.name, epoch = excluded.epoch, is_own = true"""
-# After a change of the cluster's id, the rows of the former id belong to no region.
-_DROP_FORMER = "update replication.region set is_own = false where is_own and device <> $1"
+insert into replication.region (device, name, address, is_own, epoch, counts_of) values ($1, $2, '', true, $3, $4)
+on conflict (device) do update set
+    name = excluded.name, epoch = excluded.epoch, is_own = true,
+    counts_of = coalesce(region.counts_of, excluded.counts_of)"""
+# After a change of the cluster's id, the rows of the former id belong to no region. Its counts are still here, and they
+# are counts of the original region too.
+_DROP_FORMER = """
+update replication.region set is_own = false where is_own and device <> $1 returning coalesce(counts_of, device)"""
+_COUNTS_OF = "select counts_of from replication.region where is_own"
 _KNOWN = "select partition from replication.region where device = $1 for update"
 _PUT = """
 insert into replication.region (device, name, address, policy, epoch) values ($1, $2, $3, $4, $5)
@@ -72,10 +80,21 @@ class Region:
 
 
 async def put_own(pool: Any, device: uuid.UUID, name: str, epoch: int) -> None:
-    """Write this region's row."""
+    """Write this region's row. After a change of its id, counts that are here are those of the former one."""
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(_DROP_FORMER, device)
-        await connection.execute(_PUT_OWN, device, name, epoch)
+        former = await connection.fetchval(_DROP_FORMER, device)
+        counts_of = former if former is not None and await has_counts(connection) else None
+        await connection.execute(_PUT_OWN, device, name, epoch, counts_of)
+
+
+async def check_counts(pool: Any) -> None:
+    """The counts that are here are of this region alone. Raises PeerMismatch: then no others may be added to them."""
+    former = await pool.fetchval(_COUNTS_OF)
+    if former is not None:
+        raise PeerMismatch(
+            f"this region is a copy of region {former}, and has its counts: a sum over regions would have them twice. "
+            "Empty them, or keep them if that region is no more (docs/replication.md, copied regions)"
+        )
 
 
 async def put_region(pool: Any, device: uuid.UUID, name: str, address: str, policy: str, epoch: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.replication.checks import read_uuid
-from services.replication.epoch import confirm_epoch
+from services.replication.epoch import confirm_life
 from services.replication.explain import explain_strategy
 from services.replication.messages import STRATEGIES, write_location
 from services.replication.metrics import ReplicationMetrics
@@ -96,8 +96,8 @@ class ReplicationServicer(ReplicationServiceServicer):
     ) -> pb.ExplainStrategyResponse:
         peer = read_uuid(request.peer_device_id, "peer_device_id") if request.peer_device_id else None
         with reaching_postgres():
-            epoch = await confirm_epoch(self._pool)
-            found = await explain_strategy(self._pool, epoch, self._settings.strategy, peer)
+            life = await confirm_life(self._pool)
+            found = await explain_strategy(self._pool, life, self._settings.strategy, peer)
         return pb.ExplainStrategyResponse(
             explanations=[
                 pb.Explanation(

@@ -1,8 +1,9 @@
 """Reads this region's own counts, which the counting service writes: only this module depends on their storage.
 
 A pass finds what has changed by the system column `xmin`, outside of the flush (ADR 25). It has 32 bits, so it is
-compared by its distance from the newest transaction id, never by size; and a snapshot lists only ids of whole
-transactions, so writers of the rollups use no savepoints (T003-48).
+compared by its distance from the newest transaction id, never by size; that of a row which is older than 2^31 ids is
+negative, and no pass begins so early. A snapshot lists only ids of whole transactions, so writers of the rollups use no
+savepoints (T003-48).
 """
 
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from services.replication.epoch import Life, check_life
 from services.replication.rollups import RollupRow, row_of
 from tally.replication.v1 import peers_pb2 as pb
 
@@ -26,7 +28,8 @@ from (select pg_snapshot_xmax(pg_current_snapshot())::text::int8 as xmax) as sna
 _FARTHEST = "select $1::int8 - pg_snapshot_xmin($2::text::pg_snapshot)::text::int8"
 _CHANGED = f"""
 select {_ROW} from {_ROLLUPS}
-where age(xmin) <= $2 and not pg_visible_in_snapshot(($3::int8 - age(xmin))::text::xid8, $1::text::pg_snapshot)"""
+where age(xmin) between 0 and $2
+    and not pg_visible_in_snapshot(($3::int8 - age(xmin))::text::xid8, $1::text::pg_snapshot)"""
 _PAGE = f"""
 select {_ROW} from {_ROLLUPS}
 where (video_id, event_type, minute, generation) > ($1, $2, $3, $4)
@@ -45,6 +48,7 @@ select (extract(epoch from least(now(), (
     ) as first_unapplied
     where state <> 'settled'
 ))) * 1000000)::bigint"""
+_HAS_COUNTS = f"select exists (select from {_ROLLUPS}) or exists (select from {_JOURNAL})"
 _MOST_DISTANT = 2**31 - 1
 """Beyond it the 32 bits of a row's transaction id say nothing any more."""
 _FIRST = pb.RollupKey(minute=-1, generation=-1)
@@ -63,31 +67,49 @@ class RollupPass:
     pages: AsyncIterator[list[RollupRow]]
 
 
+async def has_counts(connection: Any) -> bool:
+    """Whether anything was ever counted here, or is journaled and will be."""
+    found: bool = await connection.fetchval(_HAS_COUNTS)
+    return found
+
+
 class RollupSource:
     """Reads the rollups of this region."""
 
-    def __init__(self, pool: Any) -> None:
-        """`pool`: for long statements."""
+    def __init__(self, pool: Any, life: Life, pass_pool: Any) -> None:
+        """`pass_pool`: for passes, which take long.
+
+        Whatever is read in another life of the database than `life` raises PeerMismatch.
+        """
         self._pool = pool
+        self._life = life
+        self._pass_pool = pass_pool
 
     async def begin_load(self) -> tuple[str, int]:
         """A snapshot of now, before the first page of a load, and how many rows there are, about."""
-        async with self._pool.acquire() as connection:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await check_life(connection, self._life)
             return await connection.fetchval(_SNAPSHOT), await connection.fetchval(_ABOUT)
 
-    async def read_page(self, after: pb.RollupKey | None, limit: int) -> list[RollupRow]:
+    async def read_page(self, begun_at: str, after: pb.RollupKey | None, limit: int) -> list[RollupRow]:
         """The next rows of a load, by key, in a snapshot of their own; none: it is through."""
         key = after or _FIRST
         arguments = (key.video_id, key.event_type, key.minute, key.generation)
-        return [row_of(row) for row in await self._pool.fetch(_PAGE, *arguments, limit)]
+        async with (
+            self._pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            await check_life(connection, self._life, begun_at)
+            return [row_of(row) for row in await connection.fetch(_PAGE, *arguments, limit)]
 
     @asynccontextmanager
     async def open_pass(self, watermark: str, page_rows: int) -> AsyncIterator[RollupPass]:
         """A pass from a watermark, whose pages are all of one snapshot: its target. Raises TooOld."""
         async with (
-            self._pool.acquire() as connection,
+            self._pass_pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
+            await check_life(connection, self._life, watermark)
             target = await connection.fetchval(_SNAPSHOT)
             as_of_us = await connection.fetchval(_AS_OF)
             next_id = await connection.fetchval(_NEXT_ID)

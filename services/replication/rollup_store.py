@@ -51,16 +51,26 @@ values ($1, $2, $3, $4::text::pg_snapshot, $5, $6, $7)
 on conflict (device, model) do update set
     epoch = excluded.epoch, snapshot = excluded.snapshot, word = excluded.word, as_of = excluded.as_of,
     copy = excluded.copy"""
-_PRUNE = """
+_IS_SEEN = """exists (
+        select from replication.watermark where device = {device} and model = $1 and copy = {copy})
+    or exists (select from replication.rollup_load where device = {device} and copy = {copy})"""
+# From one (device, copy) to the next by the index, without the rows between.
+_DEAD = f"""
+with recursive found as (
+    (select device, copy from replication.received_rollup order by device, copy limit 1)
+    union all
+    select next.device, next.copy from found cross join lateral (
+        select device, copy from replication.received_rollup as received
+        where (received.device, received.copy) > (found.device, found.copy)
+        order by device, copy limit 1
+    ) as next
+)
+select device, copy from found where not ({_IS_SEEN.format(device="found.device", copy="found.copy")}) limit 1"""
+_PRUNE = f"""
 delete from replication.received_rollup where ctid = any(array(
-    select received.ctid from replication.received_rollup as received
-    where not exists (
-            select from replication.watermark
-            where watermark.device = received.device and model = $1 and watermark.copy = received.copy)
-        and not exists (
-            select from replication.rollup_load as load
-            where load.device = received.device and load.copy = received.copy)
-    limit $2
+    select ctid from replication.received_rollup
+    where device = $2 and copy = $3 and not ({_IS_SEEN.format(device="$2", copy="$3")})
+    limit $4
 ))"""
 
 
@@ -138,8 +148,11 @@ async def show_pass(
 
 
 async def prune_copies(pool: Any, rows: int) -> int:
-    """Remove some rows of copies that are no longer visible; how many."""
-    status: str = await pool.execute(_PRUNE, MODEL, rows)
+    """Remove at most `rows` rows of a copy that is no longer visible; how many. 0: there is no such copy."""
+    dead = await pool.fetchrow(_DEAD, MODEL)
+    if dead is None:
+        return 0
+    status: str = await pool.execute(_PRUNE, MODEL, dead["device"], dead["copy"], rows)
     return int(status.rpartition(" ")[2])
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from libs.domain.clock import Clock
 from services.replication import words
+from services.replication.epoch import Life
 from services.replication.hashing import Sums
 from services.replication.passes import (
     BelowFloor,
@@ -85,7 +86,7 @@ class LaneSender:
         settings: ReplicationSettings,
         clock: Clock,
         device: uuid.UUID,
-        epoch: int,
+        life: Life,
         subscription: pb.Subscribe,
         changed: Callable[[], asyncio.Event],
     ) -> None:
@@ -94,7 +95,7 @@ class LaneSender:
         self._settings = settings
         self._clock = clock
         self._device = device
-        self._epoch = epoch
+        self._life = life
         self._peer = uuid.UUID(subscription.peer_device_id)
         self._codecs = tuple(subscription.codecs)
         self._watermark = subscription.watermark
@@ -102,7 +103,7 @@ class LaneSender:
         self._loading: set[uuid.UUID] = set()
         self._changed = changed
         self._loads: deque[Load] = deque()
-        self._window = Window(pool, self._peer, MODEL, epoch, subscription.credit)
+        self._window = Window(pool, self._peer, MODEL, life.epoch, subscription.credit)
         self._pass = _open_pass(subscription)
         self._last_pass_at = float("-inf")
         self._fetched = asyncio.Event()
@@ -171,7 +172,9 @@ class LaneSender:
         """The first frames of a pass, or of one that continues after an interruption."""
         resumed = self._pass
         as_of_us = self._clock.now_us()
-        plan = await plan_pass(self._pool, self._watermark, None if resumed is None else resumed.target)
+        plan = await plan_pass(
+            self._pool, self._life, self._watermark, None if resumed is None else resumed.target
+        )
         idle_s = self._clock.monotonic() - self._last_pass_at
         if resumed is None and not plan.changed and idle_s < self._settings.sender.idle_pass_seconds:
             return []
@@ -218,6 +221,7 @@ class LaneSender:
     async def _continue_pass(self, current: Pass) -> list[pb.SyncResponse]:
         page = await read_page(
             self._pool,
+            self._life,
             self._watermark,
             current.target,
             current.place,
@@ -260,7 +264,7 @@ class LaneSender:
 
     async def _make_word(self, watermark: str) -> int:
         """A word that is newer than what was read before."""
-        return await words.make_word(self._pool, self._peer, MODEL, self._epoch, watermark)
+        return await words.make_word(self._pool, self._peer, MODEL, self._life, watermark)
 
     # Loads
 
@@ -279,7 +283,7 @@ class LaneSender:
 
     async def _begin_load(self, load: Load) -> pb.SyncResponse:
         # From here on passes carry the location. Those that began before lead to an earlier snapshot than this one.
-        rows, target = await count_load(self._pool, load.location, load.loaded_to)
+        rows, target = await count_load(self._pool, self._life, load.location, load.loaded_to)
         self._behind.discard(load.location)
         self._loading.add(load.location)
         load.is_begun = True
@@ -291,7 +295,12 @@ class LaneSender:
 
     async def _continue_load(self, load: Load) -> list[pb.SyncResponse]:
         rows, upto = await read_load_page(
-            self._pool, load.location, load.loaded_to, load.after, self._settings.sender.batch_size
+            self._pool,
+            self._life,
+            load.location,
+            load.loaded_to,
+            load.after,
+            self._settings.sender.batch_size,
         )
         load.sent.add_all(rows)
         batch = self._pack(rows, Place(0, load.location, upto))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from libs.domain.clock import Clock
+from services.replication.epoch import Life, check_life
 from services.replication.hashing import COLUMNS_HASH, Sums
 from services.replication.passes import location_of
 from services.replication.rows import entry_of
@@ -36,11 +37,18 @@ _ENTRIES = """
 select uuid, location, parent, kind, name, size_bytes, modified_at, fingerprint, details, version
 from replication.entry order by uuid"""
 _KEEP_EXPORT = """
-insert into replication.snapshot_export (id, watermark, manifest) values ($1, $2::text::pg_snapshot, $3)"""
+insert into replication.snapshot_export (id, watermark, manifest) values ($1, $2::text::pg_snapshot, '')"""
+_DESCRIBE = "update replication.snapshot_export set manifest = $2 where id = $1"
 _KEEP_CHUNK = "insert into replication.snapshot_chunk (export, number, codec, data) values ($1, $2, $3, $4)"
 _READ_CHUNK = "select codec, data from replication.snapshot_chunk where export = $1 and number = $2"
 _HAS_EXPORT = "select exists (select from replication.snapshot_export where id = $1)"
-_REMOVE = "delete from replication.snapshot_export where made_at < now() - make_interval(secs => $1)"
+# Written now and then, not with each chunk.
+_TOUCH = """
+update replication.snapshot_export set read_at = now()
+where id = $1 and read_at < now() - make_interval(secs => $2)"""
+_REMOVE = "delete from replication.snapshot_export where read_at < now() - make_interval(secs => $1)"
+_TOUCHES = 10
+"""So often at most, while an export is kept, it is noted that it is read."""
 _PAGE_ROWS = 5_000
 _CODECS = (pb.CODEC_GZIP,)
 
@@ -57,7 +65,7 @@ class SnapshotExporter:
         self._making = asyncio.Lock()
 
     async def export_device_snapshot(
-        self, device: uuid.UUID, epoch: int, not_before: str, resumed: uuid.UUID | None = None
+        self, device: uuid.UUID, life: Life, not_before: str, resumed: uuid.UUID | None = None
     ) -> pb.ExportDeviceStateResponse:
         """A manifest, without a word: of an export that is fresh and covers `not_before`, or of a new one.
 
@@ -68,12 +76,13 @@ class SnapshotExporter:
             kept = await self._pool.fetchval(_KEPT, fresh_s, not_before, resumed)
             if kept is not None:
                 manifest = pb.ExportDeviceStateResponse.FromString(kept)
-                if manifest.epoch == epoch:
+                if manifest.epoch == life.epoch:
                     return manifest
-            return await self._make(device, epoch)
+            return await self._make(device, life)
 
     async def read_chunk(self, export: uuid.UUID, number: int) -> pb.ReadSnapshotResponse | None:
-        """One chunk; None: there are no more. Raises NotFound."""
+        """One chunk; None: there are no more. Raises NotFound. An export that is read is kept."""
+        await self._pool.execute(_TOUCH, export, self._settings.snapshot.keep_seconds / _TOUCHES)
         row = await self._pool.fetchrow(_READ_CHUNK, export, number)
         if row is not None:
             return pb.ReadSnapshotResponse(chunk=number, codec=row["codec"], data=row["data"])
@@ -85,23 +94,23 @@ class SnapshotExporter:
         """Remove exports that no peer should still read."""
         await self._pool.execute(_REMOVE, self._settings.snapshot.keep_seconds)
 
-    async def _make(self, device: uuid.UUID, epoch: int) -> pb.ExportDeviceStateResponse:
+    async def _make(self, device: uuid.UUID, life: Life) -> pb.ExportDeviceStateResponse:
         self._folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="export-", dir=self._folder) as folder:
             path = Path(folder) / "snapshot.sqlite"
             manifest = pb.ExportDeviceStateResponse(
                 snapshot_id=str(uuid.uuid4()),
                 device_id=str(device),
-                epoch=epoch,
+                epoch=life.epoch,
                 columns_hash=COLUMNS_HASH,
                 chunk_bytes=self._settings.snapshot.chunk_bytes,
             )
             manifest.as_of.FromMicroseconds(self._clock.now_us())
-            await self._write_file(path, manifest)
+            await self._write_file(path, manifest, life)
             await self._keep_chunks(path, manifest)
         return manifest
 
-    async def _write_file(self, path: Path, manifest: pb.ExportDeviceStateResponse) -> None:
+    async def _write_file(self, path: Path, manifest: pb.ExportDeviceStateResponse, life: Life) -> None:
         writer = SnapshotWriter(path)
         sums = Sums()
         try:
@@ -109,6 +118,7 @@ class SnapshotExporter:
                 self._pool.acquire() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
+                await check_life(connection, life)
                 manifest.watermark = await connection.fetchval(_SNAPSHOT)
                 locations = [location_of(row) for row in await connection.fetch(_LOCATIONS)]
                 await asyncio.to_thread(writer.add_locations, locations)
@@ -133,23 +143,22 @@ class SnapshotExporter:
             raise
 
     async def _keep_chunks(self, path: Path, manifest: pb.ExportDeviceStateResponse) -> None:
-        """Cut the file. The export becomes visible with its last chunk."""
+        """Cut the file, chunk by chunk. The export becomes visible with its last one."""
         whole, size = hashlib.sha256(), self._settings.snapshot.chunk_bytes
         size_of_file = 0
         export = uuid.UUID(manifest.snapshot_id)
-        chunks: list[tuple[uuid.UUID, int, int, bytes]] = []
         with path.open("rb") as file:
-            while data := await asyncio.to_thread(file.read, size):
-                whole.update(data)
-                size_of_file += len(data)
-                manifest.chunk_sha256.append(hashlib.sha256(data).digest())
-                packed = await asyncio.to_thread(
-                    compress_batch, data, _CODECS, self._settings.sender.gzip_level
-                )
-                chunks.append((export, len(chunks), packed.codec, packed.data))
-        manifest.file_bytes = size_of_file
-        manifest.file_sha256 = whole.digest()
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(_KEEP_EXPORT, export, manifest.watermark, manifest.SerializeToString())
-            for chunk in chunks:
-                await connection.execute(_KEEP_CHUNK, *chunk)
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(_KEEP_EXPORT, export, manifest.watermark)
+                while data := await asyncio.to_thread(file.read, size):
+                    whole.update(data)
+                    size_of_file += len(data)
+                    packed = await asyncio.to_thread(
+                        compress_batch, data, _CODECS, self._settings.sender.gzip_level
+                    )
+                    number = len(manifest.chunk_sha256)
+                    await connection.execute(_KEEP_CHUNK, export, number, packed.codec, packed.data)
+                    manifest.chunk_sha256.append(hashlib.sha256(data).digest())
+                manifest.file_bytes = size_of_file
+                manifest.file_sha256 = whole.digest()
+                await connection.execute(_DESCRIBE, export, manifest.SerializeToString())

@@ -108,6 +108,9 @@ class SnapshotImporter:
                 self._pool, transfer, held.device, "snapshot", progress.FETCHING, manifest.entries.rows
             )
             path = self._path(held.device, manifest.snapshot_id)
+            for other in self._files(held.device):
+                if other != path:  # of an export that is no more: nothing goes on with it
+                    other.unlink(missing_ok=True)
             fetched = await self._fetch(stub, manifest, path, transfer)
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from error

@@ -15,11 +15,10 @@ import structlog
 from libs.domain.clock import Clock
 from libs.stores.postgres import reaching_postgres
 from services.replication import rollups, words
-from services.replication.epoch import confirm_epoch
+from services.replication.epoch import Life, confirm_life, is_from_the_future
 from services.replication.hashing import COLUMNS_HASH
-from services.replication.passes import is_from_the_future
-from services.replication.regions import is_peer
-from services.replication.rollup_sender import RollupSender
+from services.replication.regions import check_counts, is_peer
+from services.replication.rollup_sender import PassReading, RollupSender
 from services.replication.rows import MODEL, LocationRow
 from services.replication.sender import LaneSender
 from services.replication.settings import ReplicationSettings
@@ -42,8 +41,13 @@ class SyncService:
         clock: Clock,
         device: uuid.UUID,
         announce: Callable[[], None] = lambda: None,
+        reading: PassReading | None = None,
     ) -> None:
-        """`announce`: tells the other processes of this region that something was committed."""
+        """`announce`: tells the other processes of this region that something was committed.
+
+        `reading`: for passes of counts; unset: they are read through `pool`.
+        """
+        self._reading = reading or PassReading(pool)
         self._announce = announce
         self._pool = pool
         self._settings = settings
@@ -94,38 +98,40 @@ class SyncService:
     ) -> LaneSender | RollupSender | None:
         """The sender for a subscription; None: it was offered a snapshot."""
         await self._check(subscription)
-        epoch = await confirm_epoch(self._pool)
+        life = await confirm_life(self._pool)
         if subscription.model_type == rollups.MODEL:
-            return await self._open_rollups(subscription, epoch)
-        if reason := await self._reason_for_snapshot(subscription, epoch):
+            return await self._open_rollups(subscription, life)
+        if reason := await self._reason_for_snapshot(subscription, life.epoch):
             # Any export: all existing ones belong to this life of the database.
             offer = pb.SnapshotAvailable(reason=reason)
-            await write(pb.SyncResponse(frame=1, epoch=epoch, snapshot_available=offer))
+            await write(pb.SyncResponse(frame=1, epoch=life.epoch, snapshot_available=offer))
             return None
         return LaneSender(
             self._pool,
             self._settings,
             self._clock,
             self._device,
-            epoch,
+            life,
             subscription,
             lambda: self._changed,
         )
 
-    async def _open_rollups(self, subscription: pb.Subscribe, epoch: int) -> RollupSender:
+    async def _open_rollups(self, subscription: pb.Subscribe, life: Life) -> RollupSender:
         """Remove watermarks from which the peer cannot continue from its subscription: then everything is loaded."""
         load = subscription.open_load
         if subscription.HasField("open_load") and await self._reason_to_load(
-            subscription, epoch, load.epoch, load.begun_at
+            subscription, life.epoch, load.epoch, load.begun_at
         ):
             subscription.ClearField("open_load")
             subscription.watermark = ""
         elif reason := await self._reason_to_load(
-            subscription, epoch, subscription.epoch, subscription.watermark
+            subscription, life.epoch, subscription.epoch, subscription.watermark
         ):
             _LOGGER.info("counts are loaded anew", peer=subscription.peer_device_id, reason=reason)
             subscription.watermark = ""
-        return RollupSender(self._pool, self._settings, self._clock, self._device, epoch, subscription)
+        return RollupSender(
+            self._pool, self._settings, self._clock, self._device, life, subscription, self._reading
+        )
 
     async def _check(self, subscription: pb.Subscribe) -> None:
         peer = _uuid(subscription.peer_device_id, "peer_device_id")
@@ -150,6 +156,8 @@ class SyncService:
             )
         if not await is_peer(self._pool, peer):
             raise PeerMismatch(f"region {peer} is not known here. Make it known: tally regions add HOST:PORT")
+        if subscription.model_type == rollups.MODEL:
+            await check_counts(self._pool)
 
     async def _reason_to_load(
         self, subscription: pb.Subscribe, epoch: int, epoch_there: int, watermark: str

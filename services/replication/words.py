@@ -9,6 +9,8 @@ import secrets
 import uuid
 from typing import Any
 
+from services.replication.epoch import Life, check_life
+
 _KEEP = """
 insert into replication.closing_word (peer, model, epoch, watermark, word)
 values ($1, $2, $3, $4::text::pg_snapshot, $5)"""
@@ -29,10 +31,12 @@ on conflict (peer, model) do update set
 _WORD_BITS = 63
 
 
-async def make_word(pool: Any, peer: uuid.UUID, model: str, epoch: int, watermark: str) -> int:
-    """A new word for a watermark. It is committed when this returns."""
+async def make_word(pool: Any, peer: uuid.UUID, model: str, life: Life, watermark: str) -> int:
+    """A new word for a watermark. It is committed when this returns. Raises PeerMismatch."""
     word = secrets.randbits(_WORD_BITS)
-    await pool.execute(_KEEP, peer, model, epoch, watermark, word)
+    async with pool.acquire() as connection, connection.transaction():
+        await check_life(connection, life, watermark)
+        await connection.execute(_KEEP, peer, model, life.epoch, watermark, word)
     return word
 
 

@@ -176,7 +176,7 @@ class LaneUnderTest:
     ) -> None:
         self.owner_dsn = owner_dsn
         self._receiver_dsn = receiver_dsn
-        self._folder = folder
+        self.folder = folder
         self._settings = settings
         self._holder = uuid.UUID(int=1)  # the same after a restart: its lease goes on
         self._stack = AsyncExitStack()
@@ -200,9 +200,9 @@ class LaneUnderTest:
             await put_region(pool, other, str(other), "elsewhere", "follow", 0)
         self.transactions = TransactionManager(self.owner, self.owner_dsn, PostgresSettings(), 20.0)
         self.sync = SyncService(self.owner, self._settings, Clock(), self.device)
-        exporter = SnapshotExporter(self.owner, self._settings, Clock(), self._folder)
+        exporter = SnapshotExporter(self.owner, self._settings, Clock(), self.folder)
         self._servicer = PeerServicer(self.owner, self.sync, exporter, self.device, "owner")
-        self._importer = SnapshotImporter(self.receiver, self._settings, self.peer, self._folder)
+        self._importer = SnapshotImporter(self.receiver, self._settings, self.peer, self.folder)
         return self
 
     async def __aexit__(

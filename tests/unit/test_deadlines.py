@@ -47,6 +47,7 @@ OF_RUN = "it is work for WriteConnection.run, which has a limit and never cancel
 GIVEN_CONNECTION = {
     "libs/stores/floor.py": f"{OF_A_POOL}, and `tally floor` limits all of it",
     "libs/stores/postgres.py": OF_RUN,
+    "libs/stores/schema.py": "`migrate` limits all of it",
     "services/catalog/deletion.py": f"{OF_A_POOL}, and a write has a limit for all of it",
     "services/catalog/feed.py": OF_A_POOL,
     "services/catalog/layout.py": OF_A_POOL,
@@ -72,8 +73,10 @@ GIVEN_CONNECTION = {
     "services/backfill/": OF_A_POOL,
     "services/scheduler/": OF_A_POOL,
     "services/replication/apply.py": OF_A_POOL,
+    "services/replication/epoch.py": OF_A_POOL,
     "services/replication/lane.py": OF_A_POOL,
     "services/replication/passes.py": OF_A_POOL,
+    "services/replication/rollup_source.py": OF_A_POOL,
     "services/replication/rollup_store.py": OF_A_POOL,
     "services/replication/progress.py": f"{OF_A_POOL}, or the pool itself",
     "services/replication/snapshot_import.py": OF_A_POOL,

@@ -3,7 +3,12 @@
 -- versions from before look for both there; a version that found neither would make a second set of tables, and count
 -- from 0 in them.
 
-create schema counting;
+-- It is there before where each service has a role of its own.
+create schema if not exists counting;
+
+-- A shard of an earlier version may be running. A flush takes its locks in this order, the last by a foreign key, and so
+-- do a beat (heartbeat, log) and an insert (log, journal): this waits for them, and they for it, but never in a circle.
+lock table checkpoint, generation, rollup_minute, flush_log, heartbeat, log, journal in access exclusive mode;
 
 alter table log set schema counting;
 alter table checkpoint set schema counting;

@@ -1,9 +1,11 @@
 """Raises the floor with time: each shard reads the clocks, and raises it as far as they allow."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
+from opentelemetry.metrics import Observation
 
 from libs.domain.floor_pace import FloorPace, Look, Verdict
 from libs.runtime.loop import Loop
@@ -28,7 +30,8 @@ class FloorKeeper:
         self._pool = pool
         self._pace = FloorPace()
         self._alarm = ""
-        self._age_seconds = 0.0
+        self._found: tuple[int, Reading] | None = None
+        """the floor in ms since 1970-01-01 UTC, and when it was there"""
         self.loop = Loop(
             "floor",
             self.look,
@@ -37,7 +40,7 @@ class FloorKeeper:
             jitter=0.0,
             telemetry=telemetry,
         )
-        catalogue.observe(telemetry.meter, catalogue.FLOOR_AGE, lambda: self._age_seconds)
+        catalogue.observe(telemetry.meter, catalogue.FLOOR_AGE, self._ages)
 
     async def look(self) -> None:
         """Look once, and raise the floor if it is time to. Raises the errors in AWAY."""
@@ -45,13 +48,21 @@ class FloorKeeper:
             floor_ms = time_ms_of(await connection.fetchval(_FLOOR))
             if (reading := await read_clocks(connection)) is None:
                 return
+            self._found = floor_ms, reading
             verdict = self._pace.judge(_look_of(floor_ms, reading))
             if verdict.floor_ms - floor_ms >= _STEP_MS:
                 floor_ms = verdict.floor_ms
                 await raise_floor(connection, first_id_of(floor_ms))
+                self._found = floor_ms, reading
             await align_logs(connection)  # also when it stays: one may have been left behind
-        self._age_seconds = (reading.postgres_us // 1000 - floor_ms) / 1000
         self._tell(verdict, floor_ms)
+
+    def _ages(self) -> Sequence[Observation]:
+        """Of the floor that was seen last, by the time now: it grows while no look succeeds. None before the first."""
+        if self._found is None:
+            return []
+        floor_ms, reading = self._found
+        return [Observation((reading.now_us() // 1000 - floor_ms) / 1000)]
 
     def _tell(self, verdict: Verdict, floor_ms: int) -> None:
         # The text differs between readings by the seconds in it: log an alarm only when it begins.

@@ -1,18 +1,24 @@
 """The client for threads can do what the asynchronous one can, and is called in the same way."""
 
 import ast
+import gc
 import inspect
+import re
 import threading
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tally.client import Client, blocking, client
+import tally.client
+from tally.client import Client, ClientUnusable, blocking, client
+from tally.client import errors as client_errors
 from tally.client._calls.namespace import Attached
 from tally.client._threads.derived import derive_from, public_names
 from tally.client._threads.loop_thread import LoopThread
+from tally.contract import errors as contract_errors
 
 ONLY_ASYNCHRONOUS = {"open_batcher"}
 ONLY_FOR_THREADS = {"address"}
@@ -58,6 +64,44 @@ def test_a_namespace_lives_as_long_as_its_client() -> None:
     opened = Client("127.0.0.1:1")
     assert opened.counting is opened.counting
     assert opened.counting is not Client("127.0.0.1:1").counting
+
+
+def test_a_client_that_is_let_go_takes_its_namespaces_with_it_at_once() -> None:
+    opened = Client("127.0.0.1:1")
+    counting, seen = opened.counting, weakref.ref(opened)
+    gc.collect()
+    gc.disable()
+    try:
+        del opened
+        assert seen() is None
+    finally:
+        gc.enable()
+    with pytest.raises(ClientUnusable, match="the client of this `counting` is gone"):
+        counting._open()
+
+
+@pytest.mark.parametrize("part", ["query", "counting"])
+def test_the_methods_for_counts_and_for_a_shard_are_on_the_client_too(part: str) -> None:
+    for name in public_names(NAMESPACES[part]):
+        method = inspect.getattr_static(Client, name)
+        assert inspect.unwrap(method) is inspect.getattr_static(NAMESPACES[part], name)
+
+
+def test_every_error_that_a_call_can_raise_is_public_and_in_the_table_of_the_readme() -> None:
+    shared = {name for name, value in vars(contract_errors).items() if _is_error(value)} | {"Violation"}
+    own = {name for name, value in vars(client_errors).items() if _is_error(value)}
+    assert shared <= set(client_errors.__all__)
+    assert shared | own == set(client_errors.__all__) <= set(tally.client.__all__)
+    for name in client_errors.__all__:
+        assert getattr(client_errors, name) is getattr(tally.client, name)
+    assert client.__file__ is not None
+    readme = (Path(client.__file__).parents[2] / "README.md").read_text()
+    table = re.findall(r"^\|(.*?)\|", readme[readme.index("## Errors") :], re.MULTILINE)
+    assert own - {"TallyError", "Rejected"} <= set(re.findall(r"`(\w+)`", " ".join(table)))
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, contract_errors.TallyError)
 
 
 def test_the_types_name_what_is_there() -> None:

@@ -20,6 +20,7 @@ from tally.client._calls import methods
 from tally.client._calls.access import Access
 from tally.client._calls.connection import Connection
 from tally.client._calls.methods import Answer, Method, Request
+from tally.client._calls.namespace import N
 from tally.client._checks.rules import (
     check_actor_id,
     check_event_type,
@@ -35,6 +36,7 @@ from tally.client._surface.namespaces import Namespaces
 from tally.client.answers import PartitionMap, Receipt, Refusal
 from tally.client.batching import Batching
 from tally.client.columns import Batch, Columns, columns_of
+from tally.client.counting import Counting
 from tally.client.errors import ClientUnusable
 from tally.client.events import Event, check_function
 from tally.client.query import Query
@@ -53,14 +55,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _of_query(
-    method: Callable[Concatenate[Query, P], Coroutine[Any, Any, T]],
+def _of(
+    part: str, method: Callable[Concatenate[N, P], Coroutine[Any, Any, T]]
 ) -> "Callable[Concatenate[Client, P], Coroutine[Any, Any, T]]":
-    """A method of the namespace `query`, on the client itself."""
+    """A method of a namespace, on the client itself."""
 
     @wraps(method)
     async def call(self: "Client", *args: P.args, **kwargs: P.kwargs) -> T:
-        return await method(self.query, *args, **kwargs)
+        return await method(getattr(self, part), *args, **kwargs)
 
     # Without the cast, mypy keeps the name of the first parameter, and a method is no plain callable.
     return cast("Callable[Concatenate[Client, P], Coroutine[Any, Any, T]]", call)
@@ -317,11 +319,21 @@ class Client(Namespaces):
 
     # Reading
 
-    get_views_count = _of_query(Query.get_views_count)
-    get_count = _of_query(Query.get_count)
-    get_stats = _of_query(Query.get_stats)
-    list_logs = _of_query(Query.list_logs)
-    audit = _of_query(Query.audit)
+    get_views_count = _of("query", Query.get_views_count)
+    get_count = _of("query", Query.get_count)
+    get_stats = _of("query", Query.get_stats)
+    list_logs = _of("query", Query.list_logs)
+    audit = _of("query", Query.audit)
+
+    # Of a shard, at its own address
+
+    get_cluster = _of("counting", Counting.get_cluster)
+    list_dead_letters = _of("counting", Counting.list_dead_letters)
+    get_dead_letter = _of("counting", Counting.get_dead_letter)
+    replay_dead_letter = _of("counting", Counting.replay_dead_letter)
+    drop_dead_letter = _of("counting", Counting.drop_dead_letter)
+
+    # Of the server
 
     async def partition_map(self, *, timeout: float | None = None) -> PartitionMap:
         """Which shard leads which partitions, as the partitioner that answers sees it."""

@@ -121,7 +121,8 @@ class Decision:
 
 
 class Counting(Namespace):
-    """The part of tally.client.Client that speaks to a shard, at its own address: `client.counting`.
+    """The part of tally.client.Client that speaks to a shard, at its own address: `client.counting`. The client has
+    these methods itself, too.
 
     Each call about dead letters carries the identity of the cluster. The client asks the shard for it once, so that a
     service of another cluster, which is reached at this address later on, refuses: ClusterMismatch.

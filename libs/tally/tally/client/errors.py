@@ -1,4 +1,4 @@
-"""The errors that occur only in a client, below the root that it shares with the services.
+"""The errors of a client: those that only it can know, and those that it shares with the services.
 
 A failed write says under which request id it went: the same events sent again under that id are never counted twice.
 """
@@ -7,7 +7,84 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 from tally.client.columns import Batch
-from tally.contract.errors import TallyError
+from tally.contract.errors import (
+    AlreadyDecided,
+    Cancelled,
+    ChangeOutOfRange,
+    ClusterMismatch,
+    DataLoss,
+    DeadlineExceeded,
+    IndexIncomplete,
+    InUse,
+    InvalidRequest,
+    LeaseLost,
+    ListFull,
+    ListsTooLarge,
+    NotEnabled,
+    NotFound,
+    NotPrimary,
+    NotReady,
+    NotReplayable,
+    OutOfRange,
+    Overloaded,
+    PartitionCountMismatch,
+    PeerMismatch,
+    ReadTooLarge,
+    RegionStale,
+    Rejected,
+    RequestIdReused,
+    RightsStale,
+    ServerFault,
+    StaleFrame,
+    StaleSnapshot,
+    TallyError,
+    Unavailable,
+    Unimplemented,
+    VersionMismatch,
+    Violation,
+)
+
+__all__ = [
+    "AlreadyDecided",
+    "BufferFull",
+    "Cancelled",
+    "ChangeOutOfRange",
+    "ClientUnusable",
+    "ClusterMismatch",
+    "DataLoss",
+    "DeadlineExceeded",
+    "InUse",
+    "IndexIncomplete",
+    "InvalidRequest",
+    "LeaseLost",
+    "ListFull",
+    "ListsTooLarge",
+    "NotEnabled",
+    "NotFound",
+    "NotPrimary",
+    "NotReady",
+    "NotReplayable",
+    "NotSent",
+    "OutOfRange",
+    "OutcomeUnknown",
+    "Overloaded",
+    "PartitionCountMismatch",
+    "PeerMismatch",
+    "ReadTooLarge",
+    "RegionStale",
+    "Rejected",
+    "RequestIdReused",
+    "RightsStale",
+    "ServerFault",
+    "StaleFrame",
+    "StaleSnapshot",
+    "StillSending",
+    "TallyError",
+    "Unavailable",
+    "Unimplemented",
+    "VersionMismatch",
+    "Violation",
+]
 
 
 class OutcomeUnknown(TallyError):

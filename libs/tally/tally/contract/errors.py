@@ -301,6 +301,12 @@ class ListFull(TallyError):
     reason = "LIST_FULL"
 
 
+class ListsTooLarge(TallyError):
+    """The lists that a find names have more entries than one find may read. Name fewer or shorter ones."""
+
+    reason = "LISTS_TOO_LARGE"
+
+
 class IndexIncomplete(TallyError):
     """A find uses an index or a sort that is being rebuilt for a changed type. Retry later."""
 

@@ -50,6 +50,7 @@ CODES: Mapping[type[TallyError], grpc.StatusCode] = {
     errors.NotPrimary: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InUse: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ListFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.ListsTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.IndexIncomplete: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotEnabled: grpc.StatusCode.FAILED_PRECONDITION,
     errors.VersionMismatch: grpc.StatusCode.ABORTED,

@@ -1,5 +1,6 @@
 """Types that change while there are resources: these are indexed anew, in pieces."""
 
+import asyncio
 from typing import Any
 
 import asyncpg
@@ -9,11 +10,14 @@ from services.catalog.reindexing import reindex_piece
 from services.catalog.resource_type import ResourceType
 from services.catalog.type_record import put_type
 from services.catalog.writing import Writing
-from tally.catalog.v1 import find_pb2, resource_pb2
+from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
 from tally.client import IndexIncomplete, InUse
 from tests.support.catalog import CONTAINER, US, VIDEO, find, find_ids, prepare, rule, video
 from tests.support.eventually import eventually
 from tests.support.stack import Stack
+
+_IS_WAITING = """
+select exists (select from pg_locks where not granted and pg_backend_pid() = any(pg_blocking_pids(pid)))"""
 
 
 def changed(**fields: Any) -> resource_pb2.Type:
@@ -23,6 +27,14 @@ def changed(**fields: Any) -> resource_pb2.Type:
     for name in fields:
         new.ClearField(name)
     new.MergeFrom(resource_pb2.Type(**fields))
+    return new
+
+
+def nested_container() -> resource_pb2.Type:
+    """The type of containers, which can be in others."""
+    new = resource_pb2.Type()
+    new.CopyFrom(CONTAINER)
+    new.MergeFrom(resource_pb2.Type(parent="/in", children="series"))
     return new
 
 
@@ -81,6 +93,38 @@ async def test_what_is_being_indexed_anew_is_refused_by_name_until_it_is_complet
     assert await find_ids(client, "language:en") == ["1v"]
 
 
+async def test_rules_about_a_set_that_is_not_complete_are_refused_until_it_is(alone: Stack) -> None:
+    """They would be told to be in force, and what has not entered the set yet would be shown."""
+    trial = rights_pb2.SubjectRules(subject="rating:18", rules=[rule()])
+    client, catalog = alone.client, await prepare(alone.client)
+    await catalog.put("1v", video(1, type="clips", rating=18))
+    await catalog.put("2v", video(2, type="clips", rating=1.8))
+    holder = await asyncpg.connect(alone.dsn)
+    try:
+        transaction = holder.transaction()
+        await transaction.start()
+        await holder.execute("select from catalog.resource where id = '1v' for update")
+        change = await catalog.put_type(changed(indexes={"t": "/type", "rating": "/rating"}))
+        assert await find_ids(client, min_change=change) == ["2v", "1v"]
+        with pytest.raises(IndexIncomplete, match="indexed anew"):
+            await catalog.put_rules("rating:18", [rule()])
+        with pytest.raises(IndexIncomplete, match="indexed anew"):
+            await catalog.try_rules([trial])
+        await catalog.put_rules("rating:18", [])
+        await transaction.rollback()
+    finally:
+        await holder.close()
+    assert (await until_indexed(alone)).misfit_count == 1
+    with pytest.raises(IndexIncomplete, match="do not fit"):
+        await catalog.put_rules("rating:18", [rule()])
+    with pytest.raises(IndexIncomplete, match="do not fit"):
+        await catalog.try_rules([trial])
+    await catalog.put_rules("t:episodes", [rule()])  # what did not change is complete
+    await catalog.put("2v", video(2, type="clips", rating=18))
+    await catalog.put_rules("rating:18", [rule()])
+    assert await find_ids(client) == []
+
+
 async def test_a_resource_that_does_not_fit_keeps_its_sets_and_is_listed(alone: Stack) -> None:
     """It must not leave a set by which it is hidden."""
     client, catalog = alone.client, await prepare(alone.client)
@@ -110,6 +154,55 @@ async def test_a_set_with_rules_is_not_given_up_by_its_type(alone: Stack) -> Non
             await catalog.put_type(new)
     await catalog.put_rules("50c:videos", [])
     await catalog.put_type(changed(parent="/series"))
+
+
+async def test_a_type_does_not_take_its_resources_from_below_a_parent_with_rules(alone: Stack) -> None:
+    """Rules of a parent, of all above it, and of their sets, hold for what is below."""
+    catalog = await prepare(alone.client)
+    await catalog.put_type(nested_container())
+    await catalog.put("50c", b'{"title":"Network","type":"paid"}')
+    await catalog.put("51c", b'{"title":"Series","in":"50c"}')
+    await catalog.put("1v", video(1, container="51c"))
+    new = changed(parent="/series")
+    for subject in ("51c", "50c", "t:paid"):
+        await catalog.put_rules(subject, [rule()])
+        with pytest.raises(InUse, match=f"rules are about {subject}"):
+            await catalog.put_type(new)
+        await catalog.put_rules(subject, [])
+    await catalog.put_rules("1v", [rule()])  # it goes with the video
+    await catalog.put_type(new)
+
+
+async def test_rules_of_a_parent_wait_while_a_type_looks_for_rules_of_parents(alone: Stack) -> None:
+    """Else the type would not see them, and take its resources from below them."""
+    catalog = await prepare(alone.client)
+    await catalog.put("50c", b'{"title":"Series"}')
+    holder = await asyncpg.connect(alone.dsn)
+    try:
+        transaction = holder.transaction()
+        await transaction.start()
+        await holder.execute("select from catalog.type where suffix = 'v' for update")
+        putting = asyncio.create_task(catalog.put_rules("50c", [rule()]))
+
+        async def is_waiting() -> bool:
+            return bool(await holder.fetchval(_IS_WAITING))
+
+        await eventually(is_waiting)
+        await transaction.rollback()
+        await putting
+    finally:
+        await holder.close()
+
+
+async def test_a_rule_of_a_parent_reaches_a_child_under_a_former_name_of_children(alone: Stack) -> None:
+    client, catalog = alone.client, await prepare(alone.client)
+    await catalog.put("50c", b'{"title":"Series"}')
+    await catalog.put("1v", video(1, container="50c", stars="many"))
+    await catalog.put_type(changed(children="clips", sorts=["/views", "/stars"]))
+    assert (await until_indexed(alone)).misfit_count == 1
+    assert list((await catalog.get("1v")).keys) == ["50c:videos"]
+    await catalog.put_rules("50c", [rule()])
+    assert await find_ids(client) == []
 
 
 async def test_an_index_that_is_given_up_can_be_named_no_more_and_another_type_keeps_it(alone: Stack) -> None:
@@ -158,6 +251,17 @@ async def test_pieces_go_on_where_another_stopped_and_leave_out_what_was_put_mea
     finally:
         await writing.close()
         await pool.close()
+
+
+async def test_a_type_whose_sorts_only_change_their_order_is_indexed_anew_to_the_end(alone: Stack) -> None:
+    client, catalog = alone.client, await prepare(alone.client)
+    await catalog.put("1v", video(1, views=7))
+    await catalog.put("2v", video(2, views=3))
+    change = await catalog.put_type(changed(sorts=["/created_at", "/views"]))
+    assert await find_ids(client, sort="views", min_change=change) == ["1v", "2v"]
+    await until_indexed(alone)
+    assert await find_ids(client, sort="views") == ["1v", "2v"]
+    assert not (await catalog.put("1v", video(1, views=7))).changed
 
 
 async def test_a_type_that_only_asks_for_more_indexes_nothing_anew(alone: Stack) -> None:

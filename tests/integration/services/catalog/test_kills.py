@@ -157,7 +157,9 @@ class Killed:
         return run
 
 
-@pytest.mark.parametrize("is_wiped", [False, True], ids=["killed", "wiped"])
+@pytest.mark.parametrize(
+    "is_wiped", [False, pytest.param(True, marks=pytest.mark.long)], ids=["killed", "wiped"]
+)
 async def test_a_projection_that_is_killed_or_wiped_at_any_command_is_right_where_it_has_its_token(
     record: Record, valkey_url: str, is_wiped: bool
 ) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import redis.asyncio as valkey
 
-from services.catalog.settings import CatalogSettings, ListSettings, ProjectionSettings
+from services.catalog.settings import CatalogSettings, ListSettings, Part, ProjectionSettings
 from tally.catalog.v1 import find_pb2, resource_pb2
-from tally.client import InUse, InvalidRequest, ListFull
+from tally.client import InUse, InvalidRequest, ListFull, ListsTooLarge
 from tally.client.catalog import Catalog
 from tests.integration.services.catalog.test_projection import projected, verify
 from tests.support.catalog import CA, US, prepare, rule, video
@@ -119,6 +119,18 @@ async def test_adding_again_keeps_or_moves_and_a_full_list_refuses_or_drops_its_
     assert len((await find_in(alone, SUBSCRIPTIONS, min_change=change, list_size=True)).items) == 6
 
 
+async def test_more_at_once_than_a_list_may_have_leave_nothing_of_the_first_of_them(alone: Stack) -> None:
+    """What a list has in the source it has in Valkey, also where ids never came into it."""
+    catalog = await prepare_lists(alone)
+    done = await catalog.add_to_list("9002u:history", ["1v", "2v", "3v", "4v", "5v"])
+    assert (done.added_count, done.moved_count, done.dropped_count) == (3, 0, 0)
+    done = await catalog.add_to_list("9002u:history", ["3v", "1v", "2v", "4v", "6v"])
+    assert (done.added_count, done.moved_count, done.dropped_count) == (2, 1, 2)
+    await projected(alone)
+    assert await verify(alone) == []
+    assert await ids_in(alone, "9002u:history", min_change=done.change) == ["6v", "4v", "2v"]
+
+
 async def test_an_entry_may_come_before_its_resource_and_goes_with_it(alone: Stack) -> None:
     """T004-11, T004-01: it is kept, skipped, told, and shown when the resource arrives."""
     catalog = await prepare_lists(alone)
@@ -203,6 +215,25 @@ async def test_lists_are_in_valkey_as_in_the_source_and_are_read_from_there(
         assert await client.zrevrange("r:list:featured", 0, -1) == [b"3v", b"99v"]
         assert await client.exists("r:9002u:subscriptions") == 0
         assert await verify(alone) == []
+
+
+@pytest.mark.parametrize("parts", [("details", "lists"), ("details",)], ids=["Valkey", "Postgres"])
+async def test_a_find_whose_lists_have_too_many_entries_together_is_refused(
+    open_service: OpenService, parts: tuple[Part, ...]
+) -> None:
+    settings = CatalogSettings(
+        lists=ListSettings(max_read_entries=4), projection=ProjectionSettings(parts=parts)
+    )
+    async with open_service("catalog", settings) as stack:
+        catalog = await prepare_lists(stack)
+        await catalog.add_to_list(SUBSCRIPTIONS, ["1v", "2v", "3v"])
+        change = (await catalog.add_to_list("9002u:history", ["4v", "5v"])).change
+        await projected(stack)
+        assert await ids_in(stack, SUBSCRIPTIONS, min_change=change) == ["3v", "2v", "1v"]
+        with pytest.raises(ListsTooLarge, match="MAX_READ_ENTRIES"):
+            await ids_in(
+                stack, SUBSCRIPTIONS, min_change=change, filters=[find_pb2.Filter(any=["9002u:history"])]
+            )
 
 
 async def test_without_lists_in_valkey_they_come_from_postgres_and_the_limit_is_a_setting(

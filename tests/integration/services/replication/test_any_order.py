@@ -63,7 +63,7 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
-        self.open: list[tuple[Any, Any]] = []
+        self.open: list[tuple[Any, Any, uuid.UUID]] = []
         self.count = 0
         self.backup: tuple[str, str] | None = None
         self.reached: str | None = None
@@ -133,8 +133,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.run(self._leave_open(number))
 
     async def _leave_open(self, number: int) -> None:
-        """Puts in the one location, so that the two may be open together and end in any order."""
-        location = LOCATIONS[len(self.open)]
+        """Puts in a location of its own, so that the two may be open together and end in any order."""
+        taken = {each for _, _, each in self.open}
+        location = next(each for each in LOCATIONS if each not in taken)
         connection = await asyncpg.connect(self.dsns[0])
         transaction = connection.transaction()
         await transaction.start()
@@ -147,7 +148,7 @@ class AnyOrder(RuleBasedStateMachine):
             return
         self.count += 1
         await connection.execute(PUT, KEYS[location][number], location, f"{self.count}")
-        self.open.append((connection, transaction))
+        self.open.append((connection, transaction, location))
 
     @rule(first=st.booleans(), keep=st.booleans())
     @precondition(lambda self: bool(self.open))
@@ -155,7 +156,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.run(self._end(0 if first else -1, keep))
 
     async def _end(self, place: int, keep: bool) -> None:
-        connection, transaction = self.open.pop(place)
+        connection, transaction, _ = self.open.pop(place)
         await (transaction.commit() if keep else transaction.rollback())
         await connection.close()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,14 @@ import pytest_asyncio
 from services.counting.settings import CountingSettings
 from services.partitioner.settings import PartitionerSettings
 from services.replication import rollup_sender, rollup_store
-from services.replication.rollups import write_rollups
+from services.replication.rollup_file import PassFile
+from services.replication.rollups import unpack_rollups
 from services.replication.settings import RollupSettings
 from tally.client import Client, Event
 from tally.common.v1 import common_pb2
 from tally.query.v1 import query_pb2, query_pb2_grpc
 from tally.replication.v1 import replication_pb2, replication_pb2_grpc
+from tally.replication.v1.peers_pb2 import StateBatch
 from tests.support.eventually import eventually
 from tests.support.regions import FAST, TIMEOUT_S, region_database
 from tests.support.servers import Servers
@@ -212,7 +214,8 @@ async def test_a_region_without_counts_makes_the_sum_incomplete_and_says_so(
     """T003-40: a smaller number is never returned in silence."""
     north, _ = regions
     await north.database.execute(
-        "insert into replication.region (device, name, address) values ($1, 'nowhere', '')", uuid.uuid4()
+        "insert into replication.region (device, name, address) values ($1, 'nowhere', '127.0.0.1:1')",
+        uuid.uuid4(),
     )
     try:
         found = await north.count(video())
@@ -232,17 +235,19 @@ async def test_readers_see_a_pass_whole_or_not_at_all_and_one_that_is_broken_off
     """T003-38: 30 videos in one request are in one flush, and so in one pass of three batches."""
     north, south = regions
     names = [video() for _ in range(30)]
-    packed = 0
+    sent = 0
 
-    def write_or_break(rows: Any) -> Any:
-        nonlocal packed
-        if any(row.video_id in names for row in rows):
-            packed += 1
-            if packed in (2, 4):
-                raise OSError("the network is away")
-        return write_rollups(rows)
+    class Breaking(PassFile):
+        async def batches(self) -> AsyncGenerator[StateBatch]:
+            nonlocal sent
+            async for batch in super().batches():
+                if any(row.video_id in names for row in unpack_rollups(batch)):
+                    sent += 1
+                    if sent in (2, 4):
+                        raise OSError("the network is away")
+                yield batch
 
-    monkeypatch.setattr(rollup_sender, "write_rollups", write_or_break)
+    monkeypatch.setattr(rollup_sender, "PassFile", Breaking)
     await north.client.process_many([Event(name, "view") for name in names])
 
     async def is_there() -> bool:
@@ -255,7 +260,7 @@ async def test_readers_see_a_pass_whole_or_not_at_all_and_one_that_is_broken_off
         return bool(seen)
 
     await eventually(is_there)
-    assert packed > 4
+    assert sent > 4
     for name in names[:3]:
         await south.sees(name, 1)
 

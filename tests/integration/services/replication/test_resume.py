@@ -2,11 +2,14 @@
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from services.replication import snapshot
 from services.replication.rows import EntryRow
 from services.replication.settings import (
     ReceiverSettings,
@@ -16,7 +19,9 @@ from services.replication.settings import (
     StrategySettings,
     TombstoneSettings,
 )
-from tests.support.lanes import LaneUnderTest
+from services.replication.snapshot import SnapshotExporter
+from services.replication.wire import Packed, compress_batch
+from tests.support.lanes import Clock, LaneUnderTest
 from tests.support.regions import region_database
 from tests.support.servers import Servers
 
@@ -94,6 +99,60 @@ async def test_chunks_of_a_snapshot_that_are_here_are_not_fetched_again_whatever
     assert streams > 2
     assert lane.meter.chunks == len(exports)
     await lane.settle()
+
+
+async def test_an_export_is_written_chunk_by_chunk_and_never_in_memory_whole(
+    lane: LaneUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = most = chunks = 0
+
+    class Counted(bytes):
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    def pack(*arguments: Any) -> Packed:
+        nonlocal alive, most, chunks
+        packed = compress_batch(*arguments)
+        alive, chunks = alive + 1, chunks + 1
+        most = max(most, alive)
+        return replace(packed, data=Counted(packed.data))
+
+    await commit(lane, make_rows(range(300)))
+    monkeypatch.setattr(snapshot, "compress_batch", pack)
+    await lane.settle()
+    assert chunks > 5
+    assert most <= 3
+
+
+async def test_an_export_that_is_read_is_kept_and_others_are_removed(lane: LaneUnderTest) -> None:
+    await commit(lane, make_rows(range(300)))
+    await lane.stream(chunks=2)
+    exporter = SnapshotExporter(lane.owner, SETTINGS, Clock(), lane.folder)
+    export = await lane.owner.fetchval("select id from replication.snapshot_export")
+    long_ago = (
+        "update replication.snapshot_export set made_at = now() - interval '1 day', read_at = {read_at}"
+    )
+    await lane.owner.execute(long_ago.format(read_at="now() - interval '2 hours'"))
+    assert await exporter.read_chunk(export, 2) is not None
+    await exporter.remove_old()
+    assert await exporter.read_chunk(export, 3) is not None
+    await lane.owner.execute(long_ago.format(read_at="now() - interval '2 hours'"))
+    await exporter.remove_old()
+    assert await lane.owner.fetchval("select count(*) from replication.snapshot_chunk") == 0
+
+
+async def test_what_was_fetched_of_an_export_that_is_no_more_does_not_stay_on_the_disk(
+    lane: LaneUnderTest,
+) -> None:
+    await commit(lane, make_rows(range(300)))
+    files = []
+    for _ in range(2):
+        await lane.stream(chunks=2)
+        files.append(list(lane.folder.glob("import-*")))
+        await lane.owner.execute("delete from replication.snapshot_export")
+    assert [len(each) for each in files] == [1, 1]
+    assert files[0] != files[1]
 
 
 async def test_one_export_serves_every_peer_while_it_is_fresh(

@@ -64,6 +64,33 @@ async def test_of_failures_in_a_row_each_error_is_logged_once_and_the_success_th
     ]
 
 
+@in_virtual_time
+async def test_a_failure_that_lasts_is_logged_again_every_ten_minutes_as_an_error() -> None:
+    with capture_logs() as logs:
+        await run_for(make_loop(Turns(ConnectionError("refused"))), 1300.0)
+    assert [(log["log_level"], log["error"], log["failures"]) for log in logs] == [
+        ("warning", "refused", 1),
+        ("error", "refused", 601),
+        ("error", "refused", 1201),
+    ]
+
+
+@in_virtual_time
+async def test_the_ten_minutes_begin_anew_with_a_success_and_go_on_with_another_error() -> None:
+    refused, gone = ConnectionError("refused"), OSError("gone")
+    turns = Turns(*[refused] * 500, None, *[refused] * 650, gone, None)
+    with capture_logs() as logs:
+        await run_for(make_loop(turns), 1200.0)
+    assert [(log["log_level"], log.get("error"), log["failures"]) for log in logs] == [
+        ("warning", "refused", 1),
+        ("info", None, 500),
+        ("warning", "refused", 1),
+        ("error", "refused", 601),
+        ("error", "gone", 651),
+        ("info", None, 651),
+    ]
+
+
 class Held:
     """In a frame of a turn, as what it works on is."""
 
@@ -118,6 +145,31 @@ async def test_the_next_turn_waits_until_one_that_was_cancelled_has_ended() -> N
     await run_for(make_loop(hang), 10.0)
     assert [time - begun[0] for time in begun] == [0.0, 9.0]
     await asyncio.sleep(10.0)
+
+
+@in_virtual_time
+async def test_a_turn_that_does_not_end_at_its_deadline_is_logged_then_and_once() -> None:
+    may_end = asyncio.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await may_end.wait()
+            if not running.cancelling():
+                raise OSError("gone")
+
+    with capture_logs() as logs:
+        running = asyncio.create_task(make_loop(hang).run())
+        for _ in range(2):
+            await asyncio.sleep(3.5)
+            assert [(log["error"], log["failures"]) for log in logs] == [
+                ("not done within its deadline of 3 s", 1)
+            ]
+            may_end.set()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
 
 
 @in_virtual_time

@@ -7,7 +7,8 @@ from random import Random
 from hypothesis import given, settings, strategies
 from pyroaring import BitMap
 
-from services.catalog.explanation import Explanation, State, explain, find_useless, is_shadowed
+from services.catalog.explanation import Budget, Explanation, State, explain, find_useless, is_shadowed
+from services.catalog.explanation_wire import write_trial
 from services.catalog.ids import unpack
 from services.catalog.query import Filter, Query
 from services.catalog.rights import OTHER
@@ -73,7 +74,7 @@ def check_shadowed(found: Explanation) -> None:
             for codes in product(("US", "CA", "FR"), ("48", "49", "x"), ("mobile", "tv", "x"))
             for time in range(-1, 3 * LATEST)
         )
-        assert is_shadowed(rules, number) is not meets
+        assert is_shadowed(rules, number, Budget()) is not meets
 
 
 @given(seed=strategies.integers(0, 2**32))
@@ -141,6 +142,21 @@ def test_rules_that_are_over_or_covered_by_several_earlier_ones_are_useless() ->
         (3, State.SHADOWED),
         (6, State.SHADOWED),
     ]
+
+
+def test_all_rules_of_a_call_share_one_budget_of_comparisons() -> None:
+    """Of a thousand subjects with a thousand rules each, what is useless is looked for only until it is used up."""
+    broad = Rule(1, True)
+    rules = [broad, *(Rule(priority, False, frozenset({"US"})) for priority in range(2, 101))]
+    budget = Budget(1_000)
+    found = [len(list(find_useless(rules, 0, budget))) for _ in range(3)]
+    assert found == [44, 4, 0]  # 1 + 2 + … + 44 = 990, and 10 are left
+    subjects = {f"{number}v": rules for number in range(1, 1_001)}
+    world = World(Random(1))
+    view = world.publish()
+    trial = Trial(BitMap(), view.rights, view.rights)
+    response = write_trial(view, trial, [], subjects, 0)
+    assert 1_000 < len(response.useless) < 40_000  # of 99,000
 
 
 def test_what_leaves_a_resource_out_of_a_find_is_named() -> None:

@@ -1,5 +1,6 @@
 """The rights are checked again when an answer leaves: nothing that a rule hides since the find began gets out."""
 
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,9 +12,10 @@ from services.catalog.contents import Contents
 from services.catalog.finder import Answer, Finder
 from services.catalog.follower import Follower
 from services.catalog.freshness import Freshness, Told
+from services.catalog.ids import pack
 from services.catalog.index import Index, Row
 from services.catalog.list_reading import ListReader
-from services.catalog.query import Page, Query
+from services.catalog.query import BY_LIST, Page, Query
 from services.catalog.resource_type import ResourceType
 from services.catalog.rule import Dimensions, Rule, Viewer
 from services.catalog.view import View
@@ -28,6 +30,10 @@ class NoLists:
 
     async def read(self, _names: object, _min_change: int) -> dict[str, dict[int, int]]:
         return {}
+
+
+NO_LISTS = NoLists()
+TOTAL = Page(wants_total=True)
 
 
 @dataclass
@@ -57,18 +63,18 @@ class Replica:
     async def pass_time(self, seconds: float) -> None:
         self.seconds += seconds
 
-    async def find(self) -> Answer:
-        finder = Finder(cast("Follower", self), cast("Contents", self), cast("ListReader", NoLists()), 5_000)
-        return await finder.find(QUERY, Page(wants_total=True), with_details=True, min_change=0)
+    async def find(self, page: Page = TOTAL, *, query: Query = QUERY, lists: object = NO_LISTS) -> Answer:
+        finder = Finder(cast("Follower", self), cast("Contents", self), cast("ListReader", lists), 5_000)
+        return await finder.find(query, page, with_details=True, min_change=0)
 
 
 @pytest.fixture
 async def replica() -> Replica:
     index = Index(default_allow=True)
-    index.stage_types([ResourceType("v", "video")])
+    index.stage_types([ResourceType("v", "video", indexes={"t": "/t"})])
     index.stage_dimensions(Dimensions(frozenset({"48"}), frozenset({"mobile"})))
     for number in range(1, 9):
-        index.stage_resource(Row(f"{number}v", None, (), {}, 1))
+        index.stage_resource(Row(f"{number}v", None, ("t:a",), {}, 1))
     made: Any = Replica(index, Freshness(60.0, 500.0, lambda: made.seconds), await index.publish(1))
     made.freshness.tell(Told(0.0, 0.0, 0.0, 1, START_US), 1)
     return cast("Replica", made)
@@ -80,6 +86,60 @@ async def test_a_rule_that_comes_while_details_are_read_makes_the_find_anew(repl
     answer = await replica.find()
     assert "5v" not in answer.ids
     assert (len(answer.ids), answer.found.total, answer.repeats) == (7, 7, 1)
+
+
+@pytest.mark.parametrize("page", [Page(2, wants_total=True), Page(2, facets=["t"])], ids=["total", "facets"])
+async def test_what_is_only_counted_is_checked_again_too(replica: Replica, page: Page) -> None:
+    """The page has 8v and 7v: neither is hidden."""
+    replica.while_reading.append(lambda: replica.put_rules("5v", Rule(1, False)))
+    answer = await replica.find(page)
+    count = answer.found.facets[0].counts if page.facets else answer.found.total
+    assert (answer.ids, count) == (["8v", "7v"], [("a", 7)] if page.facets else 7)
+    await replica.put_rules("4v", Rule(1, False, from_us=START_US + 10_000_000))
+    replica.while_reading.append(lambda: replica.pass_time(11.0))
+    answer = await replica.find(page)
+    count = answer.found.facets[0].counts if page.facets else answer.found.total
+    assert (count, answer.repeats) == ([("a", 6)] if page.facets else 6, 1)
+
+
+async def test_that_more_follows_is_told_only_of_what_may_be_seen(replica: Replica) -> None:
+    replica.while_reading.append(lambda: replica.put_rules("1v", Rule(1, False)))
+    answer = await replica.find(Page(7))
+    assert (len(answer.ids), answer.found.has_more, answer.next_cursor) == (7, False, None)
+
+
+async def test_what_changes_while_lists_are_read_makes_no_find_anew(replica: Replica) -> None:
+    class SlowLists(NoLists):
+        async def read(self, _names: object, _min_change: int) -> dict[str, dict[int, int]]:
+            await replica.put_rules("5v", Rule(1, False))
+            return {}
+
+    answer = await replica.find(lists=SlowLists())
+    assert (answer.found.total, answer.repeats, answer.change) == (7, 0, 2)
+
+
+@pytest.mark.parametrize(("count", "is_elsewhere"), [(8, False), (3_000, True)])
+async def test_large_lists_are_sorted_beside_the_event_loop(
+    replica: Replica, count: int, *, is_elsewhere: bool
+) -> None:
+    threads: set[int] = set()
+
+    class Entries(dict[int, int]):
+        def items(self) -> Any:
+            raise AssertionError("one by one")
+
+        def values(self) -> Any:
+            threads.add(threading.get_ident())
+            return super().values()
+
+    class Lists(NoLists):
+        async def read(self, _names: object, _min_change: int) -> dict[str, dict[int, int]]:
+            return {"list:all": Entries({pack(f"{each}v"): each for each in range(1, count + 1)})}
+
+    query = Query(QUERY.viewer, (), BY_LIST, list="list:all")
+    answer = await replica.find(Page(3), query=query, lists=Lists())
+    assert answer.ids == ["8v", "7v", "6v"]
+    assert (threads != {threading.get_ident()}) is is_elsewhere
 
 
 async def test_what_is_deleted_meanwhile_is_not_shown(replica: Replica) -> None:

@@ -20,6 +20,7 @@ ROWS: list[tuple[TallyError, grpc.StatusCode]] = [
     (errors.VersionMismatch("another version"), grpc.StatusCode.ABORTED),
     (errors.InUse("has children"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.ListFull("100,000 entries"), grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (errors.ListsTooLarge("200,000 entries"), grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.IndexIncomplete("index:genre"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.NotEnabled("off"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.RightsStale("no news"), grpc.StatusCode.UNAVAILABLE),

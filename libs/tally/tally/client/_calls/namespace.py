@@ -1,9 +1,11 @@
 """A part of the client: the methods for one service."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any, Generic, Self, TypeVar, overload
 
 from tally.client._calls.connection import Connection
+from tally.client.errors import ClientUnusable
 
 
 class Namespace:
@@ -33,6 +35,21 @@ class Attached(Generic[N]):
     def __get__(self, client: Any, owner: type) -> Self | N:
         if client is None:
             return self
-        made = self.of(lambda: client._open)  # noqa: SLF001 - it is a part of the client
+        made = self.of(_weakly(weakref.ref(client), self._name))
         client.__dict__[self._name] = made  # which is found first from now on
         return made
+
+
+def _weakly(find: Callable[[], Any], name: str) -> Callable[[], Connection]:
+    """The connection of a client that is kept by others: what it keeps itself must not keep it in a circle."""
+
+    def opened() -> Connection:
+        if (client := find()) is None:
+            raise ClientUnusable(
+                f"the client of this `{name}` is gone: keep the client as long as you use its parts",
+                reason="CLIENT_GONE",
+            )
+        connection: Connection = client._open  # noqa: SLF001 - it is a part of the client
+        return connection
+
+    return opened

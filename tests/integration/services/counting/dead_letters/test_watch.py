@@ -4,7 +4,7 @@ import asyncio
 
 import asyncpg
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import NoOpTracer
 from structlog.testing import capture_logs
 
@@ -13,21 +13,8 @@ from libs.telemetry.setup import Telemetry
 from services.counting.dead_letters.watch import DeadLetterWatch
 from tests.support.entries import new_id
 from tests.support.eventually import eventually
+from tests.support.gauges import read_gauge
 from tests.support.letters import bury_spooled, open_decisions
-
-
-def read(reader: InMemoryMetricReader) -> list[float]:
-    """The values of the gauge."""
-    data = reader.get_metrics_data()
-    return [
-        point.value
-        for resource in (data.resource_metrics if data else [])
-        for scope in resource.scope_metrics
-        for metric in scope.metrics
-        if metric.name == catalogue.DEAD_LETTERS_WAITING.name
-        for point in metric.data.data_points
-        if isinstance(point, NumberDataPoint)
-    ]
 
 
 async def test_letters_that_wait_are_a_metric_and_more_of_them_a_warning(dsn: str) -> None:
@@ -38,12 +25,12 @@ async def test_letters_that_wait_are_a_metric_and_more_of_them_a_warning(dsn: st
             keys = await bury_spooled(pool, {("video", "view"): 1}, new_id())
         await open_decisions(dsn).drop(keys[0])
         watch = DeadLetterWatch(pool, Telemetry(NoOpTracer(), provider.get_meter("test"), enabled=True))
-        assert read(reader) == [0]
+        assert read_gauge(reader, catalogue.DEAD_LETTERS_WAITING) == [0]
         with capture_logs() as logs:
             watching = asyncio.create_task(watch.loop.run())
 
             async def is_counted() -> bool:
-                return read(reader) == [1]
+                return read_gauge(reader, catalogue.DEAD_LETTERS_WAITING) == [1]
 
             await eventually(is_counted)
             watching.cancel()
