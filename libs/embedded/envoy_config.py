@@ -269,8 +269,8 @@ def _check_health(pool: Pool) -> dict[str, Any]:
 def _detect_dead() -> dict[str, Any]:
     """Leave a server alone that cannot be connected to, or cuts connections, until a health check of it succeeds.
 
-    Only these count. An answer never does, however bad: while Postgres is away every server answers UNAVAILABLE, and
-    putting some of them out would only hurt.
+    Only these count, and no answer does: while Postgres is unreachable every server answers UNAVAILABLE, and to eject
+    some of them would only reduce the capacity.
     """
     return {
         "split_external_local_origin_errors": True,

@@ -81,7 +81,7 @@ def connect(
 def service_config(settings: ChannelSettings) -> dict[str, object]:
     """gRPC's service config (https://github.com/grpc/grpc/blob/master/doc/service_config.md).
 
-    It says nothing of `timeout`: gRPC in Python is off by seconds there, so deadlines are given call by call.
+    It sets no `timeout`, which gRPC in Python applies seconds too late: each call has its own deadline.
     gRPC waits a random part of each back-off. Retries stop while more than half of the recent calls failed. What no
     server has begun to handle, as when a connection ends by its age, gRPC sends again even without a policy.
     """

@@ -40,8 +40,8 @@ def find_free(count: int, host: str = "127.0.0.1") -> list[int]:
 def check_free(address: str) -> None:
     """Raise NotReady when another socket listens at `host:port`, with the process that has it.
 
-    gRPC would notice too, but it writes the reason to stderr and raises an error that does not say it. Of a unix
-    socket nothing can be told before: gRPC takes the path over from whoever had it.
+    gRPC would notice too, but it writes the reason to stderr and raises an error that does not say it. A unix
+    socket cannot be checked before: gRPC replaces the socket file of another process.
     """
     if _is_unix(address):
         return

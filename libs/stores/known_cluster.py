@@ -61,13 +61,13 @@ def load_cluster(folder: Path, wall: Callable[[], float] = time.time) -> Cluster
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NotReady(
-            f"Postgres is away, and what is known of the cluster cannot be read from {path}: {error!r}. "
+            f"Postgres is unreachable, and what is known of the cluster cannot be read from {path}: {error!r}. "
             "Start Postgres first; the file is then written anew"
         ) from error
     behind_us = seen_at_us - int(wall() * 1_000_000)
     if behind_us > _MOST_BEHIND_US:
         raise NotReady(
-            f"Postgres is away, and this machine's clock is wrong: it is {behind_us / 1_000_000:,.0f} s before the "
-            f"time in {path}. Set the clock right, or start Postgres first"
+            f"Postgres is unreachable, and this machine's clock is wrong: it is {behind_us / 1_000_000:,.0f} s before "
+            f"the time in {path}. Set the clock right, or start Postgres first"
         )
     return cluster

@@ -145,7 +145,7 @@ DEAD_LETTERS_WAITING = Metric(
     "tally.dead_letters.waiting",
     Kind.GAUGE,
     "{letter}",
-    "Dead letters of the cluster that nobody has decided; every shard reports the same.",
+    "Undecided dead letters of the cluster; every shard reports the same.",
 )
 REPLICATION_LAG = Metric(
     "tally.replication.lag",

@@ -78,7 +78,7 @@ async def run(
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - started, 1),
         "machine": await describe_machine(),
-        # Tally ships without any; they are for whoever tries something out.
+        # None are set by default; they are for trying out other settings.
         "settings": {name: value for name, value in os.environ.items() if name.startswith("TALLY_")},
         "plan": {name: getattr(plan, name) for name in plan.__slots__},
         "ratios": {name: round(each["median"], 3) for name, each in details.items()},

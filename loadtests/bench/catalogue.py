@@ -117,7 +117,7 @@ RATIOS: Sequence[Ratio] = (
 def choose(wanted: Sequence[str], *, is_full: bool) -> list[list[Contender]]:
     """The groups, with those contenders that are wanted; none wanted means all, the full ones only if `is_full`.
 
-    A name without its last number stands for every size. Raises ValueError for a name that is nobody's.
+    A name without its last number stands for every size. Raises ValueError for an unknown name.
     """
     groups = (*GROUPS, *FULL) if is_full or wanted else GROUPS
     unknown = [name for name in wanted if not any(_is(each, name) for group in groups for each in group)]

@@ -132,7 +132,7 @@ class Lane:
         await self.store.settle()
 
     def keep_logs(self, folder: Path) -> None:
-        """Of a contender that failed: whoever wants to know why needs them."""
+        """Copy the logs of a contender that failed, for the search of the cause."""
         if self.result.fault is not None:
             for log in self.folder.glob("**/*.log"):
                 shutil.copyfile(log, folder / f"bench-{self.contender.name}-{log.name}")

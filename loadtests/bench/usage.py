@@ -15,7 +15,7 @@ class ServerProcesses:
     roots: Sequence[psutil.Process] = field(default_factory=list)
 
     def names(self) -> str:
-        """For whoever wants to look at one with a profiler."""
+        """The processes with their ids, for a profiler."""
         return ", ".join(f"{process.name()} (pid {process.pid})" for process in self.roots) or "no process"
 
     def cpu_seconds(self) -> float:

@@ -14,7 +14,7 @@ class _Resource:
     """None: a change had no answer"""
     is_busy: bool = False
     writes: int = 0
-    """begun or ended: whoever sees the same number twice has seen none in between"""
+    """begun or ended: if two looks find the same number, there was none in between"""
 
 
 @dataclass(frozen=True, slots=True)

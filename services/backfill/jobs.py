@@ -133,7 +133,7 @@ async def read_job(pool: Any, job_id: str) -> Any:
         row = None if wanted is None else await pool.fetchrow(_READ_ONE, wanted)
     if row is None:
         what = f"no job {job_id!r}" if job_id else "no job yet"
-        raise NotFound(f"there is {what}; `tally backfill list` shows those that there are")
+        raise NotFound(f"there is {what}; `tally backfill list` lists the existing ones")
     return row
 
 

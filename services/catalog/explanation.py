@@ -109,7 +109,7 @@ def find_useless(
 
 
 def is_shadowed(rules: Sequence[Rule], number: int, budget: Budget) -> bool:
-    """Whether the rules before it decide whoever looks, and whenever, where it would match.
+    """Whether earlier rules decide every case that this one matches, for any viewer at any time.
 
     Where there are too many cases to look at, only a single earlier rule that covers it is found, and nothing when the
     budget is used up.

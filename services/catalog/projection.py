@@ -47,7 +47,7 @@ class State(StrEnum):
     BUILDING = "being built"
     FULL = "stopped: Valkey is too full"
     OTHER = "not written: this Valkey holds the projection of another cluster"
-    AWAY = "Valkey is away"
+    AWAY = "Valkey is unreachable"
 
 
 class Projection:

@@ -56,7 +56,7 @@ class Rule:
     reason: str = ""
 
     def is_for(self, country: str, application: str, platform: str) -> bool:
-        """Whether it is about a viewer with these codes, whenever that is."""
+        """Whether it is about a viewer with these codes, at any time."""
         return (
             (not self.countries or country in self.countries)
             and (not self.applications or application in self.applications)

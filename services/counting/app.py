@@ -119,7 +119,7 @@ async def _prepare_journal(pool: Any, settings: CountingSettings) -> None:
         raise
     except Unavailable as error:
         _LOGGER.warning(
-            "Postgres is away; entries go to the spool until it is back", error=str(error.__cause__)
+            "Postgres is unreachable; entries go to the spool until it is back", error=str(error.__cause__)
         )
 
 

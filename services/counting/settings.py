@@ -99,11 +99,12 @@ class RecoverySettings(BaseModel, frozen=True, extra="forbid"):
 
 
 class SpoolSettings(BaseModel, frozen=True, extra="forbid"):
-    """Where entries wait while Postgres is away."""
+    """Where entries wait while Postgres is unreachable."""
 
     enabled: bool = Field(
         True,
-        description="keep entries on the shard's disk while Postgres is away; else callers wait, until their deadline",
+        description="keep entries on the shard's disk while Postgres is unreachable; otherwise callers wait until "
+        "their deadline",
     )
     folder: Path | None = Field(
         None, description="where, for this shard alone and the same at each start; unset: in the data folder"

@@ -213,7 +213,7 @@ class Shard:
         return None
 
     def _note_away(self, why: str) -> None:
-        _LOGGER.warning("no log: Postgres is away", shard=self.name, error=why)
+        _LOGGER.warning("no log: Postgres is unreachable", shard=self.name, error=why)
         # What arrives from now on is queued for the spool: no caller must meet a moment with neither of them.
         self._log, self._is_spooling = None, self.spool is not None
         self._is_away.set()

@@ -126,7 +126,7 @@ class IngestServicer(IngestServiceServicer):
 
 
 def _write(request: Message) -> bytes:
-    """The bytes of a request, the same whenever it is the same. Raises InvalidRequest when there are too many."""
+    """The bytes of a request; equal requests have equal bytes. Raises InvalidRequest when there are too many."""
     data = request.SerializeToString(deterministic=True)
     if len(data) > MAX_REQUEST_BYTES:
         raise too_large(len(data))

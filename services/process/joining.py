@@ -34,7 +34,7 @@ class Joining:
     async def join(self) -> Cluster:
         """Read the cluster and the clock. Raises NotReady and PartitionCountMismatch.
 
-        While Postgres is away: the cluster of the last start, with the clock of this machine.
+        While Postgres is unreachable: the cluster of the last start, with the clock of this machine.
         """
         try:
             with reaching_postgres():
@@ -48,7 +48,7 @@ class Joining:
                 raise _cannot_reach(error.__cause__, None if is_wrong_dsn else self._folder) from error
             check_partition_count(known, self._partition_count)
             _LOGGER.warning(
-                "Postgres is away; starting with the cluster of the last start, and by this machine's clock",
+                "Postgres is unreachable; starting with the cluster of the last start, and by this machine's clock",
                 cluster_id=str(known.cluster_id),
                 folder=str(self._folder),
                 error=str(error.__cause__),

@@ -26,8 +26,8 @@ cell as materialized (
 )"""
 
 # As of: nothing was journaled before it that the answer lacks. What a log lacks was journaled in the order of seq, so
-# none of it before the first; and that one neither before it was received, nor before the log was opened. The receipts
-# of those behind it say nothing: what comes out of a spool may have been received hours before its place in the log.
+# none of it before the first; and that one neither before it was received, nor before the log was opened. The times
+# of receipt of later ones do not count: an entry out of a spool may have been received hours before it got its place.
 # `now()` is before the snapshot, and what was journaled after that cannot be seen in it.
 _READ = f"""
 with {CELL}

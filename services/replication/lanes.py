@@ -104,7 +104,7 @@ class Lanes:
             except TallyError as error:
                 problem = error.message
             except AWAY as error:
-                problem = f"Postgres is away: {error!r}"
+                problem = f"Postgres is unreachable: {error!r}"
             if problem:
                 _LOGGER.warning(
                     "lane broke; will begin a new stream",

@@ -50,7 +50,7 @@ select (extract(epoch from least(now(), (
 ))) * 1000000)::bigint"""
 _HAS_COUNTS = f"select exists (select from {_ROLLUPS}) or exists (select from {_JOURNAL})"
 _MOST_DISTANT = 2**31 - 1
-"""Beyond it the 32 bits of a row's transaction id say nothing any more."""
+"""Rows with an older transaction id than this cannot be compared by its 32 bits."""
 _FIRST = pb.RollupKey(minute=-1, generation=-1)
 
 

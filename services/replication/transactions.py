@@ -197,9 +197,7 @@ def _refusing_rows() -> Iterator[None]:
 
 def no_location(location: uuid.UUID) -> NotFound:
     """The error of a location that this region does not have."""
-    return NotFound(
-        f"this region has no location {location}; `tally locations list` shows those that there are"
-    )
+    return NotFound(f"this region has no location {location}; `tally locations list` lists the existing ones")
 
 
 def _values(entry: EntryRow) -> tuple[Any, ...]:

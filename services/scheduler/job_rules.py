@@ -111,7 +111,7 @@ def _read_period(period: pb.Period, phase: int, tell: Tell, field: str) -> Caden
     if not 1 <= period.bin_max <= _MOST_BIN_MAX:
         refuse("bin_max", f"must be from 1 to {_MOST_BIN_MAX}")
     elif not offsets:
-        refuse("offsets", "must name at least one bin; none would select nobody")
+        refuse("offsets", "must name at least one bin; an empty list selects no member")
     elif any(not 0 <= offset < period.bin_max for offset in offsets):
         refuse("offsets", f"must be from 0 to {period.bin_max - 1}, one less than bin_max")
     elif len(set(offsets)) < len(offsets):

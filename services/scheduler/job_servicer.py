@@ -122,7 +122,7 @@ class JobServicer(JobServiceServicer):
         with reaching_postgres():
             row = await read_job(self._pool, name)
         if row is None:
-            raise NotFound(f"there is no job {name!r}; `tally jobs list` shows those that there are")
+            raise NotFound(f"there is no job {name!r}; `tally jobs list` lists the existing ones")
         return job_status_of(row)
 
 

@@ -127,7 +127,7 @@ class Planner:
         async with transaction(self._pool) as connection:
             row = await connection.fetchrow(_LOCK, name)
             if row is None:
-                raise NotFound(f"there is no job {name!r}; `tally jobs list` shows those that there are")
+                raise NotFound(f"there is no job {name!r}; `tally jobs list` lists the existing ones")
             run_id: int | None = await connection.fetchval(_REQUESTED, request_id)
             if run_id is not None:
                 return run_id

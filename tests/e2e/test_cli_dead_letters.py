@@ -101,7 +101,7 @@ async def test_json_is_for_programs(stack: Stack, ids: list[str]) -> None:
 async def test_nothing_is_decided_unless_somebody_says_so(stack: Stack, ids: list[str]) -> None:
     asked = await letters(stack, "drop", *ids, stdin="y\n")  # a pipe is nobody
     assert (asked.exit_code, asked.out) == (USAGE, "")
-    assert asked.err == "tally: nobody is there to confirm: say --yes to drop without being asked\n"
+    assert asked.err == "tally: there is no terminal to confirm at: use --yes to drop without a question\n"
     assert len((await stack.client.counting.list_dead_letters(state="waiting")).letters) == 3
 
 

@@ -111,7 +111,7 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
     row = re.compile(r"^\s*(?:envoy|postgres|valkey|\w+-0)\s.*\s(\d+)\s*$", re.MULTILINE)
     pids = [int(pid) for pid in row.findall(table)]
     assert len(pids) == len(ONE_OF_EACH) + len(("envoy", "postgres", "valkey"))
-    assert f"Ready. The front door is at {address}" in table
+    assert f"Ready. The front proxy is at {address}" in table
     assert (await run("count", "video", address=address)).out == "counted 1 view of video\n"
     status = await run("status", "--json", address=address)
     assert (status.exit_code, json.loads(status.out)["problems"]) == (0, [])
@@ -207,7 +207,7 @@ async def test_the_front_door_leads_to_no_call_for_operators_nor_between_process
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await call(b"", timeout=5)
             assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED, path
-    # The command finds a shard behind the front door by itself, where the shards can be reached.
+    # The command finds a shard behind the front proxy by itself, where the shards can be reached.
     assert (await run("dead-letters", "list", address=cluster.address)).out == "no dead letters\n"
 
 

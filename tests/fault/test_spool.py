@@ -1,4 +1,4 @@
-"""Postgres is away: entries become durable on the shard's own disk, and are counted when it is back."""
+"""Postgres is unreachable: entries become durable on the shard's own disk, and are counted when it is back."""
 
 import resource
 import time

@@ -1,4 +1,4 @@
-"""Services that take writes start while Postgres is away, with what they know of their cluster from the last time."""
+"""Services that take writes start while Postgres is unreachable, with the cluster of their last start."""
 
 import asyncio
 import time

@@ -51,7 +51,7 @@ def test_every_container_that_serves_has_its_probes(workloads: list[Workload]) -
 
 
 def test_liveness_does_not_depend_on_others(workloads: list[Workload]) -> None:
-    """Health says NOT_SERVING while Postgres is away, and a restart would not bring it back."""
+    """Health says NOT_SERVING while Postgres is unreachable, and a restart would not bring it back."""
     for workload in workloads:
         if workload.serves:
             for probe in ("startupProbe", "livenessProbe"):

@@ -25,7 +25,7 @@ from tests.support.servers import Servers, fresh_database
 from tests.support.terminal import Ended, finish, kill, start
 from tests.toy.source_tree import environment_of, make_tree
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
 
 TOY = "tally.toy.v1.ToyService"
 PUT_AND_GET = """
@@ -185,7 +185,6 @@ async def run_in(tree: Path, *command: str | Path) -> Ended:
     return await finish(process)
 
 
-@pytest.mark.long
 async def test_a_cluster_runs_it_behind_its_front_door(tree: Path, tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     one_of_each = [f"--replicas={name}=1" for name in ("counting", "query", "catalog", "scheduler", "worker")]

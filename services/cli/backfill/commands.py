@@ -138,7 +138,7 @@ def failures(job: Job = "", as_json: AsJson = False, address: Address = DEFAULT_
 
 
 def count(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
-    """Count what was fetched and is not counted yet. Harmless to repeat: each record counts once for ever.
+    """Count what was fetched and is not counted yet. Harmless to repeat: each record is counted exactly once.
 
     It exits with 3 while receipts are still to come; run it again then.
     """

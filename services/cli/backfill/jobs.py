@@ -167,8 +167,8 @@ def count(address: str, *, as_json: bool) -> None:
         )
     if sums["unknown_count"]:
         raise Failure(
-            f"{sums['unknown_count']} events were sent more than a day ago, and nobody knows whether they count; "
-            "they are not sent again",
+            f"{sums['unknown_count']} events were sent more than a day ago, and it is unknown whether they were "
+            "counted; they are not sent again",
             REFUSED,
         )
     if sums["pending_count"]:

@@ -48,7 +48,7 @@ def _group(callback: Callable[..., None], **commands: Callable[..., None]) -> ty
 def catalog() -> None:
     """Store resources, say who may see them, and find them.
 
-    In a cluster the front door answers `find` alone: name a process of the catalog with --address for the rest.
+    In a cluster the front proxy answers `find` alone: name a process of the catalog with --address for the rest.
 
     \b
     Example:

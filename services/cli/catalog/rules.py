@@ -48,7 +48,7 @@ def try_rules(address: str, file: Path) -> list[str]:
             if count:
                 lines.append(f"  {count:,} {what}: {' '.join(ids)}{' …' if count > len(ids) else ''}")
     if not found.differences:
-        lines.append("nobody would see a difference")
+        lines.append("no viewer would see a difference")
     for rule in found.useless:
         state = rights_pb2.RuleState.Name(rule.state).removeprefix("RULE_STATE_").lower()
         lines.append(f"{rule.subject}, priority {rule.priority}: never decides ({state})")

@@ -99,7 +99,9 @@ async def _find(client: Client, ids: Sequence[str]) -> Sequence[DeadLetter]:
 def _ask(verb: Verb, letters: Sequence[DeadLetter]) -> None:
     """Raises Failure unless the operator confirms."""
     if not sys.stdin.isatty():
-        raise Failure(f"nobody is there to confirm: say --yes to {verb.name} without being asked", USAGE)
+        raise Failure(
+            f"there is no terminal to confirm at: use --yes to {verb.name} without a question", USAGE
+        )
     events = sum(letter.event_count for letter in letters)
     question = f"{verb.name} {_number(len(letters), 'letter')} with {_number(events, 'event')}? [y/N] "
     print(question, end="", file=sys.stderr, flush=True)  # noqa: T201 - it needs an answer

@@ -46,7 +46,7 @@ def add(
     peer: Annotated[
         str,
         typer.Argument(
-            metavar="HOST:PORT", help="Of its replication service, or its front door.", show_default=False
+            metavar="HOST:PORT", help="Of its replication service, or its front proxy.", show_default=False
         ),
     ],
     lazy: Annotated[

@@ -112,7 +112,7 @@ def _introduce(console: Console, cluster: Cluster, folder: Path) -> None:
     tally = own_command()
     shard = cluster.topology.of("counting")[0].address
     lines = [
-        f"Ready. The front door is at {cluster.address}, the data and the logs are in {_shorten(folder)}.",
+        f"Ready. The front proxy is at {cluster.address}, the data and the logs are in {_shorten(folder)}.",
         "",
         *_introduce_certificates(cluster),
         "Count a view, read it back, and look at all of it:",
@@ -121,7 +121,7 @@ def _introduce(console: Console, cluster: Cluster, folder: Path) -> None:
         f"  {tally} get MBdVXkSdhwU --strong{where}",
         f"  {tally} status{where}",
         "",
-        "Dead letters are for operators: any shard answers for all of them, and the front door does not.",
+        "Dead letters are for operators: any shard answers for all of them, and the front proxy does not.",
         "",
         f"  {tally} dead-letters list --address {shard}",
         "",

@@ -63,7 +63,7 @@ def cluster(
             envvar="TALLY_SERVER__ADDRESS",
             metavar="HOST:PORT",
             callback=_check_host_and_port,
-            help="Where the front door listens.",
+            help="Where the front proxy listens.",
         ),
     ] = DEFAULT_ADDRESS,
     data_dir: Annotated[
@@ -81,7 +81,7 @@ def cluster(
 ) -> None:
     """Run a cluster on this machine, until Ctrl-C.
 
-    Every service runs in processes of its own, behind Envoy as the front door, on a Postgres and a Valkey of
+    Every service runs in processes of its own, behind Envoy as the front proxy, on a Postgres and a Valkey of
     its own. Whatever dies is started again. The data are those of `tally up`, which cannot run at the same time.
     With --tls it makes certificates, as `tally certificates` does, where there are none.
 

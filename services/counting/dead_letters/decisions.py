@@ -107,7 +107,7 @@ class Decisions:
         letter whose partition is gone cannot be replayed.
 
         Raises NotFound; AlreadyDecided when it was dropped; NotReplayable, and it stays as it is, when what it came to
-        grief of still holds; Unavailable when Postgres is away or the outcome unknown: the letter's state tells.
+        grief of still holds; Unavailable when Postgres is unreachable or the outcome unknown: the letter's state tells.
         """
 
         async def work(connection: Any) -> Decision | None:
@@ -228,7 +228,7 @@ async def _is_journaled(connection: Any, key: Key, letter: Any) -> bool:
         )
     if not has_partition:
         raise NotReplayable(
-            f"{key} cannot be replayed: the journal has no entries of its day any more, so nobody can tell whether "
+            f"{key} cannot be replayed: the journal has no entries of its day any more, so it is unknown whether "
             "it was counted. Drop it"
         )
     return False

@@ -82,13 +82,28 @@ async def apply(
     `is_new`, (n,): the rows that are not there yet. Raises UniqueViolationError when one of them is.
     """
     async with connection.transaction():
-        generation = await connection.fetchval(_ADVANCE, log_id, *start, *end, ROLLUPS)
-        if generation is None:
-            return False
-        await add_rows(connection, generation, rows, statement_cells, is_new)
-        await connection.execute(
-            _NOTE, log_id, *start, *end, generation, int(rows.cells.count.sum()), len(rows)
-        )
+        return await apply_within(connection, log_id, start, end, rows, statement_cells, is_new)
+
+
+async def apply_within(
+    connection: Any,
+    log_id: int,
+    start: Position,
+    end: Position,
+    rows: MinuteRows,
+    statement_cells: int,
+    is_new: Mask | None = None,
+) -> bool:
+    """`apply` within a transaction of the caller's.
+
+    A transaction inside it would be a savepoint, with an id of its own that no snapshot lists: replication, which
+    finds changed rows by the ids of transactions, would miss them (T003-48).
+    """
+    generation = await connection.fetchval(_ADVANCE, log_id, *start, *end, ROLLUPS)
+    if generation is None:
+        return False
+    await add_rows(connection, generation, rows, statement_cells, is_new)
+    await connection.execute(_NOTE, log_id, *start, *end, generation, int(rows.cells.count.sum()), len(rows))
     return True
 
 

@@ -19,7 +19,7 @@ from libs.stores.postgres import AWAY
 from libs.stores.write_connection import is_of_the_data
 from services.counting.dead_letters.letters import DeadLetter, set_aside
 from services.counting.flush.buffer import Buffer
-from services.counting.flush.rollups import apply
+from services.counting.flush.rollups import apply_within
 from services.counting.journal.entry import NumberedEntry
 from services.counting.journal.log import ROLLUPS
 from services.counting.journal.position import Position
@@ -202,7 +202,7 @@ class Recovery:
         """Apply a piece in one transaction: to the rollups what is in the buffer, the rest to the dead letters."""
         rows, start, end = buffer.rows(), piece.start, piece.end
         async with connection.transaction():
-            if await apply(connection, log_id, start, end, rows, self._flush.statement_cells):
+            if await apply_within(connection, log_id, start, end, rows, self._flush.statement_cells):
                 for row, reason in dead:
                     await set_aside(
                         connection, _letter_of(row, log_id, reason, start.events_before(row["seq"]))

@@ -40,8 +40,8 @@ _REASONS = {
 _UNREADABLE = "came out of a shard's spool, and cannot be read: {}"
 
 # One below the floor may have been counted by a retry elsewhere. Then it is a duplicate, and no dead letter. The lock
-# makes the transaction a write, whose commit waits for the standby: a row that can be seen may not be there yet, if the
-# wait of whoever inserted it was cancelled.
+# makes the transaction a write, whose commit waits for the standby: a visible row may not be on the standby yet, if
+# the wait of its insert was cancelled.
 _FIND_JOURNALED = """
 select true from counting.journal where request_id = $1 and partition = $2 and request_hash = $3 for key share"""
 

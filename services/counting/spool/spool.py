@@ -67,7 +67,7 @@ class Spool:
                 _LOGGER.warning("spool cannot be written", path=str(self.path), error=str(error))
             self._has_room = False
             raise Overloaded(
-                "Postgres is away, and the spool of this shard has no room; send the same request again later",
+                "Postgres is unreachable, and the spool of this shard has no room; send the same request again later",
                 retry_after_s=_RETRY_AFTER_S,
             ) from error
         self._has_room = True

@@ -145,7 +145,7 @@ FAULTS = (
     ),
     Fault("rolling restart of every service", restarts.restart_all, _SERVICES | _POSTGRES, may_fail=False),
     Fault(
-        "a restart of every service while Postgres is away",
+        "a restart of every service while Postgres is unreachable",
         restarts.restart_without_postgres,
         _POSTGRES | _SERVICES,
     ),

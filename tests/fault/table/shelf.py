@@ -38,7 +38,7 @@ class _Item:
     is_there: bool | None = False
     is_hidden: bool | None = False
     writes: int = 0
-    """begun or ended: whoever sees the same number twice has seen no write in between"""
+    """begun or ended: if two looks find the same number, there was no write in between"""
 
     @property
     def must_be_away(self) -> bool:

@@ -71,7 +71,7 @@ async def count_twice(peer: Peer, payload: bytes) -> None:
 @pytest.mark.parametrize("wrong", [forget, count_twice])
 async def test_a_tally_that_counts_wrong_fails(stack: Stack, wrong: Wrong) -> None:
     async with open_peer(target=stack.address) as peer:
-        peer.once["CountViewEvent"] = lambda payload, _: wrong(peer, payload)
+        peer.answers["CountViewEvent"] = lambda payload, _: wrong(peer, payload)
         code, printed = await run_locust(peer.address)
     assert "wrong: view of load-" in printed
     assert "verdict: WRONG" in printed

@@ -138,9 +138,9 @@ async def test_a_service_that_is_away_is_named(client: Client, peer: Peer) -> No
 @pytest.mark.parametrize("open_client", [Client], ids=["asyncio"])  # gRPC repeats it for a second
 async def test_what_the_service_says_itself_is_not_explained_away(client: Client, peer: Peer) -> None:
     peer.turns.extend(
-        [refuse(grpc.StatusCode.UNAVAILABLE, "Postgres is away", error_info("UNAVAILABLE"))] * 4
+        [refuse(grpc.StatusCode.UNAVAILABLE, "Postgres is unreachable", error_info("UNAVAILABLE"))] * 4
     )
-    with pytest.raises(Unavailable, match=r"^Postgres is away$") as raised:
+    with pytest.raises(Unavailable, match=r"^Postgres is unreachable$") as raised:
         await client.get_count("v")
     assert raised.value.unreachable is None
 

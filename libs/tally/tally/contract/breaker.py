@@ -73,8 +73,8 @@ class Breaker:
     ) -> T:
         """What `function` returns or raises. Raises Unavailable without calling it while no call may begin.
 
-        A cancelled call is neither success nor failure, and neither is one that raises what is `silent`: what
-        says nothing of the target.
+        A cancelled call counts neither as success nor as failure; nor does one that raises an error of `silent`,
+        which is not a failure of the target.
         """
         wait_s = self.wait_s
         if wait_s != 0.0:
@@ -103,9 +103,9 @@ class Breaker:
         return self._transitions
 
     def end(self, begun: int, *, has_failed: bool | None) -> bool:
-        """Say how a call ended; None says nothing of the target. True if that opened the circuit.
+        """Record how a call ended; None: neither success nor failure. True if that opened the circuit.
 
-        A call that ends in another state than it began in is not counted: it speaks of the past.
+        A call that ends in another state than it began in is not counted: its result is out of date.
         """
         if begun != self._transitions:
             return False

@@ -104,7 +104,7 @@ class Storing:
                 self._kept[did] = Kept(did, account.rev, len(account.rows), account.byte_count)
 
     async def deliver(self) -> None:
-        """Deliver what is kept, whenever that is due. Runs until cancelled."""
+        """Deliver the stored repositories each time that a delivery is due. Runs until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             if not self._is_due():

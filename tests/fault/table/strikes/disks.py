@@ -11,7 +11,7 @@ _DRAIN_SECONDS = 45.0
 
 
 async def fill_spool(scene: Scene) -> None:
-    """Postgres is away until one shard has nowhere to write; then it refuses, and loses nothing that it took."""
+    """Postgres is unreachable until one shard has nowhere to write; then it refuses, and loses nothing that it took."""
     victim = scene.chance.choice(SHARDS[1:])
     folder = scene.deployment.folder / "small disk"
     folder.mkdir(exist_ok=True)

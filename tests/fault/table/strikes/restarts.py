@@ -20,7 +20,7 @@ async def restart_all(scene: Scene) -> None:
 
 
 async def restart_without_postgres(scene: Scene) -> None:
-    """Postgres is away, and whatever takes writes comes back without it."""
+    """Postgres is unreachable, and whatever takes writes comes back without it."""
     cluster = scene.deployment.cluster
     writers = [place for service in ("counting", "partitioner") for place in cluster.topology.of(service)]
     await scene.pause(0, 1)

@@ -1,4 +1,4 @@
-"""Envoy as the front door, before servers of the test's own."""
+"""Envoy as the front proxy, before servers of the test's own."""
 
 import asyncio
 import importlib.util
@@ -33,7 +33,7 @@ LARGEST = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """A front door with two partitioners and a query service behind it."""
+    """A front proxy with two partitioners and a query service behind it."""
 
     address: str
     envoy: Envoy

@@ -104,7 +104,7 @@ async def test_bytes_that_do_not_parse_end_a_stream_as_an_invalid_argument() -> 
     [
         InvalidRequest([Violation("video_id", "1 to 128 bytes é")], total=70),
         Overloaded("too much", retry_after_s=1.5),
-        Unavailable("Postgres is away"),
+        Unavailable("Postgres is unreachable"),
         TallyError("a null \0, a line\nand 100 %"),
     ],
     ids=lambda error: type(error).__name__,

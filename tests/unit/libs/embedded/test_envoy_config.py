@@ -1,4 +1,4 @@
-"""What the front door must and must not do, read from its configuration."""
+"""What the front proxy must and must not do, read from its configuration."""
 
 import json
 from collections.abc import Iterator

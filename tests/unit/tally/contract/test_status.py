@@ -31,7 +31,7 @@ ROWS: list[tuple[TallyError, grpc.StatusCode]] = [
     (errors.NotReplayable("still refused"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.LeaseLost("taken by another"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.Overloaded("full", retry_after_s=2.5), grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (errors.Unavailable("Postgres is away"), grpc.StatusCode.UNAVAILABLE),
+    (errors.Unavailable("Postgres is unreachable"), grpc.StatusCode.UNAVAILABLE),
     (errors.NotReady("migrate first"), grpc.StatusCode.UNAVAILABLE),
     (errors.ReadTooLarge("cancelled"), grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.PeerMismatch("other columns"), grpc.StatusCode.FAILED_PRECONDITION),

@@ -161,7 +161,7 @@ def _receipt(batch: Batch, parts: Sequence[_Part]) -> Receipt:
 
 
 def _of_a_part(error: Overloaded) -> Overloaded:
-    """The same for the whole batch: that nothing was done for a part says nothing of the others."""
+    """The error for the whole batch, without `nothing_done`: that holds only for the part that was refused."""
     return Overloaded.received(
         error.message, reason=error.reason, retry_after_s=error.retry_after_s, request_ids=error.request_ids
     )

@@ -30,7 +30,7 @@ LONGEST_PATIENCE_S = HORIZON_MS / 1_000 - 5 * 60
 _MOST_RENEWALS = 3
 _WARNING_PAUSE_S = 60.0
 _FAIR_S = 4.0
-"""An attempt that had less time than this, and used it up, says nothing about the service. The default of a call is
+"""A timeout of an attempt that had less time than this is no failure of the service. The default of a call is
 a little more."""
 
 

@@ -20,7 +20,7 @@ _DOUBTED_MAP_AGE_S = 1.0
 _MAP_TIMEOUT_S = 5.0
 _REST = Backoff(first_s=1.0, longest_s=60.0)
 _FAIR_S = 1.0
-"""A call that had less time than this, and used it up, says nothing about the shard."""
+"""A timeout of a call that had less time than this is no failure of the shard."""
 _LEAVE_S = 1.0
 """A shard that the map has lost may answer for so long what it was sent before."""
 _LOGGER = logging.getLogger("tally.client")
