@@ -79,7 +79,7 @@ class Access:
         checkable = can_be_checked(method) or method.startswith(
             (_HEALTH, _REFLECTION)
         )  # they tell nothing of videos
-        identify = self._identify
+        identify, is_looked_at = self._identify, role == OPERATE
 
         def enter(context: Any) -> None:
             caller = identify(context)
@@ -96,7 +96,8 @@ class Access:
                     f"{method.removeprefix('/')} cannot be",
                     reason=REASON,
                 )
-            _caller.set(caller)
+            if is_looked_at or caller.restriction is not None:
+                _caller.set(caller)
             if is_stream and role == OPERATE:
                 _log_operation(method, None)
 
