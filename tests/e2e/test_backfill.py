@@ -19,10 +19,10 @@ from services.partitioner.settings import PartitionerSettings
 from services.process.life import open_process
 from services.scheduler.settings import SchedulerSettings
 from services.settings import ValkeySettings, read_settings
-from tally.client import Client
 from tests.support.database import PARTITION_COUNT
 from tests.support.eventually import eventually
 from tests.support.processes import free_port
+from tests.support.reach import open_client
 from tests.support.terminal import finish, kill, run, start
 
 COUNT = 200
@@ -104,7 +104,7 @@ async def test_a_killed_worker_changes_nothing_and_a_second_run_counts_nothing(
             *("backfill", "coordinator", "--input-file", dids, "--job-id", "job", "--batch-size", "10"),
             address=address,
         )
-        async with Client(address, timeout=10.0) as client:
+        async with open_client(address, timeout=10.0) as client:
 
             async def is_midway() -> bool:
                 stored = (await client.backfill.get_job("job")).stored_count if network.calls else 0
