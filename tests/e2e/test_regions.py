@@ -72,20 +72,10 @@ class Regions:
 async def regions(tmp_path: Path) -> AsyncIterator[Regions]:
     first, second = (f"127.0.0.1:{free_port()}" for _ in range(2))
     log, data = tmp_path / "regions.log", tmp_path / "data"
+    addresses = ("--first", first, "--second", second)
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own code
-            [
-                str(TALLY),
-                "regions",
-                "up",
-                "--data-dir",
-                str(data),
-                "--first",
-                first,
-                "--second",
-                second,
-                *cluster_options(data),
-            ],
+            [str(TALLY), "regions", "up", "--data-dir", str(data), *addresses, *cluster_options(data)],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **variables(), "PYTHONUNBUFFERED": "1"},
