@@ -40,10 +40,13 @@ def certificates() -> Certificates | None:
 
 def open_client(address: str, **options: Any) -> Client:
     """A client with the options of `Client`."""
+    return Client(address, **{"tls": client_tls(), **options})
+
+
+def client_tls() -> Tls | None:
+    """What `Client` takes as `tls`."""
     found = certificates()
-    if found is not None:
-        options.setdefault("tls", Tls(found.ca, found.certificate("service"), found.key("service")))
-    return Client(address, **options)
+    return None if found is None else Tls(found.ca, found.certificate("service"), found.key("service"))
 
 
 def open_channel(address: str, options: Sequence[tuple[str, Any]] = ()) -> grpc.aio.Channel:
@@ -99,7 +102,5 @@ def cluster_options(data_dir: Path) -> tuple[str, ...]:
 
 
 def _credentials() -> grpc.ChannelCredentials | None:
-    found = certificates()
-    if found is None:
-        return None
-    return Tls(found.ca, found.certificate("service"), found.key("service")).load()
+    tls = client_tls()
+    return None if tls is None else tls.load()
