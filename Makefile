@@ -13,7 +13,7 @@ TIMES ?= 10
 CHECKS := check-format check-lint check-types check-imports check-protos
 PYTHONS := python3 python3.13 python3.12 python3.11
 
-.PHONY: docs help setup run test test-long test-system check exact faults proto demo bench cluster regions load k8s wheel lock clean $(CHECKS)
+.PHONY: docs help setup run test test-long test-system test-tls check exact faults proto demo bench cluster regions load k8s wheel lock clean $(CHECKS)
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-long: setup ## Run the tests that start whole clusters and break them, and 
 
 test-system: setup ## Run the tests that need root
 	@$(PY) -m pytest -m system
+
+test-tls: setup ## Run the end-to-end tests once more, with TLS and roles in everything that they start
+	@TLS=1 $(PY) -m pytest -m "not system" -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
 
 # All at once, each with its output in one piece. All of them run to the end, and the targets that failed are named.
 check: setup ## Format, lint, types, import rules, protos
@@ -58,7 +61,7 @@ exact: setup ## Run the exactness tests TIMES times over (default 10)
 	  echo "exactness, round $$n of $(TIMES)"; $(PY) -m pytest -q -m exact -n 3 || exit 1; done
 
 # What is given on the command line, as MINUTES=30, is in the environment of what make starts.
-faults: setup ## Break everything under load and check every count; MINUTES=30 random combinations, SEED=7 repeats one
+faults: setup ## Break everything under load and check every count; MINUTES=30 random combinations, SEED=7 repeats one, TLS=1 with roles
 	@$(PY) -m tests.fault.table
 
 proto: $(VENV)/.proto ## Generate the Python code of the protos

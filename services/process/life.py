@@ -6,7 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from libs.embedded.folder import check_owner
 from libs.rpc import ports
-from libs.rpc.server import OpenServer, ServerSettings, open_server
+from libs.rpc.security.access import RolesSettings
+from libs.rpc.server import OpenServer, ServerSettings, check_reach, open_server
 from libs.runtime.background import Background, open_background
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
@@ -36,6 +37,7 @@ async def open_process(
     """
     is_all = ALL in names
     chosen = [service for service in SERVICES if is_all or service.name in names]
+    check_reach(settings.server)
     ports.check_free(settings.server.address)
     check_owner(settings.data_dir)
     async with AsyncExitStack() as stack:
@@ -62,7 +64,12 @@ async def open_process(
             opened.append(each)
             context.handles.offer(each.handles)
             if sockets is not None and service.name in sockets.names:
-                private = {"address": sockets.address_of(service.name), "drain_delay_seconds": 0.0}
+                private = {
+                    "address": sockets.address_of(service.name),
+                    "drain_delay_seconds": 0.0,
+                    "roles": RolesSettings(),  # nobody else reaches it
+                    "health_address": None,
+                }
                 await serve(settings.server.model_copy(update=private), [each])
                 background.start(f"the socket of {service.name}", sockets.watch(service.name))
         server = await serve(settings.server, opened)

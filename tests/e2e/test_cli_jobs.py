@@ -23,6 +23,7 @@ from services.cli.terminal.failure import OK, REFUSED, UNKNOWN
 from services.worker.settings import WorkerSettings, YoutubeSettings
 from tally.client.scheduler import RunState
 from tests.support.eventually import eventually
+from tests.support.reach import client_tls, variables
 from tests.support.servers import Servers, fresh_database
 from tests.support.stack import Stack, open_stack
 from tests.support.terminal import Ended, run
@@ -55,7 +56,7 @@ async def shell(line: str, address: str) -> Ended:
     process = await asyncio.create_subprocess_shell(
         line.replace(".venv/bin/", f"{Path(sys.executable).parent}/"),
         cwd=ROOT,
-        env={**env, "TALLY_SERVER__ADDRESS": address},
+        env={**env, **variables(), "TALLY_SERVER__ADDRESS": address},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -97,13 +98,13 @@ async def test_the_page_works_as_it_stands(stack: Stack) -> None:
 async def test_the_python_of_the_page_prints_what_it_says(stack: Stack) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     code = (
-        code.replace("127.0.0.1:50051", stack.address)
+        code.replace('"127.0.0.1:50051"', f'"{stack.address}", tls=tls')
         .replace("MBdVXkSdhwU", "new-1")
         .replace("tt2k8PGm-TI", "new-2")
     )
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        await asyncio.to_thread(exec, code, {"__name__": "example"})
+        await asyncio.to_thread(exec, code, {"__name__": "example", "tls": client_tls()})
     assert printed.getvalue().splitlines() == re.findall(r"print\(.*\)  # (.*)", code)
 
 

@@ -19,7 +19,7 @@ from tests.k8s.workloads import (
     read_environment,
 )
 
-BROUGHT_BY_OTHERS = {("Secret", "postgres"), ("Secret", "valkey")}
+BROUGHT_BY_OTHERS = {("Secret", name) for name in ("postgres", "valkey", "tally-tls", "tally-callers")}
 BROUGHT_IN_VARIABLES = ("TALLY_POSTGRES__DSN", "TALLY_VALKEY__URL")
 
 
@@ -99,7 +99,7 @@ def test_readiness_asks_for_the_service_that_is_there(workloads: list[Workload])
         if workload.is_ours and workload.serves:
             probe = workload.container["readinessProbe"]["grpc"]
             assert probe.get("service", "") == BY_NAME[workload.name].health
-            assert probe["port"] == workload.ports["grpc"]
+            assert probe["port"] == workload.ports["health"]  # the kubelet knows no TLS
 
 
 def test_a_probe_names_a_port_that_is_there(workloads: list[Workload]) -> None:

@@ -19,6 +19,7 @@ from services.settings import ValkeySettings, read_settings
 from tests.fault.table.load import Doors
 from tests.fault.table.pair import Pair, open_pair
 from tests.support.proxy import Proxy, open_proxy
+from tests.support.reach import certificates
 from tests.support.servers import Breakable, breakable_postgres, breakable_valkey
 
 ENVOY = "envoy"
@@ -100,6 +101,7 @@ async def open_deployment(
                 settings=settings,
                 environment=environment,
                 environment_of=environment_of,
+                certificates=certificates(),
             )
         )
         doors = Doors(

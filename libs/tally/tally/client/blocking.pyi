@@ -32,6 +32,7 @@ from tally.client.replication import (
 )
 from tally.client.request_id import RequestIds
 from tally.client.scheduler import Page
+from tally.client.tls import Tls
 
 class _Backfill:
     def count_dataset(self, *, timeout: float | None = None) -> Generator[CountedBucket]: ...
@@ -237,6 +238,8 @@ class Client:
         batching: Batching | None = None,
         transport: TransportName = "unary",
         credentials: grpc.ChannelCredentials | None = None,
+        tls: Tls | None = None,
+        token: str | None = None,
         request_ids: RequestIds | None = None,
     ) -> None: ...
     def __enter__(self) -> Self: ...

@@ -30,6 +30,7 @@ from tally.client.columns import Batch, Columns
 from tally.client.errors import BufferFull, ClientUnusable
 from tally.client.events import Event, check_function
 from tally.client.request_id import RequestIds
+from tally.client.tls import Tls
 from tally.contract.errors import TallyError
 from tally.contract.rules import VIEW
 
@@ -113,6 +114,8 @@ class Client:
         batching: Batching | None = None,
         transport: TransportName = "unary",
         credentials: grpc.ChannelCredentials | None = None,
+        tls: Tls | None = None,
+        token: str | None = None,
         request_ids: RequestIds | None = None,
     ) -> None:
         """The first call starts the thread, so a client that was made before a fork can be used after it.
@@ -121,16 +124,22 @@ class Client:
         """
         FORK_GUARD.check()
         check_transport(transport)
-        self._make = partial(
-            client.Client,
-            address,
-            timeout=timeout,
-            batching=batching,
-            transport=transport,
-            credentials=credentials,
-            request_ids=request_ids or RequestIds(),
-        )
-        self._unopened = self._make()
+        ids = request_ids or RequestIds()
+
+        def make() -> client.Client:  # no partial, whose repr would tell the token
+            return client.Client(
+                address,
+                timeout=timeout,
+                batching=batching,
+                transport=transport,
+                credentials=credentials,
+                tls=tls,
+                token=token,
+                request_ids=ids,
+            )
+
+        self._make = make
+        self._unopened = make()
         """for what needs no thread"""
         self._timeout_s = timeout
         self._is_patient = (batching or Batching()).when_full == "wait"
