@@ -12,7 +12,7 @@ from libs.embedded import postgres, valkey
 from libs.embedded.process import Process
 from libs.embedded.sockets import open_socket_folder
 from libs.rpc.probe import is_serving
-from libs.rpc.security.tls import NO_TLS, ChannelTlsSettings
+from libs.rpc.security.tls import ChannelTlsSettings
 from libs.runtime.supervisor import Died
 from services.devcluster.topology import POSTGRES, VALKEY, Place
 from services.settings import EmbeddedSettings
@@ -96,7 +96,7 @@ async def open_service(
         await process.stop([(signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _KILL_SECONDS)])
 
 
-async def takes_calls(place: Place, tls: ChannelTlsSettings = NO_TLS) -> bool:
+async def takes_calls(place: Place, tls: ChannelTlsSettings) -> bool:
     """Whether the process says that it is serving."""
     host, _, port = place.address.rpartition(":")
     try:

@@ -14,7 +14,8 @@ from tally.contract.errors import Unauthenticated
 
 _AUTHORIZATION = "authorization"
 _SCHEME = "bearer "
-_LONGEST_TOKEN = 8 * 1024
+# gRPC refuses calls by chance once their metadata exceed 8 KiB.
+_LONGEST_TOKEN = 4 * 1024
 _MAX_KNOWN = 1_000
 
 ReadJwt = Callable[[str, str], Caller]

@@ -243,7 +243,7 @@ async def test_a_token_decides_alone_over_the_certificate_of_its_connection(worl
         (("authorization", WRITER),),
         (("authorization", f"Basic {WRITER}"),),
         (*bearer(WRITER), *bearer(WRITER)),
-        bearer(8 * 1024 * "x"),
+        bearer(4 * 1024 * "x"),
         bearer("a.b.c"),
         bearer(sha256(WRITER.encode()).hexdigest()),
     ],
