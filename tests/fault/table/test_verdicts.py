@@ -135,8 +135,22 @@ async def store(
     """A part with the records of an account, and the account's row."""
     rows = [
         Row(
-            *(bucket_of(did), did, *key.split("/"), f"at://{did}/{key}", "cid", REV, None),
-            *(10**15, "rev", None, False, None, None, "{}", None),
+            bucket=bucket_of(did),
+            did=did,
+            collection=key.split("/")[0],
+            rkey=key.split("/")[1],
+            uri=f"at://{did}/{key}",
+            cid="cid",
+            rev=REV,
+            created_at=None,
+            time_us=10**15,
+            time_source="rev",
+            subject=None,
+            has_video=False,
+            text=None,
+            languages=None,
+            record="{}",
+            cbor=None,
         )
         for key in records
     ]
