@@ -21,6 +21,7 @@ from loadtests.simulators.network import Network, make_network
 from tally.client import Client, TallyError
 from tests.support.eventually import eventually
 from tests.support.proof import shorten
+from tests.support.rollups import read_counts
 
 ACCOUNTS, BATCH = 40, 5
 _PAUSE_SECONDS = 0.1
@@ -30,9 +31,6 @@ _COUNTED_SECONDS = 45.0
 
 _REPOS = "select did, state, delivery_id, record_count from backfill.repo where did = any($1)"
 _PARTS = "select delivery_id, name from backfill.part where delivery_id = any($1)"
-_COUNTS = """
-select video_id, event_type, sum(count)::bigint as n from counting.rollup_minute
-where split_part(video_id, '/', 3) = any($1) group by 1, 2"""
 _ROWS = "select did, collection || '/' || rkey from read_parquet([$path])"
 
 T = TypeVar("T")
@@ -148,12 +146,12 @@ class BackfillRun:
 
     async def check_counts(self, connection: asyncpg.Connection) -> list[str]:
         """Every post with a video, like and repost counts once."""
-        truth, counted = self.own.truth, Counter[tuple[str, str]]()
+        truth, counted, own = self.own.truth, Counter[tuple[str, str]](), set(self.own.dids)
 
         async def are_in_the_rollups() -> bool:
-            rows = await connection.fetch(_COUNTS, list(self.own.dids))
+            found = (await read_counts(connection)).items()
             counted.clear()
-            counted.update({(row["video_id"], row["event_type"]): row["n"] for row in rows})
+            counted.update({key: n for key, n in found if own & set(key[0].split("/")[2:3])})
             return counted == truth
 
         try:

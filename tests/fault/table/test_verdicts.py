@@ -120,7 +120,7 @@ async def backfill(dsn: str, tmp_path: Path) -> AsyncIterator[tuple[BackfillRun,
             await store(connection, objects, own.world.records[did], did, ("first", "second")[number])
         for (video, kind), count in own.truth.items():
             await connection.execute(
-                "insert into counting.rollup_minute (generation, video_id, event_type, minute, count) "
+                "insert into counting.rollup_row (generation, video_id, event_type, minute, count) "
                 "values (1, $1, $2, 1, $3)",
                 *(video, kind, count),
             )
@@ -206,10 +206,10 @@ async def test_rows_of_a_delivery_that_an_account_does_not_name_do_not_count(
         ("update backfill.repo set state = 'failed' where did = $1", "is failed, and its host serves it"),
         ("delete from backfill.repo where did = $1", "is unknown, and its host serves it"),
         (
-            "update counting.rollup_minute set count = count + 1 where event_type = 'like' and $1 <> ''",
+            "update counting.rollup_row set count = count + 1 where event_type = 'like' and $1 <> ''",
             "counted",
         ),
-        ("delete from counting.rollup_minute where event_type = 'post' and $1 <> ''", "counted 0"),
+        ("delete from counting.rollup_row where event_type = 'post' and $1 <> ''", "counted 0"),
     ],
 )
 async def test_what_is_wrong_with_a_backfill_is_found(
