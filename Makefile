@@ -78,7 +78,7 @@ cluster: setup ## Run every service in processes of its own behind Envoy, on emb
 regions: $(VENV)/.run $(VENV)/.proto ## Run two complete regions on this machine that replicate to each other
 	@exec $(VENV)/bin/tally regions up
 
-load: setup ## Use Tally for 20 s with locust and check what it answers; SCENARIO=find is for the catalog
+load: setup ## Use Tally for 20 s with locust and check what it answers; SCENARIO=find, index, sync or backfill for others
 	@$(PY) -m loadtests.load --scenario $(or $(SCENARIO),count)
 
 docs: setup ## Renew what is made from the code: settings, table of services, k8s/base/services, the surface of the client

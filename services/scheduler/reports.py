@@ -89,7 +89,7 @@ class Reports:
             _check(report, slot)
             now = await self._timekeeper.certain_now()
             then = await self._go_on(connection, slot, report, now)
-            place = Place(slot.run_id, slot.run_day, slot.job_id, slot.definition.population)
+            place = Place(slot.run_id, slot.run_day, slot.job_id, slot.definition.population, slot.try_number)
             recorded = await record(connection, place, report.items, now)
             counts = Counter(item.outcome for item in report.items)
             paid_at = now if then.permit is not None else None

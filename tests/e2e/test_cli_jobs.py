@@ -152,6 +152,22 @@ async def test_a_definition_that_is_wrong_is_refused_by_key(stack: Stack, tmp_pa
     assert (unknown.exit_code, "there is no job 'nowhere'" in unknown.err) == (REFUSED, True)
 
 
+async def test_the_commands_of_dead_letters_say_what_they_did(stack: Stack, tmp_path: Path) -> None:
+    shipped = (ROOT / "services" / "scheduler" / "jobs" / "metadata.toml").read_text()
+    file = tmp_path / "job.toml"
+    file.write_text(re.sub(r"(?m)^name = .*|^quotas = .*", "", shipped) + 'name = "dead_job"\n')
+    assert (await run("jobs", "put", file, address=stack.address)).exit_code == OK
+    listed = await run("jobs", "dead", "list", "dead_job", address=stack.address)
+    assert (listed.exit_code, listed.out) == (OK, "no dead letters\n")
+    dropped = await run("jobs", "dead", "drop", "dead_job", "a", "b", address=stack.address)
+    assert (dropped.exit_code, dropped.out) == (OK, "0 items dropped\n")
+    retried = await run("jobs", "dead", "retry", "dead_job", "a", address=stack.address)
+    assert (retried.exit_code, "none of these items is a dead letter of dead_job" in retried.err) == (
+        REFUSED,
+        True,
+    )
+
+
 async def test_without_a_server_commands_say_how_to_start_one() -> None:
     commands = [("videos", "import", "-"), ("jobs", "run", "x")]
     _, ran = ended = await asyncio.gather(*(run(*command, address=NOBODY) for command in commands))
