@@ -16,6 +16,7 @@ from libs.embedded.valkey import EmbeddedValkeySettings
 from libs.rpc.server import ServerSettings
 from libs.stores.postgres import PostgresSettings
 from libs.telemetry.logs import LogSettings
+from libs.telemetry.settings import TelemetrySettings
 from services.registry import SERVICES
 from services.rules import check_attempts_outlast_inserts
 
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
     )
     server: ServerSettings = ServerSettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     postgres: PostgresSettings = PostgresSettings()
     valkey: ValkeySettings = ValkeySettings()
     embedded: EmbeddedSettings = EmbeddedSettings()

@@ -174,7 +174,9 @@ class Planner:
     def _tell(self, planned: Planned) -> None:
         """The binning decision (000-30, 000-31)."""
         order, (bin_numbers, bin_max) = planned.order, planned.order.bins
-        self._metrics.new_bg_job_triggered_metric(order.definition.name)
+        self._metrics.new_bg_job_triggered_metric(
+            order.definition.name, len(bin_numbers), planned.size.members
+        )
         _LOGGER.info(
             "run planned",
             job=order.definition.name,

@@ -238,6 +238,7 @@ class Client:
         transport: TransportName = "unary",
         credentials: grpc.ChannelCredentials | None = None,
         request_ids: RequestIds | None = None,
+        tracer: Tracer | None = None,
     ) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from datetime import datetime
 from functools import wraps
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 import grpc
 from google.protobuf.wrappers_pb2 import StringValue
@@ -20,6 +20,7 @@ from tally.client._calls import methods
 from tally.client._calls.connection import Connection
 from tally.client._calls.methods import Answer, Method, Request
 from tally.client._calls.namespace import N
+from tally.client._calls.tracing import Tracing
 from tally.client._checks.rules import (
     check_actor_id,
     check_event_type,
@@ -43,6 +44,9 @@ from tally.client.request_id import RequestIds
 from tally.contract.errors import InvalidRequest, NotFound, OutOfRange, TallyError
 from tally.contract.rules import VIEW
 from tally.ingest.v1 import ingest_pb2
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 DEFAULT_TIMEOUT_S = 5.0
 MAX_ATTEMPTS = 4
@@ -90,8 +94,12 @@ class Client(Namespaces):
         transport: TransportName = "unary",
         credentials: grpc.ChannelCredentials | None = None,
         request_ids: RequestIds | None = None,
+        tracer: "Tracer | None" = None,
     ) -> None:
         """`address`: host:port. `timeout`: of calls that name none. `credentials`: for TLS.
+
+        `tracer`: OpenTelemetry's, for a span around each batch and each attempt of a call, whose trace context goes
+        to the service. Batches on a stream or in direct mode carry none.
 
         `transport`: how batches go: `unary`, a call for each; `stream`, all on one call; or `direct`, cut here and
         sent to the shards themselves, which needs the extra `direct` of this package.
@@ -104,14 +112,15 @@ class Client(Namespaces):
         self._request_ids = request_ids or RequestIds()
         self._batching = batching or Batching()
         self._transport_name: TransportName = transport
+        self._tracing = Tracing(tracer)
         self._connection: Connection | None = None
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
-        connection = Connection(self.address, self._timeout_s, self._credentials)
+        connection = Connection(self.address, self._timeout_s, self._credentials, self._tracing)
         try:
             self._transport = open_transport(self._transport_name, connection)
-            self._sender = Sender(self._transport, self._request_ids)
+            self._sender = Sender(self._transport, self._request_ids, self._tracing)
             loop = asyncio.get_running_loop()
             self._batcher: Batcher[asyncio.Future[Receipt]] = await self.open_batcher(loop.call_soon)
         except BaseException:

@@ -17,7 +17,7 @@ def test_every_constant_is_listed_once() -> None:
 
 @pytest.mark.parametrize("metric", catalogue.ALL, ids=lambda metric: metric.name)
 def test_names_and_units_keep_to_one_form(metric: Metric) -> None:
-    assert re.fullmatch(r"tally(\.[a-z_]+)+", metric.name)
+    assert re.fullmatch(r"(tally|rpc|process)(\.[a-z_]+)+", metric.name)
     assert re.fullmatch(r"s|By|1|\{[a-z_]+\}", metric.unit)
     assert metric.description.endswith(".")
 

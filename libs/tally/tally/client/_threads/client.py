@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import grpc
 
@@ -32,6 +32,9 @@ from tally.client.events import Event, check_function
 from tally.client.request_id import RequestIds
 from tally.contract.errors import TallyError
 from tally.contract.rules import VIEW
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 
 class _Future(Future[Receipt]):
@@ -114,6 +117,7 @@ class Client:
         transport: TransportName = "unary",
         credentials: grpc.ChannelCredentials | None = None,
         request_ids: RequestIds | None = None,
+        tracer: "Tracer | None" = None,
     ) -> None:
         """The first call starts the thread, so a client that was made before a fork can be used after it.
 
@@ -129,6 +133,7 @@ class Client:
             transport=transport,
             credentials=credentials,
             request_ids=request_ids or RequestIds(),
+            tracer=tracer,
         )
         self._unopened = self._make()
         """for what needs no thread"""
