@@ -30,6 +30,7 @@ from libs.rpc import ports
 from libs.runtime.supervisor import Died, Open, Supervisor, Tell
 from libs.stores.postgres import connect
 from libs.stores.schema import migrate
+from libs.telemetry.targets import keep_targets
 from services.devcluster.children import Stores, open_service, takes_calls
 from services.devcluster.topology import ENVOY, POSTGRES, PURPOSES, VALKEY, Place, Topology, make_topology
 from services.migrations import list_migrations
@@ -233,6 +234,7 @@ async def open_cluster(
         report("Starting the services and Envoy")
         await _start_together(supervisor, services)
         await cluster.until_serving()
+        stack.enter_context(keep_targets(own.parent, topology.targets))
         yield cluster
 
 

@@ -15,6 +15,7 @@ from libs.stores.schema import migrate
 from libs.stores.server_clock import ServerClock
 from libs.telemetry import catalogue
 from libs.telemetry.setup import open_telemetry
+from libs.telemetry.targets import Target, keep_targets
 from services.migrations import list_migrations
 from services.process.clock import keep_clock
 from services.process.joining import Joining
@@ -71,6 +72,8 @@ async def open_process(
         readiness = background.start("readiness", tell_readiness(served, background, clock))
         stack.callback(readiness.cancel)
         await until_ready(opened, background, clock)
+        if is_all and telemetry.address is not None:
+            stack.enter_context(keep_targets(settings.data_dir, [Target(telemetry.address, ALL, ALL)]))
         yield server, background
 
 

@@ -10,6 +10,7 @@ import grpc
 
 from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
 from tally.client._buffering.ends import Progress
+from tally.client._calls.tracing import Tracer
 from tally.client._delivery.transport import TransportName
 from tally.client._scheduler.jobs import BinNumbers, Job, JobStatus, Period
 from tally.client._scheduler.members import Channel, Put, Video

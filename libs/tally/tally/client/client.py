@@ -8,7 +8,7 @@ from contextlib import aclosing
 from datetime import datetime
 from functools import wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 import grpc
 from google.protobuf.wrappers_pb2 import StringValue
@@ -20,7 +20,7 @@ from tally.client._calls import methods
 from tally.client._calls.connection import Connection
 from tally.client._calls.methods import Answer, Method, Request
 from tally.client._calls.namespace import N
-from tally.client._calls.tracing import Tracing
+from tally.client._calls.tracing import Tracer, Tracing
 from tally.client._checks.rules import (
     check_actor_id,
     check_event_type,
@@ -44,9 +44,6 @@ from tally.client.request_id import RequestIds
 from tally.contract.errors import InvalidRequest, NotFound, OutOfRange, TallyError
 from tally.contract.rules import VIEW
 from tally.ingest.v1 import ingest_pb2
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import Tracer
 
 DEFAULT_TIMEOUT_S = 5.0
 MAX_ATTEMPTS = 4
@@ -94,7 +91,7 @@ class Client(Namespaces):
         transport: TransportName = "unary",
         credentials: grpc.ChannelCredentials | None = None,
         request_ids: RequestIds | None = None,
-        tracer: "Tracer | None" = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """`address`: host:port. `timeout`: of calls that name none. `credentials`: for TLS.
 

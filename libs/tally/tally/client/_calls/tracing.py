@@ -5,12 +5,9 @@ OpenTelemetry is imported only with a tracer of the application: the client does
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import grpc
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import Tracer
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -18,10 +15,20 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 _NO_METADATA: AbstractContextManager[Metadata] = nullcontext(())
 
 
+class Tracer(Protocol):
+    """What is used of a tracer of OpenTelemetry."""
+
+    def start_as_current_span(
+        self, name: str, /, *arguments: Any, **options: Any
+    ) -> AbstractContextManager[Any]:
+        """A context with a span."""
+        ...
+
+
 class Tracing:
     """The spans of one client."""
 
-    def __init__(self, tracer: "Tracer | None" = None) -> None:
+    def __init__(self, tracer: Tracer | None = None) -> None:
         self._tracer = tracer
 
     def batch(self, events: int) -> AbstractContextManager[object]:
@@ -41,7 +48,7 @@ NO_TRACING = Tracing()
 
 
 @contextmanager
-def _attempt(tracer: "Tracer", path: str) -> Iterator[Metadata]:
+def _attempt(tracer: Tracer, path: str) -> Iterator[Metadata]:
     """Named as OpenTelemetry does (https://opentelemetry.io/docs/specs/semconv/rpc/grpc/)."""
     from opentelemetry.trace import SpanKind, Status, StatusCode
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import grpc
 
@@ -19,6 +19,7 @@ from tally.client._buffering.batcher import Batcher
 from tally.client._buffering.buffer import Awaited
 from tally.client._buffering.ends import NO_PROGRESS, Progress
 from tally.client._calls.process import FORK_GUARD
+from tally.client._calls.tracing import Tracer
 from tally.client._checks.rules import check_value, read_event_time
 from tally.client._delivery.sending import still_sending
 from tally.client._delivery.transport import TransportName, check_transport
@@ -32,9 +33,6 @@ from tally.client.events import Event, check_function
 from tally.client.request_id import RequestIds
 from tally.contract.errors import TallyError
 from tally.contract.rules import VIEW
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import Tracer
 
 
 class _Future(Future[Receipt]):
@@ -117,7 +115,7 @@ class Client:
         transport: TransportName = "unary",
         credentials: grpc.ChannelCredentials | None = None,
         request_ids: RequestIds | None = None,
-        tracer: "Tracer | None" = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """The first call starts the thread, so a client that was made before a fork can be used after it.
 
