@@ -77,6 +77,8 @@ async def main() -> None:
                 open_stack(dsn, servers.valkey_url, folder / name, overrides={"telemetry": settings})
             )
             clients[name] = opened.client
+        gc.freeze()  # as the services do, which have few objects to look at
+        gc.set_threshold(20_000, 10, 10)
         for what, work in (
             ("40 requests of 1,000 events", send_batches),
             ("1,600 requests of one", send_single),

@@ -46,7 +46,7 @@ class Metric:
     area: Area = Area.COUNTING
     attributes: tuple[str, ...] = ()
     is_rare: bool = False
-    """a counter with attributes of events that a healthy system may never have, and so no series"""
+    """whether a healthy system may have no series of it"""
 
     @property
     def prometheus_name(self) -> str:
@@ -125,7 +125,7 @@ JOURNAL_COMMIT_DURATION = Metric(
 )
 JOURNAL_ENTRIES = Metric(
     "tally.journal.entries",
-    Kind.COUNTER,
+    Kind.OBSERVED_COUNTER,
     "{entry}",
     "Entries that were answered, by outcome: journaled, duplicate, content_mismatch and so on.",
     attributes=("outcome",),
@@ -196,6 +196,7 @@ REPLICATION_LAG = Metric(
     "Time since which changes of another region are missing here, by its id; of the lanes that this process holds.",
     area=Area.REPLICATION,
     attributes=("device",),
+    is_rare=True,
 )
 REPLICATION_ROWS = Metric(
     "tally.replication.rows",
