@@ -165,6 +165,6 @@ BURN_SUMMARY = (
 )
 BURN_ACTION = "the dashboard of the services shows since when, and which calls"
 SEVERITIES: Mapping[str, str] = {
-    "page": "somebody should look now",
-    "ticket": "somebody should look this week",
+    "page": "needs action now",
+    "ticket": "needs action this week",
 }
