@@ -127,7 +127,8 @@ def begin(environment: Any, **_: Any) -> None:
     rpcs = CatalogRpcs(str(environment.host or Finder.host), lambda **_: None)
     try:
         rpcs.prepare(TYPE)
-        rpcs.put([make_put(Finder.pages.name, each) for each in Finder.pages.ids])
+        change = rpcs.put([make_put(Finder.pages.name, each) for each in Finder.pages.ids])
+        rpcs.find(make_request(Finder.pages.name, page_size=1, min_change=change))  # waits for the change
     finally:
         rpcs.close()
 

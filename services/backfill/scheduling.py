@@ -65,8 +65,7 @@ class Scheduling:
         """Put accounts that are ready: those that were not put yet, or all."""
         after = ""
         while True:
-            async with transaction(self._pool) as connection:
-                rows = await connection.fetch(_READY, after, everybody, _PAGE)
+            rows = await self._pool.fetch(_READY, after, everybody, _PAGE)
             if not rows:
                 return
             await self._populations.PutRepos(_requests(rows), timeout=_CALL_SECONDS)

@@ -50,6 +50,8 @@ _FEED_CONNECTIONS = 4
 _READ_SECONDS = 3_600.0
 """Time limit of a turn that reads all of the catalog; each statement in it has its own limit."""
 _LISTEN_SECONDS = 1.0
+_REINDEX_SECONDS = 5.0
+"""Only in case that a notification is lost."""
 _UPKEEP_SECONDS = 60.0
 
 
@@ -113,8 +115,6 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             interval_seconds=settings.feed.interval_seconds,
             deadline_seconds=_READ_SECONDS,
         )
-        listener = Listener(context.dsn, context.postgres, following.wake)
-        stack.callback(listener.close)
 
         async def keep_up() -> None:
             await sweep(pool)
@@ -124,16 +124,32 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
             # Asked of the record: a re-indexing where only the order of sorts changed leaves every view complete.
             return 0.0 if await reindex_piece(writing, pool) else None
 
+        reindexing = loop(
+            "catalog re-indexing",
+            reindex,
+            interval_seconds=_REINDEX_SECONDS,
+            deadline_seconds=_READ_SECONDS,
+            retry_seconds=1.0,
+            transient=(*AWAY, Unavailable),
+        )
+        projecting = loop(
+            "catalog projection",
+            projection.turn,
+            interval_seconds=settings.feed.interval_seconds,
+            deadline_seconds=_READ_SECONDS,
+            retry_seconds=1.0,
+            transient=(*AWAY, RedisError),
+        )
+
+        def wake() -> None:
+            for each in (following, reindexing, projecting):
+                each.wake()
+
+        listener = Listener(context.dsn, context.postgres, wake)
+        stack.callback(listener.close)
         loops = [
             following,
-            loop(
-                "catalog re-indexing",
-                reindex,
-                interval_seconds=settings.feed.interval_seconds,
-                deadline_seconds=_READ_SECONDS,
-                retry_seconds=1.0,
-                transient=(*AWAY, Unavailable),
-            ),
+            reindexing,
             loop(
                 "catalog listener",
                 listener.turn,
@@ -144,14 +160,6 @@ async def open_catalog(context: Context, settings: CatalogSettings) -> AsyncIter
                 "catalog upkeep", keep_up, interval_seconds=_UPKEEP_SECONDS, deadline_seconds=_UPKEEP_SECONDS
             ),
         ]
-        projecting = loop(
-            "catalog projection",
-            projection.turn,
-            interval_seconds=settings.feed.interval_seconds,
-            deadline_seconds=_READ_SECONDS,
-            retry_seconds=1.0,
-            transient=(*AWAY, RedisError),
-        )
         if settings.projection.enabled:
             loops.append(projecting)
         tasks = [context.background.start(each.name, each.run()) for each in loops]

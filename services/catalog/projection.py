@@ -6,6 +6,7 @@ one finds the position elsewhere, and writes nothing. Without the token everythi
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import Sequence
 from enum import StrEnum
@@ -33,7 +34,7 @@ _SCAN = 1_000
 _ENTRIES = 2_000
 _LARGEST_CHANGE = 10_000
 """More than the rows of one change: of a batch of puts, or of a piece of a delete with the lists that it leaves."""
-_IDLE_SECONDS = 0.25
+_ROOM_SECONDS = 5.0
 _OTHER_SECONDS = 5.0
 _PATTERNS = tuple(f"{prefix}*" for prefix in keys.PREFIXES)
 
@@ -64,15 +65,19 @@ class Projection:
         self._settings = settings
         self._builder = str(uuid.uuid4())
         self._is_loaded = False
+        self._looked_for_room_at = -_ROOM_SECONDS
 
     async def turn(self) -> float | None:
         """Write what has changed. Raises NotReady for a Valkey that cannot be used, and what is in AWAY."""
         try:
             if not self._is_loaded:
                 await self._load_library()
-            if not await self._has_room():
-                self.state = State.FULL
-                return _OTHER_SECONDS
+            now = time.monotonic()
+            if self.state is State.FULL or now >= self._looked_for_room_at + _ROOM_SECONDS:
+                self._looked_for_room_at = now
+                if not await self._has_room():
+                    self.state = State.FULL
+                    return _OTHER_SECONDS
             return await self._follow()
         except ResponseError as error:
             if "unction not found" in str(error):
@@ -136,11 +141,16 @@ class Projection:
 
     async def _follow(self) -> float | None:
         found, position = await self._client.mget(keys.TOKEN, keys.POSITION)
+        head = await read_head(self._pool)
+        if not head.change:
+            return None  # an empty catalog needs no projection
+        token = make_token(self._cluster, head.change, self._settings.parts)
+        if found is not None and found.decode() == token and position == str(head.change).encode():
+            self.state, self.position = State.COMPLETE, head.change
+            return None
         async with self._pool.acquire() as connection, connection.transaction(**_SNAPSHOT):
             head = await read_head(connection)
             token = make_token(self._cluster, head.change, self._settings.parts)
-            if not head.change:
-                return _IDLE_SECONDS  # an empty catalog needs no projection
             if found is None or found.decode() != token or position is None:
                 return await self._build(connection, head, token)
             self.position = int(position)
@@ -149,7 +159,7 @@ class Projection:
             self.state = State.COMPLETE
             changes = await read_changes(connection, self.position, self._settings.batch_resources)
             if not changes:
-                return _IDLE_SECONDS
+                return None
             until = head.change
             if len(changes) == self._settings.batch_resources:
                 # The last change may be cut off, so this batch ends before it, or it is the whole batch.

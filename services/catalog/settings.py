@@ -30,7 +30,7 @@ class FeedSettings(BaseModel, frozen=True, extra="forbid"):
     """How a replica follows the changes."""
 
     interval_seconds: float = Field(
-        0.25, gt=0, le=10, description="time between two questions to Postgres for its time and newest change"
+        1.0, gt=0, le=10, description="time between two questions to Postgres for its time and newest change"
     )
     notify_seconds: float = Field(
         0.05, ge=0, le=10, description="time in which the notifications of several writes become one"

@@ -102,8 +102,8 @@ class SyncService:
         if subscription.model_type == rollups.MODEL:
             return await self._open_rollups(subscription, life)
         if reason := await self._reason_for_snapshot(subscription, life.epoch):
-            # Any export: all existing ones belong to this life of the database.
-            offer = pb.SnapshotAvailable(reason=reason)
+            not_before = await self._comparable_watermark(subscription, life.epoch)
+            offer = pb.SnapshotAvailable(reason=reason, not_before=not_before)
             await write(pb.SyncResponse(frame=1, epoch=life.epoch, snapshot_available=offer))
             return None
         return LaneSender(
@@ -178,6 +178,13 @@ class SyncService:
         return await words.age_of_word(
             self._pool, peer, subscription.model_type, epoch, subscription.closing_word
         )
+
+    async def _comparable_watermark(self, subscription: pb.Subscribe, epoch: int) -> str:
+        """The peer's watermark, which no snapshot may be older than; empty if it is of another life of the database."""
+        watermark = subscription.watermark
+        if not watermark or subscription.epoch != epoch or await is_from_the_future(self._pool, watermark):
+            return ""
+        return watermark
 
     async def _reason_for_snapshot(self, subscription: pb.Subscribe, epoch: int) -> str:
         """Why a peer cannot continue from its watermark; empty: it can."""

@@ -17,6 +17,7 @@ import asyncpg
 import structlog
 
 from libs.domain.horizon import floor_at
+from libs.stores.pool import session
 from tally.contract.request_id import first_id_of
 
 _LOGGER = structlog.get_logger(__name__)
@@ -66,9 +67,7 @@ async def drop_empty_partitions(pool: Any) -> int:
     A partition that is in use is left for the next time, and so are those after it.
     """
     dropped = 0
-    async with (
-        pool.acquire() as connection
-    ):  # a lock that is not given back ends with the use of the connection
+    async with session(pool) as connection:
         await connection.execute(_WAIT.format(milliseconds=int(LOCK_SECONDS * 1000)))
         await connection.execute(_FORGET)
         names = [*await connection.fetch(_DETACHED), *await connection.fetch(_OLD, _floor_of_machine(), "%")]

@@ -52,7 +52,10 @@ class Storing:
         """when an account was kept, or a batch was fetched, last"""
         self._began_at = clock.monotonic()
         """when the oldest account was kept"""
+        self._filled = asyncio.Event()
+        """an account is kept"""
         if self._kept:
+            self._filled.set()
             _LOGGER.info("accounts of an earlier life are delivered first", accounts=len(self._kept))
 
     @contextmanager
@@ -102,10 +105,12 @@ class Storing:
             self._changed_at = self._clock.monotonic()
             for did, account in fresh.items():
                 self._kept[did] = Kept(did, account.rev, len(account.rows), account.byte_count)
+            self._filled.set()
 
     async def deliver(self) -> None:
         """Deliver the stored repositories each time that a delivery is due. Runs until cancelled."""
         while True:
+            await self._filled.wait()
             await asyncio.sleep(_LOOK_SECONDS)
             if not self._is_due():
                 continue
@@ -139,6 +144,8 @@ class Storing:
             del self._kept[kept.did]
             if (stored := self._stored.pop(kept.did, None)) is not None and not stored.done():
                 stored.set_result(None)
+        if not self._kept:
+            self._filled.clear()
         _LOGGER.info("accounts delivered", accounts=len(leaving), parts=len(parts))
 
     def _write_parts(self, folder: Path) -> list[Part]:

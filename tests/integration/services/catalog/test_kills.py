@@ -178,7 +178,7 @@ async def test_a_projection_that_is_killed_or_wiped_at_any_command_is_right_wher
                     pause = await projection.turn()
                 except ValkeyAway:
                     break
-                if pause and projection.state is State.COMPLETE:
+                if pause is None and projection.state is State.COMPLETE:
                     break
             position = await client.get(keys.POSITION)
             head = await read_head(record.looking)

@@ -197,3 +197,20 @@ async def test_a_peer_that_was_away_for_too_long_loads_one_snapshot_and_goes_on_
     await commit(lane, make_rows(range(3), "latest"))
     await lane.settle()
     assert await lane.owner.fetchval("select count(*) from replication.snapshot_export") == 2
+
+
+async def test_a_receiver_that_was_put_back_loads_no_snapshot_older_than_its_watermark(
+    lane: LaneUnderTest,
+) -> None:
+    """An export that is kept may be older than the backup."""
+    await commit(lane, make_rows(range(3)))
+    await lane.settle()  # loads a snapshot, whose export is kept
+    await commit(lane, make_rows([4]))
+    await lane.settle()
+    before, word = await lane.receiver.fetchrow("select snapshot::text, word from replication.watermark")
+    await lane.receiver.execute("update replication.watermark set word = $1", word + 1)
+    while await lane.receiver.fetchval("select word = $1 from replication.watermark", word + 1):
+        await lane.stream()
+    after = await lane.receiver.fetchval("select snapshot::text from replication.watermark")
+    covers = "select replication.covers($1::text::pg_snapshot, $2::text::pg_snapshot)"
+    assert await lane.receiver.fetchval(covers, after, before), (before, after)

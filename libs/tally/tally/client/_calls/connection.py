@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 
 import grpc
 
+from tally.client._calls.backoffs import OF_GRPC
 from tally.client._calls.methods import Answer, Method, Request
 from tally.client._calls.process import FORK_GUARD
 from tally.client._calls.status import to_error
@@ -38,9 +39,7 @@ _SERVICE_CONFIG = {
             "name": [{}],
             "retryPolicy": {
                 "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 3,
+                **OF_GRPC,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
         },

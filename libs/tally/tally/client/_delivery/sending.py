@@ -11,11 +11,12 @@ import logging
 from dataclasses import dataclass
 from typing import NoReturn
 
+from tally.client._calls.backoffs import OF_BATCHES
 from tally.client._calls.tracing import NO_TRACING, Tracing
 from tally.client._delivery.breaker import WaitingBreaker
 from tally.client._delivery.doubt import held_back, in_view_of, may_have_counted
-from tally.client._delivery.retrying import BACKOFF, WaitingBudget
 from tally.client._delivery.transport import Transport
+from tally.client._delivery.waiting_budget import WaitingBudget
 from tally.client.answers import Receipt
 from tally.client.columns import Batch, Columns
 from tally.client.errors import BufferFull, NotSent, OutcomeUnknown, StillSending
@@ -121,7 +122,7 @@ class Sender:
                 delay_s = error.retry_after_s if isinstance(error, Overloaded) else None
                 is_paid = delay_s is None
                 attempts += is_paid
-                wait_s = BACKOFF.pause_s(attempts - 1) if delay_s is None else spread_s(delay_s)
+                wait_s = OF_BATCHES.pause_s(attempts - 1) if delay_s is None else spread_s(delay_s)
                 is_over = attempts == limits.attempts or self._now() + wait_s >= until
                 if is_over or await self._closes_within(wait_s):
                     _conclude(delivery, error)

@@ -1,13 +1,10 @@
-"""When a request is retried: how long to wait, and how many retries the service gets."""
+"""How many retries the service gets."""
 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from tally.contract.backoff import Backoff
 from tally.contract.retry_budget import RetryBudget
-
-BACKOFF = Backoff(first_s=0.1, longest_s=5.0)
 
 
 class WaitingBudget:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tally.client._delivery.retrying import WaitingBudget
+from tally.client._delivery.waiting_budget import WaitingBudget
 from tests.support.virtual_time import in_virtual_time
 
 
