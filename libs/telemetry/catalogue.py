@@ -254,7 +254,7 @@ SYNC_TRIGGERS = Metric(
     "{run}",
     "Runs that were planned, by job.",
     area=Area.SCHEDULER,
-    attributes=("job",),
+    attributes=("sync.job",),
 )
 SYNC_PLANNING_DURATION = Metric(
     "tally.sync.planning.duration",
@@ -263,7 +263,7 @@ SYNC_PLANNING_DURATION = Metric(
     "Time to plan a run and cut its slots.",
     SECONDS,
     area=Area.SCHEDULER,
-    attributes=("job",),
+    attributes=("sync.job",),
 )
 SYNC_LEASES = Metric(
     "tally.sync.leases",
@@ -271,7 +271,7 @@ SYNC_LEASES = Metric(
     "{lease}",
     "Slots that were leased, by job.",
     area=Area.SCHEDULER,
-    attributes=("job",),
+    attributes=("sync.job",),
 )
 SYNC_LATENESS = Metric(
     "tally.sync.lateness",
@@ -280,7 +280,7 @@ SYNC_LATENESS = Metric(
     "How long after it was due a slot was leased for the first time, by job.",
     (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 24 * 3600.0),
     area=Area.SCHEDULER,
-    attributes=("job",),
+    attributes=("sync.job",),
 )
 SYNC_SLOTS = Metric(
     "tally.sync.slots",
@@ -288,7 +288,7 @@ SYNC_SLOTS = Metric(
     "{slot}",
     "Leases that ended, by job and what became of the slot.",
     area=Area.SCHEDULER,
-    attributes=("job", "became"),
+    attributes=("sync.job", "became"),
 )
 SYNC_ITEMS = Metric(
     "tally.sync.items",
@@ -296,7 +296,7 @@ SYNC_ITEMS = Metric(
     "{item}",
     "Recorded outcomes, by job and outcome.",
     area=Area.SCHEDULER,
-    attributes=("job", "outcome"),
+    attributes=("sync.job", "outcome"),
 )
 QUOTA_CLOSINGS = Metric(
     "tally.quota.closings",
@@ -369,7 +369,7 @@ SYNC_BINS = Metric(
     "{bin}",
     "Bins that became due with the runs that were planned.",
     area=Area.SCHEDULER,
-    attributes=("job",),
+    attributes=("sync.job",),
 )
 SYNC_MEMBERS = Metric(
     "tally.sync.members",
@@ -377,7 +377,7 @@ SYNC_MEMBERS = Metric(
     "{member}",
     "Members in the slots of the runs that were planned.",
     area=Area.SCHEDULER,
-    attributes=("job",),
+    attributes=("sync.job",),
 )
 QUOTA_UNITS = Metric(
     "tally.quota.units",

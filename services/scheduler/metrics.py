@@ -24,9 +24,9 @@ class Metrics:
 
     def new_bg_job_triggered_metric(self, job: str, bins: int, members: int) -> None:
         """A run of a job was planned, of so many bins and members."""
-        self._triggers.add(1, {"job": job})
-        self._bins.add(bins, {"job": job})
-        self._members.add(members, {"job": job})
+        self._triggers.add(1, {"sync.job": job})
+        self._bins.add(bins, {"sync.job": job})
+        self._members.add(members, {"sync.job": job})
 
     def paid(self, costs: Mapping[str, int]) -> None:
         """A batch was paid: so many units of each quota."""
@@ -35,17 +35,17 @@ class Metrics:
 
     def leased(self, job: str, late_seconds: float | None) -> None:
         """A slot was leased; `late_seconds` after it was due, if for the first time."""
-        self._leases.add(1, {"job": job})
+        self._leases.add(1, {"sync.job": job})
         if late_seconds is not None:
-            self._lateness.record(late_seconds, {"job": job})
+            self._lateness.record(late_seconds, {"sync.job": job})
 
     def lease_ended(self, job: str, became: str) -> None:
         """A lease ended with its slot done, or given back."""
-        self._slots.add(1, {"job": job, "became": became})
+        self._slots.add(1, {"sync.job": job, "became": became})
 
     def recorded(self, job: str, outcome: str, count: int) -> None:
         """So many outcomes were recorded."""
-        self._items.add(count, {"job": job, "outcome": outcome})
+        self._items.add(count, {"sync.job": job, "outcome": outcome})
 
     def refused(self, reason: str) -> None:
         """The other side refused a call for a quota."""

@@ -168,7 +168,9 @@ class Planner:
         size = await cut(connection, run_id, order.job_id, order.definition, bins, self._bin_space, window)
         await connection.execute(_SIZE, run_id, size.slots, size.members)
         await notify(connection)
-        self._metrics.planning.record(self._timekeeper.monotonic() - began, {"job": order.definition.name})
+        self._metrics.planning.record(
+            self._timekeeper.monotonic() - began, {"sync.job": order.definition.name}
+        )
         return Planned(run_id, order, size)
 
     def _tell(self, planned: Planned) -> None:

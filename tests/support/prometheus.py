@@ -38,13 +38,17 @@ class Prometheus:
         alerts = (await self._get("alerts", {}))["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
-    async def answers(self) -> bool:
+    async def is_ready(self) -> bool:
         """Whether it has been started."""
-        try:
-            await self.query("vector(1)")
-        except OSError:
-            return False
-        return True
+
+        def ask() -> bool:
+            try:
+                with urllib.request.urlopen(f"http://{self._address}/-/ready", timeout=10) as answer:
+                    return bool(answer.status == 200)
+            except OSError:
+                return False
+
+        return await asyncio.to_thread(ask)
 
     async def _get(self, what: str, parameters: Mapping[str, str]) -> dict[str, Any]:
         url = f"http://{self._address}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"

@@ -5,9 +5,10 @@ test_alert_rules.
 """
 
 import asyncio
+import itertools
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,8 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 SPEED = 60
 QUIET_SECONDS = 15
+RUN_EVERY = 40
+"""so many rounds of calls are between two runs of the job"""
 ONE_OF_EACH = {"counting": 2, "partitioner": 1, "query": 1, "catalog": 1, "scheduler": 1, "worker": 1}
 
 
@@ -41,16 +44,27 @@ def expressions() -> dict[str, str]:
     }
 
 
-async def use(address: str) -> None:
-    """Call what the panels are about, until cancelled; errors are the point of some tests."""
-    async with Client(address, timeout=2.0) as client:
-        while True:
-            for call in (
+async def use(cluster: Cluster) -> None:
+    """Call every service, until cancelled. Errors are what some alerts are for."""
+    places = {service: cluster.topology.of(service)[0].address for service in ("catalog", "replication")}
+    async with (
+        Client(cluster.address, timeout=2.0) as client,
+        Client(places["catalog"], timeout=2.0) as catalog,
+        Client(places["replication"], timeout=2.0) as replication,
+    ):
+        for number in itertools.count():
+            calls: list[Callable[[], Awaitable[object]]] = [
                 lambda: client.process_many([Event("video", "view")]),
                 lambda: client.get_count("video"),
                 lambda: client.get_count("video", strong=True),
                 lambda: client.get_count("video", start=datetime.now(UTC) - timedelta(hours=1)),
-            ):
+                catalog.catalog.status,
+                replication.replication.list_regions,
+                lambda: anext(client.backfill.list_jobs(), None),
+            ]
+            if number % RUN_EVERY == 0:
+                calls.append(lambda: client.scheduler.run_job("sync_all"))
+            for call in calls:
                 try:
                     await call()
                 except TallyError:
@@ -66,10 +80,10 @@ async def open_watched(folder: Path, stack: AsyncExitStack) -> AsyncIterator[tup
         open_cluster(folder, ONE_OF_EACH, environment=FAST, environment_of={"worker-0": worker})
     )
     prometheus = await stack.enter_async_context(open_prometheus(folder, path_in(folder), make_rules(SPEED)))
-    await eventually(prometheus.answers, 30)
-    using = asyncio.create_task(use(cluster.address))
-    stack.callback(using.cancel)
+    await eventually(prometheus.is_ready, 30)
     await start_run(cluster.address, videos, folder)
+    using = asyncio.create_task(use(cluster))
+    stack.callback(using.cancel)
     yield cluster, prometheus
 
 
