@@ -141,7 +141,7 @@ def cells_of_events(
 
 def merge_cells(parts: Sequence[Cells]) -> Cells:
     """Merge cells of equal key, within a part and between them; the keys come out ascending, each once."""
-    joined = _join(parts)
+    joined = join_cells(parts)
     if not len(joined):
         return joined
     cells = joined.take(_order_by_key(joined))
@@ -183,7 +183,8 @@ def _merge_values(rows: ValueCells, starts: npt.NDArray[np.intp]) -> ValueCells:
     )
 
 
-def _join(parts: Sequence[Cells]) -> Cells:
+def join_cells(parts: Sequence[Cells]) -> Cells:
+    """The cells of one or more parts, one part after the other."""
     if len(parts) == 1:
         return parts[0]
     values = None

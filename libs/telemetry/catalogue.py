@@ -138,11 +138,14 @@ FLUSH_DURATION = Metric(
     SECONDS,
 )
 FLUSH_CELLS = Metric("tally.flush.cells", Kind.COUNTER, "{cell}", "Cells that flushes wrote.")
-FLUSH_CONFLICTS = Metric(
-    "tally.flush.conflicts",
-    Kind.COUNTER,
-    "{flush}",
-    "Flushes made again, because another log had written rows that were taken for new.",
+ROLLUP_RUNS = Metric(
+    "tally.rollup.runs",
+    Kind.GAUGE,
+    "{run}",
+    "Runs of the rollups, of all shards: so many a read has to visit.",
+)
+MERGE_CELLS = Metric(
+    "tally.merge.cells", Kind.COUNTER, "{cell}", "Cells that merges read from runs of the rollups."
 )
 FLUSH_LAG = Metric(
     "tally.flush.lag", Kind.GAUGE, "s", "Age of the oldest entry of this shard that the rollups lack."
@@ -417,7 +420,8 @@ ALL: tuple[Metric, ...] = (
     JOURNAL_ENTRIES,
     FLUSH_DURATION,
     FLUSH_CELLS,
-    FLUSH_CONFLICTS,
+    ROLLUP_RUNS,
+    MERGE_CELLS,
     FLUSH_LAG,
     JOURNAL_WAITING,
     SPOOL_WRITTEN,

@@ -13,6 +13,7 @@ import asyncpg
 import grpc
 import numpy as np
 
+from libs.domain.blocks import decode, merge
 from libs.embedded.postgres import make_dsn
 from libs.embedded.sockets import PREFIX
 from loadtests.bench.contender import Store
@@ -32,8 +33,7 @@ CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)
 Make = Callable[["Reached"], "Tally"]
 """one way to send"""
 _BUSY_S = 0.1
-_ALL_COUNTS = """
-select video_id, event_type, sum(count)::bigint as count from counting.rollup_minute group by video_id, event_type"""
+_BODIES = "select body from counting.rollup_block"
 
 
 def lay_out(request: Request) -> Columns:
@@ -99,10 +99,17 @@ class Tally(Store):
     async def _read_rollups(self) -> Counts:
         connection = await asyncpg.connect(self._dsn)
         try:
-            rows = await connection.fetch(_ALL_COUNTS)
+            bodies = [body for (body,) in await connection.fetch(_BODIES)]
         finally:
             await connection.close()
-        return Counts(*([row[at] for row in rows] for at in range(3)))
+        run = merge([decode(body) for body in bodies])
+        series, starts = np.unique(run.cells.series, return_index=True)
+        counts = np.add.reduceat(run.cells.count, starts) if len(run) else run.cells.count
+        return Counts(
+            [run.videos[each >> 32].decode() for each in series.tolist()],
+            [run.types[each & 0xFFFFFFFF].decode() for each in series.tolist()],
+            counts.tolist(),
+        )
 
     async def _compare_with_api(self, counts: Counts) -> str | None:
         step = max(1, len(counts.counts) // _SAMPLE)

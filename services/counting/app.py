@@ -22,6 +22,7 @@ from services.counting.dead_letters.servicer import DeadLetterServicer
 from services.counting.dead_letters.watch import DeadLetterWatch
 from services.counting.journal.log import check_durability
 from services.counting.journal.wire import Wire
+from services.counting.merging.merger import Merger
 from services.counting.recovery.floor_keeper import FloorKeeper
 from services.counting.recovery.partitions import keep_partitions, upkeep_loop
 from services.counting.servicer import CountingServicer
@@ -71,6 +72,7 @@ async def open_counting(context: Context, settings: CountingSettings) -> AsyncIt
             shard.failover.loop,
             upkeep_loop(pool, settings.journal.partitions_ahead_hours, context.telemetry),
             FloorKeeper(pool, context.telemetry).loop,
+            Merger(pool, settings.flush, settings.recovery, shard.metrics, context.telemetry).loop,
         ]
         spool_drain = None
         if spool is not None:

@@ -22,7 +22,7 @@ class Metrics:
         self.commit_duration = catalogue.histogram(meter, catalogue.JOURNAL_COMMIT_DURATION)
         self.flush_duration = catalogue.histogram(meter, catalogue.FLUSH_DURATION)
         self.flush_cells = catalogue.counter(meter, catalogue.FLUSH_CELLS)
-        self.flush_conflicts = catalogue.counter(meter, catalogue.FLUSH_CONFLICTS)
+        self.merge_cells = catalogue.counter(meter, catalogue.MERGE_CELLS)
         self.given_up = catalogue.counter(meter, catalogue.LOGS_GIVEN_UP)
         self.spooled = catalogue.counter(meter, catalogue.SPOOL_WRITTEN)
         self.drained = catalogue.counter(meter, catalogue.SPOOL_DRAINED)

@@ -40,6 +40,11 @@ class FlushSettings(BaseModel, frozen=True, extra="forbid"):
         description="cells in the buffer beyond which entries are refused; fewer where flushes are slow",
     )
     statement_cells: int = Field(5_000, ge=1, description="cells in one statement of a flush")
+    merge_cells: int = Field(
+        200_000,
+        ge=1,
+        description="cells of runs that one transaction merges, at most; fewer where that is slow",
+    )
     timeout_seconds: float | None = Field(
         None,
         gt=0,

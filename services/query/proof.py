@@ -23,7 +23,8 @@ select
     (select coalesce(sum(events), 0)::bigint from counting.journal join counting.checkpoint using (log_id)
             where seq <= applied_seq)
         + (select coalesce(sum(applied_events), 0)::bigint from counting.checkpoint) as journaled_events,
-    (select coalesce(sum(count), 0)::bigint from counting.rollup_minute) as counted_events,
+    ((select coalesce(sum(count), 0) from counting.rollup_row)
+        + (select coalesce(sum(events), 0) from counting.rollup_block))::bigint as counted_events,
     (select coalesce(sum(events - replayed_events), 0)::bigint from counting.dead_letter where log_id is not null)
         as dead_events,
     (select coalesce(sum(replayed_events), 0)::bigint from counting.dead_letter where log_id is null)

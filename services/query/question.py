@@ -1,7 +1,10 @@
 """The parsed request of a read, and the most that it may find."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from libs.domain.blocks import find_cell, hash_of
+from libs.domain.cells import Cell
 from libs.domain.minutes import LAST_MINUTE, MinuteRange
 
 
@@ -22,13 +25,23 @@ class Question:
             LAST_MINUTE if self.minutes.end is None else self.minutes.end,
         )
 
+    @property
+    def hash(self) -> int:
+        """By which blocks are found that may have the video."""
+        return hash_of(self.video_id.encode())
+
+    def find_cell(self, bodies: Sequence[bytes]) -> Cell:
+        """What blocks say. Raises UnknownVersion."""
+        video_id, event_type, start, end = self.arguments()
+        return find_cell(bodies, video_id.encode(), event_type.encode(), start, end)
+
 
 @dataclass(frozen=True, slots=True)
 class Size:
     """How much a read may find before it has to go to the lane for heavy reads."""
 
     cells: int | None
-    """rows of the rollups; None: no bound"""
+    """of the rollups; None: no bound"""
     pending_events: int
     """events of the journal that the rollups lack, in the partition of the video"""
 

@@ -23,7 +23,9 @@ class HotSettings(BaseModel, frozen=True, extra="forbid"):
 class HeavySettings(BaseModel, frozen=True, extra="forbid"):
     """Reads that find too much for the pool that most reads share; they have connections of their own."""
 
-    min_cells: int = Field(50_000, ge=1, description="minute rows beyond which a read is heavy")
+    min_cells: int = Field(
+        50_000, ge=1, description="cells beyond which a read is heavy; a block counts as half full"
+    )
     min_pending_events: int = Field(
         100_000, ge=1, description="events not in the rollups yet beyond which a strong read is heavy"
     )

@@ -1,5 +1,6 @@
 """The rollups in Postgres, and how far they reach."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +9,31 @@ from services.query.question import Question, Size, TooHeavy
 from services.query.standby import replayed_until_us
 from services.query.unsettled import JOURNAL_SINCE, Unsettled
 
+# In each run the video may be in the blocks that begin with its hash, and in the last one that begins before. Postgres
+# looks for the hash in the body, and sends no block without it. Of the blocks that a video fills, each has 120 cells or
+# more; beside them each run may have one with few of its cells.
+BLOCK = """
+block as materialized (
+    select body from counting.rollup_run as run cross join lateral (
+        (select cells, body from counting.rollup_block as block
+            where block.generation = run.generation and block.run_id = run.run_id and first = $6)
+        union all
+        (select cells, body from counting.rollup_block as block
+            where block.generation = run.generation and block.run_id = run.run_id and first < $6
+            order by first desc, number desc limit 1)
+    ) as near
+    where position(int8send($6::bigint) in substring(body from 17 for 8 * cells)) > 0
+    limit $5::bigint / 120 + 65
+), blocks as (
+    select array(select body from block) as bodies, (select count(*) from block) > $5 / 120 + 64 as are_too_many
+)"""
+
+# The rows that were written before there were blocks.
 # M2 of many cells by the formula of Chan, Golub and LeVeque (1979), with the common mean. In the order of the primary
 # key, so that a read which is too heavy ends after `limit` rows of the index.
 CELL = """
 cell as materialized (
-    select count, value_count, sum, min, max, m2 from counting.rollup_minute
+    select count, value_count, sum, min, max, m2 from counting.rollup_row
     where video_id = $1 and event_type = $2 and minute >= $3 and minute < $4
     order by minute limit $5::bigint + 1
 ), total as (
@@ -30,8 +51,8 @@ cell as materialized (
 # of receipt of later ones do not count: an entry out of a spool may have been received hours before it got its place.
 # `now()` is before the snapshot, and what was journaled after that cannot be seen in it.
 _READ = f"""
-with {CELL}
-select total.*, m2, {JOURNAL_SINCE}, (extract(epoch from least(now(), (
+with {CELL}, {BLOCK}
+select total.*, m2, bodies, are_too_many, {JOURNAL_SINCE}, (extract(epoch from least(now(), (
     select min(greatest(received_at, opened_at))
     from counting.log join counting.checkpoint using (log_id) cross join lateral (
         select received_at from counting.journal
@@ -41,7 +62,9 @@ select total.*, m2, {JOURNAL_SINCE}, (extract(epoch from least(now(), (
     ) as first_unapplied
     where state <> 'settled'
 ))) * 1000000)::bigint as as_of_us
-from total, spread"""
+from total, spread, blocks"""
+_IN_THREAD_BLOCKS = 100
+"""So many blocks take the event loop a few milliseconds; more are added up in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +78,20 @@ class Reading:
 async def read_rollups(connection: Any, unsettled: Unsettled, question: Question, size: Size) -> Reading:
     """The contents of the rollups. Raises TooHeavy."""
     replayed_us = await replayed_until_us(connection)
-    [row] = await unsettled.fetch(connection, _READ, *question.arguments(), size.cells)
-    if row["is_too_heavy"]:
-        raise TooHeavy
+    [row] = await unsettled.fetch(connection, _READ, *question.arguments(), size.cells, question.hash)
+    cell = await read_cell(row, question)
     as_of_us: int = row["as_of_us"]
-    return Reading(cell_of(row), as_of_us if replayed_us is None else min(as_of_us, replayed_us))
+    return Reading(cell, as_of_us if replayed_us is None else min(as_of_us, replayed_us))
+
+
+async def read_cell(row: Any, question: Question) -> Cell:
+    """What the rollups hold, in a row with the columns of CELL and BLOCK. Raises TooHeavy, and UnknownVersion."""
+    if row["is_too_heavy"] or row["are_too_many"]:
+        raise TooHeavy
+    bodies = row["bodies"]
+    if len(bodies) > _IN_THREAD_BLOCKS:
+        return cell_of(row).merge(await asyncio.to_thread(question.find_cell, bodies))
+    return cell_of(row).merge(question.find_cell(bodies))
 
 
 def cell_of(row: Any) -> Cell:

@@ -1,9 +1,9 @@
-"""Reads this region's own counts, which the counting service writes: only this module depends on their storage.
+"""Reads this region's own counts, which the counting service writes: in blocks, and before these in rows.
 
 A pass finds what has changed by the system column `xmin`, outside of the flush (ADR 25). It has 32 bits, so it is
 compared by its distance from the newest transaction id, never by size; that of a row which is older than 2^31 ids is
 negative, and no pass begins so early. A snapshot lists only ids of whole transactions, so writers of the rollups use no
-savepoints (T003-48).
+savepoints (T003-48). `rollup_blocks` reads the blocks.
 """
 
 from collections.abc import AsyncIterator
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.replication.epoch import Life, check_life
+from services.replication.rollup_blocks import is_changed, read_block_page, read_changed_cells
 from services.replication.rollups import RollupRow, row_of
 from tally.replication.v1 import peers_pb2 as pb
 
-_ROLLUPS = "counting.rollup_minute"
+_ROLLUPS = "counting.rollup_row"
 _LOGS = "counting.log join counting.checkpoint using (log_id)"
 _JOURNAL = "counting.journal"
 _ROW = "video_id, event_type, minute, generation, count, value_count, sum, min, max, m2"
@@ -26,16 +27,13 @@ _NEXT_ID = """
 select xmax + age((xmax & 4294967295)::text::xid) as next_id, xmax
 from (select pg_snapshot_xmax(pg_current_snapshot())::text::int8 as xmax) as snapshot"""
 _FARTHEST = "select $1::int8 - pg_snapshot_xmin($2::text::pg_snapshot)::text::int8"
-_CHANGED = f"""
-select {_ROW} from {_ROLLUPS}
-where age(xmin) between 0 and $2
-    and not pg_visible_in_snapshot(($3::int8 - age(xmin))::text::xid8, $1::text::pg_snapshot)"""
+_CHANGED = f"select {_ROW} from {_ROLLUPS} where {is_changed('xmin', 1)}"
 _PAGE = f"""
 select {_ROW} from {_ROLLUPS}
 where (video_id, event_type, minute, generation) > ($1, $2, $3, $4)
 order by video_id, event_type, minute, generation limit $5"""
 _ABOUT = f"""
-select coalesce(sum(greatest(reltuples, 0)), 0)::bigint
+select coalesce(sum(greatest(reltuples, 0)), 0)::bigint + (select coalesce(sum(cells), 0) from counting.rollup_block)
 from pg_class join pg_inherits on oid = inhrelid where inhparent = '{_ROLLUPS}'::regclass"""
 # As for a read of the rollups: nothing was journaled before it that they lack in this snapshot.
 _AS_OF = f"""
@@ -48,7 +46,9 @@ select (extract(epoch from least(now(), (
     ) as first_unapplied
     where state <> 'settled'
 ))) * 1000000)::bigint"""
-_HAS_COUNTS = f"select exists (select from {_ROLLUPS}) or exists (select from {_JOURNAL})"
+_HAS_COUNTS = f"""
+select exists (select from counting.rollup_block) or exists (select from {_ROLLUPS})
+    or exists (select from {_JOURNAL})"""
 _MOST_DISTANT = 2**31 - 1
 """Rows with an older transaction id than this cannot be compared by its 32 bits."""
 _FIRST = pb.RollupKey(minute=-1, generation=-1)
@@ -100,7 +100,11 @@ class RollupSource:
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             await check_life(connection, self._life, begun_at)
-            return [row_of(row) for row in await connection.fetch(_PAGE, *arguments, limit)]
+            if after is None or after.generation >= 0:
+                if rows := await connection.fetch(_PAGE, *arguments, limit):
+                    return [row_of(row) for row in rows]
+                after = None
+            return await read_block_page(connection, after, limit)
 
     @asynccontextmanager
     async def open_pass(self, watermark: str, page_rows: int) -> AsyncIterator[RollupPass]:
@@ -116,10 +120,16 @@ class RollupSource:
             farthest = await connection.fetchval(_FARTHEST, next_id, watermark)
             if farthest > _MOST_DISTANT:
                 raise TooOld
-            cursor = await connection.cursor(_CHANGED, watermark, farthest, next_id)
-            yield RollupPass(target, as_of_us, _pages(cursor, page_rows))
+            since = (watermark, farthest, next_id)
+            cursor = await connection.cursor(_CHANGED, *since)
+            yield RollupPass(target, as_of_us, _pages(connection, cursor, since, page_rows))
 
 
-async def _pages(cursor: Any, page_rows: int) -> AsyncIterator[list[RollupRow]]:
+async def _pages(
+    connection: Any, cursor: Any, since: tuple[str, int, int], page_rows: int
+) -> AsyncIterator[list[RollupRow]]:
     while page := await cursor.fetch(page_rows):
         yield [row_of(row) for row in page]
+    async for rows in read_changed_cells(connection, since):
+        for begin in range(0, len(rows), page_rows):
+            yield rows[begin : begin + page_rows]

@@ -23,6 +23,7 @@ from tally.client import Client
 from tests.support.database import PARTITION_COUNT
 from tests.support.eventually import eventually
 from tests.support.processes import free_port
+from tests.support.rollups import read_counts
 from tests.support.terminal import finish, kill, run, start
 
 COUNT = 200
@@ -80,12 +81,9 @@ async def counts_of(dsn: str) -> Counter[tuple[str, str]]:
     """Every (video, event type) in the rollups."""
     connection = await asyncpg.connect(dsn)
     try:
-        rows = await connection.fetch(
-            "select video_id, event_type, sum(count)::bigint as n from counting.rollup_minute group by 1, 2"
-        )
+        return Counter(await read_counts(connection))
     finally:
         await connection.close()
-    return Counter({(row["video_id"], row["event_type"]): row["n"] for row in rows})
 
 
 @pytest.mark.long

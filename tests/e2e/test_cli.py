@@ -208,7 +208,10 @@ async def test_status_fails_when_journal_and_rollups_differ(stack: Stack) -> Non
     await eventually(is_flushed)
     connection = await asyncpg.connect(stack.dsn)
     try:
-        await connection.execute("update counting.rollup_minute set count = count + 2")
+        await connection.execute(
+            "insert into counting.rollup_row (generation, video_id, event_type, minute, count) "
+            "values (1, 'odd', 'view', 0, 2)"
+        )
     finally:
         await connection.close()
     found = await run("status", "--json", address=stack.address)

@@ -48,8 +48,11 @@ WAITING_CALLERS = {0.6: 80, 1.0: 48, 8.0: 16}
 """Callers at once, by the size of their requests in MiB: with all of them 48 MiB and more are waiting."""
 NAME_BYTES, EVENTS_OF_A_VIDEO = 126, 4
 SLOW_ROWS = """
-create function be_slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.00005); return new; end $$;
-create trigger be_slow before insert or update on counting.rollup_minute for each row execute function be_slow()"""
+create function be_slow() returns trigger language plpgsql as $$ begin
+    perform pg_sleep(0.00005 * new.cells);
+    return new;
+end $$;
+create trigger be_slow before insert on counting.rollup_block for each row execute function be_slow()"""
 
 
 @dataclass

@@ -42,7 +42,7 @@ async def test_an_entry_that_the_rollups_refuse_becomes_a_dead_letter_and_the_ot
     good = {(f"video {n}", "view"): n + 1 for n in range(9)}
     async with open_proof(dsn) as connection:
         await connection.execute(
-            "alter table counting.rollup_minute add constraint odd check (video_id <> 'bad')"
+            "alter table counting.rollup_block add constraint odd check (position('bad'::bytea in body) = 0)"
         )
         async with open_shard(dsn) as shard:
             assert await send(shard, good) == {Outcome.JOURNALED}
@@ -68,9 +68,9 @@ async def test_a_stop_does_not_wait_for_a_flush_that_is_refused(dsn: str) -> Non
     async with open_proof(dsn) as connection:
         async with open_shard(dsn, quick(NEVER)) as shard:
             await send(shard, counts)
-            await connection.execute("revoke all on counting.rollup_minute from public")
-            await connection.execute("alter table counting.rollup_minute rename to away")
-        await connection.execute("alter table counting.away rename to rollup_minute")
+            await connection.execute("revoke all on counting.rollup_block from public")
+            await connection.execute("alter table counting.rollup_block rename to away")
+        await connection.execute("alter table counting.away rename to rollup_block")
         async with open_shard(dsn, name="next"):
             await assert_exact(dsn, counts)
 

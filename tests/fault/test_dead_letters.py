@@ -32,6 +32,7 @@ from tests.support.letters import (
 )
 from tests.support.proof import assert_proven, open_proof, rolled_up
 from tests.support.proxy import Cut, open_proxy
+from tests.support.rollups import read_rollups
 from tests.support.shards import FAST, NEVER, open_shard, quick, send
 
 pytestmark = pytest.mark.exact
@@ -95,8 +96,8 @@ async def test_events_without_a_time_are_replayed_into_the_minute_of_their_recei
     async with open_proof(dsn) as connection:
         for key in await bury_spooled(connection, COUNTS, await old_id(connection)):
             await open_decisions(dsn).replay(key)
-        minutes = await connection.fetch("select distinct minute from counting.rollup_minute")
-        assert [row["minute"] for row in minutes] == [RECEIVED_AT_US // 60_000_000]
+        minutes = {key.minute for key in await read_rollups(connection)}
+        assert minutes == {RECEIVED_AT_US // 60_000_000}
 
 
 async def test_a_dropped_letter_is_kept_and_never_counted(dsn: str) -> None:
@@ -381,10 +382,10 @@ async def test_sealing_waits_for_a_replay_and_a_replay_for_sealing(dsn: str) -> 
     async with open_proof(dsn) as connection, open_proof(dsn) as sealing, open_proof(dsn) as holding:
         [first] = await bury_journaled(connection, dsn, COUNTS)
         await connection.execute(
-            "create table counting.rollup_minute_2 partition of counting.rollup_minute for values in (2)"
+            "create table counting.rollup_block_2 partition of counting.rollup_block for values in (2)"
         )
         async with holding.transaction():
-            await holding.execute("lock table counting.rollup_minute in share mode")
+            await holding.execute("lock table counting.rollup_block in share mode")
             replay = asyncio.create_task(open_decisions(dsn).replay(first))
             await until_locked(connection)
             seal = asyncio.create_task(sealing.execute("update counting.generation set sealed_at = now()"))

@@ -18,6 +18,7 @@ from tests.support.processes import FAST as FAST_ENV
 from tests.support.processes import run_service
 from tests.support.proof import assert_exact, journaled, open_proof
 from tests.support.proxy import Cut, Proxy, open_proxy
+from tests.support.rollups import read_rollups
 from tests.support.shards import open_shard, quick, send
 from tests.support.spooling import COUNTS, ONE, assert_drained, read_letters, spool
 
@@ -339,5 +340,5 @@ async def test_spooled_events_count_in_the_minute_of_their_first_receipt(dsn: st
             proxy.reopen()
             await assert_drained(dsn, shard, ONE)
         async with open_proof(dsn) as connection:
-            [row] = await connection.fetch("select minute from counting.rollup_minute")
-            assert row["minute"] == long_ago_us // 60_000_000
+            [key] = await read_rollups(connection)
+            assert key.minute == long_ago_us // 60_000_000

@@ -22,12 +22,16 @@ from tests.support.entries import as_entry, cut_request, new_id
 from tests.support.eventually import eventually
 from tests.support.life import backlog
 from tests.support.proof import assert_exact, open_proof, rolled_up, states
+from tests.support.rollups import EVENTS
 from tests.support.shards import FAST, NEVER, open_shard, quick, send
 
 pytestmark = pytest.mark.exact
 
 COUNTS = {(f"video {n}", "view"): n + 1 for n in range(8)}
 
+_WAITS = """
+select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"""
+_GENERATION_OF_LOG = "select generation from counting.checkpoint where log_id = $1"
 _WARN_ONCE = """
 create sequence warned;
 create function warn_once() returns trigger language plpgsql as $$
@@ -60,6 +64,26 @@ async def test_a_group_answered_by_a_closed_log_is_not_acknowledged(dsn: str) ->
         assert not any(outcome.done() for outcome in outcomes)
         assert appender.backlog.event_count == 0
         assert await connection.fetchval("select count(*) from counting.journal") == 0
+
+
+async def test_a_log_that_is_opened_during_a_sealing_waits_for_it_and_is_of_the_next_generation(
+    dsn: str,
+) -> None:
+    """Sealing moves the checkpoints that it finds, and would not find this one."""
+    async with open_proof(dsn) as sealing, open_proof(dsn) as connection:
+        async with sealing.transaction():
+            await sealing.execute("insert into counting.generation (generation) values (2)")
+            await sealing.execute("update counting.generation set sealed_at = now() where generation = 1")
+            opening = asyncio.create_task(open_log(dsn, PostgresSettings(), FAST, "shard"))
+
+            async def waits() -> bool:
+                return opening.done() or bool(await connection.fetchval(_WAITS))
+
+            await eventually(waits)
+            assert not opening.done()
+        log = await opening
+        assert await connection.fetchval(_GENERATION_OF_LOG, log.log_id) == 2
+        log.abandon()
 
 
 async def test_a_shard_whose_log_was_closed_opens_another_and_counts_once(dsn: str) -> None:
@@ -127,9 +151,9 @@ async def test_an_entry_without_a_partition_to_go_to_may_be_sent_again(dsn: str)
         await assert_exact(dsn, {})
 
 
-_SNAPSHOT = """
+_SNAPSHOT = f"""
 select (select coalesce(sum(events), 0) from counting.flush_log) as flushed,
-    (select coalesce(sum(count), 0) from counting.rollup_minute) as counted,
+    {EVENTS} as counted,
     (select coalesce(sum(events), 0) from counting.journal join counting.checkpoint using (log_id)
         where seq <= applied_seq) as applied"""
 

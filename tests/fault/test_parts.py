@@ -5,6 +5,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from libs.domain.blocks import encode
 from libs.domain.entry import Entry, Outcome
 from libs.domain.minutes import MinuteRange
 from libs.stores.postgres import PostgresSettings
@@ -26,6 +27,7 @@ from tests.support.entries import spread_over_minutes
 from tests.support.letters import waiting
 from tests.support.life import Life, backlog, open_life, take_over
 from tests.support.proof import assert_exact, assert_proven, open_proof, rolled_up
+from tests.support.rollups import MINUTE
 from tests.support.rules import WITH_AND_WITHOUT, judge, without
 from tests.support.shards import FAST, open_shard
 
@@ -36,12 +38,15 @@ EVENTS = 1_000
 PART = 300
 COUNTS = {(VIDEO, "view"): EVENTS}
 
-# A row in 2 ms and more: all of them take longer than a transaction may.
+# A cell in 2 ms and more: all of them take longer than a transaction may.
 _SLOW = """
-create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.002); return new; end $$;
-create trigger slow before insert on counting.rollup_minute_1 for each row execute function slow()"""
-_REFUSE_LATE = """
-alter table counting.rollup_minute add constraint odd check (video_id <> 'large' or minute < {minute})"""
+create function slow() returns trigger language plpgsql as $$
+begin perform pg_sleep(0.002 * new.cells); return new; end $$;
+create trigger slow before insert on counting.rollup_block_1 for each row execute function slow()"""
+# Each entry has one event in each of many minutes.
+_REFUSE_LATE = f"""
+alter table counting.rollup_block add constraint odd
+    check (position('large'::bytea in body) = 0 or {MINUTE} + cells <= {{minute}})"""
 _PARTS = "select count(*) from counting.flush_log where to_events > 0"
 _FIRST_MINUTE = 946_684_800 // 60
 
@@ -60,8 +65,8 @@ async def journal(life: Life, most_cells: int = PART) -> Entry:
 async def flush_steps(life: Life, count: int) -> None:
     """Flush so many steps."""
     for step in list(life.appender.backlog.take(life.log.cut))[:count]:
-        rows = step.buffer.rows()
-        assert await apply(life.connection, life.log.log_id, life.log.applied, step.end, rows, 100)
+        blocks = encode(step.buffer.run())
+        assert await apply(life.connection, life.log.log_id, life.log.applied, step.end, blocks, 100)
         life.log.applied = step.end
 
 
@@ -150,7 +155,7 @@ async def test_of_an_entry_that_is_refused_the_rest_becomes_a_dead_letter(dsn: s
         assert await rolled_up(connection) == ({(VIDEO, "view"): applied} if applied else {})
         await assert_proven(connection)
         await assert_no_discrepancy(connection)
-        await connection.execute("alter table counting.rollup_minute drop constraint odd")
+        await connection.execute("alter table counting.rollup_block drop constraint odd")
         [key] = await waiting(connection)
         assert (await decisions_of(dsn).replay(key)).letter["state"] == "replayed"
         await assert_no_discrepancy(connection)
@@ -229,7 +234,7 @@ async def bury(dsn: str, connection: Any) -> Key:
         await journal(life)
         await connection.execute(_REFUSE_LATE.format(minute=_FIRST_MINUTE + 5))
         assert await take_over(dsn, life.log.log_id)
-        await connection.execute("alter table counting.rollup_minute drop constraint odd")
+        await connection.execute("alter table counting.rollup_block drop constraint odd")
     [key] = await waiting(connection)
     return key
 
@@ -246,7 +251,7 @@ async def test_a_large_letter_is_replayed_in_parts_and_goes_on_where_it_was_cut_
         await assert_no_discrepancy(connection)
         with pytest.raises(AlreadyDecided, match=r"600 of 1,000 events are replayed; replay it again"):
             await decisions.drop(key)
-        await connection.execute("alter table counting.rollup_minute drop constraint odd")
+        await connection.execute("alter table counting.rollup_block drop constraint odd")
         decision = await decisions.replay(key)
         assert (decision.letter["state"], decision.letter["note"]) == ("replayed", "")
         assert (await decisions.replay(key)).was_decided

@@ -79,7 +79,7 @@ async def test_a_shard_frozen_between_two_statements_of_its_flush_is_taken_over(
         def freeze_in_flush(name: str, data: bytes) -> None:
             if "counting flushes" not in name or in_transaction.is_set():
                 return
-            if b"insert into counting.rollup_minute" in data:  # the checkpoint has been moved, and is locked
+            if b"insert into counting.rollup_block" in data:  # the checkpoint has been moved, and is locked
                 frozen.freeze()
                 in_transaction.set()
 
@@ -111,7 +111,7 @@ async def test_a_shard_frozen_in_the_middle_of_a_recovery_holds_up_nobody(
         in_transaction = asyncio.Event()
 
         def freeze_in_recovery(name: str, data: bytes) -> None:
-            if "counting upkeep" in name and b"insert into counting.rollup_minute" in data:
+            if "counting upkeep" in name and b"insert into counting.rollup_block" in data:
                 frozen.freeze()
                 in_transaction.set()
 

@@ -55,13 +55,13 @@ async def bury_spooled(connection: Any, counts: Counts, request_id: uuid.UUID) -
 async def refuse(connection: Any, video: str) -> None:
     """Let the rollups refuse a video, as Postgres refuses a value that it cannot hold."""
     await connection.execute(
-        f"alter table counting.rollup_minute add constraint odd check (video_id <> '{video}')"
+        f"alter table counting.rollup_block add constraint odd check (position('{video}'::bytea in body) = 0)"
     )
 
 
 async def refuse_no_more(connection: Any) -> None:
     """Take what they came to grief of away."""
-    await connection.execute("alter table counting.rollup_minute drop constraint odd")
+    await connection.execute("alter table counting.rollup_block drop constraint odd")
 
 
 async def bury_journaled(

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from libs.domain.blocks import encode
 from libs.domain.entry import Outcome
 from libs.stores.postgres import PostgresSettings, connect
 from libs.stores.write_connection import WriteConnection
@@ -70,9 +71,9 @@ class Life:
         """End it; false when the checkpoint was elsewhere. Raises InDoubt and Refused."""
 
         async def move(connection: Any) -> bool:
-            rows = flush.step.buffer.rows()
+            blocks = encode(flush.step.buffer.run())
             return await rollups.apply(
-                connection, self.log.log_id, flush.start, flush.step.end, rows, _STATEMENT_CELLS
+                connection, self.log.log_id, flush.start, flush.step.end, blocks, _STATEMENT_CELLS
             )
 
         return await self.log.flushes.run(move, timeout_seconds=_TIMEOUT_S)

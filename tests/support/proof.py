@@ -7,18 +7,26 @@ from typing import Any
 
 import asyncpg
 
+from libs.domain.blocks import hash_of
 from libs.rpc.columns import decode
 from tally.ingest.v1.ingest_pb2 import EventColumns
 from tests.support.entries import Counts, counts_of
 from tests.support.eventually import eventually
+from tests.support.rollups import EVENTS, cells_of_body, read_counts
 
 _MOST = 5
 """sentences of one kind"""
 
 _UNAPPLIED = """
 select count(*) from counting.journal join counting.checkpoint using (log_id) where seq > applied_seq"""
-_ROLLUPS = """
-select video_id, event_type, sum(count)::bigint as count from counting.rollup_minute group by video_id, event_type"""
+_BLOCKS = """
+select run.generation, run_id, first, number, cells, events, body
+from counting.rollup_block as block full join counting.rollup_run as run using (generation, run_id)
+order by run_id, first, number"""
+_MERGES = """
+select source.run_id from counting.rollup_run as source left join counting.rollup_run as target
+    on target.run_id = source.into_run and not target.is_complete and target.generation = source.generation
+where source.into_run is not null and target.run_id is null"""
 _SETTLED_TOO_EARLY = """
 select journal.log_id, seq
 from counting.journal join counting.checkpoint using (log_id) join counting.log using (log_id)
@@ -51,15 +59,16 @@ where applied_events > 0 and not exists (
 # Each generation against its flushes and the replays that went into it.
 _GENERATIONS = """
 select generation, coalesce(sum(counted), 0)::bigint as counted, coalesce(sum(flushed), 0)::bigint as flushed from (
-    select generation, count as counted, null as flushed from counting.rollup_minute
+    select generation, count as counted, null::bigint as flushed from counting.rollup_row
+    union all select generation, events, null from counting.rollup_block
     union all select generation, null, events from counting.flush_log
     union all select generation, null, to_event - from_event from counting.replay_log
 ) as part
 group by generation having coalesce(sum(counted), 0) <> coalesce(sum(flushed), 0)"""
 _JOURNALED = "select coalesce(sum(events), 0)::bigint from counting.journal"
 # A letter of the journal that was replayed is on both sides; one that never was in it is on none until then.
-_DISCREPANCY = """
-select (select coalesce(sum(count), 0) from counting.rollup_minute)
+_DISCREPANCY = f"""
+select {EVENTS}
     - (select coalesce(sum(events), 0) from counting.journal join counting.checkpoint using (log_id)
         where seq <= applied_seq)
     - (select coalesce(sum(applied_events), 0) from counting.checkpoint)
@@ -136,8 +145,33 @@ async def find_wrong(connection: Any) -> list[str]:
         f"generation {row['generation']} counts {row['counted']} events, and {row['flushed']} were flushed to it"
         for row in await connection.fetch(_GENERATIONS)
     )
+    wrong += shorten(await _find_wrong_blocks(connection))
     if surplus := await connection.fetchval(_DISCREPANCY):
         wrong.append(f"the rollups count {surplus:+} events beyond the journal, by its dead letters")
+    return wrong
+
+
+async def _find_wrong_blocks(connection: Any) -> list[str]:
+    """Each block says what it says of itself, runs are in order, and each run is one that a reader visits."""
+    wrong = [f"run {run_id} goes into none" for (run_id,) in await connection.fetch(_MERGES)]
+    before: tuple[Any, ...] = ()
+    for row in await connection.fetch(_BLOCKS):
+        where = f"block ({row['first']}, {row['number']}) of run {row['run_id']}"
+        if row["generation"] is None:
+            wrong.append(f"{where} is of no run")
+        if row["body"] is None:
+            continue  # a run without blocks
+        cells = cells_of_body(row["body"])
+        events = sum(cell.count for _, cell in cells)
+        if (row["cells"], row["events"]) != (len(cells), events):
+            wrong.append(f"{where} has {len(cells)} cells and {events} events")
+        hashes = [hash_of(key.video_id.encode()) for key, _ in cells]
+        if hashes != sorted(hashes) or hashes[0] != row["first"]:
+            wrong.append(f"{where} is not in order")
+        # A hash is in several blocks only when each of them begins with it.
+        if before[:1] == (row["run_id"],) and before[1] >= hashes[0] and before[1:] != (hashes[0], hashes[0]):
+            wrong.append(f"{where} overlaps the one before")
+        before = (row["run_id"], hashes[-1], hashes[0])
     return wrong
 
 
@@ -150,9 +184,7 @@ def shorten(wrong: Iterable[str]) -> list[str]:
 
 async def rolled_up(connection: Any) -> Counter[tuple[str, str]]:
     """What the rollups say."""
-    return Counter(
-        {(row["video_id"], row["event_type"]): row["count"] for row in await connection.fetch(_ROLLUPS)}
-    )
+    return Counter(await read_counts(connection))
 
 
 async def journaled(connection: Any) -> Counter[tuple[str, str]]:

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from libs.domain.blocks import Block, encode
 from libs.domain.entry import Entry
 from libs.domain.horizon import FLOOR_BEHIND_DOOR_MS
 from libs.rpc.columns import parse
 from libs.stores.postgres import AWAY, PostgresSettings, connect, make_durable, time_limits
 from libs.stores.write_connection import InDoubt, Refused, WriteConnection
 from services.counting.dead_letters.letters import Key, State, lock_letter, not_found, read_letter
-from services.counting.flush.buffer import Buffer, MinuteRows
-from services.counting.flush.rollups import add_rows
+from services.counting.flush.buffer import Buffer
+from services.counting.flush.runs import add_run
 from services.counting.journal.entry import NumberedEntry
 from services.counting.recovery.stride import Stride
 from services.counting.settings import FlushSettings, RecoverySettings
@@ -124,11 +125,11 @@ class Decisions:
                 await connection.execute(_DROPPED, key.request_id, key.partition, JOURNALED)
                 return Decision(await read_letter(connection, key), was_decided=False)
             end = min(begin + self._stride.events, letter["events"])
-            rows = _rows_of(key, letter, begin, end)
+            blocks = _blocks_of(key, letter, begin, end)
             generation = await connection.fetchval(_GENERATION)
             if generation is None:
                 raise Unavailable("the generation is being sealed; ask again")
-            await add_rows(connection, generation, rows, self._statement_cells)
+            await add_run(connection, generation, blocks, self._statement_cells)
             await connection.execute(_NOTE_REPLAY, key.request_id, key.partition, begin, end, generation)
             if end < letter["events"]:
                 note = f"{end:,} of {letter['events']:,} events are replayed; replay it again for the others"
@@ -241,7 +242,7 @@ def _below_floor_at(key: Key) -> datetime:
     return datetime.fromtimestamp(passed_ms / 1000, tz=UTC) + late
 
 
-def _rows_of(key: Key, letter: Any, begin: int, end: int) -> MinuteRows:
+def _blocks_of(key: Key, letter: Any, begin: int, end: int) -> list[Block]:
     """What some of the letter's events amount to: those from index `begin` to before `end`.
 
     Raises NotReplayable when they cannot be read.
@@ -257,7 +258,7 @@ def _rows_of(key: Key, letter: Any, begin: int, end: int) -> MinuteRows:
     entry = Entry(key.request_id, key.partition, letter["request_hash"], letter["payload"], events)
     buffer = Buffer()
     buffer.add(NumberedEntry(letter["seq"] or 0, letter["received_at_us"], entry).part(begin, end))
-    return buffer.rows()
+    return encode(buffer.run())
 
 
 def _decided_otherwise(key: Key, letter: Any) -> AlreadyDecided:

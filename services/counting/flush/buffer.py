@@ -1,55 +1,22 @@
 """The buffer: events that are journaled and not in the rollups yet, added up by (video, event type, minute)."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import chain, compress
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
+from libs.domain.blocks import PIECE_NAMES, TYPE_BITS, Run, sort_cells
 from libs.domain.cells import NO_CELLS, Cells, cells_of_events, merge_cells
 from libs.domain.minutes import MINUTE_US
 from services.counting.journal.entry import NumberedEntry
 from tally.contract.rules import NO_TIME
 
-Mask = npt.NDArray[np.bool_]
-
-_TYPE_BITS = np.uint64(32)
-"""A series is one number: 32 bits for the video, 32 for the event type."""
-
 _CHUNK_EVENTS = 8_192
 """So many single events are added up in one go: enough that what numpy costs for each call does not matter, few enough
 that the event loop stops for no longer than an insert takes. (Chunks of 65,536 take a sixth less time in all, and stop
 it for 20 to 60 ms each. A merge of chunks may stop it for longer, but there are few.)"""
-PIECE_NAMES = 8_192
-"""So many names are handled in one hold of the interpreter's lock."""
 _MERGE_AFTER = 2
 """Chunks are merged when they have this many times the cells of the last merge: each cell is sorted a few times."""
-
-
-@dataclass(frozen=True, slots=True)
-class MinuteRows:
-    """n rows for `rollup_minute`, ascending by the bytes of (video_id, event_type), then by minute."""
-
-    video_id: list[str]
-    event_type: list[str]
-    cells: Cells
-
-    def __len__(self) -> int:
-        return len(self.cells)
-
-    def take(self, piece: slice) -> "MinuteRows":
-        """The rows of one piece."""
-        return MinuteRows(self.video_id[piece], self.event_type[piece], self.cells.take(piece))
-
-    def where(self, chosen: Mask) -> "MinuteRows":
-        """The rows where `chosen`, (n,), is true, in their order."""
-        flags = chosen.tolist()
-        return MinuteRows(
-            list(compress(self.video_id, flags)),
-            list(compress(self.event_type, flags)),
-            self.cells.take(chosen),
-        )
 
 
 class Names(dict[str, int]):
@@ -61,7 +28,7 @@ class Names(dict[str, int]):
 
 
 class Buffer:
-    """Adds up entries and returns them as rows. Does no I/O and is independent of logs."""
+    """Adds up entries and returns them as a run. Does no I/O and is independent of logs."""
 
     def __init__(self) -> None:
         self.event_count = 0
@@ -74,7 +41,7 @@ class Buffer:
 
     @property
     def cell_count(self) -> int:
-        """An upper bound of the rows."""
+        """An upper bound of the cells."""
         return sum(len(chunk) for chunk in self._chunks) + self._waiting_events
 
     def add(self, numbered: NumberedEntry) -> None:
@@ -85,11 +52,11 @@ class Buffer:
         if self._waiting_events >= _CHUNK_EVENTS:
             self._add_up()
 
-    def rows(self) -> MinuteRows:
-        """All that was added, one row for each key."""
+    def run(self) -> Run:
+        """All that was added, one cell for each key, in the order of blocks."""
         self._add_up()
         cells = merge_cells(self._chunks) if self._chunks else NO_CELLS
-        return _rows_of(cells, list(self._videos), list(self._types))
+        return sort_cells(_encoded(list(self._videos)), _encoded(list(self._types)), cells)
 
     def _add_up(self) -> None:
         if not self._waiting:
@@ -102,16 +69,11 @@ class Buffer:
         event_type = _numbers_of_events(
             self._types, [e.event_types for e in events], [e.event_type_index for e in events]
         )
-        series = (video << _TYPE_BITS) | event_type
+        series = (video << TYPE_BITS) | event_type
         self._chunks.append(cells_of_events(series, _minutes(waiting), _values(waiting)))
         if len(self._chunks) > 1 and self.cell_count > _MERGE_AFTER * max(self._merged_cells, _CHUNK_EVENTS):
             self._chunks = [merge_cells(self._chunks)]
             self._merged_cells = len(self._chunks[0])
-
-
-def pieces(rows: MinuteRows, size: int) -> Iterator[slice]:
-    """Cut rows into pieces of at most `size`, in order."""
-    return (slice(start, start + size) for start in range(0, len(rows), size))
 
 
 def _numbers_of_events(
@@ -150,28 +112,10 @@ def _or_none(column: npt.NDArray[np.generic] | None, n: int, none: float) -> npt
     return np.full(n, none) if column is None else column
 
 
-def _rows_of(cells: Cells, videos: list[str], types: list[str]) -> MinuteRows:
-    video = (cells.series >> _TYPE_BITS).astype(np.intp)
-    event_type = (cells.series & np.uint64(0xFFFFFFFF)).astype(np.intp)
-    order = np.lexsort((cells.minute, _ranks(types)[event_type], _ranks(videos)[video]))
-    return MinuteRows(
-        video_id=[videos[number] for number in video[order].tolist()],
-        event_type=[types[number] for number in event_type[order].tolist()],
-        cells=cells.take(order),
-    )
-
-
-def _ranks(names: list[str]) -> npt.NDArray[np.intp]:
-    """The rank of each name when sorted by its UTF-8 bytes.
-
-    numpy sorts without the interpreter's lock, so that a flush does not hold up acknowledgements meanwhile. It takes
-    no notice of zero bytes at the end; names have none.
-    """
-    pieces = [
-        np.array([*map(str.encode, names[start : start + PIECE_NAMES])], np.bytes_)
-        for start in range(0, len(names), PIECE_NAMES)
+def _encoded(names: list[str]) -> list[bytes]:
+    """The UTF-8 bytes of each name."""
+    return [
+        name
+        for begin in range(0, len(names), PIECE_NAMES)
+        for name in map(str.encode, names[begin : begin + PIECE_NAMES])
     ]
-    ranks = np.empty(len(names), np.intp)
-    if pieces:
-        ranks[np.argsort(np.concatenate(pieces))] = np.arange(len(names))
-    return ranks

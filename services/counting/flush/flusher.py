@@ -1,18 +1,16 @@
-"""The flush: writes the backlog of one log to the rollups, up to the cut."""
+"""The flush: writes the backlog of one log to the rollups, as runs, up to the cut."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 import structlog
 
+from libs.domain.blocks import Block, encode
 from libs.domain.clock import Clock
-from libs.domain.minutes import minute_of
 from libs.stores.write_connection import InDoubt, Refused
 from services.counting.flush.backlog import Step
-from services.counting.flush.buffer import Buffer, Mask, MinuteRows
-from services.counting.flush.insert_hint import InsertHint
 from services.counting.flush.pace import Pace
 from services.counting.flush.rollups import apply
 from services.counting.journal.appender import Appender, LogClosed
@@ -47,7 +45,6 @@ class Flusher:
         self._wake = asyncio.Event()
         self._pace = pace
         self._timeout_seconds = settings.timeout_seconds or pace.longest_seconds + SERVER_ENDS_FIRST_S
-        self._insert_hint = InsertHint(minute_of(clock.now_us()))
         self._stopping = False
         self.oldest_unapplied_at: float | None = None
         """monotonic seconds since when something waits for a flush"""
@@ -109,48 +106,36 @@ class Flusher:
         self.oldest_unapplied_at = None if log.cut == cut else begun
 
     async def _take_step(self, step: Step) -> None:
-        """Move one step, again until it gets in, and without the hint after the first refusal."""
-        rows, hint = await asyncio.to_thread(self._lay_out, step.buffer)
+        """Move one step, again until it gets in."""
+        # In a thread of its own, beside the event loop.
+        blocks = await asyncio.to_thread(lambda: encode(step.buffer.run()))
+        cells = sum(block.cells for block in blocks)
         tried = self._clock.monotonic()
-        while refused := await self._try(rows, hint, step.end):
-            if refused.is_unique_violation:
-                self._metrics.flush_conflicts.add(1)
-                self._insert_hint.note_conflict(minute_of(self._clock.now_us()))
-            else:
-                await asyncio.sleep(self._settings.interval_seconds)
-            hint = None  # upserts in key order never deadlock with each other
+        while not await self._try(blocks, cells, step.end):
+            await asyncio.sleep(self._settings.interval_seconds)
             tried = self._clock.monotonic()
         self._log.applied = step.end
-        new = 0 if hint is None else int(np.count_nonzero(hint))
-        self._pace.note(len(rows), self._clock.monotonic() - tried, new=new)
+        self._pace.note(cells, self._clock.monotonic() - tried)
         self._metrics.flush_duration.record(self._pace.took_seconds)
-        self._metrics.flush_cells.add(len(rows))
+        self._metrics.flush_cells.add(cells)
 
-    def _lay_out(self, taken: Buffer) -> tuple[MinuteRows, Mask | None]:
-        """The rows, and which of them are new. In a thread of its own, beside the event loop."""
-        rows = taken.rows()
-        return rows, self._insert_hint.note(rows, minute_of(self._clock.now_us()))
-
-    async def _try(self, rows: MinuteRows, hint: Mask | None, end: Position) -> Refused | None:
-        """One attempt: None when it got in, else what the server refused it with. Raises InDoubt and LogClosed."""
+    async def _try(self, blocks: Sequence[Block], cells: int, end: Position) -> bool:
+        """One attempt: whether it got in; false when the server refused it. Raises InDoubt and LogClosed."""
         log, size, begun = self._log, self._settings.statement_cells, self._clock.monotonic()
 
         async def move(connection: Any) -> bool:
-            return await apply(connection, log.log_id, log.applied, end, rows, size, hint)
+            return await apply(connection, log.log_id, log.applied, end, blocks, size)
 
         try:
             if not await log.flushes.run(move, timeout_seconds=self._timeout_seconds):
                 raise LogClosed
         except InDoubt:
-            self._pace.note_in_doubt(len(rows), self._clock.monotonic() - begun)
+            self._pace.note_in_doubt(cells, self._clock.monotonic() - begun)
             raise
         except Refused as refused:
-            if refused.is_unique_violation and hint is not None:
-                _LOGGER.info("flush hit existing rows; retrying as upsert", log_id=log.log_id)
-            elif refused.is_of_the_data or self._stopping:
+            if refused.is_of_the_data or self._stopping:
                 # Recovery finds the bad entry and makes it a dead letter; the next start has the same journal.
                 raise InDoubt(str(refused)) from refused
-            else:
-                _LOGGER.warning("flush refused, and tried again", log_id=log.log_id, error=str(refused))
-            return refused
-        return None
+            _LOGGER.warning("flush refused, and tried again", log_id=log.log_id, error=str(refused))
+            return False
+        return True

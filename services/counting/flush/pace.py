@@ -6,10 +6,8 @@ transaction, and one that takes too long is in doubt.
 
 from services.counting.settings import FlushSettings
 
-_SECONDS_PER_CELL = 20e-6
+_SECONDS_PER_CELL = 10e-6
 """The assumed cost of a cell until a flush has measured it."""
-_NEW_CELL = 0.6
-"""Cost of inserting a new cell, relative to upserting it (ADR 11); a second attempt upserts all cells."""
 _TELLING_CELLS = 2_000
 """A smaller flush says more of a transaction's fixed cost than of its cells."""
 _QUIET_EVENTS = 2_000
@@ -31,13 +29,12 @@ class Pace:
         self.took_seconds = 0.0
         """how long the latest flush took"""
 
-    def note(self, cells: int, seconds: float, *, new: int = 0) -> None:
-        """Record the duration of a flush, with its cells and those assumed to be new."""
+    def note(self, cells: int, seconds: float) -> None:
+        """Record the duration of a flush, with its cells."""
         self.took_seconds = seconds
         # Where flushes are as slow as that, all that are due are small; they must be able to say that it is over.
         if cells >= min(_TELLING_CELLS, self.due_cells):
-            seconds_per_upsert = seconds / (cells - new + _NEW_CELL * new)
-            self._seconds_per_cell += _LATEST_SHARE * (seconds_per_upsert - self._seconds_per_cell)
+            self._seconds_per_cell += _LATEST_SHARE * (seconds / cells - self._seconds_per_cell)
 
     def note_in_doubt(self, cells: int, seconds: float) -> None:
         """A flush did not end in time. It may have been too large: the next one has half of its cells."""

@@ -21,7 +21,8 @@ insert into counting.log (log_id, shard, pids, floor, opening_floor) select $1, 
 for share -- a floor that is being raised would be missed"""
 _START_CHECKPOINT = """
 insert into counting.checkpoint (log_id, consumer, generation)
-select $1, $2, max(generation) from counting.generation where sealed_at is null"""
+select $1, $2, generation from counting.generation where sealed_at is null order by generation desc limit 1
+for share -- sealing waits for this, and then finds the checkpoint"""
 _START_HEART = "insert into counting.heartbeat (log_id) values ($1)"
 _BEATS = (
     "select log_id, beat from counting.heartbeat join counting.log using (log_id) where state <> 'settled'"
@@ -104,7 +105,9 @@ async def open_log(
         await make_durable(connection, until_end_of_transaction=False)
         async with connection.transaction():
             await connection.execute(_OPEN, log_id, shard, [log.inserts.pid, log.flushes.pid])
-            await connection.execute(_START_CHECKPOINT, log_id, ROLLUPS)
+            if await connection.execute(_START_CHECKPOINT, log_id, ROLLUPS) == "INSERT 0 0":
+                # It waited for sealing. Only a statement that begins now finds the next generation.
+                await connection.execute(_START_CHECKPOINT, log_id, ROLLUPS)
             await connection.execute(_START_HEART, log_id)
         return ""
 

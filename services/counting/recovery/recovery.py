@@ -13,8 +13,10 @@ from typing import Any
 import asyncpg
 import structlog
 
+from libs.domain.blocks import encode
 from libs.domain.entry import Entry
-from libs.rpc.columns import encode, parse
+from libs.rpc import columns
+from libs.rpc.columns import parse
 from libs.stores.postgres import AWAY
 from libs.stores.write_connection import is_of_the_data
 from services.counting.dead_letters.letters import DeadLetter, set_aside
@@ -200,9 +202,9 @@ class Recovery:
         self, connection: Any, log_id: int, piece: Piece, buffer: Buffer, dead: Sequence[DeadRow]
     ) -> None:
         """Apply a piece in one transaction: to the rollups what is in the buffer, the rest to the dead letters."""
-        rows, start, end = buffer.rows(), piece.start, piece.end
+        blocks, start, end = encode(buffer.run()), piece.start, piece.end
         async with connection.transaction():
-            if await apply_within(connection, log_id, start, end, rows, self._flush.statement_cells):
+            if await apply_within(connection, log_id, start, end, blocks, self._flush.statement_cells):
                 for row, reason in dead:
                     await set_aside(
                         connection, _letter_of(row, log_id, reason, start.events_before(row["seq"]))
@@ -214,7 +216,7 @@ def _letter_of(row: Any, log_id: int, reason: str, applied_events: int) -> DeadL
     payload = row["payload"]
     if applied_events:
         with suppress(InvalidRequest):  # one that cannot be read stays as it is
-            payload = encode(parse(payload, "payload").part(applied_events, None)).SerializeToString()
+            payload = columns.encode(parse(payload, "payload").part(applied_events, None)).SerializeToString()
         reason = (
             f"{reason} (the first {applied_events} events of the entry are counted; these are the others)"
         )

@@ -22,6 +22,18 @@ from tests.support.shards import open_shard
 from tests.support.stack import OpenService
 
 PREFIX = "round/"
+ADD = """
+insert into counting.rollup_row (generation, video_id, event_type, minute, count, value_count, sum, min, max)
+values (1, 'round/{video}', '{kind}', 0, {count}, {values}, {sum}, {bounds})"""
+"""Blocks are not changed by hand; a row from before there were blocks adds to them."""
+
+
+def add(count: int, values: int = 0, total: float = 0.0, *, video: int = 0, kind: str = "view") -> str:
+    """A statement that adds to what the rollups say."""
+    bounds = f"{total}, {total}" if values else "null, null"
+    return ADD.format(video=video, kind=kind, count=count, values=values, sum=total, bounds=bounds)
+
+
 SPOOLED_LETTER = """
 insert into counting.dead_letter (request_id, partition, received_at, request_hash, payload, events, reason)
 select gen_random_uuid(), partition, received_at, request_hash, payload, events, '' from counting.journal where seq = 1;
@@ -86,21 +98,17 @@ async def test_nothing_is_found_where_everything_is_right(name: str, counted: tu
 @pytest.mark.parametrize(
     ("name", "violation"),
     [
-        pytest.param("counts", "update counting.rollup_minute set count = count - 1", id="an event is lost"),
-        pytest.param(
-            "counts", "update counting.rollup_minute set count = count + 1", id="an event is counted twice"
-        ),
-        pytest.param(
-            "counts", "delete from counting.rollup_minute where video_id = 'round/7'", id="a video is lost"
-        ),
+        pytest.param("counts", add(-1), id="an event is lost"),
+        pytest.param("counts", add(1), id="an event is counted twice"),
+        pytest.param("counts", "delete from counting.rollup_block", id="videos are lost"),
         pytest.param(
             "values",
-            "update counting.rollup_minute set sum = sum + 1 where event_type = 'watched'",
+            add(1, 1, 0.125, kind="watched"),
             id="a wrong sum",
         ),
         pytest.param(
             "values",
-            "update counting.rollup_minute set value_count = 0 where event_type = 'watched'",
+            add(1, kind="watched"),
             id="values are lost",
         ),
         pytest.param("journal", "delete from counting.journal where seq = 3", id="an entry is lost"),
@@ -118,9 +126,7 @@ async def test_nothing_is_found_where_everything_is_right(name: str, counted: tu
             id="an entry waits as a dead letter, too",
         ),
         pytest.param("strangers", SPOOLED_LETTER, id="a letter of nobody"),
-        pytest.param(
-            "snapshot", "update counting.rollup_minute set count = count + 1", id="more than the journal"
-        ),
+        pytest.param("snapshot", add(1), id="more than the journal"),
         pytest.param(
             "snapshot",
             "update counting.checkpoint set applied_seq = 0; update counting.log set state = 'closed'",
@@ -167,11 +173,17 @@ async def test_a_violation_is_found(name: str, violation: str, counted: tuple[st
         pytest.param(
             "delete from counting.flush_log", "and 0 were flushed to it", id="minutes without a flush"
         ),
+        pytest.param(add(1), "generation 1 counts", id="other minutes"),
+        pytest.param(add(1), "beyond the journal", id="a discrepancy"),
         pytest.param(
-            "update counting.rollup_minute set count = count + 1", "generation 1 counts", id="other minutes"
+            "update counting.rollup_block set cells = cells + 1", "cells and", id="a block of other cells"
         ),
         pytest.param(
-            "update counting.rollup_minute set count = count + 1", "beyond the journal", id="a discrepancy"
+            "update counting.rollup_block set first = first + 1", "is not in order", id="a block elsewhere"
+        ),
+        pytest.param("delete from counting.rollup_run", "is of no run", id="blocks that no reader visits"),
+        pytest.param(
+            "update counting.rollup_run set into_run = 0", "goes into none", id="a merge without a target"
         ),
         pytest.param(
             f"{SPOOLED_LETTER} {REPLAY}",
@@ -190,7 +202,7 @@ async def test_what_disproves_the_database_is_named(
 async def test_a_replay_that_was_counted_proves_right(counted: tuple[str, Ledger]) -> None:
     replay = (
         f"{SPOOLED_LETTER} {REPLAY}"
-        "insert into counting.rollup_minute (generation, video_id, event_type, minute, count) "
+        "insert into counting.rollup_row (generation, video_id, event_type, minute, count) "
         "select 1, 'of a letter', 'view', 0, sum(events) from counting.dead_letter"
     )
     async with after(counted[0], replay) as connection:
@@ -203,8 +215,7 @@ async def test_a_dead_letter_is_neither_lost_nor_overlooked(counted: tuple[str, 
         "insert into counting.dead_letter "
         "(request_id, partition, log_id, seq, received_at, request_hash, payload, events, reason) "
         "select request_id, partition, log_id, seq, received_at, request_hash, payload, events, '' "
-        "from counting.journal where seq = 1; "
-        "update counting.rollup_minute set count = count - 1 where video_id = 'round/0' and event_type = 'view'"
+        f"from counting.journal where seq = 1; {add(-1)}"
     )
     async with after(dsn, set_aside) as connection:
         assert await CHECKS["counts"](connection, ledger) == []
@@ -228,11 +239,7 @@ async def test_what_is_unknown_may_be_counted_or_not_and_no_more_than_once(
     async with open_proof(dsn) as connection:
         assert await CHECKS["counts"](connection, ledger) == []
         assert await CHECKS["journal"](connection, ledger) == []
-    twice_more = (
-        "update counting.rollup_minute set count = count + 2 "
-        "where video_id = 'round/0' and event_type = 'view'"
-    )
-    async with after(dsn, twice_more) as connection:
+    async with after(dsn, add(2)) as connection:
         assert await CHECKS["counts"](connection, ledger)
 
 
@@ -260,7 +267,7 @@ async def test_the_audit_finds_an_event_that_the_journal_lacks(open_service: Ope
     async with open_service("all") as stack, open_proof(dsn) as connection:
         assert await invariants.check_audit(stack.client) == []
         await connection.execute(
-            "insert into counting.rollup_minute (generation, video_id, event_type, minute, count) "
+            "insert into counting.rollup_row (generation, video_id, event_type, minute, count) "
             "values (1, 'v', 'view', 0, 1)"
         )
         assert await invariants.check_audit(stack.client)

@@ -62,7 +62,10 @@ async def test_a_count_that_is_wrong_breaks_the_line(deployment: Deployment) -> 
         scene.strike()
         await scene.pause(1, 2)
         async with open_proof(deployment.dsn) as connection:
-            await connection.execute("update counting.rollup_minute set count = count + 1")
+            await connection.execute(
+                "insert into counting.rollup_row (generation, video_id, event_type, minute, count) "
+                "values (1, 'odd', 'view', 0, 1)"
+            )
 
     row = await run(deployment, 2, Fault("a flush done twice", count_once_more, frozenset()))
     assert any("counted" in sentence for sentence in row.wrong)

@@ -5,6 +5,7 @@ import datetime as dt
 import pytest
 
 from tests.integration.services.api import Api
+from tests.support.rollups import add_counts, count_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -14,21 +15,12 @@ MINUTE = dt.datetime(2017, 10, 9, 12, 30, tzinfo=dt.UTC)
 
 async def test_a_count_beyond_32_bits_goes_on(api: Api) -> None:
     client, video = api.stack.client, "large"
-    await api.database.execute(
-        "insert into counting.rollup_minute (generation, video_id, event_type, minute, count) "
-        "values (1, $1, 'view', $2, $3)",
-        video,
-        int(MINUTE.timestamp()) // 60,
-        LARGE,
-    )
+    await add_counts(api.database, {(video, "view", int(MINUTE.timestamp()) // 60): LARGE})
     await client.count(video, event_time=MINUTE)
     assert (await client.get_count(video, strong=True)).count == LARGE + 1
     await api.flushed()
-    # The flush has added to the row, and every way to read it says so.
-    assert (
-        await api.database.fetchval("select count from counting.rollup_minute where video_id = $1", video)
-        == LARGE + 1
-    )
+    # The flush has added to it, and every way to read it says so.
+    assert await count_of(api.database, video) == LARGE + 1
     assert (await client.get_count(video, strong=True)).count == LARGE + 1
     assert (await client.get_count(video, start=MINUTE)).count == LARGE + 1
     for _ in range(2):  # from Postgres, and from Valkey

@@ -387,23 +387,23 @@ async def test_a_batch_above_8_mib_is_refused_by_itself(api: Api) -> None:
 
 
 async def test_what_nobody_expected_is_told_without_its_text(api: Api) -> None:
-    await api.database.execute("alter table counting.rollup_minute rename to hidden")
+    await api.database.execute("alter table counting.rollup_row rename to hidden")
     try:
         request = query_pb2.GetCountRequest(video_id="unexpected", event_type="view")
         refusal = await refused(api.query.GetCount(request, timeout=TIMEOUT_S))
     finally:
-        await api.database.execute("alter table counting.hidden rename to rollup_minute")
+        await api.database.execute("alter table counting.hidden rename to rollup_row")
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
-    assert "rollup_minute" not in f"{refusal.message} {refusal.metadata}"
+    assert "rollup_row" not in f"{refusal.message} {refusal.metadata}"
     assert refusal.metadata["error_id"] in refusal.message
 
 
 async def test_what_is_not_served_yet_says_so_without_a_look_at_the_rollups(api: Api) -> None:
     for function in ("FUNCTION_DISTINCT", "FUNCTION_QUANTILE"):
-        await api.database.execute("alter table counting.rollup_minute rename to hidden")
+        await api.database.execute("alter table counting.rollup_row rename to hidden")
         try:
             refusal = await refused(api.query.GetStats(stats(function=function), timeout=TIMEOUT_S))
         finally:
-            await api.database.execute("alter table counting.hidden rename to rollup_minute")
+            await api.database.execute("alter table counting.hidden rename to rollup_row")
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
         assert refusal.message.startswith(function.removeprefix("FUNCTION_").lower())

@@ -12,17 +12,20 @@ from tally.contract.rules import EARLIEST_EVENT_US
 from tests.fault.table.ledger import Request
 from tests.fault.table.requests import draw_key, new_id
 from tests.fault.table.scene import Scene
+from tests.support.rollups import MINUTE
 
 _MINUTES = 20_000
 _SECONDS_PER_ROW = 0.001
 """All rows of the entry take two and a half times the 8 s of a transaction, and more."""
 _PATIENCE_SECONDS = 240.0
-_SLOW = """
+_SLOW = f"""
 create function slow() returns trigger language plpgsql as $$
-begin perform pg_sleep({seconds}); return new; end $$;
-create trigger slow before insert on counting.rollup_minute_1
-    for each row when (new.minute < {end}) execute function slow()"""
-_MEND = "drop trigger slow on counting.rollup_minute_1; drop function slow()"
+begin
+    if {MINUTE.replace("body", "new.body")} < {{end}} then perform pg_sleep({{seconds}} * new.cells); end if;
+    return new;
+end $$;
+create trigger slow before insert on counting.rollup_block_1 for each row execute function slow()"""
+_MEND = "drop trigger slow on counting.rollup_block_1; drop function slow()"
 _IS_APPLIED = """
 select seq <= applied_seq from counting.journal join counting.checkpoint using (log_id) where request_id = $1"""
 _PARTS = "select count(*) from counting.flush_log where to_events > 0 and flushed_at >= $1"

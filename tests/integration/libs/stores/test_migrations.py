@@ -10,11 +10,13 @@ import asyncpg
 import pytest
 
 from libs.stores.schema import Migration, migrate, read_cluster
+from libs.stores.write_connection import is_of_the_data
 from services.migrations import list_migrations
 from tally.contract.errors import NotReady
 from tests.support.database import PARTITION_COUNT
 from tests.support.eventually import eventually
 from tests.support.proof import find_wrong
+from tests.support.rollups import read_counts
 from tests.support.servers import Servers, fresh_database
 
 _BEFORE = ("0001_counting", "0002_dead_letters", "0003_room_for_updates")
@@ -48,6 +50,11 @@ _BEGIN_FLUSH = "update checkpoint set applied_seq = 4 where log_id = 1"
 _FLUSH = (
     "insert into rollup_minute (generation, video_id, event_type, minute, count) values (1, 'video', 'view', 2, 1)",
     "insert into flush_log (log_id, from_seq, to_seq, generation, events, cells) values (1, 3, 4, 1, 1, 1)",
+)
+# The same after the move.
+_MOVED_FLUSH = (
+    "update counting.checkpoint set applied_seq = 4 where log_id = 1",
+    *(each.replace("into ", "into counting.") for each in _FLUSH),
 )
 _WAITS = "select exists (select from pg_locks where pid = $1 and not granted)"
 _OLD_STATEMENTS = (
@@ -130,6 +137,34 @@ async def test_a_flush_of_a_running_older_shard_and_the_move_wait_for_each_other
             for statement in _FLUSH:
                 await shard.execute(statement)
         assert await connection.fetchval("select max(to_seq) from counting.flush_log") == 4
+
+
+async def test_a_running_version_without_blocks_ends_its_flush_and_finds_no_rollups_any_more(
+    servers: Servers,
+) -> None:
+    """It would read counts without the blocks, and replication would pass over them."""
+    async with _earlier_database(servers) as connection, _another(connection, servers) as shard:
+        await migrate(connection, PARTITION_COUNT, _until("0007_own_schema"))
+        await connection.execute("set deadlock_timeout = '1h'")
+        await shard.execute("set deadlock_timeout = '20ms'")
+        async with asyncio.TaskGroup() as group, shard.transaction():
+            await shard.execute(_MOVED_FLUSH[0])
+            await shard.execute(_MOVED_FLUSH[1])
+            group.create_task(migrate(connection, PARTITION_COUNT, list_migrations()))
+
+            async def is_waiting() -> bool:
+                return bool(await shard.fetchval(_WAITS, connection.get_server_pid()))
+
+            await eventually(is_waiting)
+            await shard.execute(_MOVED_FLUSH[2])
+        assert (await read_counts(connection)) == {("video", "view"): 2 + 5 + 1}
+        for statement in (_MOVED_FLUSH[1], "select from counting.rollup_minute"):
+            with pytest.raises(asyncpg.UndefinedTableError) as refused:
+                await shard.execute(statement)
+            assert not is_of_the_data(refused.value)  # the shard retries it, and makes no dead letter
+        known = [each for each in list_migrations() if each.name != "counting/0008_blocks"]
+        with pytest.raises(NotReady, match=r"of a later version of Tally \(counting/0008_blocks\)"):
+            await read_cluster(connection, PARTITION_COUNT, known)
 
 
 @pytest.mark.parametrize(("deadlocks", "is_migrated"), [(4, True), (5, False)])

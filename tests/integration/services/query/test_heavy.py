@@ -24,7 +24,7 @@ MINUTES = 500
 POOL = 8
 """connections that reads share; the lane has one"""
 _INSERT = """
-insert into counting.rollup_minute (generation, video_id, event_type, minute, count, value_count, sum, min, max)
+insert into counting.rollup_row (generation, video_id, event_type, minute, count, value_count, sum, min, max)
 select 1, $1, 'view', 28000000 + n, 1, 1, n, n, n from generate_series(0, $2::int - 1) as n"""
 # Evaluated for each row that has values; a heavy read waits in it for whoever holds the lock.
 _SLOW = """

@@ -26,6 +26,7 @@ from tally.ingest.v1 import ingest_pb2 as pb
 from tally.query.v1 import query_pb2
 from tests.integration.services.api import TIMEOUT_S, Api, new_id, open_api
 from tests.support.eventually import eventually
+from tests.support.rollups import count_of
 from tests.support.servers import Breakable, Servers, breakable_valkey, fresh_database
 from tests.support.stack import open_stack
 
@@ -89,9 +90,7 @@ async def test_a_total_that_was_read_is_held_for_2_seconds_and_equals_postgres(
     assert (count, rest) == (3, [3, 4.5, 1.5, 1.5, 0.0])
     assert abs(as_of_us - before_us) < 2_000_000
     assert 0 < await store.pttl(await key_of(api, "held")) <= 2000
-    assert count == await api.database.fetchval(
-        "select sum(count) from counting.rollup_minute where video_id = 'held'"
-    )
+    assert count == await count_of(api.database, "held")
 
 
 async def test_a_total_that_is_held_is_the_answer(api: Api, store: "valkey.Redis") -> None:

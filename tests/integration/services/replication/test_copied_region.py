@@ -27,14 +27,12 @@ from tally.replication.v1 import peers_pb2 as pb
 from tests.support.eventually import eventually
 from tests.support.lanes import Clock
 from tests.support.regions import FAST, region_database
+from tests.support.rollups import add_counts
 from tests.support.servers import Servers
 
 QUESTION, SIZE = Question("video", "view", MinuteRange(None, None)), Size(100, 100)
 ORIGINAL, COPY, PEER = uuid.UUID(int=1), uuid.UUID(int=2), uuid.UUID(int=3)
-COUNT = """
-insert into counting.rollup_minute
-    (video_id, event_type, minute, generation, count, value_count, sum, min, max, m2)
-values ('video', 'view', 0, 1, 7, 0, 0, null, null, 0)"""
+COUNT = {("video", "view", 0): 7}
 
 
 @pytest_asyncio.fixture
@@ -69,7 +67,8 @@ async def subscribe(pool: Any, model: str) -> None:
 
 async def test_counts_of_a_copied_region_are_refused_until_an_operator_decides(pool: Any) -> None:
     epoch = (await confirm_life(pool)).epoch
-    await pool.execute(COUNT)
+    async with pool.acquire() as connection:
+        await add_counts(connection, COUNT)
     await put_own(pool, ORIGINAL, "original", epoch)
     await check_counts(pool)
     for _ in range(2):  # after a restart as well
@@ -87,7 +86,8 @@ async def test_counts_of_a_copied_region_are_refused_until_an_operator_decides(p
 async def test_a_copied_region_receives_no_counts_either_and_its_lane_says_why(
     pool: Any, tmp_path: Path
 ) -> None:
-    await pool.execute(COUNT)
+    async with pool.acquire() as connection:
+        await add_counts(connection, COUNT)
     await put_own(pool, ORIGINAL, "original", 1)
     await put_own(pool, COPY, "copy", 1)
     await put_region(pool, PEER, "peer", "127.0.0.1:1", "follow", 1)

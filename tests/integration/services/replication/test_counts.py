@@ -333,15 +333,15 @@ async def test_no_writer_of_rollups_uses_savepoints_whose_ids_no_snapshot_lists(
     north, south = regions
     await north.database.execute(
         """
-        create table strange (video_id text);
+        create table strange (run_id bigint);
         create function note_strange() returns trigger language plpgsql as $$
         begin
-            insert into strange select video_id from counting.rollup_minute
-            where video_id = new.video_id and xmin <> pg_current_xact_id()::xid
-                and (event_type, minute, generation) = (new.event_type, new.minute, new.generation);
+            insert into strange select run_id from counting.rollup_block
+            where (generation, run_id, first, number) = (new.generation, new.run_id, new.first, new.number)
+                and xmin <> pg_current_xact_id()::xid;
             return null;
         end $$;
-        create trigger note_strange after insert or update on counting.rollup_minute
+        create trigger note_strange after insert or update on counting.rollup_block
             for each row execute function note_strange();"""
     )
     name = video()
@@ -352,7 +352,8 @@ async def test_no_writer_of_rollups_uses_savepoints_whose_ids_no_snapshot_lists(
     transaction = north.database.transaction()
     async with transaction, north.database.transaction():  # the trigger finds a writer that does
         await north.database.execute(
-            "update counting.rollup_minute set count = count where video_id = $1", name
+            "update counting.rollup_block set number = number "
+            "where ctid = (select min(ctid) from counting.rollup_block)"
         )
     assert await north.database.fetchval("select count(*) from strange") == 1
-    await north.database.execute("drop trigger note_strange on counting.rollup_minute")
+    await north.database.execute("drop trigger note_strange on counting.rollup_block")

@@ -9,7 +9,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from services.replication import rollup_source, rollups, rows
+from libs.domain.blocks import hash_of
+from services.replication import rollup_blocks, rollup_source, rollups, rows
 from services.replication.epoch import Life, check_life, confirm_life
 from services.replication.hashing import COLUMNS_HASH
 from services.replication.passes import count_load, plan_pass, read_load_page, read_page
@@ -23,6 +24,7 @@ from tally.contract.errors import PeerMismatch
 from tally.replication.v1 import peers_pb2 as pb
 from tests.support.lanes import Clock
 from tests.support.regions import region_database
+from tests.support.rollups import add_counts
 from tests.support.servers import Servers
 
 PEER = uuid.UUID(int=77)
@@ -130,22 +132,32 @@ async def test_a_life_is_told_by_each_part_of_its_identity(pool: Any) -> None:
             await check_life(pool, other)
 
 
-async def test_a_row_that_is_older_than_half_of_all_transaction_ids_is_not_sent_in_every_pass(
+async def test_what_is_older_than_half_of_all_transaction_ids_is_not_sent_in_every_pass(
     pool: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its 32 bits look newer than the newest id. Such rows are made by a column in the place of the system's."""
     await pool.execute(
-        """insert into counting.rollup_minute
+        """insert into counting.rollup_row
             (video_id, event_type, minute, generation, count, value_count, sum, min, max, m2)
-        select 'video ' || n, 'view', 0, 1, 1, 0, 0, null, null, 0 from unnest(array[-10, 10]) as n"""
+        select 'row ' || n, 'view', 0, 1, 1, 0, 0, null, null, 0 from unnest(array[-10, 10]) as n"""
     )
-    aged = """(
-        select rollup.*, ((pg_snapshot_xmax(pg_current_snapshot())::text::int8
-            - split_part(video_id, ' ', 2)::int8 + 4294967296) & 4294967295)::text::xid as xmin
-        from counting.rollup_minute as rollup
+    async with pool.acquire() as connection:
+        for video in ("block -10", "block 10"):
+            await add_counts(connection, {(video, "view", 0): 1})
+    id_before = (
+        "((pg_snapshot_xmax(pg_current_snapshot())::text::int8 - {} + 4294967296) & 4294967295)::text::xid"
+    )
+    aged = f"""(
+        select rollup.*, {id_before.format("split_part(video_id, ' ', 2)::int8")} as xmin
+        from counting.rollup_row as rollup
     ) as aged"""
-    changed = rollup_source._CHANGED.replace("counting.rollup_minute", aged)
+    changed = rollup_source._CHANGED.replace("counting.rollup_row", aged)
     monkeypatch.setattr(rollup_source, "_CHANGED", changed)
+    age = f"case first when {hash_of(b'block 10')} then 10 else -10 end"
+    aged = f"(select block.*, {id_before.format(age)} as xmin from counting.rollup_block as block) as block"
+    for name in ("_HAS_CHANGED", "_READ_CHANGED"):
+        changed = getattr(rollup_blocks, name).replace("counting.rollup_block as block", aged)
+        monkeypatch.setattr(rollup_blocks, name, changed)
     source = RollupSource(pool, await confirm_life(pool), pool)
     watermark = await pool.fetchval(NOW)
     before = int(watermark.partition(":")[0]) - 20
@@ -153,4 +165,4 @@ async def test_a_row_that_is_older_than_half_of_all_transaction_ids_is_not_sent_
     async with source.open_pass(f"{before}:{before}:", 10) as opened:
         async for page in opened.pages:
             found += [row.video_id for row in page]
-    assert found == ["video 10"]
+    assert found == ["row 10", "block 10"]

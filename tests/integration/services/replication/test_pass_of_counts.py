@@ -10,14 +10,20 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from libs.telemetry.setup import OFF
+from services.counting.merging.merger import FAN_IN, Merger
+from services.counting.metrics import Metrics
+from services.counting.settings import FlushSettings, RecoverySettings
 from services.replication import rollup_file
 from services.replication.epoch import confirm_life
 from services.replication.rollup_sender import PassReading, RollupSender
-from services.replication.rollups import MODEL, unpack_rollups
+from services.replication.rollup_source import RollupSource
+from services.replication.rollups import MODEL, key_of, unpack_rollups
 from services.replication.settings import ReplicationSettings, SenderSettings
 from tally.replication.v1 import peers_pb2 as pb
 from tests.support.lanes import Clock
 from tests.support.regions import region_database
+from tests.support.rollups import add_counts
 from tests.support.servers import Servers
 
 PEER, DEVICE = uuid.UUID(int=77), uuid.UUID(int=78)
@@ -26,6 +32,11 @@ WAITING = """
 select count(*) from pg_stat_activity
 where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
     and (backend_xmin is not null or xact_start is not null)"""
+
+_OF_BEFORE = """
+insert into counting.rollup_row (video_id, event_type, minute, generation, count, value_count, sum, min, max, m2)
+select 'video ' || n, 'view', 0, 1, 1, 0, 0, null, null, 0 from generate_series(1, 15) as n"""
+"""As versions wrote them before there were blocks."""
 
 
 @pytest_asyncio.fixture
@@ -44,11 +55,8 @@ async def test_a_peer_that_gives_no_credit_holds_up_neither_a_snapshot_nor_a_con
     monkeypatch.setattr(rollup_file, "_MEMORY_BYTES", memory_bytes)
     life = await confirm_life(pool)
     watermark = await pool.fetchval("select pg_current_snapshot()::text")
-    await pool.execute(
-        """insert into counting.rollup_minute
-            (video_id, event_type, minute, generation, count, value_count, sum, min, max, m2)
-        select 'video ' || n, 'view', 0, 1, 1, 0, 0, null, null, 0 from generate_series(1, 35) as n"""
-    )
+    await pool.execute(_OF_BEFORE)
+    await _count(pool, range(16, 36))
     subscription = pb.Subscribe(peer_device_id=str(PEER), model_type=MODEL, watermark=watermark, credit=2)
     reading = PassReading(pool, tmp_path)
     sender = RollupSender(pool, SETTINGS, Clock(), DEVICE, life, subscription, reading)
@@ -60,7 +68,8 @@ async def test_a_peer_that_gives_no_credit_holds_up_neither_a_snapshot_nor_a_con
         async with pool.acquire() as connection:
             assert await connection.fetchval(WAITING) == 0
         assert not list(tmp_path.iterdir())  # the file has no name
-        await pool.execute("update counting.rollup_minute set count = 2")
+        await pool.execute("update counting.rollup_row set count = 2")
+        await _count(pool, range(16, 36))
         await sender.acknowledge(pb.Ack(frame=1, credit=10))
         async for frame in frames:
             if frame.HasField("pass_complete"):
@@ -70,3 +79,55 @@ async def test_a_peer_that_gives_no_credit_holds_up_neither_a_snapshot_nor_a_con
     assert {row.count for row in found} == {1}
     assert frame.pass_complete.sent.rows == 35
     assert frame.pass_complete.watermark == begin.pass_begin.target
+
+
+async def test_passes_during_a_merge_have_every_change_with_the_value_of_their_own_snapshot(
+    pool: Any,
+) -> None:
+    """A merge writes cells anew, under its own id: no pass misses what it has moved, or has it twice."""
+    source = RollupSource(pool, await confirm_life(pool), pool)
+    merger = Merger(pool, FlushSettings(merge_cells=1_000), RecoverySettings(), Metrics(OFF), OFF)
+    videos, counted, seen = range(3_000), dict[str, int](), dict[str, int]()
+
+    async def count(among: range) -> None:
+        await _count(pool, among)
+        for n in among:
+            counted[f"video {n}"] = counted.get(f"video {n}", 0) + 1
+
+    async def make_pass(watermark: str) -> str:
+        async with source.open_pass(watermark, 10_000) as opened:
+            found = [row for page in [each async for each in opened.pages] for row in page]
+        keys = [(row.video_id, row.event_type, row.minute, row.generation) for row in found]
+        assert len(keys) == len(set(keys))
+        seen.update({row.video_id: row.count for row in found})
+        assert seen == counted
+        return opened.target
+
+    watermark: str = await pool.fetchval("select pg_current_snapshot()::text")
+    for _ in range(FAN_IN - 1):
+        await count(videos)
+    watermark = await make_pass(watermark)
+    await count(range(0, 3_000, 7))  # moved before any pass has seen it
+    assert await merger.choose()
+    [(target, generation)] = await pool.fetch(
+        "select run_id, generation from counting.rollup_run where not is_complete"
+    )
+    pieces = 0
+    while await merger.move_piece(generation, target):
+        pieces += 1
+        await count(range(pieces, 3_000, 11))
+        watermark = await make_pass(watermark)
+    assert pieces >= 3
+    await make_pass(watermark)
+    seen.clear()
+    key = None
+    while page := await source.read_page(watermark, key, 1_000):
+        seen.update({row.video_id: row.count for row in page})
+        key = key_of(page[-1])
+    assert seen == counted
+
+
+async def _count(pool: Any, numbers: range) -> None:
+    """One event of each of these videos, as a flush adds them."""
+    async with pool.acquire() as connection:
+        await add_counts(connection, {(f"video {n}", "view", 0): 1 for n in numbers})

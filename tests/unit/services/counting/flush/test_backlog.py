@@ -26,7 +26,10 @@ def steps_of(sizes: list[int], most_cells: int) -> list[tuple[list[str], Positio
     for index, size in enumerate(sizes):
         backlog.add(numbered(2 * index + 1, size))
     assert backlog.event_count == backlog.cell_count == sum(sizes)
-    steps = [(sorted(step.buffer.rows().video_id), step.end) for step in backlog.take(2 * len(sizes))]
+    steps = [
+        (sorted(video.decode() for video in step.buffer.run().videos), step.end)
+        for step in backlog.take(2 * len(sizes))
+    ]
     assert backlog.event_count == backlog.cell_count == 0
     return steps
 
@@ -37,7 +40,7 @@ def test_what_fits_is_one_step() -> None:
 
 def test_without_entries_the_step_moves_to_the_cut() -> None:
     [step] = Backlog(lambda: 5).take(7)
-    assert (len(step.buffer.rows()), step.end) == (0, Position(7))
+    assert (len(step.buffer.run()), step.end) == (0, Position(7))
 
 
 def test_an_entry_that_is_too_large_is_cut_into_parts() -> None:

@@ -4,17 +4,17 @@ import math
 import random
 import uuid
 from collections import defaultdict
-from itertools import compress, pairwise
+from itertools import pairwise
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.domain.blocks import Run, hash_of
 from libs.domain.cells import Cell
 from libs.domain.entry import Entry
 from services.counting.flush import buffer as module
-from services.counting.flush.buffer import Buffer, MinuteRows, Names, pieces
+from services.counting.flush.buffer import Buffer, Names
 from services.counting.journal.entry import NumberedEntry
 from tests.unit.libs.domain.batches import MODEST, ROWS, Row, batch_of
 from tests.unit.libs.domain.oracle import Truth
@@ -49,13 +49,16 @@ def fill(entries: list[tuple[list[Row], int]]) -> tuple[Buffer, dict[Key, Truth]
     return buffer, {key: Truth(values) for key, values in expected.items()}
 
 
-def keys_of(rows: MinuteRows) -> list[Key]:
-    return list(zip(rows.video_id, rows.event_type, rows.cells.minute.tolist(), strict=True))
+def keys_of(run: Run) -> list[Key]:
+    return [
+        (run.videos[series >> 32].decode(), run.types[series & 0xFFFFFFFF].decode(), minute)
+        for series, minute in zip(run.cells.series.tolist(), run.cells.minute.tolist(), strict=True)
+    ]
 
 
-def cells_of(rows: MinuteRows) -> dict[Key, Cell]:
+def cells_of(rows: Run) -> dict[Key, Cell]:
     keys = keys_of(rows)
-    assert len(keys) == len(set(keys)) == len(rows) == len(rows.cells)
+    assert len(keys) == len(set(keys)) == len(rows)
     values = rows.cells.values
     cells = {}
     for index, key in enumerate(keys):
@@ -71,7 +74,7 @@ def cells_of(rows: MinuteRows) -> dict[Key, Cell]:
 
 def assert_holds(buffer: Buffer, expected: dict[Key, Truth]) -> None:
     bound = buffer.cell_count
-    rows = buffer.rows()
+    rows = buffer.run()
     cells = cells_of(rows)
     assert cells.keys() == expected.keys()
     for key, cell in cells.items():
@@ -81,12 +84,15 @@ def assert_holds(buffer: Buffer, expected: dict[Key, Truth]) -> None:
     assert_sorted(rows)
 
 
-def assert_sorted(rows: MinuteRows) -> None:
-    """As Postgres's collation "C" sorts: two flushes then lock their keys in one order."""
+def assert_sorted(run: Run) -> None:
+    """In the order of blocks; and no video is there without a cell."""
     keys = [
-        (video_id.encode(), event_type.encode(), minute) for video_id, event_type, minute in keys_of(rows)
+        (hash_of(video_id.encode()), video_id.encode(), event_type.encode(), minute)
+        for video_id, event_type, minute in keys_of(run)
     ]
     assert all(left < right for left, right in pairwise(keys))
+    assert run.videos == list(dict.fromkeys(key[1] for key in keys))
+    assert run.hashes.tolist() == list(map(hash_of, run.videos))
 
 
 @MODEST
@@ -115,7 +121,7 @@ def test_a_chunk_that_is_full_is_added_up_and_chunks_are_merged(monkeypatch: pyt
         bounds.append(buffer.cell_count)
     # 2,000 events of 2 keys: what is held stays within a few chunks.
     assert max(bounds) <= module._MERGE_AFTER * 10 + 2
-    assert cells_of(buffer.rows()) == {
+    assert cells_of(buffer.run()) == {
         ("a", "view", NOW_US // MINUTE_US): Cell(1000),
         ("b", "view", NOW_US // MINUTE_US): Cell(1000),
     }
@@ -135,14 +141,14 @@ def test_the_bound_holds_after_every_entry(entries: list[tuple[list[Row], int]])
             assert buffer.cell_count >= len(keys)
 
 
-def test_rows_are_sorted_by_the_bytes_of_their_names() -> None:
+def test_cells_are_sorted_by_the_hashes_and_the_bytes_of_their_names() -> None:
     names = ["Z", "a", "~", "é", "\uffff", "\U00010000", "🎬", "aa", "a b", "_", "-"]
     random.Random(1).shuffle(names)
     rows = [Row(video_id, event_type) for video_id in names for event_type in ("view", "like", "a.b", "a-b")]
     buffer = Buffer()
     buffer.add(numbered(rows, NOW_US))
     buffer.add(numbered(rows[::-1], NOW_US - MINUTE_US))
-    held = buffer.rows()
+    held = buffer.run()
     assert len(held) == 2 * len(rows)
     assert_sorted(held)
 
@@ -153,7 +159,7 @@ def test_a_string_that_a_dictionary_holds_twice_is_one_key() -> None:
     entry.entry.events.video_index[1] = 0  # the other "a"
     entry.entry.events.event_type_index[1] = 1  # the other "view"
     buffer.add(entry)
-    assert cells_of(buffer.rows()) == {("a", "view", NOW_US // MINUTE_US): Cell(2)}
+    assert cells_of(buffer.run()) == {("a", "view", NOW_US // MINUTE_US): Cell(2)}
 
 
 def test_entries_with_and_without_times_and_values_go_together() -> None:
@@ -178,35 +184,14 @@ def test_an_event_is_of_the_minute_that_it_happened_in() -> None:
     buffer = Buffer()
     buffer.add(numbered(rows, NOW_US))
     minute = NOW_US // MINUTE_US
-    assert [(row.cells.minute.tolist(), row.cells.count.tolist()) for row in [buffer.rows()]] == [
+    assert [(row.cells.minute.tolist(), row.cells.count.tolist()) for row in [buffer.run()]] == [
         ([minute - 1, minute, minute + 1], [1, 2, 1])
     ]
 
 
 def test_an_empty_buffer_has_no_rows() -> None:
     buffer = Buffer()
-    assert (len(buffer.rows()), buffer.cell_count, buffer.event_count) == (0, 0, 0)
-
-
-@MODEST
-@given(ENTRIES, st.integers(1, 7))
-def test_pieces_hold_every_row_once_in_order(entries: list[tuple[list[Row], int]], size: int) -> None:
-    rows = fill(entries)[0].rows()
-    cut = [rows.take(piece) for piece in pieces(rows, size)]
-    assert [key for piece in cut for key in keys_of(piece)] == keys_of(rows)
-    assert all(1 <= len(piece) <= size for piece in cut)
-
-
-@MODEST
-@given(ENTRIES, st.randoms(use_true_random=False))
-def test_rows_that_are_chosen_keep_their_order_and_their_cells(
-    entries: list[tuple[list[Row], int]], chance: random.Random
-) -> None:
-    rows = fill(entries)[0].rows()
-    chosen = np.array([chance.random() < 0.5 for _ in range(len(rows))], np.bool_)
-    both = cells_of(rows.where(chosen)) | cells_of(rows.where(~chosen))
-    assert both == cells_of(rows)
-    assert keys_of(rows.where(chosen)) == list(compress(keys_of(rows), chosen.tolist()))
+    assert (len(buffer.run()), buffer.cell_count, buffer.event_count) == (0, 0, 0)
 
 
 def test_names_have_the_numbers_in_which_they_came() -> None:

@@ -36,12 +36,6 @@ def test_the_most_cells_are_flushed_within_what_a_transaction_may_take(
     assert pace.due_cells == pace.most_cells // 2
 
 
-def test_a_flush_of_new_cells_leaves_time_to_look_all_of_them_up(pace: Pace) -> None:
-    for _ in range(20):
-        pace.note(pace.due_cells, pace.due_cells * 9e-6, new=pace.due_cells)
-    assert 4.0 < pace.most_cells * 15e-6 < 8.0
-
-
 def test_no_more_cells_are_taken_than_the_memory_is_meant_to_hold(pace: Pace) -> None:
     for _ in range(20):
         pace.note(100_000, 0.1)

@@ -1,0 +1,1 @@
+"""Merging of runs of the rollups, so that a read has few to visit."""
