@@ -159,10 +159,7 @@ ALERTS = (
     ),
 )
 BURN_ALERT = "TallyErrorBudgetBurns"
-BURN_SUMMARY = (
-    "{{ $labels.service }} misses its objective of {{ $labels.objective }} {{ $labels.burn }} times "
-    "too often."
-)
+BURN_SUMMARY = "{{ $labels.service }} misses its objective of {{ $labels.objective }} FACTOR times too often."
 BURN_ACTION = "the dashboard of the services shows since when, and which calls"
 SEVERITIES: Mapping[str, str] = {
     "page": "needs action now",

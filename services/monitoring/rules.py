@@ -59,7 +59,7 @@ def _burn(objective: Objective, burn: Burn, speed: int) -> dict[str, Any]:
             "service": objective.service,
             "objective": objective.name,
         },
-        "annotations": _annotations(BURN_SUMMARY, BURN_ACTION),
+        "annotations": _annotations(BURN_SUMMARY.replace("FACTOR", f"{burn.factor:g}"), BURN_ACTION),
     }
 
 

@@ -20,6 +20,7 @@ CALLS = "rpc_server_call_duration_seconds"
 COUNT = f"{CALLS}_count"
 READ = 'rpc_method="tally.query.v1.QueryService/GetCount", rpc_response_status_code'
 FAILED = f'{COUNT}{{{READ}="UNAVAILABLE", error_type="UNAVAILABLE"}}'
+FAILED_FAST = f'{CALLS}_bucket{{{READ}="UNAVAILABLE", error_type="UNAVAILABLE", le="0.2"}}'
 ANSWERED = f'{COUNT}{{{READ}="OK"}}'
 LATE = "tally_event_loop_delay_seconds_bucket"
 TURNS = 'tally_loop_turns_total{job="counting", instance="counting-0", loop="floor", outcome'
@@ -68,7 +69,7 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
     "TallyQuotaClosed": {'tally_quota_closings_total{reason="GIVE_BACK_REASON_QUOTA_EXCEEDED"}': "0+1x300"},
 }
 BURNS = {
-    "availability": {FAILED: "0+120x300"},
+    "availability": {FAILED: "0+120x300", FAILED_FAST: "0+120x300"},
     "latency": {f'{CALLS}_bucket{{{READ}="OK", le="0.2"}}': "0+4000x300"},
 }
 
