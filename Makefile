@@ -31,7 +31,7 @@ test: setup ## Run the tests: no root, nothing from Debian
 test-long: setup ## Run the tests that start whole clusters and break them, and search large spaces
 	@$(PY) -m pytest -m long -n 2 --dist loadfile --no-loadscope-reorder
 
-test-system: setup ## Run the tests that need root
+test-system: setup ## Run the tests that need root, or a Debian package (prometheus)
 	@$(PY) -m pytest -m system
 
 test-tls: setup ## Run the end-to-end tests once more, with TLS and roles in everything that they start
@@ -81,10 +81,11 @@ regions: $(VENV)/.run $(VENV)/.proto ## Run two complete regions on this machine
 load: setup ## Use Tally for 20 s with locust and check what it answers; SCENARIO=find, index, sync or backfill for others
 	@$(PY) -m loadtests.load --scenario $(or $(SCENARIO),count)
 
-docs: setup ## Renew what is made from the code: settings, table of services, k8s/base/services, the surface of the client
+docs: setup ## Renew what is made from the code: settings, table of services, k8s/base/services, metrics, dashboards, alerts, the client
 	@$(PY) -m services.settings_table > docs/settings.md
 	@$(PY) -m services.services_table > docs/services.md
 	@$(PY) -m services.kustomize
+	@$(PY) -m services.monitoring
 	@$(PY) -m services.client_namespaces
 	@$(PY) -m services.client_stub
 

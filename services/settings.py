@@ -18,6 +18,7 @@ from libs.rpc.security.tls import ChannelTlsSettings
 from libs.rpc.server import ServerSettings
 from libs.stores.postgres import PostgresSettings
 from libs.telemetry.logs import LogSettings
+from libs.telemetry.settings import TelemetrySettings
 from services.registry import SERVICES
 from services.rules import check_attempts_outlast_inserts
 
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     calls: CallsSettings = CallsSettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     postgres: PostgresSettings = PostgresSettings()
     valkey: ValkeySettings = ValkeySettings()
     embedded: EmbeddedSettings = EmbeddedSettings()

@@ -84,6 +84,14 @@ class CallLayer:
         self._tracing = tracing
         self._access = access
 
+    @property
+    def saturation(self) -> Mapping[str, float]:
+        """The used part of the bounds of calls and of streams."""
+        return {
+            "calls": self._concurrent / self._max_concurrent,
+            "streams": self._streams / self._max_streams,
+        }
+
     def in_front_of(self, server: grpc.aio.Server, admission: Admission) -> Any:
         """What the generated code takes for the server: it registers there what it is given, with the layer around.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -138,10 +138,14 @@ class Servable:
 
 @dataclass(frozen=True, slots=True)
 class OpenServer:
-    """A server that listens: where, and the health that it reports."""
+    """A server that listens: where, and what it reports of itself."""
 
     address: str
     health: Health
+    saturation: Callable[[], Mapping[str, float]]
+    """the used part of each of its bounds"""
+    in_flight: Mapping[str, int]
+    """calls being answered, by method; none with telemetry off"""
 
 
 @asynccontextmanager
@@ -160,6 +164,7 @@ async def open_server(
     services = list(services)
     stopping = Stopping()
     health = Health([service.name for service in services], stopping)
+    tracing = ServerTracing(telemetry) if telemetry.enabled else None
     layer = CallLayer(
         unary_deadline_s=settings.default_deadline_seconds,
         stream_deadline_s=settings.default_stream_deadline_seconds,
@@ -168,7 +173,7 @@ async def open_server(
         max_streams=settings.max_request_streams,
         intake=Intake(settings.max_receiving_rpcs, settings.receive_timeout_seconds),
         stopping=stopping,
-        tracing=ServerTracing(telemetry) if telemetry.enabled else None,
+        tracing=tracing,
         access=open_access(settings.roles),
     )
     server = grpc.aio.server(options=_options(settings))
@@ -186,7 +191,8 @@ async def open_server(
         try:
             await health.start()
             await server.start()
-            yield OpenServer(address, health)
+            in_flight = tracing.in_flight if tracing else {}
+            yield OpenServer(address, health, lambda: layer.saturation, in_flight)
         finally:
             await _leave(server, health, stopping, settings)
 

@@ -32,6 +32,7 @@ from libs.rpc.security.tls import NO_TLS, ChannelTlsSettings
 from libs.runtime.supervisor import Died, Open, Supervisor, Tell
 from libs.stores.postgres import connect
 from libs.stores.schema import migrate
+from libs.telemetry.targets import keep_targets
 from services.devcluster.certificates import Certificates
 from services.devcluster.children import Stores, open_service, takes_calls
 from services.devcluster.topology import ENVOY, POSTGRES, PURPOSES, VALKEY, Place, Topology, make_topology
@@ -258,6 +259,7 @@ async def open_cluster(
         report("Starting the services and Envoy")
         await _start_together(supervisor, services)
         await cluster.until_serving()
+        stack.enter_context(keep_targets(own.parent, topology.targets))
         yield cluster
 
 

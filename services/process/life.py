@@ -16,12 +16,14 @@ from libs.stores.schema import migrate
 from libs.stores.server_clock import ServerClock
 from libs.telemetry import catalogue
 from libs.telemetry.setup import open_telemetry
+from libs.telemetry.targets import Target, keep_targets
 from services.migrations import list_migrations
 from services.process.clock import keep_clock
 from services.process.joining import Joining
 from services.process.readiness import tell_readiness, until_ready
 from services.process.sockets import open_private_sockets, settings_of
 from services.process.stores import Report, open_stores
+from services.process.vitals import measure_loop, observe_process, observe_servers
 from services.registry import ALL, SERVICES
 from services.settings import Settings
 from tally.contract.errors import NotReady
@@ -73,9 +75,12 @@ async def open_process(
                 await serve(settings.server.model_copy(update=private), [each])
                 background.start(f"the socket of {service.name}", sockets.watch(service.name))
         server = await serve(settings.server, opened)
+        observe_servers(telemetry.meter, [each for each, _ in served])
         readiness = background.start("readiness", tell_readiness(served, background, clock))
         stack.callback(readiness.cancel)
         await until_ready(opened, background, clock)
+        if is_all and telemetry.address is not None:
+            stack.enter_context(keep_targets(settings.data_dir, [Target(telemetry.address, ALL, ALL)]))
         yield server, background
 
 
@@ -87,7 +92,7 @@ async def _open_context(
     waits_for_postgres = any(each.waits_for_postgres for each in SERVICES if is_all or each.name in names)
     deaths: asyncio.Queue[str] = asyncio.Queue()
     dsn, valkey_url = await open_stores(stack, settings, report, deaths.put_nowait, may_embed=is_all)
-    telemetry = stack.enter_context(open_telemetry(f"tally-{'-'.join(names)}"))
+    telemetry = stack.enter_context(open_telemetry(f"tally-{'-'.join(names)}", settings.telemetry))
     pool = await stack.enter_async_context(
         open_pool(dsn, settings.postgres, f"tally {' '.join(names)}", is_needed_at_start=waits_for_postgres)
     )
@@ -103,6 +108,9 @@ async def _open_context(
     background.start("clock", keep_clock(clock, pool))
     background.start("embedded servers", _end_with(deaths))
     catalogue.observe(telemetry.meter, catalogue.CLOCK_OFFSET, lambda: clock.offset_seconds)
+    observe_process(telemetry.meter, pool)
+    if telemetry.enabled:
+        background.start("event loop delay", measure_loop(telemetry.meter))
     return Context(
         dsn,
         valkey_url,

@@ -222,6 +222,7 @@ class Leases:
         slot = lease.slot
         late = (self._timekeeper.now() - slot.planned_at).total_seconds()
         self._metrics.leased(slot.job, late if slot.token == 0 else None)
+        self._metrics.paid(slot.definition.quotas)
         if slot.run_state == "planned":
             with reaching_postgres():
                 await self._pool.execute(_STARTED, slot.run_id, self._timekeeper.now())

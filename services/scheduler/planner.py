@@ -210,13 +210,17 @@ class Planner:
         size = await cut(connection, run_id, order.job_id, order.definition, bins, self._bin_space, window)
         await connection.execute(_SIZE, run_id, size.slots, size.members)
         await notify(connection)
-        self._metrics.planning.record(self._timekeeper.monotonic() - began, {"job": order.definition.name})
+        self._metrics.planning.record(
+            self._timekeeper.monotonic() - began, {"sync.job": order.definition.name}
+        )
         return Planned(run_id, order, size)
 
     def _tell(self, planned: Planned) -> None:
         """The binning decision (000-30, 000-31)."""
         order, (bin_numbers, bin_max) = planned.order, planned.order.bins
-        self._metrics.new_bg_job_triggered_metric(order.definition.name)
+        self._metrics.new_bg_job_triggered_metric(
+            order.definition.name, len(bin_numbers), planned.size.members
+        )
         _LOGGER.info(
             "run planned",
             job=order.definition.name,

@@ -125,7 +125,9 @@ class Reports:
     async def _note(self, slot: Slot, state: State, recorded: Counter[Outcome]) -> None:
         for outcome, count in recorded.items():
             self._metrics.recorded(slot.job, outcome.name.lower(), count)
-        if state is not State.LEASED:
+        if state is State.LEASED:
+            self._metrics.paid(slot.definition.quotas)
+        else:
             self._metrics.lease_ended(slot.job, state)
         if slot.rest_failures:
             with reaching_postgres():

@@ -122,6 +122,11 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
     assert (await run("count", "video", address=address)).out == "counted 1 view of video\n"
     status = await run("status", "--json", address=address)
     assert (status.exit_code, json.loads(status.out)["problems"]) == (0, [])
+    traced = await run("trace", "video", "--data-dir", tmp_path, address=address)
+    assert traced.exit_code == 0, traced.err
+    line = r"(ProcessEvents|append|journal commit|flush)\b.*? (partitioner|counting|tally trace)\b"
+    spans = set(re.findall(line, traced.out))
+    assert spans >= {("ProcessEvents", "partitioner"), ("journal commit", "counting"), ("flush", "counting")}
     at_shard = re.search(r"dead-letters list --address (\S+)", await read_until(cluster, "What dies"))
     assert at_shard is not None
     assert (await run("dead-letters", "list", address=at_shard[1])).out == "no dead letters\n"

@@ -12,6 +12,7 @@ import uvloop
 from rich.console import Console
 
 from libs.telemetry.logs import set_up_logs
+from libs.telemetry.targets import path_in
 from services.cli.suite.up import give_up
 from services.cli.terminal.advice import own_command, say_where
 from services.cli.terminal.configuration import read_settings
@@ -120,6 +121,9 @@ def _introduce(console: Console, cluster: Cluster, folder: Path) -> None:
         f"  {tally} count MBdVXkSdhwU{where}",
         f"  {tally} get MBdVXkSdhwU --strong{where}",
         f"  {tally} status{where}",
+        f"  {tally} trace MBdVXkSdhwU{where}",
+        "",
+        f"Metrics of every process for Prometheus: {_shorten(path_in(folder))} lists where they are.",
         "",
         "Dead letters are for operators: any shard answers for all of them, and the front proxy does not.",
         "",

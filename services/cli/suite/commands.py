@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from services.cli.terminal.failure import Failure
-from services.cli.terminal.options import DEFAULT_ADDRESS, Address, AsJson, check_address
+from services.cli.terminal.options import DEFAULT_ADDRESS, Address, AsJson, EventType, Video, check_address
+from services.cli.terminal.video_command import VideoCommand
 from services.registry import BY_NAME, SERVICES
 from services.startup import end_on_signals
 
@@ -21,9 +22,10 @@ def _check_host_and_port(address: str) -> str:
 
 
 def add_commands(app: typer.Typer) -> None:
-    """`tally up`, `cluster`, `status`, `migrate`, `certificates` and `token`."""
+    """`tally up`, `cluster`, `status`, `trace`, `migrate`, `certificates` and `token`."""
     for command in (up, cluster, status, migrate, certificates, token):
         app.command()(command)
+    app.command(cls=VideoCommand)(trace)
 
 
 def up(
@@ -135,6 +137,41 @@ def status(
         module.show(found)
     if found.problems:
         raise Failure("; ".join(found.problems))
+
+
+def trace(
+    video: Video,
+    event_type: EventType = "view",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where a process serves its metrics and traces; may be repeated.",
+            show_default="those in targets.json of the data folder",
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for the flush.")
+    ] = 10.0,
+    data_dir: Annotated[
+        Path, typer.Option(envvar="TALLY_DATA_DIR", metavar="FOLDER", help="Of the Tally that runs.")
+    ] = Path(".tally"),
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Count an event, and show what happens to it: its trace as a tree with times.
+
+    The trace leads from the request of the client through partitioner and shard to the journal commit that made the
+    event durable, and on to the flush that added it to the rollups. The services keep recent traces in memory and
+    serve them at TALLY_TELEMETRY__ADDRESS, which `tally cluster` sets for each of its processes.
+
+    \b
+    Examples:
+      tally trace MBdVXkSdhwU
+      tally trace MBdVXkSdhwU --address tally:50051 --target partitioner:9464 --target counting-0:9464
+    """
+    from services.cli.suite.trace import trace as run
+
+    run(address, video, event_type, target or [], data_dir, seconds)
 
 
 def migrate() -> None:

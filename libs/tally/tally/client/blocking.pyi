@@ -10,6 +10,7 @@ import grpc
 
 from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
 from tally.client._buffering.ends import Progress
+from tally.client._calls.tracing import Tracer
 from tally.client._delivery.transport import TransportName
 from tally.client._scheduler.dead_letters import DeadLetter
 from tally.client._scheduler.jobs import BinNumbers, Job, JobStatus, Period
@@ -256,6 +257,7 @@ class Client:
         tls: Tls | None = None,
         token: str | None = None,
         request_ids: RequestIds | None = None,
+        tracer: Tracer | None = None,
     ) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(

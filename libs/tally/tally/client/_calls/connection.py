@@ -15,6 +15,7 @@ from tally.client._calls.backoffs import OF_GRPC
 from tally.client._calls.methods import Answer, Method, Request
 from tally.client._calls.process import FORK_GUARD
 from tally.client._calls.status import to_error
+from tally.client._calls.tracing import NO_TRACING, Tracing
 from tally.client.errors import ClientUnusable, OutcomeUnknown
 from tally.contract.backoff import spread_s
 from tally.contract.errors import InvalidRequest, Overloaded
@@ -58,7 +59,7 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
 class Connection:
     """A channel that belongs to one event loop of one process."""
 
-    def __init__(self, address: str, timeout_s: float, access: Access) -> None:
+    def __init__(self, address: str, timeout_s: float, access: Access, tracing: Tracing = NO_TRACING) -> None:
         """To be called in the event loop. gRPC starts with the first call, so that a fork before that does no harm.
 
         `timeout_s`: of calls that name none. Raises ClientUnusable where gRPC cannot work.
@@ -69,6 +70,7 @@ class Connection:
         """host:port"""
         self._timeout_s = timeout_s
         self._access = access
+        self._tracing = tracing
         self._process = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._closing = asyncio.Event()
@@ -93,7 +95,7 @@ class Connection:
 
     def to(self, address: str) -> "Connection":
         """Another connection, set up like this one."""
-        return Connection(address, self._timeout_s, self._access)
+        return Connection(address, self._timeout_s, self._access, self._tracing)
 
     async def close(self, grace_s: float) -> None:
         """Wait for the calls under way, then end them. With the last channel of a process gRPC's threads end."""
@@ -149,7 +151,9 @@ class Connection:
         request_ids = (request_id,) if request_id else ()
         try:
             # In no variable, for the traceback of an error that is kept would keep the channel, and gRPC running.
-            return await self._calls(method)(payload, timeout=timeout_s, metadata=self._access.metadata)
+            with self._tracing.attempt(method.path) as traced:
+                metadata = (*self._access.metadata, *traced)
+                return await self._calls(method)(payload, timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise to_error(error, self.address, timeout_s, request_ids) from error.with_traceback(None)
         except asyncio.CancelledError:

@@ -19,6 +19,7 @@ from tally.client._buffering.batcher import Batcher
 from tally.client._buffering.buffer import Awaited
 from tally.client._buffering.ends import NO_PROGRESS, Progress
 from tally.client._calls.process import FORK_GUARD
+from tally.client._calls.tracing import Tracer
 from tally.client._checks.rules import check_value, read_event_time
 from tally.client._delivery.sending import still_sending
 from tally.client._delivery.transport import TransportName, check_transport
@@ -117,6 +118,7 @@ class Client:
         tls: Tls | None = None,
         token: str | None = None,
         request_ids: RequestIds | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """The first call starts the thread, so a client that was made before a fork can be used after it.
 
@@ -136,6 +138,7 @@ class Client:
                 tls=tls,
                 token=token,
                 request_ids=ids,
+                tracer=tracer,
             )
 
         self._make = make
