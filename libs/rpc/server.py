@@ -178,10 +178,10 @@ async def open_server(
     )
     server = grpc.aio.server(options=_options(settings))
     admission = Admission(settings.max_bytes_under_way)
+    of_grpc = layer.in_front_of_grpc(server)
+    health.register(of_grpc)  # first: gRPC asks handlers in this order, and a service may answer every method
     for service in services:
         service.register(layer.in_front_of(server, service.admission or admission))
-    of_grpc = layer.in_front_of_grpc(server)
-    health.register(of_grpc)
     names = [*(service.name for service in services), health_service.SERVICE_NAME, reflection.SERVICE_NAME]
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
         reflection.aio.ReflectionServicer(names), of_grpc

@@ -173,7 +173,7 @@ class Planner:
             slots = await write_slots(connection, (job_id, run_id, 0), items, definition.slot_size, 1, now)
             await connection.execute(_SIZE, run_id, slots, len(items))
             await notify(connection)
-        self._metrics.new_bg_job_triggered_metric(name)
+        self._metrics.new_bg_job_triggered_metric(name, 0, len(items))
         _LOGGER.info("run of dead letters planned", job=name, run_id=run_id, items=len(items))
         return run_id
 

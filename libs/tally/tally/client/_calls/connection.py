@@ -152,7 +152,7 @@ class Connection:
         try:
             # In no variable, for the traceback of an error that is kept would keep the channel, and gRPC running.
             with self._tracing.attempt(method.path) as traced:
-                metadata = (*self._access.metadata, *traced)
+                metadata = (*(self._access.metadata or ()), *traced)
                 return await self._calls(method)(payload, timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise to_error(error, self.address, timeout_s, request_ids) from error.with_traceback(None)
