@@ -28,7 +28,7 @@ def keep_targets(folder: Path, targets: Iterable[Target]) -> Iterator[Path]:
     path = path_in(folder)
     new = path.with_suffix(".new")
     new.write_text(json.dumps(groups, indent=1) + "\n")
-    new.replace(path)  # whoever reads it meanwhile gets the old or the new one
+    new.replace(path)  # a reader gets the old file or the new one
     try:
         yield path
     finally:

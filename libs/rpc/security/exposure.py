@@ -29,5 +29,5 @@ def check_exposure(address: str, *, has_tls: bool, has_roles: bool, is_open: boo
         f"{address} can be reached from other machines, and this server would take calls there "
         f"without {'TLS and roles' if len(missing) > 1 else 'roles' if has_tls else 'TLS'}. "
         f"Set {', and '.join(missing)} (docs/security.md; `tally certificates` makes them), "
-        "or say with TALLY_SERVER__OPEN=true that whoever reaches it may do everything"
+        "or say with TALLY_SERVER__OPEN=true that everyone who reaches it may do everything"
     )

@@ -17,7 +17,7 @@ from libs.rpc.security.callers import Caller, make_caller
 from libs.rpc.security.watched import Watched
 from tally.contract.errors import Unauthenticated
 
-# Of public keys alone: with a symmetric one, whoever can check a token could make one.
+# Of public keys alone: with a symmetric key, every server that checks tokens could make them.
 _ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 )

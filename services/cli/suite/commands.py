@@ -199,7 +199,7 @@ def certificates(
     ] = None,
     days: Annotated[int, typer.Option(metavar="N", min=1, help="How long they are good.")] = 365,
 ) -> None:
-    """Make certificates for services, front door and operator, with an authority of their own.
+    """Make certificates for services, front proxy and operator, with an authority of their own.
 
     They are for a cluster on one machine, and for trying out. Run again, it renews all but the authority, and running
     servers take the new ones. callers.toml in the folder says what each name may do.

@@ -1,4 +1,4 @@
-"""Spans and metrics arrive at a collector; without one, or with one that is away, nothing is held up."""
+"""Spans and metrics arrive at a collector; without one, or with one that is unreachable, nothing is held up."""
 
 import asyncio
 import subprocess

@@ -1,4 +1,4 @@
-"""A server with TLS and roles, attacked by whoever should not get in."""
+"""A server with TLS and roles, attacked by callers without a right to it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
