@@ -238,8 +238,8 @@ async def open_cluster(
     if not (certificates or settings.server.open or is_local(topology.address)):
         raise NotReady(
             f"{topology.address} can be reached from other machines, and this cluster would take calls there without "
-            "TLS and roles. Start it with --tls, or say with TALLY_SERVER__OPEN=true that everyone who reaches it may do "
-            "everything"
+            "TLS and roles. Start it with --tls, or say with TALLY_SERVER__OPEN=true that everyone who reaches it may "
+            "do everything"
         )
     envoy.find_binary()
     ports.check_free(topology.address)
