@@ -6,6 +6,7 @@ import pytest
 
 from libs.domain.entry import Outcome
 from libs.telemetry.setup import OFF
+from services.counting.flush import buffer
 from services.counting.flush.flusher import Flusher
 from services.counting.flush.pace import Pace
 from services.counting.metrics import Metrics
@@ -121,6 +122,29 @@ async def test_after_a_slow_flush_the_next_waits_no_longer_than_the_load_lasts(d
         await assert_exact(dsn, COUNTS)
         flusher.stop()
         await flushing
+
+
+async def test_what_waits_for_a_flush_is_merged_meanwhile(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffer, "_CHUNK_EVENTS", 1)
+    monkeypatch.setattr(buffer, "_MERGE_CELLS", len(COUNTS))
+    settings = FlushSettings(interval_seconds=30)
+    async with open_life(dsn) as life:
+        pace = Pace(settings, longest_seconds=8.0)
+        flusher = Flusher(life.log, life.appender, settings, pace, Clock(), Metrics(OFF))
+        merging = asyncio.create_task(flusher.merge_chunks())
+        for _ in range(6):
+            await life.send(COUNTS)
+        assert life.appender.backlog.cell_count >= 6 * len(COUNTS)
+        flusher.note_arrival()
+
+        async def are_merged() -> bool:
+            return life.appender.backlog.cell_count == len(COUNTS)
+
+        await eventually(are_merged)
+        await life.send(COUNTS)
+        await flusher.flush()
+        merging.cancel()
+        await assert_exact(dsn, {key: 7 * n for key, n in COUNTS.items()})
 
 
 async def test_flushes_of_two_shards_of_the_same_keys_never_deadlock(dsn: str) -> None:

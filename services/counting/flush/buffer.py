@@ -1,5 +1,7 @@
 """The buffer: events that are journaled and not in the rollups yet, added up by (video, event type, minute)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,8 +24,8 @@ _MERGE_AFTER = 2
 class Buffer:
     """Adds up entries and returns them as a run. Does no I/O and is independent of logs.
 
-    `merge_chunks` and `run` may be called in other threads, each in one at a time. They only append to the list of
-    chunks and replace a slice of it, which are steps that the interpreter's lock makes one.
+    `run` may be called in another thread once nothing is added any more. `replace_chunks` may come meanwhile: what the
+    chunks say together stays the same.
     """
 
     def __init__(self) -> None:
@@ -31,12 +33,12 @@ class Buffer:
         self._waiting: list[NumberedEntry] = []
         self._waiting_events = 0
         self._chunks: list[Run] = []
-        self._merged_cells = 0
+        self._chunk_cells = self._merged_cells = 0
 
     @property
     def cell_count(self) -> int:
         """An upper bound of the cells."""
-        return sum(map(len, self._chunks)) + self._waiting_events
+        return self._chunk_cells + self._waiting_events
 
     def add(self, numbered: NumberedEntry) -> None:
         """Add the events of one entry. Never fails for an entry that was decoded."""
@@ -49,27 +51,33 @@ class Buffer:
     def run(self) -> Run:
         """All that was added, one cell for each key, in the order of blocks."""
         self._add_up()
-        chunks = tuple(self._chunks)
+        chunks = self.chunks
         return chunks[0] if len(chunks) == 1 else merge(chunks)
 
     @property
     def is_scattered(self) -> bool:
-        """Whether many cells may have the keys of others, so that `merge_chunks` is due."""
-        cells = sum(map(len, self._chunks))
-        return len(self._chunks) > 1 and cells > max(_MERGE_AFTER * self._merged_cells, _MERGE_CELLS)
+        """Whether many cells may have the keys of others, so that chunks should be merged."""
+        most = max(_MERGE_AFTER * self._merged_cells, _MERGE_CELLS)
+        return len(self._chunks) > 1 and self._chunk_cells > most
 
-    def merge_chunks(self) -> None:
-        """Bring `cell_count` near to the number of cells."""
-        chunks = tuple(self._chunks)
-        merged = merge(chunks)
+    @property
+    def chunks(self) -> Sequence[Run]:
+        """The parts that are added up so far."""
+        return tuple(self._chunks)
+
+    def replace_chunks(self, count: int, merged: Run) -> None:
+        """Put what the first `count` chunks are together in their place; `cell_count` is then near to the cells."""
+        self._chunk_cells += len(merged) - sum(map(len, self._chunks[:count]))
         self._merged_cells = len(merged)
-        self._chunks[: len(chunks)] = [merged]
+        self._chunks[:count] = [merged]
 
     def _add_up(self) -> None:
         if not self._waiting:
             return
         waiting, self._waiting, self._waiting_events = self._waiting, [], 0
-        self._chunks.append(_count(waiting))
+        chunk = _count(waiting)
+        self._chunks.append(chunk)
+        self._chunk_cells += len(chunk)
 
 
 def _count(waiting: list[NumberedEntry]) -> Run:

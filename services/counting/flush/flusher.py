@@ -9,6 +9,7 @@ import structlog
 
 from libs.domain.blocks import Block, encode
 from libs.domain.clock import Clock
+from libs.domain.runs import merge
 from libs.stores.write_connection import InDoubt, Refused
 from services.counting.flush.backlog import Step
 from services.counting.flush.pace import Pace
@@ -62,7 +63,8 @@ class Flusher:
             await self._arrived.wait()
             self._arrived.clear()
             if (buffer := self._appender.backlog.scattered) is not None:
-                await asyncio.to_thread(buffer.merge_chunks)
+                chunks = buffer.chunks
+                buffer.replace_chunks(len(chunks), await asyncio.to_thread(merge, chunks))
 
     async def _until_due(self) -> None:
         """Wait as long as the pace says, but no longer once there is much, or once the load is over."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from libs.domain.cells import Cell
 from libs.domain.entry import Entry
-from libs.domain.runs import Run, hash_of
+from libs.domain.runs import Run, hash_of, merge
 from services.counting.flush import buffer as module
 from services.counting.flush.buffer import Buffer
 from services.counting.journal.entry import NumberedEntry
@@ -40,6 +40,11 @@ def numbered(rows: list[Row], received_at_us: int, spare: tuple[str, ...] = ()) 
     return NumberedEntry(1, received_at_us, entry)
 
 
+def merge_chunks(buffer: Buffer) -> None:
+    chunks = buffer.chunks
+    buffer.replace_chunks(len(chunks), merge(chunks))
+
+
 def fill(
     entries: list[tuple[list[Row], int]],
     merge_each: int = 0,
@@ -55,7 +60,7 @@ def fill(
             events.video_hashes = hashes_of([name.encode() for name in events.video_ids])
         buffer.add(added)
         if merge_each and n % merge_each == 0:
-            buffer.merge_chunks()
+            merge_chunks(buffer)
         for row in rows:
             time_us = received_at_us if row.time_us is None else row.time_us
             expected[row.video_id, row.event_type, time_us // MINUTE_US].append(row.value)
@@ -157,7 +162,7 @@ def test_chunks_are_merged_once_they_may_hold_many_cells_twice(monkeypatch: pyte
         buffer.add(numbered([Row("a", "view")] * 5 + [Row("b", "view")] * 5, NOW_US))
         bounds.append(buffer.cell_count)
         if buffer.is_scattered:
-            buffer.merge_chunks()
+            merge_chunks(buffer)
             assert (buffer.cell_count, buffer.is_scattered) == (2, False)
     # 2,000 events of 2 keys: what is held stays within a few chunks.
     assert max(bounds) <= 22
