@@ -12,9 +12,9 @@ from libs.domain.runs import TYPE_BITS, Numbers, Run, count_events, hashes_of, m
 from services.counting.journal.entry import NumberedEntry
 from tally.contract.rules import NO_TIME
 
-_CHUNK_EVENTS = 32_768
+_CHUNK_EVENTS = 16_384
 """So many single events are added up in one go: enough that what numpy costs for each call does not matter, few enough
-that the event loop stops for about 5 ms."""
+that the event loop stops for no longer than about 5 ms."""
 _MERGE_CELLS = 131_072
 """Chunks that have fewer cells together are merged by the flush alone."""
 _MERGE_AFTER = 2
