@@ -34,11 +34,13 @@ class Generation(NamedTuple):
 
 
 class Log(NamedTuple):
-    """A log. `chosen`: by its opening, not committed yet. `flushing`: by a flush under way, which holds the checkpoint."""
+    """A log, and the generations that its transactions write."""
 
     checkpoint: int | None = None
     chosen: int | None = None
+    """by its opening, not committed yet"""
     flushing: int | None = None
+    """by a flush under way, which holds the checkpoint"""
     flushed: int = 0
 
 
@@ -83,7 +85,9 @@ Steps = Iterator[tuple[str, State]]
 def first(bounds: Bounds) -> State:
     """One generation, one open log."""
     logs = (Log(checkpoint=0), *(Log() for _ in range(bounds.logs - 1)))
-    return State((Generation(),), (), logs, None, (None,) * bounds.rollers, None, bounds.replays, None, bounds.kills)
+    return State(
+        (Generation(),), (), logs, None, (None,) * bounds.rollers, None, bounds.replays, None, bounds.kills
+    )
 
 
 def counted(state: State) -> tuple[Event, ...]:
@@ -91,7 +95,9 @@ def counted(state: State) -> tuple[Event, ...]:
     return tuple(sorted(event for each in state.generations for event in each.minutes))
 
 
-def read(generations: Iterable[Generation], marks: Iterable[int], grains: Iterable[Event]) -> tuple[Event, ...]:
+def read(
+    generations: Iterable[Generation], marks: Iterable[int], grains: Iterable[Event]
+) -> tuple[Event, ...]:
     """What a reader finds: the grains, and of each generation the minutes of the videos from the mark on."""
     found = list(grains)
     for each, mark in zip(generations, marks, strict=False):

@@ -19,10 +19,10 @@ from tests.model.upkeep.state import (
 def steps(state: State, bounds: Bounds, off: Rule | None) -> Steps:
     """The steps that are possible, each with the state after it."""
     for what, after in _steps(state, bounds, off):
-        yield what, after if after.wrong else after._replace(wrong=_find_wrong(after, bounds, off))
+        yield what, after if after.wrong else after._replace(wrong=_find_wrong(after, off))
 
 
-def _find_wrong(state: State, bounds: Bounds, off: Rule | None) -> str:
+def _find_wrong(state: State, off: Rule | None) -> str:
     marks = [0 if off is Rule.BEYOND_THE_MARK else each.rolled_to for each in state.generations]
     if read(state.generations, marks, state.grains) != counted(state):
         return "a read is not what was counted"
@@ -54,7 +54,10 @@ def _openings(state: State, off: Rule | None) -> Steps:
         if log.chosen is not None:
             yield f"the opening of log {place} commits", _set_log(state, place, Log(checkpoint=log.chosen))
         elif not (_is_locked(state, newest) and off is not Rule.HOLD_IN_OPENING):
-            yield f"the opening of log {place} chooses {newest}", _set_log(state, place, log._replace(chosen=newest))
+            yield (
+                f"the opening of log {place} chooses {newest}",
+                _set_log(state, place, log._replace(chosen=newest)),
+            )
 
 
 def _flushes(state: State, bounds: Bounds) -> Steps:
@@ -82,20 +85,34 @@ def _replay(state: State, off: Rule | None) -> Steps:
 def _sealing(state: State, off: Rule | None) -> Steps:
     newest = len(state.generations) - 1
     if newest < NEWEST and all(each.is_sealed for each in state.generations[:-1]):
-        yield f"generation {newest + 1} is made", state._replace(generations=(*state.generations, Generation()))
+        yield (
+            f"generation {newest + 1} is made",
+            state._replace(generations=(*state.generations, Generation())),
+        )
     for place, log in enumerate(state.logs):
         if log.checkpoint is not None and log.checkpoint < newest and log.flushing is None:
-            yield f"the checkpoint of log {place} is moved", _set_log(state, place, log._replace(checkpoint=newest))
-    sealing = state.sealing
-    if sealing is None:
-        for number, each in enumerate(state.generations[:-1]):
-            if not each.is_sealed:
-                if off is Rule.CHECK_LATER:  # the snapshot of one statement that locks and checks
-                    clear = _is_clear(state, number, off)
-                    yield f"sealing of {number} checks", state._replace(sealing=Sealing(number, False, clear))
-                elif not _is_held(state, number, off):
-                    yield f"sealing of {number} locks it", state._replace(sealing=Sealing(number, True))
-        return
+            yield (
+                f"the checkpoint of log {place} is moved",
+                _set_log(state, place, log._replace(checkpoint=newest)),
+            )
+    if state.sealing is None:
+        yield from _begin_sealing(state, off)
+    else:
+        yield from _go_on_sealing(state, off, state.sealing)
+
+
+def _begin_sealing(state: State, off: Rule | None) -> Steps:
+    for number, each in enumerate(state.generations[:-1]):
+        if each.is_sealed:
+            continue
+        if off is Rule.CHECK_LATER:  # the snapshot of one statement that locks and checks
+            clear = _is_clear(state, number, off)
+            yield f"sealing of {number} checks", state._replace(sealing=Sealing(number, False, clear))
+        elif not _is_held(state, number, off):
+            yield f"sealing of {number} locks it", state._replace(sealing=Sealing(number, True))
+
+
+def _go_on_sealing(state: State, off: Rule | None, sealing: Sealing) -> Steps:
     if not sealing.is_locked:
         if not _is_held(state, sealing.generation, off):
             yield "sealing has the lock", state._replace(sealing=sealing._replace(is_locked=True))
@@ -115,7 +132,10 @@ def _roll_up(state: State, bounds: Bounds, off: Rule | None, place: int, piece: 
             if (each.is_sealed or off is Rule.SEALED_ONLY) and each.rolled_to < bounds.videos:
                 taken = tuple(event for event in each.minutes if event[0] == each.rolled_to)
                 begun = Piece(number, each.rolled_to, taken)
-                yield f"roll-up {place} reads video {each.rolled_to} of {number}", _set_piece(state, place, begun)
+                yield (
+                    f"roll-up {place} reads video {each.rolled_to} of {number}",
+                    _set_piece(state, place, begun),
+                )
         return
     generation = state.generations[piece.generation]
     moved = generation._replace(rolled_to=piece.video + 1)
