@@ -15,9 +15,11 @@ import numpy.typing as npt
 import xxhash
 
 from libs.domain.cells import NO_CELLS, Cell, Cells, ValueCells, join_cells, merge_cells
+from libs.domain.grains import Grain
 from tally.contract.errors import Unavailable
 
-VERSION = 1
+VERSION, GRAIN_VERSION = 1, 2
+"""Of blocks of minutes, and of those of hours, days and totals, which a version of before must not take for minutes."""
 BLOCK_CELLS, VALUED_BLOCK_CELLS = 240, 120
 """The most cells of a block, without values and with them: nearly all blocks so fit into a page of Postgres."""
 TYPE_BITS = np.uint64(32)
@@ -34,7 +36,8 @@ _FEW_TYPES = 16
 _WIDTHS = tuple(np.dtype(code) for code in (">u1", ">u2", ">u4", ">u8"))
 _LARGEST = np.array([2**8 - 1, 2**16 - 1, 2**32 - 1], np.uint64)
 _LONG_NAMES, _HAS_VALUES = 16, 32
-"""Flags, beside two bits each for the widths of minutes and counts."""
+"""Flags, beside two bits each for the widths of minutes and counts, and for the grain."""
+_GRAIN_SHIFT = 6
 _MOST = 2**63 - 1
 
 Numbers = npt.NDArray[np.int64]
@@ -170,8 +173,8 @@ def cut_run(run: Run) -> list[int]:
     return [*edges, count]
 
 
-def encode(run: Run) -> list[Block]:
-    """The blocks of a run, in their order."""
+def encode(run: Run, grain: Grain = Grain.MINUTE) -> list[Block]:
+    """The blocks of a run whose cells are of a grain, in their order."""
     if not len(run):
         return []
     edges = cut_run(run)
@@ -183,8 +186,9 @@ def encode(run: Run) -> list[Block]:
     ends = np.append(0, np.cumsum(sizes)).tolist()
     names = b"".join(run.videos)
     hashes = run.hashes.astype(">i8")
-    base = np.minimum.reduceat(cells.minute, starts)
-    minute = (cells.minute - np.repeat(base, np.diff(edges))).astype(np.uint64)
+    times = cells.minute if grain.minutes == 1 else cells.minute // grain.minutes
+    base = np.minimum.reduceat(times, starts)
+    minute = (times - np.repeat(base, np.diff(edges))).astype(np.uint64)
     minute_width = _widths_of(np.maximum.reduceat(minute, starts))
     count_width = _widths_of(np.maximum.reduceat(cells.count, starts).astype(np.uint64))
     events = _sums(cells.count, edges)
@@ -195,7 +199,7 @@ def encode(run: Run) -> list[Block]:
         if len(types) > _FEW_TYPES:
             used, type_index = np.unique(type_index, return_inverse=True)
             types = [types[place] for place in used.tolist()]
-        flags = int(minute_width[number]) | int(count_width[number]) << 2
+        flags = int(minute_width[number]) | int(count_width[number]) << 2 | grain << _GRAIN_SHIFT
         count_type = _WIDTHS[count_width[number]]
         size = sizes[va:vb]
         name_type = ">u1"
@@ -207,7 +211,9 @@ def encode(run: Run) -> list[Block]:
             values = _encode_values(cells.values, a, b, count_type)
         body = b"".join(
             (
-                _HEADER.pack(VERSION, flags, b - a, vb - va, len(types), int(base[number])),
+                _HEADER.pack(
+                    GRAIN_VERSION if grain else VERSION, flags, b - a, vb - va, len(types), int(base[number])
+                ),
                 hashes[va:vb].tobytes(),
                 size.astype(name_type).tobytes(),
                 np.diff(np.clip(first_cell[va : vb + 1], a, b)).astype(">u1").tobytes(),
@@ -284,6 +290,15 @@ def merge(parts: Sequence[Decoded]) -> Run:
     return sort_cells(list(video_names), list(type_names), merge_cells([joined]) if fits else joined)
 
 
+def coarsen(run: Run, grain: Grain) -> Run:
+    """The cells of a run by hour, by day or all together; a count that might not fit stays apart."""
+    cells = run.cells
+    start = cells.minute // grain.minutes * grain.minutes * (grain is not Grain.TOTAL)
+    coarse = Cells(cells.series, start, cells.count, cells.values)
+    fits = len(cells) > 0 and float(cells.count.sum(dtype=np.float64)) < _MOST / 2
+    return Run(run.videos, run.hashes, run.types, merge_cells([coarse]) if fits else coarse)
+
+
 class _Names(dict[bytes, int]):
     """Numbers for names, in the order in which they came."""
 
@@ -297,12 +312,13 @@ class _Layout:
 
     def __init__(self, body: bytes) -> None:
         version, flags, cell_count, video_count, type_count, base = _HEADER.unpack_from(body)
-        if version != VERSION:
+        if version not in (VERSION, GRAIN_VERSION):
             raise UnknownVersion(
-                f"a block of the rollups is of version {version}, and this Tally reads version {VERSION}. "
-                "Run the version that wrote it, or a later one"
+                f"a block of the rollups is of version {version}, and this Tally reads versions {VERSION} and "
+                f"{GRAIN_VERSION}. Run the version that wrote it, or a later one"
             )
         self.body = body
+        self.grain = Grain(flags >> _GRAIN_SHIFT)
         self.flags: int = flags
         self.cell_count: int = cell_count
         self.video_count: int = video_count
@@ -362,7 +378,7 @@ class _Layout:
     def minutes(self) -> Numbers:
         at = self._types_at + self.cell_count
         minutes: Numbers = np.frombuffer(self.body, self._minute_type, self.cell_count, at).astype(np.int64)
-        return minutes + self.base
+        return (minutes + self.base) * self.grain.minutes
 
     @property
     def _counts_at(self) -> int:
