@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from libs.domain.blocks import Block, Decoded, decode, encode, merge
+from libs.domain.grains import Grain, grain_of
 from libs.runtime.loop import Loop
 from libs.stores.postgres import AWAY
 from libs.telemetry import catalogue
@@ -27,22 +28,24 @@ _INTERVAL_SECONDS = 1.0
 _DEADLINE_SECONDS = 600.0
 _FEWEST_BLOCKS, _MORE = 4, 4
 
-# Sealing changes the row, and so waits for merges; one that waited for sealing finds no row.
-_HOLD_GENERATION = """
-select generation from counting.generation where generation = $1 and sealed_at is null for share"""
-_CROWDED = """
-select run.generation, level from counting.rollup_run as run join counting.generation using (generation)
-where is_complete and into_run is null and sealed_at is null
-group by run.generation, level having count(*) >= $1 order by level limit 1"""
+# Sealing changes the row, and so waits for merges; one that waited for sealing finds no row. The generations below 0
+# are hours, days and totals: they count as sealed, since no flush writes them, and are merged all the same.
+_IS_MERGED = "(sealed_at is null or generation < 0)"
+_HOLD_GENERATION = f"""
+select generation from counting.generation where generation = $1 and {_IS_MERGED} for share"""
+_CROWDED = f"""
+select generation, level from counting.rollup_run join counting.generation using (generation)
+where is_complete and into_run is null and {_IS_MERGED}
+group by generation, level having count(*) >= $1 order by level limit 1"""
 _CHOOSE = """
 select run_id from counting.rollup_run where generation = $1 and level = $2 and is_complete and into_run is null
 order by run_id limit $3 for update skip locked"""
 _MAKE_TARGET = """
 insert into counting.rollup_run (run_id, generation, level, is_complete) values ($1, $2, $3, false)"""
 _SET_TARGET = "update counting.rollup_run set into_run = $1 where run_id = any($2)"
-_TARGETS = """
-select run_id, run.generation from counting.rollup_run as run join counting.generation using (generation)
-where not is_complete and sealed_at is null"""
+_TARGETS = f"""
+select run_id, generation from counting.rollup_run join counting.generation using (generation)
+where not is_complete and {_IS_MERGED}"""
 _COUNT = "select count(*) from counting.rollup_run"
 # Whoever holds the target has the merge: nobody else locks its sources.
 _HOLD_TARGET = """
@@ -159,7 +162,7 @@ class Merger:
         sources = [row["run_id"] for row in await connection.fetch(_SOURCES, target)]
         if sources:
             rows, bound = await self._take(connection, generation, sources, most_cells)
-            taken = await asyncio.to_thread(_lay_out, rows, bound)
+            taken = await asyncio.to_thread(_lay_out, rows, bound, grain_of(generation))
             for run_id, number, block in taken.rest:
                 await connection.execute(
                     _PUT_BACK, generation, run_id, block.first, number, block.cells, block.events, block.body
@@ -182,7 +185,7 @@ class Merger:
             blocks *= _MORE  # one video fills so many blocks of a source, and comes before all others
 
 
-def _lay_out(rows: Sequence[Any], bound: int | None) -> Taken:
+def _lay_out(rows: Sequence[Any], bound: int | None, grain: Grain) -> Taken:
     """What is moved and what stays of blocks that were taken. In a thread of its own, beside the event loop."""
     moved: list[Decoded] = []
     rest = []
@@ -191,6 +194,6 @@ def _lay_out(rows: Sequence[Any], bound: int | None) -> Taken:
         if below is not None:
             moved.append(below)
         if others is not None:
-            [block] = encode(merge([others]))
+            [block] = encode(merge([others]), grain)
             rest.append((row["run_id"], row["number"], block))
-    return Taken(encode(merge(moved)), rest, sum(row["cells"] for row in rows))
+    return Taken(encode(merge(moved), grain), rest, sum(row["cells"] for row in rows))
