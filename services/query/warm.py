@@ -12,8 +12,8 @@ from services.query.standby import replayed_until_us
 from services.query.unsettled import JOURNAL_SINCE, Unsettled
 from tally.contract.errors import Unavailable
 
-# `{generations}`: those to look into. In each of their runs the video may be in the blocks that begin with its hash, and
-# in the last one that begins before. Postgres looks for the hash in the body, and sends no block without it. Of the
+# `{generations}`: those to look into. In each of their runs the video may be in the blocks that begin with its hash,
+# and in the last one that begins before. Postgres looks for the hash in the body, and sends no block without it. Of the
 # blocks that a video fills, each has 120 cells or more; beside them each run may have one with few of its cells.
 BLOCK = """
 block as materialized (
