@@ -47,6 +47,9 @@ _SEALED = (
     "select generation from counting.generation where generation > 0 and sealed_at is not null order by 1"
 )
 _CHECKPOINTS = "select generation from counting.checkpoint order by 1"
+_LOCKED = """
+select relname from pg_locks join pg_class on pg_class.oid = relation
+where pid = pg_backend_pid() and relkind = 'r' and relname like 'rollup\\_block\\_%' order by relname"""
 _ROLLED = "select generation from counting.generation where rolled_at is not null order by 1"
 
 
@@ -155,6 +158,27 @@ async def test_of_rolled_generations_a_total_reads_one_grain_and_a_range_the_min
     assert known.name(cut(MinuteRange(NOW + 59, NOW + 119))) == {5, -1}
     await world.assert_reads("hot", "view", MinuteRange(NOW + 60, NOW + 6_000))
     assert known.name(cut(MinuteRange(NOW + 60, NOW + 6_000))) == {5, -1, -2, 2}
+
+
+async def test_a_read_locks_the_tables_of_the_generations_that_it_needs_however_many_there_are(
+    world: World, pool: Any
+) -> None:
+    for n in range(12):
+        await world.add(world.logs[0], [minute_row("hot", "view", NOW + 60 * n)])
+        await sealing_of(pool).seal_due()
+    await roll_up_of(pool).roll_up_all()
+    database, unsettled = world.database, world.unsettled
+    for minutes, tables in (
+        (MinuteRange(), ["13", "total"]),
+        (MinuteRange(NOW + 30, NOW + 90), ["1", "13", "2"]),
+        (MinuteRange(NOW + 30, NOW + 3_000), ["1", "13", "day", "hour"]),
+    ):
+        await world.assert_reads("hot", "view", minutes)
+        async with database.transaction():
+            question = Question("hot", "view", minutes)
+            await read_rollups(database, unsettled, question, UNBOUNDED)
+            locked = [name.removeprefix("rollup_block_") for (name,) in await database.fetch(_LOCKED)]
+        assert locked == tables
 
 
 async def test_an_idle_generation_is_not_sealed_and_a_young_one_neither(world: World, pool: Any) -> None:
