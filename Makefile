@@ -13,7 +13,7 @@ TIMES ?= 10
 CHECKS := check-format check-lint check-types check-imports check-protos
 PYTHONS := python3 python3.13 python3.12 python3.11
 
-.PHONY: docs help setup run test test-long test-system check exact faults proto demo bench cluster regions load k8s wheel lock clean $(CHECKS)
+.PHONY: docs help setup run test test-long test-system test-tls check exact faults proto demo bench cluster regions load k8s wheel lock clean $(CHECKS)
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +31,11 @@ test: setup ## Run the tests: no root, nothing from Debian
 test-long: setup ## Run the tests that start whole clusters and break them, and search large spaces
 	@$(PY) -m pytest -m long -n 2 --dist loadfile --no-loadscope-reorder
 
-test-system: setup ## Run the tests that need root
+test-system: setup ## Run the tests that need root, or a Debian package (prometheus)
 	@$(PY) -m pytest -m system
+
+test-tls: setup ## Run the end-to-end tests once more, with TLS and roles in everything that they start
+	@TLS=1 $(PY) -m pytest -m "not system" -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
 
 # All at once, each with its output in one piece. All of them run to the end, and the targets that failed are named.
 check: setup ## Format, lint, types, import rules, protos
@@ -58,7 +61,7 @@ exact: setup ## Run the exactness tests TIMES times over (default 10)
 	  echo "exactness, round $$n of $(TIMES)"; $(PY) -m pytest -q -m exact -n 3 || exit 1; done
 
 # What is given on the command line, as MINUTES=30, is in the environment of what make starts.
-faults: setup ## Break everything under load and check every count; MINUTES=30 random combinations, SEED=7 repeats one
+faults: setup ## Break everything under load and check every count; MINUTES=30 random combinations, SEED=7 repeats one, TLS=1 with roles
 	@$(PY) -m tests.fault.table
 
 proto: $(VENV)/.proto ## Generate the Python code of the protos
@@ -75,13 +78,14 @@ cluster: setup ## Run every service in processes of its own behind Envoy, on emb
 regions: $(VENV)/.run $(VENV)/.proto ## Run two complete regions on this machine that replicate to each other
 	@exec $(VENV)/bin/tally regions up
 
-load: setup ## Use Tally for 20 s with locust and check what it answers; SCENARIO=find is for the catalog
+load: setup ## Use Tally for 20 s with locust and check what it answers; SCENARIO=find, index, sync or backfill for others
 	@$(PY) -m loadtests.load --scenario $(or $(SCENARIO),count)
 
-docs: setup ## Renew what is made from the code: settings, table of services, k8s/base/services, the surface of the client
+docs: setup ## Renew what is made from the code: settings, table of services, k8s/base/services, metrics, dashboards, alerts, the client
 	@$(PY) -m services.settings_table > docs/settings.md
 	@$(PY) -m services.services_table > docs/services.md
 	@$(PY) -m services.kustomize
+	@$(PY) -m services.monitoring
 	@$(PY) -m services.client_namespaces
 	@$(PY) -m services.client_stub
 

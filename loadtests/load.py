@@ -1,13 +1,16 @@
 """`make load`: users on a throw-away Tally for a while; the exit code is 1 unless all that they saw is right.
 
 In the scenario `count` they count and read, and counted = acknowledged is proved; in `find` they find in the catalog,
-and store and hide meanwhile.
+and store and hide meanwhile; in `sync` they work as workers of the scheduler, and each member has one outcome; in
+`backfill` they create jobs over a simulated host and count, and dataset and counts are those of its repositories.
 """
 
 import argparse
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -23,6 +26,8 @@ _SCENARIOS = {
     "count": "loadtests.locustfile",
     "find": "loadtests.catalog.locustfile",
     "index": "loadtests.entries_locustfile",
+    "sync": "loadtests.sync.locustfile",
+    "backfill": "loadtests.backfill.locustfile",
 }
 
 
@@ -33,7 +38,8 @@ def main() -> int:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="tally-load-") as folder,
-            open_stack(Path(folder), Path(folder) / "tally.log") as address,
+            _surroundings_of(arguments.scenario) as settings,
+            open_stack(Path(folder), Path(folder) / "tally.log", settings) as address,
         ):
             print(f"{arguments.users} users for {arguments.seconds:g} s on {address} …", flush=True)
             return run_load(address, arguments.users, arguments.seconds, arguments.scenario)
@@ -42,6 +48,14 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+@contextmanager
+def _surroundings_of(scenario: str) -> Iterator[Mapping[str, str]]:
+    """Whatever a scenario needs besides the throw-away Tally; yields what that must be set to."""
+    opening = getattr(import_module(_SCENARIOS[scenario]), "open_surroundings", None)
+    with nullcontext({}) if opening is None else opening() as settings:
+        yield settings
 
 
 def run_load(address: str, users: int, seconds: float, scenario: str = "count") -> int:

@@ -1,7 +1,7 @@
 """The table of services for Kubernetes: `python -m services.kustomize` writes `k8s/base/services/`.
 
 Kustomize takes no patterns, so the services are listed there. Each has a NetworkPolicy that lets in those that call it:
-anybody where the front proxy makes it public, else the services whose rows name it.
+anybody where the front proxy makes it public, else the services whose rows name it; and Prometheus to its metrics.
 """
 
 from collections.abc import Mapping
@@ -35,13 +35,14 @@ spec:
       app.kubernetes.io/name: {name}
   policyTypes: [Ingress]
 """
-_NOBODY = "  ingress: [] # nothing calls it; the kubelet's probes are not subject to policies\n"
-_PUBLIC = """  ingress: # public: any pod may call it
-    - ports:
+_METRICS = """  ingress:
+    - ports: # for Prometheus, in whichever namespace it is; the kubelet's probes are not subject to policies
+        - port: metrics
+"""
+_PUBLIC = """    - ports: # public: any pod may call it
         - port: grpc
 """
-_CALLERS = """  ingress:
-    - ports:
+_CALLERS = """    - ports:
         - port: grpc
       from:
 """
@@ -65,12 +66,11 @@ def _policy(service: Service) -> str:
     labels = [f"app.kubernetes.io/name: {each.name}" for each in SERVICES if service.name in each.calls]
     if service.direct:
         labels.append(_DIRECT)
+    ingress = _METRICS
     if service.routed:
-        ingress = _PUBLIC
+        ingress += _PUBLIC
     elif labels:
-        ingress = _CALLERS + "".join(_CALLER.format(label=label) for label in labels)
-    else:
-        ingress = _NOBODY
+        ingress += _CALLERS + "".join(_CALLER.format(label=label) for label in labels)
     return _POLICY.format(name=service.name) + ingress
 
 

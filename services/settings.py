@@ -13,9 +13,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.embedded.postgres import EmbeddedPostgresSettings
 from libs.embedded.valkey import EmbeddedValkeySettings
+from libs.rpc.channel import ChannelSettings
+from libs.rpc.security.tls import ChannelTlsSettings
 from libs.rpc.server import ServerSettings
 from libs.stores.postgres import PostgresSettings
 from libs.telemetry.logs import LogSettings
+from libs.telemetry.settings import TelemetrySettings
 from services.registry import SERVICES
 from services.rules import check_attempts_outlast_inserts
 
@@ -26,6 +29,12 @@ class ValkeySettings(BaseModel, frozen=True, extra="forbid"):
     """How Valkey is reached."""
 
     url: str | None = Field(None, description="redis://… of a server of your own; unset: the embedded one")
+
+
+class CallsSettings(BaseModel, frozen=True, extra="forbid"):
+    """The calls from service to service, where the settings of a service's own channel do not say."""
+
+    tls: ChannelTlsSettings = ChannelTlsSettings()
 
 
 class EmbeddedSettings(BaseModel, frozen=True, extra="forbid"):
@@ -59,7 +68,9 @@ class Settings(BaseSettings):
         "`objects` in TALLY_DATA_DIR",
     )
     server: ServerSettings = ServerSettings()
+    calls: CallsSettings = CallsSettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     postgres: PostgresSettings = PostgresSettings()
     valkey: ValkeySettings = ValkeySettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
@@ -77,12 +88,23 @@ class Settings(BaseSettings):
         return self
 
     def of(self, model: type[T]) -> T:
-        """The settings of the service whose model this is. Raises LookupError when there is no such service."""
+        """The settings of the service whose model this is, its channels with the TLS of all calls unless they have
+        their own. Raises LookupError when there is no such service."""
         for service in SERVICES:
             if service.settings is model:
                 found: T = getattr(self, service.name)
-                return found
+                return _with_tls(found, self.calls.tls)
         raise LookupError(f"no service has the settings {model.__name__}")
+
+
+def _with_tls(settings: T, tls: ChannelTlsSettings) -> T:
+    """The same settings, with this TLS for each channel in them that has none."""
+    if not tls.is_on:
+        return settings
+    if isinstance(settings, ChannelSettings):
+        return settings if settings.tls.is_on else settings.model_copy(update={"tls": tls})
+    parts = {name: value for name, value in settings if isinstance(value, BaseModel)}
+    return settings.model_copy(update={name: _with_tls(part, tls) for name, part in parts.items()})
 
 
 @cache

@@ -17,7 +17,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from libs.embedded.envoy_config import Pool, make_config
+from libs.embedded.envoy_config import Pool, ProxyTls, make_config
 from libs.embedded.files import write_new
 from libs.embedded.process import OnDeath, Process
 from libs.embedded.sockets import open_socket_folder
@@ -67,9 +67,16 @@ class Envoy:
 
 @asynccontextmanager
 async def open_envoy(
-    folder: Path, address: str, pools: Sequence[Pool], *, on_death: OnDeath | None = None
+    folder: Path,
+    address: str,
+    pools: Sequence[Pool],
+    *,
+    tls: ProxyTls | None = None,
+    on_death: OnDeath | None = None,
 ) -> AsyncIterator[Envoy]:
     """Run Envoy at `address` (host:port) in front of `pools`. It is drained before it stops.
+
+    Its certificate stays that of its start.
 
     Raises NotReady where it is not installed, the port is taken, or it cannot start.
     """
@@ -81,7 +88,7 @@ async def open_envoy(
         admin = sockets.reach / SOCKET
         config = folder / "envoy.json"
         own = f"{sockets.name}/{SOCKET}"  # it works in `folder`
-        write_new(config, json.dumps(make_config(ports.resolve(address), pools, own), indent=2))
+        write_new(config, json.dumps(make_config(ports.resolve(address), pools, own, tls), indent=2))
         server = Process.start(
             "envoy",
             [

@@ -23,6 +23,7 @@ _HTTP_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.Htt
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _LEAST_REQUEST = "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest"
 _CONNECTION_LIMIT = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+_TLS = "envoy.extensions.transport_sockets.tls.v3"
 _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 _LUA = "envoy.extensions.filters.http.lua.v3.Lua"
 
@@ -57,16 +58,31 @@ class Pool:
     """the gRPC services whose calls go to these servers, by their full names; nothing else reaches them"""
 
 
-def make_config(address: str, pools: Sequence[Pool], admin: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class ProxyTls:
+    """TLS towards clients and towards servers, with files in PEM."""
+
+    ca: str
+    """the authorities of clients' and servers' certificates"""
+    certificate: str
+    key: str
+    server_name: str
+    """a name that the certificates of all servers have"""
+
+
+def make_config(
+    address: str, pools: Sequence[Pool], admin: str, tls: ProxyTls | None = None
+) -> dict[str, Any]:
     """A front proxy at `address` (ip:port) for `pools`, with the admin interface on the unix socket `admin`.
 
-    Health is asked of the pool that has the service, else of the first, like reflection.
+    Health is asked of the pool that has the service, else of the first, like reflection. With `tls` a client may show a
+    certificate; its name goes to the servers, and so does a token, as it is.
     """
     return {
         "admin": {"address": {"pipe": {"path": admin, "mode": 0o600}}},
         "static_resources": {
-            "listeners": [_make_listener(address, pools)],
-            "clusters": [_make_cluster(pool) for pool in pools],
+            "listeners": [_make_listener(address, pools, tls)],
+            "clusters": [_make_cluster(pool, tls) for pool in pools],
         },
         "overload_manager": {
             "resource_monitors": [
@@ -81,7 +97,7 @@ def make_config(address: str, pools: Sequence[Pool], admin: str) -> dict[str, An
     }
 
 
-def _make_listener(address: str, pools: Sequence[Pool]) -> dict[str, Any]:
+def _make_listener(address: str, pools: Sequence[Pool], tls: ProxyTls | None) -> dict[str, Any]:
     manager = _typed(
         _HTTP_MANAGER,
         stat_prefix="front",
@@ -94,6 +110,8 @@ def _make_listener(address: str, pools: Sequence[Pool]) -> dict[str, Any]:
         generate_request_id=False,
         server_header_transformation="PASS_THROUGH",
         use_remote_address=True,
+        # Servers believe this header when it comes from here: what a client sends as one is dropped either way.
+        **({} if tls is None else _forward_names()),
         route_config={
             "name": "front",
             "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": _make_routes(pools)}],
@@ -116,8 +134,48 @@ def _make_listener(address: str, pools: Sequence[Pool]) -> dict[str, Any]:
         "enable_reuse_port": False,
         "per_connection_buffer_limit_bytes": MIB,
         "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+            {
+                "filters": [
+                    {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+                ],
+                **({} if tls is None else {"transport_socket": _take_tls(tls)}),
+            }
         ],
+    }
+
+
+def _forward_names() -> dict[str, Any]:
+    """The header x-forwarded-client-cert, with the subject of the client's certificate."""
+    return {
+        "forward_client_cert_details": "SANITIZE_SET",
+        "set_current_client_cert_details": {"subject": True},
+    }
+
+
+def _take_tls(tls: ProxyTls) -> dict[str, Any]:
+    """A client need not have a certificate, for it may have a token; one that it shows must be good."""
+    context = _typed(
+        f"{_TLS}.DownstreamTlsContext", require_client_certificate=False, common_tls_context=_show(tls)
+    )
+    return {"name": "envoy.transport_sockets.tls", "typed_config": context}
+
+
+def _make_tls(tls: ProxyTls) -> dict[str, Any]:
+    context = _show(tls)
+    context["validation_context"]["match_typed_subject_alt_names"] = [
+        {"san_type": "DNS", "matcher": {"exact": tls.server_name}}
+    ]
+    upstream = _typed(f"{_TLS}.UpstreamTlsContext", common_tls_context=context, sni=tls.server_name)
+    return {"name": "envoy.transport_sockets.tls", "typed_config": upstream}
+
+
+def _show(tls: ProxyTls) -> dict[str, Any]:
+    return {
+        "alpn_protocols": ["h2"],
+        "tls_certificates": [
+            {"certificate_chain": {"filename": tls.certificate}, "private_key": {"filename": tls.key}}
+        ],
+        "validation_context": {"trusted_ca": {"filename": tls.ca}},
     }
 
 
@@ -146,12 +204,13 @@ def _make_route(match: dict[str, Any], pool: Pool) -> dict[str, Any]:
     }
 
 
-def _make_cluster(pool: Pool) -> dict[str, Any]:
+def _make_cluster(pool: Pool, tls: ProxyTls | None) -> dict[str, Any]:
     endpoints = [{"endpoint": {"address": _make_address(address)}} for address in pool.addresses]
     protocol = _typed(_HTTP_OPTIONS, explicit_http_config={"http2_protocol_options": _http2()})
     return {
         "name": pool.name,
         "type": "STATIC",
+        **({} if tls is None else {"transport_socket": _make_tls(tls)}),
         "connect_timeout": "1s",
         "per_connection_buffer_limit_bytes": MIB,
         "typed_extension_protocol_options": {_HTTP_OPTIONS: protocol},

@@ -1,8 +1,9 @@
 """The layer around every method of every server.
 
-It gives the call its deadline and its span, refuses what is too much at once, turns errors into statuses, answers a
-request that does not parse with INVALID_ARGUMENT, and ends streams of requests in good order. So a servicer has no
-try/except and no deadline arithmetic. Services of gRPC itself (health, reflection) are left as they are.
+It gives the call its deadline and its span, refuses callers who may not make it and what is too much at once, turns
+errors into statuses, answers a request that does not parse with INVALID_ARGUMENT, and ends streams of requests in good
+order. So a servicer has no try/except and no deadline arithmetic. Services of gRPC itself (health, reflection) are left
+as they are, but for the check of who calls.
 
 Towards gRPC every method takes a stream of raw bytes, also one with a single request: gRPC would read and parse that
 before its handler begins, and then nothing could bound what is received, or look at it before it is parsed.
@@ -25,6 +26,7 @@ from libs.rpc.deadline import has_passed, set_deadline
 from libs.rpc.intake import Intake
 from libs.rpc.look import look_for
 from libs.rpc.parsing import Parse, make_parse
+from libs.rpc.security.access import Access, Gate
 from libs.rpc.stopping import Stopped, Stopping
 from libs.rpc.tracebacks import drop_tracebacks
 from libs.rpc.tracing import ServerTracing
@@ -53,7 +55,8 @@ class CallLayer:
 
     `unary_deadline_s` and `stream_deadline_s` are for calls that come without a deadline; a stream of requests is
     ended in good order at about `max_stream_age_s`; calls beyond `max_concurrent` at once are refused, and so are
-    streams of requests beyond `max_streams`. Single requests are received by `intake`.
+    streams of requests beyond `max_streams`. Single requests are received by `intake`. `access` says who may call what;
+    None: everybody everything.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class CallLayer:
         intake: Intake,
         stopping: Stopping,
         tracing: ServerTracing | None = None,
+        access: Access | None = None,
     ) -> None:
         self._unary_deadline_s = unary_deadline_s
         self._stream_deadline_s = stream_deadline_s
@@ -78,6 +82,15 @@ class CallLayer:
         self._streams = 0
         self._stopping = stopping
         self._tracing = tracing
+        self._access = access
+
+    @property
+    def saturation(self) -> Mapping[str, float]:
+        """The used part of the bounds of calls and of streams."""
+        return {
+            "calls": self._concurrent / self._max_concurrent,
+            "streams": self._streams / self._max_streams,
+        }
 
     def in_front_of(self, server: grpc.aio.Server, admission: Admission) -> Any:
         """What the generated code takes for the server: it registers there what it is given, with the layer around.
@@ -87,6 +100,14 @@ class CallLayer:
         """
         return _Registration(lambda method, handler: self._wrap(method, handler, admission), server)
 
+    def in_front_of_grpc(self, server: grpc.aio.Server) -> Any:
+        """The same for services of gRPC itself: around their methods is only the check of who calls."""
+        return _Registration(self._gate, server)
+
+    def _gate(self, method: str, handler: Any) -> Any:
+        gate = None if self._access is None else self._access.gate(method)
+        return handler if gate is None else _gated(handler, gate)
+
     def _wrap(self, method: str, handler: Any, admission: Admission) -> Any:
         behavior = (
             handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
@@ -95,12 +116,17 @@ class CallLayer:
         if handler.response_streaming:
             answer = _writing(behavior)
         parse = make_parse(handler.request_deserializer, look_for(method))
+        gate = None
+        if self._access is not None:
+            gate = self._access.gate(method, is_stream=handler.request_streaming)
+            parse = self._access.checked(method, parse, is_stream=handler.request_streaming)
         if handler.request_streaming:
             answer = self._stoppable(answer, parse)
         else:
             answer = self._receiving(answer, parse, admission)
         streaming = handler.request_streaming or handler.response_streaming
-        answer = self._guarded(answer, self._stream_deadline_s if streaming else self._unary_deadline_s)
+        deadline_s = self._stream_deadline_s if streaming else self._unary_deadline_s
+        answer = self._guarded(answer, deadline_s, gate)
         if self._tracing is not None:
             answer = self._tracing.around(method, answer)
         kind = (
@@ -110,12 +136,17 @@ class CallLayer:
         )
         return kind(answer, None, handler.response_serializer)
 
-    def _guarded(self, answer: Answer, default_deadline_s: float) -> Answer:
-        """It has a deadline, is refused when there are too many, and ends in a response or a status."""
+    def _guarded(self, answer: Answer, default_deadline_s: float, gate: Gate | None) -> Answer:
+        """It has a deadline, is refused by the gate or when there are too many, and ends in a response or a status.
+
+        A call that is refused has not been read: gRPC holds no more than a window of it.
+        """
 
         async def answer_or_abort(requests: Any, context: Any) -> Any:
             self._concurrent += 1
             try:
+                if gate is not None:
+                    gate(context)
                 if self._concurrent > self._max_concurrent:
                     raise _too_many("calls")
                 remaining = context.time_remaining()
@@ -247,6 +278,36 @@ def _too_many(what: str) -> Overloaded:
         retry_after_s=_RETRY_AFTER_S,
         nothing_done=True,
     )
+
+
+def _gated(handler: Any, gate: Gate) -> Any:
+    """A handler of a service of gRPC's, behind a gate."""
+    name = next(
+        kind
+        for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+        if getattr(handler, kind) is not None
+    )
+    behavior = getattr(handler, name)
+
+    async def enter(context: Any) -> None:
+        try:
+            gate(context)
+        except TallyError as error:
+            status = abort_details(error)
+        else:
+            return
+        await context.abort(*status)
+
+    async def answer(request: Any, context: Any) -> Any:
+        await enter(context)
+        return await behavior(request, context)
+
+    async def generate(request: Any, context: Any) -> AsyncIterator[Any]:
+        await enter(context)
+        async for response in behavior(request, context):
+            yield response
+
+    return handler._replace(**{name: generate if inspect.isasyncgenfunction(behavior) else answer})
 
 
 async def _abort(context: Any, code: grpc.StatusCode, message: str, trailers: Any) -> None:

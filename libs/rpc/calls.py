@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import grpc
 from opentelemetry.trace import SpanKind
 
-from libs.rpc.tracing import inject_context, method_attributes, set_status
+from libs.rpc.tracing import CLIENT_FAULTS, inject_context, method_attributes, outcome_attributes, set_outcome
 from libs.telemetry import catalogue
 from libs.telemetry.setup import OFF, Telemetry
 from tally.contract.errors import ServerFault
@@ -75,8 +75,6 @@ class UnaryCall(Generic[Request, Response]):
                 code = grpc.StatusCode.CANCELLED
                 raise
             finally:
-                set_status(span, code, fault=code is not grpc.StatusCode.OK)
-                self._duration.record(
-                    time.perf_counter() - started,
-                    {**self._attributes, "rpc.grpc.status_code": code.value[0]},
-                )
+                outcome = outcome_attributes(code, CLIENT_FAULTS)
+                set_outcome(span, outcome)
+                self._duration.record(time.perf_counter() - started, {**self._attributes, **outcome})

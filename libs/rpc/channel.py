@@ -1,9 +1,13 @@
 """Channels to other services: balanced, kept alive, and retried by gRPC's own policy."""
 
 import json
+from collections.abc import Sequence
 
 import grpc
 from pydantic import BaseModel, Field
+
+from libs.rpc.renewing import RenewingChannel
+from libs.rpc.security.tls import ChannelTlsSettings, watch_channel_credentials
 
 
 class ChannelSettings(BaseModel, frozen=True, extra="forbid"):
@@ -26,17 +30,20 @@ class ChannelSettings(BaseModel, frozen=True, extra="forbid"):
     health_service: str | None = Field(
         None, description="use only servers that report this service as serving; unset: any server"
     )
+    tls: ChannelTlsSettings = ChannelTlsSettings()
 
 
 def open_channel(address: str, settings: ChannelSettings) -> grpc.aio.Channel:
     """A channel to `address`: `host:port`, or with a gRPC scheme (`dns:///…`, `ipv4:a:1,b:1`, `unix:…`).
 
-    It connects when it is first used. The caller closes it, or uses it as an async context manager.
+    It connects when it is first used. The caller closes it, or uses it as an async context manager. Raises NotReady for
+    certificates that cannot be read.
     """
     max_message_bytes = settings.max_message_mib * 1024 * 1024
-    return grpc.aio.insecure_channel(
+    return connect(
         address,
-        options=[
+        settings.tls,
+        [
             ("grpc.service_config", json.dumps(service_config(settings))),
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", max_message_bytes),
@@ -54,6 +61,20 @@ def open_channel(address: str, settings: ChannelSettings) -> grpc.aio.Channel:
             ("grpc.dns_min_time_between_resolutions_ms", int(settings.reconnect_max_seconds * 1000)),
             ("grpc.enable_http_proxy", 0),  # services are near; http_proxy is meant for what is far
         ],
+    )
+
+
+def connect(
+    address: str, tls: ChannelTlsSettings, options: Sequence[tuple[str, str | int]]
+) -> grpc.aio.Channel:
+    """A channel with TLS if it is set, and renewed when its certificates are; a unix socket has none."""
+    if not tls.is_on or address.startswith("unix:"):
+        return grpc.aio.insecure_channel(address, options=options)
+    if tls.server_name is not None:
+        options = [*options, ("grpc.ssl_target_name_override", tls.server_name)]
+    return RenewingChannel(
+        watch_channel_credentials(tls),
+        lambda credentials: grpc.aio.secure_channel(address, credentials, options=options),
     )
 
 

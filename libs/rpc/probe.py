@@ -5,6 +5,9 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # it ships no types
 
+from libs.rpc.channel import connect
+from libs.rpc.security.tls import NO_TLS, ChannelTlsSettings
+
 _SERVING: int = health_pb2.HealthCheckResponse.SERVING
 _NO_ANSWER = (
     grpc.StatusCode.UNAVAILABLE,
@@ -36,9 +39,9 @@ class Probe:
         return response is not None and bool(response.status == _SERVING)
 
 
-async def is_serving(address: str, service: str, timeout_s: float) -> bool:
+async def is_serving(address: str, service: str, timeout_s: float, tls: ChannelTlsSettings = NO_TLS) -> bool:
     """Whether the server at `address` answers within the time, and says that `service` is serving."""
-    async with grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    async with connect(address, tls, [("grpc.enable_http_proxy", 0)]) as channel:
         try:
             return await Probe(channel, service).is_serving(timeout_s)
         except NoAnswer:

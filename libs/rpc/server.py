@@ -2,12 +2,15 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
-from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]  # it ships no types
+from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]  # it ships no types
+    reflection,
+    reflection_pb2_grpc,
+)
 from pydantic import BaseModel, Field, field_validator
 
 from libs.rpc import health as health_service
@@ -16,6 +19,9 @@ from libs.rpc.admission import Admission
 from libs.rpc.call_layer import CallLayer
 from libs.rpc.health import Health
 from libs.rpc.intake import Intake
+from libs.rpc.security.access import RolesSettings, open_access
+from libs.rpc.security.exposure import check_exposure
+from libs.rpc.security.tls import ServerTlsSettings, open_server_credentials
 from libs.rpc.stopping import Stopping
 from libs.rpc.tracing import ServerTracing
 from libs.telemetry.setup import OFF, Telemetry
@@ -33,6 +39,18 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
         "127.0.0.1:50051",
         description="where to listen: `host:port`, `[v6]:port` or `unix:path`; port 0 takes a free one",
     )
+    open: bool = Field(
+        False,
+        description="whether everybody who reaches a server at an address that is not this machine's own may do "
+        "everything; else it needs TLS and roles to start",
+    )
+    health_address: str | None = Field(
+        None,
+        description="where to serve health alone, to everybody and without TLS, as the probes of Kubernetes need it; "
+        "unset: nowhere",
+    )
+    tls: ServerTlsSettings = ServerTlsSettings()
+    roles: RolesSettings = RolesSettings()
     max_message_mib: int = Field(
         16,
         ge=1,
@@ -94,9 +112,11 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
         description="time that its calls then have to end; a stream of requests is ended within most of it",
     )
 
-    @field_validator("address")
+    @field_validator("address", "health_address")
     @classmethod
-    def _is_address(cls, address: str) -> str:
+    def _is_address(cls, address: str | None) -> str | None:
+        if address is None:
+            return None
         if not _ADDRESS.fullmatch(address):
             raise ValueError("must be host:port, [v6]:port or unix:path")
         if not address.startswith("unix:") and not ports.has_port(address):
@@ -118,10 +138,14 @@ class Servable:
 
 @dataclass(frozen=True, slots=True)
 class OpenServer:
-    """A server that listens: where, and the health that it reports."""
+    """A server that listens: where, and what it reports of itself."""
 
     address: str
     health: Health
+    saturation: Callable[[], Mapping[str, float]]
+    """the used part of each of its bounds"""
+    in_flight: Mapping[str, int]
+    """calls being answered, by method; none with telemetry off"""
 
 
 @asynccontextmanager
@@ -131,11 +155,16 @@ async def open_server(
     """A server that listens, every service NOT_SERVING until `health.set_serving` says otherwise.
 
     Leaving it: all NOT_SERVING, the drain delay, idle streams ended, the grace for what is under way. A
-    cancellation meanwhile cuts delay and grace short. Raises NotReady when the address cannot be had.
+    cancellation meanwhile cuts delay and grace short. Raises NotReady when the address cannot be had, when files of
+    certificates or callers cannot be read, and when others can reach the address and there is neither TLS nor roles.
+
+    A unix socket has no TLS.
     """
+    check_reach(settings)
     services = list(services)
     stopping = Stopping()
     health = Health([service.name for service in services], stopping)
+    tracing = ServerTracing(telemetry) if telemetry.enabled else None
     layer = CallLayer(
         unary_deadline_s=settings.default_deadline_seconds,
         stream_deadline_s=settings.default_stream_deadline_seconds,
@@ -144,24 +173,54 @@ async def open_server(
         max_streams=settings.max_request_streams,
         intake=Intake(settings.max_receiving_rpcs, settings.receive_timeout_seconds),
         stopping=stopping,
-        tracing=ServerTracing(telemetry) if telemetry.enabled else None,
+        tracing=tracing,
+        access=open_access(settings.roles),
     )
     server = grpc.aio.server(options=_options(settings))
     admission = Admission(settings.max_bytes_under_way)
+    of_grpc = layer.in_front_of_grpc(server)
+    health.register(of_grpc)  # first: gRPC asks handlers in this order, and a service may answer every method
     for service in services:
         service.register(layer.in_front_of(server, service.admission or admission))
-    health.register(server)
-    names = [service.name for service in services]
-    reflection.enable_server_reflection(
-        (*names, health_service.SERVICE_NAME, reflection.SERVICE_NAME), server
+    names = [*(service.name for service in services), health_service.SERVICE_NAME, reflection.SERVICE_NAME]
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+        reflection.aio.ReflectionServicer(names), of_grpc
     )
-    address = _bind(server, settings.address)
+    address = _bind(server, settings)
+    async with _open_health(settings, health):
+        try:
+            await health.start()
+            await server.start()
+            in_flight = tracing.in_flight if tracing else {}
+            yield OpenServer(address, health, lambda: layer.saturation, in_flight)
+        finally:
+            await _leave(server, health, stopping, settings)
+
+
+@asynccontextmanager
+async def _open_health(settings: ServerSettings, health: Health) -> AsyncIterator[None]:
+    """Serve health by itself, if it is set, until the other server has stopped."""
+    if settings.health_address is None:
+        yield
+        return
+    server = grpc.aio.server(options=_options(settings))
+    health.register(server)
+    _add_insecure(server, settings.health_address)
     try:
-        await health.start()
         await server.start()
-        yield OpenServer(address, health)
+        yield
     finally:
-        await _leave(server, health, stopping, settings)
+        await server.stop(None)
+
+
+def check_reach(settings: ServerSettings) -> None:
+    """Raises NotReady for an address that others can reach, without TLS or roles, unless it is said to be open."""
+    check_exposure(
+        settings.address,
+        has_tls=settings.tls.is_on,
+        has_roles=settings.roles.is_on,
+        is_open=settings.open,
+    )
 
 
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:
@@ -183,7 +242,20 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
     ]
 
 
-def _bind(server: grpc.aio.Server, address: str) -> str:
+def _bind(server: grpc.aio.Server, settings: ServerSettings) -> str:
+    address = settings.address
+    if not settings.tls.is_on or address.startswith("unix:"):
+        return _add_insecure(server, address)
+    credentials = open_server_credentials(settings.tls)
+    ports.check_free(address)
+    try:
+        port = server.add_secure_port(address, credentials)
+    except RuntimeError as error:  # taken between the check and now
+        raise ports.explain_taken(address, error) from error
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _add_insecure(server: grpc.aio.Server, address: str) -> str:
     ports.check_free(address)
     try:
         port = server.add_insecure_port(address)

@@ -1,15 +1,17 @@
 """A span and a few metrics around each call, on both of its sides.
 
-Names follow the OpenTelemetry conventions for RPC (https://opentelemetry.io/docs/specs/semconv/rpc/); the
+Names follow the OpenTelemetry conventions for gRPC (https://opentelemetry.io/docs/specs/semconv/rpc/grpc/); the
 context travels as W3C `traceparent`. With telemetry off none of this is in the path.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from typing import Any
 
 import grpc
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -29,6 +31,7 @@ _SERVER_FAULTS = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
+CLIENT_FAULTS = frozenset(grpc.StatusCode) - {grpc.StatusCode.OK}
 _propagator = TraceContextTextMapPropagator()
 # By the W3C: `traceparent` has 55 characters, and so many of `tracestate` should be passed on. A span keeps the latter.
 _LONGEST = {"traceparent": MAX_TRACEPARENT_BYTES, "tracestate": 512}
@@ -40,7 +43,8 @@ class ServerTracing:
     def __init__(self, telemetry: Telemetry) -> None:
         self._tracer = telemetry.tracer
         self._duration = catalogue.histogram(telemetry.meter, catalogue.RPC_SERVER_DURATION)
-        self._in_flight = catalogue.up_down_counter(telemetry.meter, catalogue.RPC_SERVER_IN_FLIGHT)
+        self.in_flight: Counter[str] = Counter()
+        """calls being answered, by method"""
 
     def around(
         self, method: str, answer: Callable[[Any, Any], Awaitable[Any]]
@@ -50,17 +54,12 @@ class ServerTracing:
         attributes = method_attributes(method)
 
         async def answer_traced(request: Any, context: Any) -> Any:
-            metadata = {
-                key: value
-                for key, value in context.invocation_metadata()
-                if isinstance(value, str) and len(value) <= _LONGEST.get(key, 0)
-            }
             code = grpc.StatusCode.OK
             started = time.perf_counter()
-            self._in_flight.add(1, attributes)
+            self.in_flight[name] += 1
             with self._tracer.start_as_current_span(
                 name,
-                _propagator.extract(metadata),
+                _context_of(context.invocation_metadata()),
                 SpanKind.SERVER,
                 attributes,
                 record_exception=False,
@@ -75,27 +74,42 @@ class ServerTracing:
                     code = grpc.StatusCode.UNKNOWN
                     raise
                 finally:
-                    code = context.code() or code
-                    set_status(span, code, fault=code in _SERVER_FAULTS)
-                    self._in_flight.add(-1, attributes)
-                    self._duration.record(
-                        time.perf_counter() - started, {**attributes, "rpc.grpc.status_code": code.value[0]}
-                    )
+                    outcome = outcome_attributes(context.code() or code, _SERVER_FAULTS)
+                    set_outcome(span, outcome)
+                    self.in_flight[name] -= 1
+                    self._duration.record(time.perf_counter() - started, {**attributes, **outcome})
 
         return answer_traced
 
 
+def _context_of(metadata: Iterable[tuple[str, str | bytes]]) -> Context | None:
+    """The caller's trace context, if it sent one."""
+    carrier = {
+        key: value
+        for key, value in metadata
+        if key in _LONGEST and isinstance(value, str) and len(value) <= _LONGEST[key]
+    }
+    return _propagator.extract(carrier) if carrier else None
+
+
 def method_attributes(method: str) -> dict[str, str]:
     """The attributes that name `/service/method`."""
-    service, _, name = method.removeprefix("/").rpartition("/")
-    return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
+    return {"rpc.system.name": "grpc", "rpc.method": method.removeprefix("/")}
 
 
-def set_status(span: Span, code: grpc.StatusCode, *, fault: bool) -> None:
+def outcome_attributes(code: grpc.StatusCode, faults: Container[grpc.StatusCode]) -> Mapping[str, str]:
+    """The attributes of how a call ended; a code of `faults` is an error."""
+    if code in faults:
+        return {"rpc.response.status_code": code.name, "error.type": code.name}
+    return {"rpc.response.status_code": code.name}
+
+
+def set_outcome(span: Span, outcome: Mapping[str, str]) -> None:
     """Write the outcome of a call on its span."""
-    span.set_attribute("rpc.grpc.status_code", code.value[0])
-    if fault:
-        span.set_status(Status(StatusCode.ERROR, code.name))
+    if span.is_recording():
+        span.set_attributes(outcome)
+        if error := outcome.get("error.type"):
+            span.set_status(Status(StatusCode.ERROR, error))
 
 
 def inject_context() -> tuple[tuple[str, str], ...]:

@@ -1,7 +1,8 @@
-"""The one catalogue of metrics: their names, meanings and units.
+"""The one catalogue of metrics: their names, meanings, units and attributes.
 
-To add one, add a constant here and make the instrument with the function of its kind. Names follow
-OpenTelemetry (dots); units are UCUM (https://ucum.org).
+To add one, add a constant here and make the instrument with the function of its kind. Names follow OpenTelemetry
+(dots), units are UCUM (https://ucum.org). `rpc.…` and `process.…` are names of OpenTelemetry's semantic conventions
+(https://opentelemetry.io/docs/specs/semconv/). docs/metrics.md and the dashboards are made from this list.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,55 +17,94 @@ class Kind(StrEnum):
     """How the values of a metric add up."""
 
     COUNTER = "counter"
-    UP_DOWN_COUNTER = "up-down counter"
     HISTOGRAM = "histogram"
     GAUGE = "gauge"
+    OBSERVED_COUNTER = "observed counter"
+
+
+class Area(StrEnum):
+    """What a metric is about; each area has a dashboard."""
+
+    CALLS = "calls"
+    PROCESSES = "processes"
+    COUNTING = "counting"
+    READING = "reading"
+    SCHEDULER = "scheduler"
+    CATALOG = "catalog"
+    REPLICATION = "replication"
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: its name, kind, unit, what it says, and for a histogram the bounds of its buckets."""
+    """One metric. `buckets` are the bounds of those of a histogram."""
 
     name: str
     kind: Kind
     unit: str
     description: str
     buckets: tuple[float, ...] | None = None
+    area: Area = Area.COUNTING
+    attributes: tuple[str, ...] = ()
+    is_rare: bool = False
+    """whether a healthy system may have no series of it"""
+
+    @property
+    def prometheus_name(self) -> str:
+        """Its name at the endpoint for Prometheus; of a histogram that before `_bucket`, `_sum` and `_count`."""
+        name = self.name.replace(".", "_")
+        suffix = _SUFFIXES.get(self.unit, "")
+        if not name.endswith(suffix):
+            name += suffix
+        return f"{name}_total" if self.kind in (Kind.COUNTER, Kind.OBSERVED_COUNTER) else name
+
+
+_SUFFIXES = {"s": "_seconds", "By": "_bytes"}
 
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 RPC_SERVER_DURATION = Metric(
-    "tally.rpc.server.duration",
+    "rpc.server.call.duration",
     Kind.HISTOGRAM,
     "s",
-    "Time to answer a call, by service, method and status code; its count is the number of calls.",
+    "Time to answer a call; its count is the number of calls. Calls with an `error.type` failed by the server's fault.",
     SECONDS,
+    area=Area.CALLS,
+    attributes=("rpc.system.name", "rpc.method", "rpc.response.status_code", "error.type"),
 )
 RPC_SERVER_IN_FLIGHT = Metric(
     "tally.rpc.server.in_flight",
-    Kind.UP_DOWN_COUNTER,
+    Kind.GAUGE,
     "{call}",
-    "Calls being answered now, by service and method.",
+    "Calls being answered now.",
+    area=Area.CALLS,
+    attributes=("rpc.system.name", "rpc.method"),
 )
 RPC_CLIENT_DURATION = Metric(
-    "tally.rpc.client.duration",
+    "rpc.client.call.duration",
     Kind.HISTOGRAM,
     "s",
-    "Time of an outgoing call with its retries, by service, method and status code.",
+    "Time of an outgoing call with its retries; every status but OK is an `error.type`.",
     SECONDS,
+    area=Area.CALLS,
+    attributes=("rpc.system.name", "rpc.method", "rpc.response.status_code", "error.type"),
 )
 BREAKER_TRANSITIONS = Metric(
     "tally.rpc.breaker.transitions",
     Kind.COUNTER,
     "{transition}",
     "Changes of a circuit breaker, by its name and the state that it went to.",
+    area=Area.CALLS,
+    attributes=("breaker", "state"),
+    is_rare=True,
 )
 LOOP_TURNS = Metric(
     "tally.loop.turns",
     Kind.COUNTER,
     "{turn}",
     "Turns of background loops, by the loop and its outcome (done, failed).",
+    area=Area.PROCESSES,
+    attributes=("loop", "outcome"),
 )
 SHARDS_KNOWN = Metric("tally.shards.known", Kind.GAUGE, "{shard}", "Shards that a partitioner has found.")
 SHARDS_LIVE = Metric(
@@ -85,9 +125,10 @@ JOURNAL_COMMIT_DURATION = Metric(
 )
 JOURNAL_ENTRIES = Metric(
     "tally.journal.entries",
-    Kind.COUNTER,
+    Kind.OBSERVED_COUNTER,
     "{entry}",
     "Entries that were answered, by outcome: journaled, duplicate, content_mismatch and so on.",
+    attributes=("outcome",),
 )
 FLUSH_DURATION = Metric(
     "tally.flush.duration",
@@ -137,6 +178,7 @@ CLOCK_OFFSET = Metric(
     Kind.GAUGE,
     "s",
     "How far this machine's clock is ahead of Postgres's, at least; beyond 1 s either way nothing is ready.",
+    area=Area.PROCESSES,
 )
 FLOOR_AGE = Metric(
     "tally.floor.age",
@@ -155,68 +197,214 @@ REPLICATION_LAG = Metric(
     Kind.GAUGE,
     "s",
     "Time since which changes of another region are missing here, by its id; of the lanes that this process holds.",
+    area=Area.REPLICATION,
+    attributes=("device",),
+    is_rare=True,
 )
 REPLICATION_ROWS = Metric(
-    "tally.replication.rows", Kind.COUNTER, "{row}", "Rows and tombstones of other regions that were applied."
+    "tally.replication.rows",
+    Kind.COUNTER,
+    "{row}",
+    "Rows and tombstones of other regions that were applied.",
+    area=Area.REPLICATION,
 )
 REPLICATION_ROWS_AGAIN = Metric(
     "tally.replication.rows_again",
     Kind.COUNTER,
     "{row}",
     "Rows of them that were here before, in the same version or a later one.",
+    area=Area.REPLICATION,
 )
 REPLICATION_BYTES = Metric(
     "tally.replication.bytes",
     Kind.COUNTER,
     "By",
     "Bytes of the frames that brought them, as they were packed.",
+    area=Area.REPLICATION,
 )
 REPLICATION_DIFFERENT = Metric(
     "tally.replication.different",
     Kind.COUNTER,
     "{location}",
     "Locations that a comparison found different, and not because they were late; must stay 0.",
+    area=Area.REPLICATION,
 )
 CATALOG_STALENESS = Metric(
     "tally.catalog.staleness",
     Kind.GAUGE,
     "s",
     "Time since this replica of the catalog was sure of the newest rules; beyond 60 s it refuses finds.",
+    area=Area.CATALOG,
 )
 CATALOG_RESOURCES = Metric(
-    "tally.catalog.resources", Kind.GAUGE, "{resource}", "Resources in the view of this replica."
+    "tally.catalog.resources",
+    Kind.GAUGE,
+    "{resource}",
+    "Resources in the view of this replica.",
+    area=Area.CATALOG,
 )
 CATALOG_PROJECTED = Metric(
-    "tally.catalog.projected", Kind.GAUGE, "{change}", "The change that the projection in Valkey holds."
+    "tally.catalog.projected",
+    Kind.GAUGE,
+    "{change}",
+    "The change that the projection in Valkey holds.",
+    area=Area.CATALOG,
 )
 
-SYNC_TRIGGERS = Metric("tally.sync.triggers", Kind.COUNTER, "{run}", "Runs that were planned, by job.")
-SYNC_PLANNING_DURATION = Metric(
-    "tally.sync.planning.duration", Kind.HISTOGRAM, "s", "Time to plan a run and cut its slots.", SECONDS
+SYNC_TRIGGERS = Metric(
+    "tally.sync.triggers",
+    Kind.COUNTER,
+    "{run}",
+    "Runs that were planned, by job.",
+    area=Area.SCHEDULER,
+    attributes=("sync.job",),
 )
-SYNC_LEASES = Metric("tally.sync.leases", Kind.COUNTER, "{lease}", "Slots that were leased, by job.")
+SYNC_PLANNING_DURATION = Metric(
+    "tally.sync.planning.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "Time to plan a run and cut its slots.",
+    SECONDS,
+    area=Area.SCHEDULER,
+    attributes=("sync.job",),
+)
+SYNC_LEASES = Metric(
+    "tally.sync.leases",
+    Kind.COUNTER,
+    "{lease}",
+    "Slots that were leased, by job.",
+    area=Area.SCHEDULER,
+    attributes=("sync.job",),
+)
 SYNC_LATENESS = Metric(
     "tally.sync.lateness",
     Kind.HISTOGRAM,
     "s",
     "How long after it was due a slot was leased for the first time, by job.",
     (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 24 * 3600.0),
+    area=Area.SCHEDULER,
+    attributes=("sync.job",),
 )
 SYNC_SLOTS = Metric(
-    "tally.sync.slots", Kind.COUNTER, "{slot}", "Leases that ended, by job and what became of the slot."
+    "tally.sync.slots",
+    Kind.COUNTER,
+    "{slot}",
+    "Leases that ended, by job and what became of the slot.",
+    area=Area.SCHEDULER,
+    attributes=("sync.job", "became"),
 )
-SYNC_ITEMS = Metric("tally.sync.items", Kind.COUNTER, "{item}", "Recorded outcomes, by job and outcome.")
+SYNC_ITEMS = Metric(
+    "tally.sync.items",
+    Kind.COUNTER,
+    "{item}",
+    "Recorded outcomes, by job and outcome.",
+    area=Area.SCHEDULER,
+    attributes=("sync.job", "outcome"),
+)
 QUOTA_CLOSINGS = Metric(
     "tally.quota.closings",
     Kind.COUNTER,
     "{closing}",
     "Times that the other side refused for a quota, by reason.",
+    area=Area.SCHEDULER,
+    is_rare=True,
+    attributes=("reason",),
 )
 WORKER_THREADS_ABANDONED = Metric(
     "tally.worker.threads.abandoned",
     Kind.GAUGE,
     "{thread}",
     "Threads of a worker whose handler exceeded its time limit and has not returned.",
+    area=Area.SCHEDULER,
+)
+
+RPC_SERVER_SATURATION = Metric(
+    "tally.rpc.server.saturation",
+    Kind.GAUGE,
+    "1",
+    "Used part of the bounds of a server: `calls` and `streams` at once; beyond 1 calls are refused.",
+    area=Area.CALLS,
+    attributes=("resource",),
+)
+EVENT_LOOP_DELAY = Metric(
+    "tally.event_loop.delay",
+    Kind.HISTOGRAM,
+    "s",
+    "How late the event loop runs what is due, measured twice a second; it grows when the process lacks CPU.",
+    SECONDS,
+    area=Area.PROCESSES,
+)
+PROCESS_CPU = Metric(
+    "process.cpu.time",
+    Kind.OBSERVED_COUNTER,
+    "s",
+    "CPU time of the process; its rate is the number of cores in use.",
+    area=Area.PROCESSES,
+)
+PROCESS_MEMORY = Metric(
+    "process.memory.usage", Kind.GAUGE, "By", "Resident memory of the process.", area=Area.PROCESSES
+)
+PROCESS_FILES = Metric(
+    "process.unix.file_descriptor.count",
+    Kind.GAUGE,
+    "{file_descriptor}",
+    "Open file descriptors of the process.",
+    area=Area.PROCESSES,
+)
+POSTGRES_POOL = Metric(
+    "tally.postgres.pool.saturation",
+    Kind.GAUGE,
+    "1",
+    "Part of the connections for reads and upkeep that are in use.",
+    area=Area.PROCESSES,
+)
+READS = Metric(
+    "tally.query.reads",
+    Kind.COUNTER,
+    "{read}",
+    "Reads by their source: valkey, rollups (Postgres), or journal (strong reads: rollups and journal).",
+    area=Area.READING,
+    attributes=("source",),
+)
+SYNC_BINS = Metric(
+    "tally.sync.bins",
+    Kind.COUNTER,
+    "{bin}",
+    "Bins that became due with the runs that were planned.",
+    area=Area.SCHEDULER,
+    attributes=("sync.job",),
+)
+SYNC_MEMBERS = Metric(
+    "tally.sync.members",
+    Kind.COUNTER,
+    "{member}",
+    "Members in the slots of the runs that were planned.",
+    area=Area.SCHEDULER,
+    attributes=("sync.job",),
+)
+QUOTA_UNITS = Metric(
+    "tally.quota.units",
+    Kind.COUNTER,
+    "{unit}",
+    "Units that were paid from a quota.",
+    area=Area.SCHEDULER,
+    attributes=("quota",),
+)
+WORKER_BATCH_DURATION = Metric(
+    "tally.worker.batch.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "Time of a handler for a batch; its count is the number of batches, and `error.type` says why one failed.",
+    SECONDS,
+    area=Area.SCHEDULER,
+    attributes=("handler", "error.type"),
+)
+WORKER_SATURATION = Metric(
+    "tally.worker.saturation",
+    Kind.GAUGE,
+    "1",
+    "Part of the lanes of a worker that hold a slot.",
+    area=Area.SCHEDULER,
 )
 
 ALL: tuple[Metric, ...] = (
@@ -262,19 +450,28 @@ ALL: tuple[Metric, ...] = (
     SYNC_ITEMS,
     QUOTA_CLOSINGS,
     WORKER_THREADS_ABANDONED,
+    RPC_SERVER_SATURATION,
+    EVENT_LOOP_DELAY,
+    PROCESS_CPU,
+    PROCESS_MEMORY,
+    PROCESS_FILES,
+    POSTGRES_POOL,
+    READS,
+    SYNC_BINS,
+    SYNC_MEMBERS,
+    QUOTA_UNITS,
+    WORKER_BATCH_DURATION,
+    WORKER_SATURATION,
 )
 
 
 def counter(meter: Meter, metric: Metric) -> metrics.Counter:
     """The instrument of a metric that only grows. Raises ValueError for a metric of another kind."""
     _check(metric, Kind.COUNTER)
-    return meter.create_counter(metric.name, metric.unit, metric.description)
-
-
-def up_down_counter(meter: Meter, metric: Metric) -> metrics.UpDownCounter:
-    """The instrument of a metric that grows and shrinks. Raises ValueError for a metric of another kind."""
-    _check(metric, Kind.UP_DOWN_COUNTER)
-    return meter.create_up_down_counter(metric.name, metric.unit, metric.description)
+    made = meter.create_counter(metric.name, metric.unit, metric.description)
+    if not metric.attributes:
+        made.add(0)  # a counter that is missing until it counts has no rate when it begins
+    return made
 
 
 def histogram(meter: Meter, metric: Metric) -> metrics.Histogram:
@@ -292,14 +489,17 @@ def observe(meter: Meter, metric: Metric, read: Callable[[], float | Sequence[Ob
     """Report what `read` says at each export: one number, or one observation per set of attributes.
 
     `read` is called on the exporter's thread, so it only looks at what is in memory. Raises ValueError for a
-    metric that is not a gauge.
+    metric that is neither a gauge nor an observed counter.
     """
-    _check(metric, Kind.GAUGE)
 
     def callback(_: CallbackOptions) -> Sequence[Observation]:
         value = read()
         return [Observation(value)] if isinstance(value, int | float) else value
 
+    if metric.kind is Kind.OBSERVED_COUNTER:
+        meter.create_observable_counter(metric.name, [callback], metric.unit, metric.description)
+        return
+    _check(metric, Kind.GAUGE)
     meter.create_observable_gauge(metric.name, [callback], metric.unit, metric.description)
 
 

@@ -12,6 +12,8 @@ from opentelemetry import trace
 from pydantic import BaseModel, Field
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from libs.telemetry.sampling import NOT_RECORDED
+
 
 class LogSettings(BaseModel, frozen=True, extra="forbid"):
     """What is logged, and in which form."""
@@ -61,9 +63,10 @@ def set_up_logs(settings: LogSettings, stream: TextIO = sys.stderr) -> None:
 
 
 def add_span(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Add the current span's ids, as OpenTelemetry writes them."""
-    context = trace.get_current_span().get_span_context()
-    if context.is_valid:
+    """Add the current span's ids, as OpenTelemetry writes them: of requests that are traced here, or by the caller."""
+    span = trace.get_current_span()
+    context = span.get_span_context()
+    if context.is_valid and span is not NOT_RECORDED:
         event["trace_id"] = trace.format_trace_id(context.trace_id)
         event["span_id"] = trace.format_span_id(context.span_id)
     return event

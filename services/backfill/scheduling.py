@@ -36,19 +36,27 @@ _BATCH_SECONDS = 3_600
 
 
 class Scheduling:
-    """Keeps the scheduler's population and its job."""
+    """Keeps the scheduler's population and its job; after a call that failed the next turn calls the next scheduler."""
 
     def __init__(self, pool: Any, settings: BackfillSettings) -> None:
         self._pool = pool
-        self._channel = open_channel(settings.scheduler[0], settings.channel)
-        self._jobs: Any = JobServiceStub(self._channel)
-        self._populations: Any = PopulationServiceStub(self._channel)
+        self._channels = [open_channel(address, settings.channel) for address in settings.scheduler]
+        self._turn = 0
         self._batch_size = 0
         """of the job as it was put last"""
 
     async def close(self) -> None:
-        """Close the connection."""
-        await self._channel.close()
+        """Close the connections."""
+        for channel in self._channels:
+            await channel.close()
+
+    @property
+    def _jobs(self) -> Any:
+        return JobServiceStub(self._channels[self._turn % len(self._channels)])
+
+    @property
+    def _populations(self) -> Any:
+        return PopulationServiceStub(self._channels[self._turn % len(self._channels)])
 
     async def turn(self) -> float | None:
         """Put the ready accounts; plan a run if none is open and accounts are wanted."""
@@ -58,6 +66,7 @@ class Scheduling:
                 await self._put(everybody=True)
                 await self._plan()
         except grpc.aio.AioRpcError as error:
+            self._turn += 1
             raise error_from_rpc(error) from error
         return None
 

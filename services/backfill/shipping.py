@@ -34,18 +34,21 @@ Ship = Callable[[bytes], Awaitable[Receipt]]
 
 
 class Shipping:
-    """The ingest api as the ledger uses it."""
+    """The ingest api as the ledger uses it; after a call without an answer the next one goes to the next address."""
 
     def __init__(self, settings: BackfillSettings) -> None:
         self._seconds = settings.send_seconds
-        self._channel = open_channel(settings.partitioner[0], settings.channel)
-        self._method: grpc.aio.UnaryUnaryMultiCallable[bytes, ProcessEventsResponse] = (
-            self._channel.unary_unary(_METHOD, response_deserializer=ProcessEventsResponse.FromString)
-        )
+        self._channels = [open_channel(address, settings.channel) for address in settings.partitioner]
+        self._methods: list[grpc.aio.UnaryUnaryMultiCallable[bytes, ProcessEventsResponse]] = [
+            channel.unary_unary(_METHOD, response_deserializer=ProcessEventsResponse.FromString)
+            for channel in self._channels
+        ]
+        self._turn = 0
 
     async def close(self) -> None:
-        """Close the connection."""
-        await self._channel.close()
+        """Close the connections."""
+        for channel in self._channels:
+            await channel.close()
 
     async def ship(self, request: bytes) -> Receipt:
         """Send a request; while Tally is overloaded it waits as long as it was asked to."""
@@ -58,12 +61,14 @@ class Shipping:
             except Overloaded as error:
                 await asyncio.sleep(min(error.delay_s, remaining))
             except (Unavailable, DeadlineExceeded):
+                self._turn += 1
                 break
         return Receipt.UNANSWERED
 
     async def _call(self, request: bytes, seconds: float) -> ProcessEventsResponse:
         try:
-            response = await self._method(request, timeout=seconds)
+            method = self._methods[self._turn % len(self._methods)]
+            response = await method(request, timeout=seconds)
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from error
         if response is None:  # this is how grpc.aio reports what does not parse

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from services.cli.commands import Commands
+from services.cli.terminal.connecting import Ca, Certificate, Key, ServerName, TokenFile, set_connecting
 from services.cli.terminal.failure import OK, USAGE, Failure
 from services.startup import prepare_streams
 
@@ -74,6 +75,11 @@ def tally(
     is_version_wanted: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    server_name: ServerName = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Count video events exactly once, and read the counts.
 
@@ -91,3 +97,5 @@ def tally(
       tally get MBdVXkSdhwU --strong
     """
     _ = is_version_wanted  # its callback has seen to it
+    token = os.environ.get("TALLY_TOKEN")  # no option: who lists processes sees their arguments
+    set_connecting(ca, certificate, key, server_name, token_file, token)

@@ -15,7 +15,7 @@ from typer.main import get_group
 from services.registry import SERVICES
 
 _SUITE = "suite"
-_FIRST = ("up", "cluster", "count", "get", "replay", "status", "migrate")
+_FIRST = ("up", "cluster", "count", "get", "replay", "status", "trace", "migrate")
 """The help begins with what a newcomer needs; the other commands follow in the order of the table."""
 
 

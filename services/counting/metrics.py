@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from opentelemetry.metrics import Observation
+
 from libs.domain.clock import Clock
 from libs.domain.entry import Outcome
 from libs.telemetry import catalogue
@@ -15,7 +17,8 @@ class Metrics:
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._meter = meter = telemetry.meter
-        self._entries = catalogue.counter(meter, catalogue.JOURNAL_ENTRIES)
+        self._entries = Counter(dict.fromkeys(Outcome, 0))
+        catalogue.observe(meter, catalogue.JOURNAL_ENTRIES, self._count_entries)
         self.commit_duration = catalogue.histogram(meter, catalogue.JOURNAL_COMMIT_DURATION)
         self.flush_duration = catalogue.histogram(meter, catalogue.FLUSH_DURATION)
         self.flush_cells = catalogue.counter(meter, catalogue.FLUSH_CELLS)
@@ -27,8 +30,14 @@ class Metrics:
 
     def note_outcomes(self, outcomes: Iterable[Outcome]) -> None:
         """Count the entries of one group by what became of them."""
-        for outcome, n in Counter(outcomes).items():
-            self._entries.add(n, {"outcome": outcome.name.lower()})
+        self._entries.update(
+            outcomes
+        )  # read at each export: an instrument would cost more than all of the rest
+
+    def _count_entries(self) -> list[Observation]:
+        return [
+            Observation(count, {"outcome": outcome.name.lower()}) for outcome, count in self._entries.items()
+        ]
 
     def observe_spool(self, spool: Spool, clock: Clock) -> None:
         """Report what is in the spool, at each export."""

@@ -12,6 +12,7 @@ from libs.embedded import postgres, valkey
 from libs.embedded.process import Process
 from libs.embedded.sockets import open_socket_folder
 from libs.rpc.probe import is_serving
+from libs.rpc.security.tls import ChannelTlsSettings
 from libs.runtime.supervisor import Died
 from services.devcluster.topology import POSTGRES, VALKEY, Place
 from services.settings import EmbeddedSettings
@@ -71,7 +72,12 @@ class Stores:
 
 @asynccontextmanager
 async def open_service(
-    place: Place, folder: Path, log: Path, variables: Mapping[str, str], died: Died
+    place: Place,
+    folder: Path,
+    log: Path,
+    variables: Mapping[str, str],
+    tls: ChannelTlsSettings,
+    died: Died,
 ) -> AsyncIterator[int]:
     """A life of a service process in `folder`, with `variables` on top of our own environment; yields its pid."""
     process = Process.start(
@@ -83,14 +89,14 @@ async def open_service(
         environment={**os.environ, **variables},
     )
     try:
-        await process.wait_until(lambda: takes_calls(place), _START_SECONDS, every_seconds=_POLL_SECONDS)
+        await process.wait_until(lambda: takes_calls(place, tls), _START_SECONDS, every_seconds=_POLL_SECONDS)
         async with process.watch(died, every_seconds=WATCH_SECONDS):
             yield process.pid
     finally:
         await process.stop([(signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _KILL_SECONDS)])
 
 
-async def takes_calls(place: Place) -> bool:
+async def takes_calls(place: Place, tls: ChannelTlsSettings) -> bool:
     """Whether the process says that it is serving."""
     host, _, port = place.address.rpartition(":")
     try:
@@ -99,4 +105,4 @@ async def takes_calls(place: Place) -> bool:
         writer.close()
     except OSError:
         return False
-    return await is_serving(place.address, place.service.health, _ASK_SECONDS)
+    return await is_serving(place.address, place.service.health, _ASK_SECONDS, tls)

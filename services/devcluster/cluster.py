@@ -27,9 +27,13 @@ from libs.embedded import envoy
 from libs.embedded.files import rotate_log
 from libs.embedded.folder import check_owner, hold_folder
 from libs.rpc import ports
+from libs.rpc.security.exposure import is_local
+from libs.rpc.security.tls import NO_TLS, ChannelTlsSettings
 from libs.runtime.supervisor import Died, Open, Supervisor, Tell
 from libs.stores.postgres import connect
 from libs.stores.schema import migrate
+from libs.telemetry.targets import keep_targets
+from services.devcluster.certificates import Certificates
 from services.devcluster.children import Stores, open_service, takes_calls
 from services.devcluster.topology import ENVOY, POSTGRES, PURPOSES, VALKEY, Place, Topology, make_topology
 from services.migrations import list_migrations
@@ -69,7 +73,10 @@ class Cluster:
         supervisor: Supervisor,
         environment: Mapping[str, str],
         environment_of: Mapping[str, Mapping[str, str]],
+        certificates: Certificates | None,
     ) -> None:
+        self.certificates = certificates
+        """None: no TLS, and no roles"""
         self.address = topology.address
         self.topology = topology
         self.dsn = ""
@@ -156,7 +163,7 @@ class Cluster:
         place = next((place for place in self.topology.places if place.name == name), None)
         if place is None:
             return True
-        if not await takes_calls(place):
+        if not await takes_calls(place, self._tls):
             return False
         if not place.is_public:
             return True
@@ -167,22 +174,30 @@ class Cluster:
         except OSError:
             return False
 
+    @property
+    def _tls(self) -> ChannelTlsSettings:
+        return NO_TLS if self.certificates is None else self.certificates.of_services
+
     def _opener(self, place: Place) -> Open:
         def open_it(died: Died) -> AbstractAsyncContextManager[int]:
             variables = {
                 **self.topology.environment_of(place, self._folder, self.dsn, self.valkey_url),
+                **({} if self.certificates is None else self.certificates.environment()),
                 **self._environment,
                 **self._environment_of.get(place.name, {}),
             }
             log = self.log_of(place.name)
-            return open_service(place, log.parent, log, variables, died)
+            return open_service(place, log.parent, log, variables, self._tls, died)
 
         return open_it
 
     @asynccontextmanager
     async def _open_envoy(self, died: Died) -> AsyncIterator[int]:
         folder = self._folder / "cluster"
-        async with envoy.open_envoy(folder, self.address, self.topology.pools, on_death=died) as opened:
+        tls = None if self.certificates is None else self.certificates.of_proxy
+        async with envoy.open_envoy(
+            folder, self.address, self.topology.pools, tls=tls, on_death=died
+        ) as opened:
             self._envoy = opened
             try:
                 yield opened.pid
@@ -199,6 +214,7 @@ async def open_cluster(
     settings: Settings | None = None,
     environment: Mapping[str, str] | None = None,
     environment_of: Mapping[str, Mapping[str, str]] | None = None,
+    certificates: Certificates | None = None,
     report: Report = lambda _: None,
     tell: Tell = lambda _, __: None,
 ) -> AsyncIterator[Cluster]:
@@ -208,22 +224,32 @@ async def open_cluster(
     that of the front proxy; without one it takes a free port. `settings` are of the stores: where they
     name a Postgres or a Valkey, that is used, and is no process of the cluster. The services get this process's
     environment and what makes them a part of the cluster, then `environment`, then what `environment_of` has
-    for their name. `tell` hears of each death and each restart.
+    for their name. With `certificates` there is TLS everywhere, and callers must be known. `tell` hears of each death
+    and each restart.
 
     Leaving it stops all in order: Envoy, which first lets calls under way end, services before those that they call,
     and the stores.
 
-    Raises NotReady when something cannot start, with the end of its log.
+    Raises NotReady when something cannot start, with the end of its log, and when others can reach `address` without
+    TLS.
     """
     settings = settings or read_settings()
     topology = make_topology(replicas or {}, address)
+    if not (certificates or settings.server.open or is_local(topology.address)):
+        raise NotReady(
+            f"{topology.address} can be reached from other machines, and this cluster would take calls there without "
+            "TLS and roles. Start it with --tls, or say with TALLY_SERVER__OPEN=true that everyone who reaches it may "
+            "do everything"
+        )
     envoy.find_binary()
     ports.check_free(topology.address)
     check_owner(folder)
     async with AsyncExitStack() as stack:
         own = stack.enter_context(hold_folder(folder / "cluster"))
         supervisor = Supervisor(tell)
-        cluster = Cluster(own.parent, topology, supervisor, environment or {}, environment_of or {})
+        cluster = Cluster(
+            own.parent, topology, supervisor, environment or {}, environment_of or {}, certificates
+        )
         services = [ENVOY, *(place.name for place in topology.places)]
         for name in services:
             rotate_log(cluster.log_of(name))
@@ -233,6 +259,7 @@ async def open_cluster(
         report("Starting the services and Envoy")
         await _start_together(supervisor, services)
         await cluster.until_serving()
+        stack.enter_context(keep_targets(own.parent, topology.targets))
         yield cluster
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from libs.embedded.envoy_config import Pool
 from libs.rpc import ports
+from libs.telemetry.targets import Target
 from services.registry import SERVICES, Service
 
 ENVOY, POSTGRES, VALKEY = "envoy", "postgres", "valkey"
@@ -34,6 +35,8 @@ class Place:
     name: str
     service: Service
     address: str
+    telemetry: str
+    """`host:port` of its metrics and traces"""
 
     @property
     def is_public(self) -> bool:
@@ -66,12 +69,18 @@ class Topology:
             if service.routed and self.of(service.name)
         ]
 
+    @property
+    def targets(self) -> list[Target]:
+        """Where the metrics of each process are."""
+        return [Target(place.telemetry, place.service.name, place.name) for place in self.places]
+
     def environment_of(self, place: Place, folder: Path, dsn: str, valkey_url: str) -> dict[str, str]:
         """The variables that make a process of `python -m services` this one; `folder` is for what it keeps."""
         service = place.service
         environment = {
             "TALLY_DATA_DIR": str(folder),
             "TALLY_SERVER__ADDRESS": place.address,
+            "TALLY_TELEMETRY__ADDRESS": place.telemetry,
             "TALLY_SERVER__DRAIN_DELAY_SECONDS": f"{_DRAIN_DELAY_SECONDS:g}",
             "TALLY_POSTGRES__DSN": dsn,
             "TALLY_VALKEY__URL": valkey_url,
@@ -90,12 +99,17 @@ def make_topology(replicas: Mapping[str, int], address: str | None) -> Topology:
     `replicas` says how many processes of which service; the others have as many as the table says.
     """
     counts = {service.name: replicas.get(service.name, service.replicas) for service in SERVICES}
-    own, *free = ports.find_free(1 + sum(counts.values()))
+    own, *free = ports.find_free(1 + 2 * sum(counts.values()))
     remaining = iter(free)
     return Topology(
         address or f"127.0.0.1:{own}",
         [
-            Place(f"{service.name}-{number}", service, f"127.0.0.1:{next(remaining)}")
+            Place(
+                f"{service.name}-{number}",
+                service,
+                f"127.0.0.1:{next(remaining)}",
+                f"127.0.0.1:{next(remaining)}",
+            )
             for service in reversed(SERVICES)
             for number in range(counts[service.name])
         ],

@@ -6,7 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from libs.embedded.folder import check_owner
 from libs.rpc import ports
-from libs.rpc.server import OpenServer, ServerSettings, open_server
+from libs.rpc.security.access import RolesSettings
+from libs.rpc.server import OpenServer, ServerSettings, check_reach, open_server
 from libs.runtime.background import Background, open_background
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
@@ -15,12 +16,14 @@ from libs.stores.schema import migrate
 from libs.stores.server_clock import ServerClock
 from libs.telemetry import catalogue
 from libs.telemetry.setup import open_telemetry
+from libs.telemetry.targets import Target, keep_targets
 from services.migrations import list_migrations
 from services.process.clock import keep_clock
 from services.process.joining import Joining
 from services.process.readiness import tell_readiness, until_ready
 from services.process.sockets import open_private_sockets, settings_of
 from services.process.stores import Report, open_stores
+from services.process.vitals import measure_loop, observe_process, observe_servers
 from services.registry import ALL, SERVICES
 from services.settings import Settings
 from tally.contract.errors import NotReady
@@ -36,6 +39,7 @@ async def open_process(
     """
     is_all = ALL in names
     chosen = [service for service in SERVICES if is_all or service.name in names]
+    check_reach(settings.server)
     ports.check_free(settings.server.address)
     check_owner(settings.data_dir)
     async with AsyncExitStack() as stack:
@@ -62,13 +66,21 @@ async def open_process(
             opened.append(each)
             context.handles.offer(each.handles)
             if sockets is not None and service.name in sockets.names:
-                private = {"address": sockets.address_of(service.name), "drain_delay_seconds": 0.0}
+                private = {
+                    "address": sockets.address_of(service.name),
+                    "drain_delay_seconds": 0.0,
+                    "roles": RolesSettings(),  # nobody else reaches it
+                    "health_address": None,
+                }
                 await serve(settings.server.model_copy(update=private), [each])
                 background.start(f"the socket of {service.name}", sockets.watch(service.name))
         server = await serve(settings.server, opened)
+        observe_servers(telemetry.meter, [each for each, _ in served])
         readiness = background.start("readiness", tell_readiness(served, background, clock))
         stack.callback(readiness.cancel)
         await until_ready(opened, background, clock)
+        if is_all and telemetry.address is not None:
+            stack.enter_context(keep_targets(settings.data_dir, [Target(telemetry.address, ALL, ALL)]))
         yield server, background
 
 
@@ -80,7 +92,7 @@ async def _open_context(
     waits_for_postgres = any(each.waits_for_postgres for each in SERVICES if is_all or each.name in names)
     deaths: asyncio.Queue[str] = asyncio.Queue()
     dsn, valkey_url = await open_stores(stack, settings, report, deaths.put_nowait, may_embed=is_all)
-    telemetry = stack.enter_context(open_telemetry(f"tally-{'-'.join(names)}"))
+    telemetry = stack.enter_context(open_telemetry(f"tally-{'-'.join(names)}", settings.telemetry))
     pool = await stack.enter_async_context(
         open_pool(dsn, settings.postgres, f"tally {' '.join(names)}", is_needed_at_start=waits_for_postgres)
     )
@@ -96,6 +108,9 @@ async def _open_context(
     background.start("clock", keep_clock(clock, pool))
     background.start("embedded servers", _end_with(deaths))
     catalogue.observe(telemetry.meter, catalogue.CLOCK_OFFSET, lambda: clock.offset_seconds)
+    observe_process(telemetry.meter, pool)
+    if telemetry.enabled:
+        background.start("event loop delay", measure_loop(telemetry.meter))
     return Context(
         dsn,
         valkey_url,

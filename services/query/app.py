@@ -81,7 +81,7 @@ async def open_query(context: Context, settings: QuerySettings) -> AsyncIterator
             most_waiting=settings.audit.max_waiting,
             most_per_caller=1 + settings.audit.max_waiting,
         )
-        reader = Reader(local, primary, hot, context.cluster)
+        reader = Reader(local, primary, hot, context.cluster, context.telemetry)
         servicer = QueryServicer(reader, local, audits, context.clock)
         yield Opened(
             [Servable(NAME, lambda server: add_QueryServiceServicer_to_server(servicer, server))],

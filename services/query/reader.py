@@ -5,6 +5,8 @@ from typing import Any
 from libs.domain.partition import partition_of
 from libs.stores.postgres import reaching_postgres
 from libs.stores.schema import Cluster
+from libs.telemetry import catalogue
+from libs.telemetry.setup import OFF, Telemetry
 from services.query.hot import Hot
 from services.query.pending import read_everything
 from services.query.question import Question, Size
@@ -12,11 +14,16 @@ from services.query.regions import Part, World, read_home, read_parts
 from services.query.server import Server
 from services.query.warm import Reading, read_rollups
 
+_FROM_VALKEY, _FROM_ROLLUPS, _FROM_JOURNAL = ({"source": name} for name in ("valkey", "rollups", "journal"))
+
 
 class Reader:
     """Reads for one cluster. `primary` answers strong reads, where `local` may be a standby."""
 
-    def __init__(self, local: Server, primary: Server, hot: Hot, cluster: Cluster) -> None:
+    def __init__(
+        self, local: Server, primary: Server, hot: Hot, cluster: Cluster, telemetry: Telemetry = OFF
+    ) -> None:
+        self._reads = catalogue.counter(telemetry.meter, catalogue.READS)
         self._own = cluster.cluster_id
         self._local = local
         self._primary = primary
@@ -36,6 +43,7 @@ class Reader:
                 return await self._read_rollups(question, caller)
             held = await self._hot.get(question.video_id, question.event_type)
             if held.reading is not None:
+                self._reads.add(1, _FROM_VALKEY)
                 return held.reading
             reading = await self._read_rollups(question, caller)
             await self._hot.put(question.video_id, question.event_type, reading, held)
@@ -59,6 +67,7 @@ class Reader:
 
     async def _read_rollups(self, question: Question, caller: str) -> Reading:
         server = self._local
+        self._reads.add(1, _FROM_ROLLUPS)
 
         async def read(connection: Any, size: Size) -> Reading:
             return await read_rollups(connection, server.unsettled, question, size)
@@ -66,6 +75,7 @@ class Reader:
         return await server.read(question, caller, read, is_strong=False)
 
     async def _read_everything(self, question: Question, caller: str) -> Reading:
+        self._reads.add(1, _FROM_JOURNAL)
         server, partition = self._primary, partition_of(question.video_id, self._partition_count)
 
         async def read(connection: Any, size: Size) -> Reading:

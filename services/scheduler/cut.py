@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from libs.domain.bins import selects_all, values_between
 from services.scheduler.definition import Definition
+from services.scheduler.lanes import SCHEDULED
 from services.scheduler.members import FIRST, LAST
 from services.scheduler.populations import POPULATIONS
 
@@ -58,9 +59,6 @@ _EMPTY = f"""
 insert into scheduler.sync_slot (run_id, number, job_id, lane, due_at, planned_at, members,
     lower_bin, lower_id, upper_bin, upper_id, next_bin, next_id)
 values ($1, 1, $2, $4, $3, $3, 0, {FIRST.sync_bin}, '', {LAST.sync_bin}, '', {FIRST.sync_bin}, '')"""
-
-SCHEDULED = 1
-"""The lane of slots that the cadence gives."""
 
 
 class Cut(NamedTuple):

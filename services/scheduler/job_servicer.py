@@ -8,11 +8,14 @@ from libs.domain.cadence import get_current_bin_numbers, period_start
 from libs.rpc.paging import read_size, read_token, write_token
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
+from services.scheduler.dead_letters import drop_letters, list_letters
 from services.scheduler.job_rows import count_members, list_jobs, list_workers, put_job, read_job
 from services.scheduler.job_rules import FEW_MEMBERS, read_cadence, read_definition
 from services.scheduler.job_wire import (
     job_status_of,
+    letter_of,
     quota_status_of,
+    read_items,
     read_quota,
     read_request_id,
     read_run_state,
@@ -76,6 +79,32 @@ class JobServicer(JobServiceServicer):
             rows = await list_runs(self._pool, request.job, state, before, size + 1)
         token = write_token(str(rows[size - 1]["run_id"]), filters) if len(rows) > size else ""
         return pb.ListRunsResponse(runs=map(run_of, rows[:size]), next_page_token=token)
+
+    async def ListDeadLetters(
+        self, request: pb.ListDeadLettersRequest, context: ServicerContext
+    ) -> pb.ListDeadLettersResponse:
+        size = read_size(request.page_size)
+        after = read_token(request.page_token, request.job)
+        with reaching_postgres():
+            rows = await list_letters(self._pool, request.job, after, size + 1)
+        token = write_token(rows[size - 1]["item_id"], request.job) if len(rows) > size else ""
+        return pb.ListDeadLettersResponse(dead_letters=map(letter_of, rows[:size]), next_page_token=token)
+
+    async def RetryDeadLetters(
+        self, request: pb.RetryDeadLettersRequest, context: ServicerContext
+    ) -> pb.RetryDeadLettersResponse:
+        request_id, item_ids = read_request_id(request.request_id), read_items(request.item_ids)
+        run_id = await self._planner.plan_letters(request.job, request_id, item_ids)
+        with reaching_postgres():
+            return pb.RetryDeadLettersResponse(run=run_of(await read_run(self._pool, run_id)))
+
+    async def DropDeadLetters(
+        self, request: pb.DropDeadLettersRequest, context: ServicerContext
+    ) -> pb.DropDeadLettersResponse:
+        item_ids = read_items(request.item_ids)
+        with reaching_postgres():
+            dropped = await drop_letters(self._pool, request.job, item_ids)
+        return pb.DropDeadLettersResponse(dropped_count=dropped)
 
     async def ListWorkers(
         self, request: pb.ListWorkersRequest, context: ServicerContext

@@ -12,13 +12,16 @@ from libs.domain.cadence import largest_gap
 from libs.domain.quota_day import day_of, find_zone, reset_after
 from services.scheduler.definition import Definition
 from services.scheduler.job_rules import check_name
+from services.scheduler.outcomes import Outcome
 from services.scheduler.quota_rows import QuotaDefinition
 from services.scheduler.work_wire import timestamp
+from tally.contract import rules
 from tally.contract.errors import InvalidRequest, Violation
 from tally.scheduler.v1 import job_pb2 as pb
 
 _HOUR = timedelta(hours=1)
 _MOST_UNITS = 2**53
+_MOST_ITEMS = 1_000
 _PROTECTED_PERCENT, _MOST_PROTECTED_PERCENT = 10, 50
 _SEND_WITHIN_SECONDS, _MOST_SEND_WITHIN_SECONDS = 10.0, 60.0
 
@@ -31,6 +34,20 @@ def read_request_id(text: str) -> uuid.UUID:
         raise InvalidRequest(
             [Violation("request_id", "must be a UUID, made once and sent with each repetition")]
         ) from error
+
+
+def read_items(item_ids: Sequence[str]) -> list[str]:
+    """The ids of items. Raises InvalidRequest."""
+    if not 1 <= len(item_ids) <= _MOST_ITEMS:
+        raise InvalidRequest([Violation("item_ids", f"must be 1 to {_MOST_ITEMS:,}")])
+    wrong = [
+        Violation(f"item_ids[{place}]", problem)
+        for place, each in enumerate(item_ids)
+        if (problem := rules.check_video_id(each))
+    ]
+    if wrong:
+        raise InvalidRequest(wrong)
+    return sorted(set(item_ids))
 
 
 def read_within(seconds: int) -> timedelta:
@@ -166,6 +183,19 @@ def run_of(row: Any) -> pb.Run:
         ),
         last_skipped_time=_optional(row["skipped_until"]),
         skipped_count=row["skipped"],
+    )
+
+
+def letter_of(row: Any) -> pb.DeadLetter:
+    """A row of `list_letters`."""
+    return pb.DeadLetter(
+        item_id=row["item_id"],
+        run_id=row["run_id"],
+        try_count=row["tries"],
+        failed_for_good=row["outcome"] == Outcome.FAILED,
+        detail=row["detail"],
+        create_time=timestamp(row["created_at"]),
+        update_time=timestamp(row["changed_at"]),
     )
 
 

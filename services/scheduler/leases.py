@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,8 +11,8 @@ from typing import Any
 from libs.stores.postgres import reaching_postgres
 from libs.stores.transactions import transaction
 from services.scheduler import slots
-from services.scheduler.cut import SCHEDULED
-from services.scheduler.members import Member, Range, digest_of, read_members
+from services.scheduler.lanes import LANES, lanes_in_turn
+from services.scheduler.members import Items, Member, Range, digest_of, read_members
 from services.scheduler.metrics import Metrics
 from services.scheduler.payments import Payments, read_budget
 from services.scheduler.populations import POPULATIONS
@@ -32,7 +33,7 @@ select exists (select from scheduler.sync_slot where worker = $1 and request_num
 _JOBS = """
 select job_id, quotas from scheduler.sync_job as job
 where state = 'active' and (rest_until is null or rest_until <= $1)
-    and exists (select from scheduler.sync_slot as slot where slot.job_id = job.job_id and slot.lane = $3
+    and exists (select from scheduler.sync_slot as slot where slot.job_id = job.job_id and slot.lane = any($3)
         and slot.state in ('queued', 'leased') and slot.due_at <= $1)
     and exists (select from scheduler.sync_run as run where run.job_id = job.job_id
         and run.state in ('planned', 'running') and run.handler = any($2))
@@ -105,6 +106,8 @@ class Leases:
         self._turns = itertools.count()
         self._last_turn: dict[int, int] = {}
         """of each job: when it had its turn; each scheduler has turns of its own, which is fair enough"""
+        self._leases_of: Counter[int] = Counter()
+        """of each job: how many there were, for the turns of its lanes"""
 
     async def lease(self, ask: Ask, wait_seconds: float) -> Lease | None:
         """A slot, or None if none was due for so long. Raises Unavailable; the same request may be sent again then."""
@@ -140,15 +143,17 @@ class Leases:
         if slot is not None:
             return await self._repeat(connection, slot, ask, now)
         for job_id in await self._jobs_in_turn(connection, ask, now):
-            slot = await slots.take(connection, job_id, SCHEDULED, now, sorted(ask.handlers))
-            if slot is not None:
-                self._last_turn[job_id] = next(self._turns)
-                return await self._lease(connection, slot, ask, now)
+            for lane in lanes_in_turn(self._leases_of[job_id]):
+                slot = await slots.take(connection, job_id, lane, now, sorted(ask.handlers))
+                if slot is not None:
+                    self._last_turn[job_id] = next(self._turns)
+                    self._leases_of[job_id] += 1
+                    return await self._lease(connection, slot, ask, now)
         return None
 
     async def _jobs_in_turn(self, connection: Any, ask: Ask, now: datetime) -> list[int]:
         """The jobs with something to lease that could be paid; first the one whose turn is longest ago."""
-        jobs = await connection.fetch(_JOBS, now, sorted(ask.handlers), SCHEDULED)
+        jobs = await connection.fetch(_JOBS, now, sorted(ask.handlers), list(LANES))
         if not jobs:
             return []
         budget = await read_budget(connection, now)
@@ -184,16 +189,7 @@ class Leases:
 
     async def _read(self, connection: Any, slot: Slot, ask: Ask) -> tuple[list[list[Member]], Ends]:
         """At most `slot_size` members from the slot's next key on, in batches."""
-        definition = slot.definition
-        members = Range(
-            POPULATIONS[definition.population],
-            definition.where,
-            slot.bin_numbers,
-            slot.bin_max,
-            self._settings.bin_space,
-            slot.next,
-            slot.upper,
-        )
+        definition, members = slot.definition, self._members_of(slot)
         columns = ask.handlers.get(definition.handler, ())
         found = await read_members(connection, members, columns, definition.slot_size + 1)
         kept = found[: definition.slot_size]
@@ -206,10 +202,27 @@ class Leases:
             has_rest=len(found) > len(kept),
         )
 
+    def _members_of(self, slot: Slot) -> Range | Items:
+        """The members of a slot from its next key on."""
+        definition = slot.definition
+        population = POPULATIONS[definition.population]
+        if slot.item_ids is not None:
+            return Items(population, definition.where, slot.item_ids, slot.next)
+        return Range(
+            population,
+            definition.where,
+            slot.bin_numbers,
+            slot.bin_max,
+            self._settings.bin_space,
+            slot.next,
+            slot.upper,
+        )
+
     async def _note(self, lease: Lease) -> None:
         slot = lease.slot
         late = (self._timekeeper.now() - slot.planned_at).total_seconds()
         self._metrics.leased(slot.job, late if slot.token == 0 else None)
+        self._metrics.paid(slot.definition.quotas)
         if slot.run_state == "planned":
             with reaching_postgres():
                 await self._pool.execute(_STARTED, slot.run_id, self._timekeeper.now())

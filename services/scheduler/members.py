@@ -44,6 +44,31 @@ select {group} as sync_bin, {key} as youtube_id{columns} from {table}
 where {bins}({group}, {key}) > ($1, $2) and ({group}, {key}) <= ($3, $4) and {condition}
 order by {group}, {key} limit {limit}"""
 
+_READ_ITEMS = """
+select 0 as sync_bin, {key} as youtube_id{columns} from {table}
+where {key} = any($1) and {key} > $2 and {condition} order by {key} limit {limit}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Members by their ids, above `after` in the order of the ids: those of them that a job still selects."""
+
+    population: Population
+    where: Mapping[str, bool]
+    ids: Sequence[str]
+    after: Key
+
+    def query(self, columns: Sequence[str], limit: int) -> tuple[str, list[Any]]:
+        """The statement that reads the first members, and its parameters. `columns` are of the population."""
+        statement = _READ_ITEMS.format(
+            columns="".join(f", {column}::text" for column in columns),
+            table=self.population.table,
+            key=self.population.key,
+            condition=self.population.condition(self.where),
+            limit=limit,
+        )
+        return statement, [list(self.ids), self.after.youtube_id]
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -77,8 +102,10 @@ class Range:
         return statement, arguments
 
 
-async def read_members(connection: Any, members: Range, columns: Sequence[str], limit: int) -> list[Member]:
-    """The first members of a range, in the order of their keys."""
+async def read_members(
+    connection: Any, members: Range | Items, columns: Sequence[str], limit: int
+) -> list[Member]:
+    """The first members, in the order of their keys."""
     wanted = sorted(set(columns) & members.population.columns)
     statement, arguments = members.query(wanted, limit)
     return [

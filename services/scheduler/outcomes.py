@@ -1,10 +1,15 @@
-"""Outcomes: each is recorded once per run, item and try, and what was found is stored with it (R000-04)."""
+"""Outcomes: each is recorded once per run, item and try, and what was found is stored with it (R000-04).
 
+An item with the outcome RETRY is tried again in the same run, three times at most; then it is a dead letter, one for
+each item of a job, until a success.
+"""
+
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
@@ -54,14 +59,28 @@ on conflict do nothing
 returning item_id"""
 _STATE = """
 insert into scheduler.sync_state as state
-    (job_id, item_id, last_success_at, last_attempt_at, last_outcome, failures, next_try_at)
-select $1, id, case when outcome <= 2 then $2::timestamptz end, $2, outcome, (outcome >= 4)::integer, next_try_at
+    (job_id, item_id, last_success_at, last_attempt_at, last_outcome, failures, run_id, next_try_at, next_try)
+select $1, id, case when outcome <= 2 then $2::timestamptz end, $2, outcome, (outcome >= 4)::integer, $6,
+    next_try_at, $7
 from unnest($3::text[], $4::smallint[], $5::timestamptz[]) as item (id, outcome, next_try_at) order by id
 on conflict (job_id, item_id) do update set
     last_success_at = coalesce(excluded.last_success_at, state.last_success_at),
     last_attempt_at = excluded.last_attempt_at, last_outcome = excluded.last_outcome,
     failures = case when excluded.failures = 0 then 0 else state.failures + 1 end,
-    next_try_at = excluded.next_try_at"""
+    next_try_at = case when excluded.run_id >= state.run_id then excluded.next_try_at else state.next_try_at end,
+    next_try = case when excluded.run_id >= state.run_id then excluded.next_try else state.next_try end,
+    run_id = greatest(excluded.run_id, state.run_id)"""
+# Not of an item that a newer run has met since.
+_BURY = """
+insert into scheduler.sync_dead_letter as letter
+    (job_id, item_id, run_id, tries, outcome, detail, created_at, changed_at)
+select $1, item_id, $2, $3, outcome, detail, $4, $4
+from unnest($5::text[], $6::smallint[], $7::text[]) as item (item_id, outcome, detail)
+    join scheduler.sync_state as state using (item_id)
+where state.job_id = $1 and state.run_id = $2 order by item_id
+on conflict (job_id, item_id) do update set run_id = excluded.run_id, tries = excluded.tries,
+    outcome = excluded.outcome, detail = excluded.detail, changed_at = excluded.changed_at"""
+_UNBURY = "delete from scheduler.sync_dead_letter where job_id = $1 and item_id = any($2)"
 _LOCK = "select from {table} where {key} = any($1) order by {key} for no key update"
 _SUCCESS = "update {table} set {synced_at} = $2 where {key} = any($1)"
 _UNWANTED = "update {table} set {wanted} = false, member_since = $2 where {key} = any($1) and {wanted}"
@@ -91,6 +110,9 @@ _FOUND_COLUMNS = (
 )
 
 _BACKOFF = Backoff(first_s=75.0, longest_s=300.0)
+MOST_RETRIES = 3
+_TOGETHER_SECONDS = 15
+"""Tries become due at multiples of this, so that items share calls."""
 
 
 def backoff_seconds(try_number: int, share: float) -> float:
@@ -135,15 +157,43 @@ async def _keep_state(connection: Any, place: Place, items: Sequence[ItemOutcome
         now,
         [item.id for item in items],
         [item.outcome for item in items],
-        [_next_try_at(item, place.try_number, now) for item in items],
+        [_next_try_at(item, place, now) for item in items],
+        place.run_id,
+        place.try_number + 1,
     )
+    dead = [item for item in items if is_final(item, place)]
+    if dead:
+        await connection.execute(
+            _BURY,
+            place.job_id,
+            place.run_id,
+            place.try_number + 1,
+            now,
+            [item.id for item in dead],
+            [item.outcome for item in dead],
+            [item.detail for item in dead],
+        )
+    settled = [item.id for item in items if item.outcome not in (Outcome.RETRY, Outcome.FAILED)]
+    if settled:
+        await connection.execute(_UNBURY, place.job_id, settled)
 
 
-def _next_try_at(item: ItemOutcome, try_number: int, now: datetime) -> datetime | None:
-    if item.outcome is not Outcome.RETRY:
+def is_final(item: ItemOutcome, place: Place) -> bool:
+    """Whether an item becomes a dead letter: it failed for good, or was tried again often enough."""
+    if not POPULATIONS[place.population].has_retries:
+        return False
+    is_last = place.try_number >= MOST_RETRIES
+    return item.outcome is Outcome.FAILED or (item.outcome is Outcome.RETRY and is_last)
+
+
+def _next_try_at(item: ItemOutcome, place: Place, now: datetime) -> datetime | None:
+    if item.outcome is not Outcome.RETRY or is_final(item, place):
         return None
-    backoff = backoff_seconds(try_number, random.random())  # noqa: S311 - it is no secret
-    return now + timedelta(seconds=max(backoff, item.retry_after_seconds))
+    if not POPULATIONS[place.population].has_retries:
+        return None
+    backoff = backoff_seconds(place.try_number, random.random())  # noqa: S311 - it is no secret
+    due_at = (now + timedelta(seconds=max(backoff, item.retry_after_seconds))).timestamp()
+    return datetime.fromtimestamp(math.ceil(due_at / _TOGETHER_SECONDS) * _TOGETHER_SECONDS, UTC)
 
 
 async def _change_members(connection: Any, place: Place, items: Sequence[ItemOutcome], now: datetime) -> None:

@@ -5,6 +5,7 @@ by (job, logical time, repeat) (R000-01).
 """
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,10 +15,12 @@ import structlog
 from libs.domain.cadence import get_current_bin_numbers, period_start
 from libs.stores.transactions import transaction
 from services.scheduler.cut import Cut, cut
+from services.scheduler.dead_letters import find_among
 from services.scheduler.definition import Definition
 from services.scheduler.metrics import Metrics
 from services.scheduler.partitions import Partitions
 from services.scheduler.populations import POPULATIONS
+from services.scheduler.retries import write_slots
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.wakeups import notify
 from tally.contract.errors import InvalidRequest, NotFound, Unavailable, Violation
@@ -142,13 +145,45 @@ class Planner:
         self._tell(planned)
         return planned.run_id
 
-    async def _write(self, connection: Any, order: Order, now: datetime) -> Planned | None:
-        """The run and its slots; None if there is one of this key already."""
-        began = self._timekeeper.monotonic()
-        bins = order.bins
+    async def plan_letters(self, name: str, request_id: uuid.UUID, item_ids: Sequence[str]) -> int:
+        """Plan a run of those items that are dead letters, once for a request; its id.
+
+        Raises NotFound when there is no such job, or none of the items is one.
+        """
+        now = self._timekeeper.now()
+        async with transaction(self._pool) as connection:
+            row = await connection.fetchrow(_LOCK, name)
+            if row is None:
+                raise NotFound(f"there is no job {name!r}; `tally jobs list` lists the existing ones")
+            run_id: int | None = await connection.fetchval(_REQUESTED, request_id)
+            if run_id is not None:
+                return run_id
+            job_id, definition = row["job_id"], Definition.model_validate_json(row["definition"])
+            items = await find_among(connection, job_id, item_ids)
+            if not items:
+                raise NotFound(
+                    f"none of these items is a dead letter of {name}; `tally jobs dead list` lists them"
+                )
+            logical_at = period_start(definition.cadence, now)
+            repeat = await connection.fetchval(_NEXT_REPEAT, job_id, logical_at)
+            order = Order(job_id, definition, logical_at, repeat, now, now, request_id)
+            run_id = await self._insert(connection, order, ([], definition.bin_max), now)
+            if run_id is None:
+                raise Unavailable("another run of this job was planned at the same time; ask again")
+            slots = await write_slots(connection, (job_id, run_id, 0), items, definition.slot_size, 1, now)
+            await connection.execute(_SIZE, run_id, slots, len(items))
+            await notify(connection)
+        self._metrics.new_bg_job_triggered_metric(name, 0, len(items))
+        _LOGGER.info("run of dead letters planned", job=name, run_id=run_id, items=len(items))
+        return run_id
+
+    async def _insert(
+        self, connection: Any, order: Order, bins: tuple[list[int], int], now: datetime
+    ) -> int | None:
+        """The row of a run; None if there is one of this key already."""
         day = order.logical_at.astimezone(UTC).date()
         await self._partitions.attach(self._other_pool, day)
-        run_id = await connection.fetchval(
+        run_id: int | None = await connection.fetchval(
             _INSERT,
             order.job_id,
             order.logical_at,
@@ -162,19 +197,30 @@ class Planner:
             order.closes_at,
             now,
         )
+        return run_id
+
+    async def _write(self, connection: Any, order: Order, now: datetime) -> Planned | None:
+        """The run and its slots; None if there is one of this key already."""
+        began = self._timekeeper.monotonic()
+        bins = order.bins
+        run_id = await self._insert(connection, order, bins, now)
         if run_id is None:
             return None
         window = order.opens_at, order.closes_at
         size = await cut(connection, run_id, order.job_id, order.definition, bins, self._bin_space, window)
         await connection.execute(_SIZE, run_id, size.slots, size.members)
         await notify(connection)
-        self._metrics.planning.record(self._timekeeper.monotonic() - began, {"job": order.definition.name})
+        self._metrics.planning.record(
+            self._timekeeper.monotonic() - began, {"sync.job": order.definition.name}
+        )
         return Planned(run_id, order, size)
 
     def _tell(self, planned: Planned) -> None:
         """The binning decision (000-30, 000-31)."""
         order, (bin_numbers, bin_max) = planned.order, planned.order.bins
-        self._metrics.new_bg_job_triggered_metric(order.definition.name)
+        self._metrics.new_bg_job_triggered_metric(
+            order.definition.name, len(bin_numbers), planned.size.members
+        )
         _LOGGER.info(
             "run planned",
             job=order.definition.name,

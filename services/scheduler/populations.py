@@ -28,6 +28,8 @@ class Population:
     """whether members of different groups may be in one slot; else a job selects all bins"""
     synced_at: str = "video_synced_at"
     """the column for the time of the last success"""
+    has_retries: bool = True
+    """whether single items are tried again here; else the service that fills the population does it"""
     wanted: str | None = None
     """a filter that is set until an item has an outcome other than RETRY"""
 
@@ -72,6 +74,7 @@ POPULATIONS: Mapping[str, Population] = {
         group="host",
         shares_slots=False,
         synced_at="synced_at",
+        has_retries=False,
         wanted="is_wanted",
     ),
 }

@@ -89,7 +89,7 @@ class Reports:
             _check(report, slot)
             now = await self._timekeeper.certain_now()
             then = await self._go_on(connection, slot, report, now)
-            place = Place(slot.run_id, slot.run_day, slot.job_id, slot.definition.population)
+            place = Place(slot.run_id, slot.run_day, slot.job_id, slot.definition.population, slot.try_number)
             recorded = await record(connection, place, report.items, now)
             counts = Counter(item.outcome for item in report.items)
             paid_at = now if then.permit is not None else None
@@ -125,7 +125,9 @@ class Reports:
     async def _note(self, slot: Slot, state: State, recorded: Counter[Outcome]) -> None:
         for outcome, count in recorded.items():
             self._metrics.recorded(slot.job, outcome.name.lower(), count)
-        if state is not State.LEASED:
+        if state is State.LEASED:
+            self._metrics.paid(slot.definition.quotas)
+        else:
             self._metrics.lease_ended(slot.job, state)
         if slot.rest_failures:
             with reaching_postgres():

@@ -1,4 +1,4 @@
-"""Runs: their list, and their end, which a tick finds (R000-12)."""
+"""Runs: their list, and their end, which a tick finds (R000-12): no slot is open, and no item is to be tried again."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,11 +10,15 @@ update scheduler.sync_run as run set state = 'done', ended_at = $1
 where run_id = any($2) and state in ('planned', 'running')
     and not exists (select from scheduler.sync_slot as slot
         where slot.run_id = run.run_id and slot.state in ('queued', 'leased'))
+    and not exists (select from scheduler.sync_state as state
+        where state.job_id = run.job_id and state.next_try_at is not null and state.run_id = run.run_id)
 returning run_id"""
 _ENDED = """
 select run_id from scheduler.sync_run as run
 where state in ('planned', 'running') and not exists (select from scheduler.sync_slot as slot
-    where slot.run_id = run.run_id and slot.state in ('queued', 'leased'))"""
+    where slot.run_id = run.run_id and slot.state in ('queued', 'leased'))
+    and not exists (select from scheduler.sync_state as state
+        where state.job_id = run.job_id and state.next_try_at is not null and state.run_id = run.run_id)"""
 _LIST = """
 select run.*, job.name as job, done_slots, synced, unchanged, gone, retry, failed
 from scheduler.sync_run as run join scheduler.sync_job as job using (job_id) cross join lateral (

@@ -15,7 +15,7 @@ _ID = re.compile(r"\d{1,18}/\d{1,9}", re.ASCII)
 _COLUMNS = """
     slot.run_id, slot.number, slot.job_id, slot.state, slot.due_at, slot.planned_at, slot.upper_bin, slot.upper_id,
     slot.next_bin, slot.next_id, slot.token, slot.leased_at, slot.paid_at, slot.batch_bins, slot.batch_ids,
-    slot.batch_digests, slot.has_rest, slot.last_bin, slot.last_id, slot.failures,
+    slot.batch_digests, slot.has_rest, slot.last_bin, slot.last_id, slot.failures, slot.try, slot.item_ids,
     run.definition, run.bin_numbers, run.bin_max, run.logical_at, run.run_day, run.state as run_state,
     job.name as job, job.rest_failures
 from scheduler.sync_slot as slot join scheduler.sync_run as run using (run_id)
@@ -107,6 +107,10 @@ class Slot:
     logical_at: datetime
     run_day: Any
     run_state: str
+    try_number: int = 0
+    """of its items"""
+    item_ids: Sequence[str] | None = None
+    """of a slot of retries; None: it is a range of keys"""
 
     @property
     def id(self) -> str:
@@ -214,4 +218,6 @@ def _slot_of(row: Any) -> Slot | None:
         logical_at=row["logical_at"],
         run_day=row["run_day"],
         run_state=row["run_state"],
+        try_number=row["try"],
+        item_ids=row["item_ids"],
     )

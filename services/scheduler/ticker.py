@@ -1,4 +1,4 @@
-"""The loop that looks for due work: jobs to plan, runs that have ended, slots for waiting workers.
+"""The loop that looks for due work: jobs to plan, items to try again, runs that have ended, slots for waiting workers.
 
 It sleeps until the next due moment that it knows of, until a wake-up, or for a poll. One statement tells all of it.
 """
@@ -13,9 +13,10 @@ from typing import Any
 import structlog
 
 from libs.stores.postgres import AWAY
-from services.scheduler.cut import SCHEDULED
+from services.scheduler.lanes import RETRY, SCHEDULED
 from services.scheduler.payments import read_budget
 from services.scheduler.planner import Planner
+from services.scheduler.retries import gather_retries
 from services.scheduler.runs import end_runs
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.timekeeper import Timekeeper
@@ -26,11 +27,17 @@ _LOGGER = structlog.get_logger(__name__)
 
 _AGENDA = """
 select job_id, name, quotas, state = 'active' as is_active, next_plan_at, rest_until,
-    (select min(due_at) from scheduler.sync_slot as slot
-        where slot.job_id = job.job_id and lane = $1 and slot.state in ('queued', 'leased')) as slot_due_at,
+    least((select min(due_at) from scheduler.sync_slot as slot
+            where slot.job_id = job.job_id and lane = $1 and slot.state in ('queued', 'leased')),
+        (select min(due_at) from scheduler.sync_slot as slot
+            where slot.job_id = job.job_id and lane = $2 and slot.state in ('queued', 'leased'))) as slot_due_at,
+    (select min(next_try_at) from scheduler.sync_state as state
+        where state.job_id = job.job_id and next_try_at is not null) as retry_due_at,
     exists (select from scheduler.sync_run as run where run.job_id = job.job_id and run.state in ('planned', 'running')
         and not exists (select from scheduler.sync_slot as slot
-            where slot.run_id = run.run_id and slot.state in ('queued', 'leased'))) as has_ended_run
+            where slot.run_id = run.run_id and slot.state in ('queued', 'leased'))
+        and not exists (select from scheduler.sync_state as state where state.job_id = job.job_id
+            and next_try_at is not null and state.run_id = run.run_id)) as has_ended_run
 from scheduler.sync_job as job"""
 
 _SHORTEST_SECONDS = 0.01
@@ -44,6 +51,8 @@ class Agenda:
     to_plan: Sequence[tuple[int, str]]
     """jobs, by id and name; first the one that is longest due"""
     has_ended_run: bool
+    to_retry: Sequence[tuple[int, str]]
+    """jobs with items whose next try is due, by id and name"""
     to_lease: Sequence[Any]
     """jobs with slots that are due, as rows"""
     next_at: datetime | None
@@ -59,10 +68,14 @@ def read_agenda(rows: Sequence[Any], now: datetime, poll_at: datetime) -> Agenda
         for row in active
         if row["slot_due_at"] is not None
     ]
-    coming = [at for at, *_ in [*plans, *leases] if at > now]
+    retries = sorted(
+        (row["retry_due_at"], row["job_id"], row["name"]) for row in active if row["retry_due_at"] is not None
+    )
+    coming = [at for at, *_ in [*plans, *retries, *leases] if at > now]
     return Agenda(
         [(job_id, name) for at, job_id, name in plans if at <= now],
         any(row["has_ended_run"] for row in rows),
+        [(job_id, name) for at, job_id, name in retries if at <= now],
         [row for at, row in leases if at <= now],
         min([*coming, poll_at]),
     )
@@ -111,15 +124,16 @@ class Ticker:
         """Do what is due, and look for it over this connection or pool; the seconds until the next look."""
         now = self._timekeeper.now()
         poll_at = now + timedelta(seconds=self._settings.poll_seconds)
-        agenda = read_agenda(await connection.fetch(_AGENDA, SCHEDULED), now, poll_at)
+        agenda = read_agenda(await connection.fetch(_AGENDA, SCHEDULED, RETRY), now, poll_at)
         planned = [await self._plan(job_id, name, now) for job_id, name in agenda.to_plan]
+        gathered = [await self._gather(job_id, name, now) for job_id, name in agenda.to_retry]
         if agenda.has_ended_run:
             await self._end_runs(connection, now)
         if agenda.to_lease:
             budget = await read_budget(connection, now)
             if any(budget.affords(json.loads(row["quotas"])) for row in agenda.to_lease):
                 self._due.ring()
-        if any(planned):
+        if any(planned) or any(gathered):
             self._due.ring()
             return 0.0  # there may be more: a job that was off plans run after run
         seconds = ((agenda.next_at or poll_at) - self._timekeeper.now()).total_seconds()
@@ -140,6 +154,12 @@ class Ticker:
                 after_seconds=_PAUSE_AFTER_FAILURE.total_seconds(),
             )
             return False
+
+    async def _gather(self, job_id: int, name: str, now: datetime) -> int:
+        count = await gather_retries(self._pool, job_id, now)
+        if count:
+            _LOGGER.info("items are tried again", job=name, items=count)
+        return count
 
     async def _end_runs(self, connection: Any, now: datetime) -> None:
         for run_id in await end_runs(connection, now):

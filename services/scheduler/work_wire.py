@@ -79,7 +79,10 @@ def lease_of(lease: Lease, began: float) -> pb.Lease:
     batches = [
         pb.Batch(
             begin_key=str(key),
-            items=[pb.Item(id=member.key.youtube_id, columns=member.columns) for member in batch],
+            items=[
+                pb.Item(id=member.key.youtube_id, try_number=slot.try_number, columns=member.columns)
+                for member in batch
+            ],
         )
         for key, batch in zip(begins, lease.batches, strict=False)
     ]

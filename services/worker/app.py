@@ -14,9 +14,11 @@ import structlog
 from libs.runtime.context import Context
 from libs.runtime.service import Opened
 from libs.telemetry import catalogue
+from libs.telemetry.setup import OFF, Telemetry
 from services.worker.handlers.handler import Handler
 from services.worker.handlers.metadata import open_metadata
 from services.worker.lane import Lane
+from services.worker.measuring import Measuring
 from services.worker.scheduler import Scheduler
 from services.worker.settings import WorkerSettings
 from services.worker.threads import Threads
@@ -30,11 +32,11 @@ _DRAIN_SECONDS = 25.0
 """A batch may take 20 s; one that does not end in time is done again by another worker."""
 
 
-def make_handlers(settings: WorkerSettings) -> dict[str, Handler]:
+def make_handlers(settings: WorkerSettings, telemetry: Telemetry = OFF) -> dict[str, Handler]:
     """The handlers that this worker can offer, by their names. Raises NotReady when a library is missing."""
     handlers: list[Handler] = []
     if settings.youtube.api_key is not None:
-        handlers.append(open_metadata(settings.youtube))
+        handlers.append(open_metadata(settings.youtube, telemetry))
     return {handler.name: handler for handler in handlers}
 
 
@@ -42,7 +44,7 @@ async def open_handlers(
     stack: AsyncExitStack, context: Context, settings: WorkerSettings
 ) -> dict[str, Handler]:
     """The handlers that this worker can offer; those that need the event loop are closed with `stack`."""
-    handlers = make_handlers(settings)
+    handlers = make_handlers(settings, context.telemetry)
     if not settings.backfill:
         return handlers
     if missing := [name for name in FETCH_REPO_NEEDS if find_spec(name) is None]:
@@ -80,6 +82,7 @@ async def _open(
     worker = f"{settings.name or socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     scheduler = Scheduler(settings, context.telemetry)
     threads, numbers = Threads(), itertools.count(1)
+    measuring = Measuring(context.telemetry, settings.slots_at_once)
     lanes = [
         Lane(
             worker,
@@ -89,6 +92,7 @@ async def _open(
             context.clock,
             settings.wait_seconds,
             numbers.__next__,
+            measuring,
         )
         for _ in range(settings.slots_at_once if handlers else 0)
     ]

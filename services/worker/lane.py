@@ -10,6 +10,7 @@ import structlog
 from libs.domain.clock import Clock
 from services.worker.answer import check_results, cut_detail
 from services.worker.handlers.handler import CallFailed, Handler, QuotaExceeded, TooManyRequests
+from services.worker.measuring import Measuring
 from services.worker.scheduler import Scheduler
 from services.worker.threads import Threads, TimeLimit
 from services.worker.wire import read_items, write_handlers, write_results
@@ -52,6 +53,7 @@ class Lane:
         clock: Clock,
         wait_seconds: float,
         next_number: Callable[[], int],
+        measuring: Measuring,
     ) -> None:
         self._worker = worker
         self._scheduler = scheduler
@@ -60,6 +62,7 @@ class Lane:
         self._clock = clock
         self._wait_seconds = wait_seconds
         self._next_number = next_number
+        self._measuring = measuring
         self._stopped = asyncio.Event()
 
     def stop(self) -> None:
@@ -76,9 +79,12 @@ class Lane:
                 wait_seconds=self._wait_seconds,
             )
             asked_at = self._clock.monotonic()
-            response = await self._lease(request)
-            if response.HasField("lease"):
-                await self._work(response.lease, asked_at)
+            with self._measuring.slot() as span:
+                response = await self._lease(request)
+                if response.HasField("lease"):
+                    lease = response.lease
+                    with self._measuring.work(span, lease.slot, lease.job, lease.handler):
+                        await self._work(lease, asked_at)
 
     async def _lease(self, request: pb.LeaseSlotRequest) -> pb.LeaseSlotResponse:
         """A slot, or none. A stop ends the wait; the same request then shows whether a slot was leased."""
@@ -112,7 +118,8 @@ class Lane:
         reason: pb.GiveBackReason = pb.GIVE_BACK_REASON_CALL_FAILED
         wait = 0.0
         try:
-            results = await self._call(lease, batch, hold)
+            with self._measuring.batch(lease.handler, len(batch.items)):
+                results = await self._call(lease, batch, hold)
         except _NotSent as error:
             reason, problem = pb.GIVE_BACK_REASON_NOT_SENT, str(error)
         except QuotaExceeded as error:

@@ -26,7 +26,10 @@ Response = TypeVar("Response")
 
 
 class Scheduler:
-    """The rpcs of WorkService, over all schedulers that are set: each repetition goes to the next one."""
+    """The rpcs of WorkService, over all schedulers that are set: each repetition goes to the next one.
+
+    Further calls begin at the one that has answered: a frozen scheduler costs one timeout, and not one for each call.
+    """
 
     def __init__(self, settings: WorkerSettings, telemetry: Telemetry) -> None:
         self._settings = settings
@@ -45,7 +48,8 @@ class Scheduler:
         self._complete: list[UnaryCall[pb.CompleteSlotRequest, pb.CompleteSlotResponse]] = calls(
             "CompleteSlot"
         )
-        self._first = random.randrange(len(stubs))  # noqa: S311 - workers spread over schedulers
+        self.first = random.randrange(len(stubs))  # noqa: S311 - workers spread over schedulers
+        """where calls begin"""
 
     async def lease_slot(self, request: pb.LeaseSlotRequest) -> pb.LeaseSlotResponse:
         """Waits for a slot, for as long as the request says."""
@@ -72,14 +76,20 @@ class Scheduler:
     async def _call(
         self, calls: list[UnaryCall[Request, Response]], request: Request, wait_seconds: float = 0.0
     ) -> Response:
-        pause = _FIRST_PAUSE_SECONDS
+        pause, first = _FIRST_PAUSE_SECONDS, self.first
         for attempt in range(1 << 31):
-            call = calls[(self._first + attempt) % len(calls)]
+            place = (first + attempt) % len(calls)
             try:
-                return await call(request, timeout_s=wait_seconds + self._settings.call_timeout_seconds)
+                answer = await calls[place](
+                    request, timeout_s=wait_seconds + self._settings.call_timeout_seconds
+                )
             except _NO_ANSWER as error:
                 if attempt % len(calls) == len(calls) - 1:  # all of them were tried
                     _LOGGER.warning("no answer from the scheduler; will retry", error=error.message)
                     await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
                     pause = min(2 * pause, self._settings.pause_seconds)
+            else:
+                if attempt:
+                    self.first = place
+                return answer
         raise AssertionError("a worker does not live that long")

@@ -1,6 +1,7 @@
 """Threads for handlers: calls that block, each with a time limit after which its thread is abandoned."""
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,7 +39,9 @@ class Threads:
             else:
                 _post(loop, _succeed, ended, result)
 
-        thread = threading.Thread(target=work, name="handler", daemon=True)
+        # In the context of the caller, so that spans of the thread are children of the caller's.
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(work,), name="handler", daemon=True)
         thread.start()
         try:
             async with asyncio.timeout(limit_seconds):

@@ -18,11 +18,11 @@ from services.backfill.settings import BackfillSettings, DirectorySettings
 from services.partitioner.settings import PartitionerSettings
 from services.process.life import open_process
 from services.scheduler.settings import SchedulerSettings
-from services.settings import ValkeySettings, read_settings
-from tally.client import Client
+from services.settings import CallsSettings, ValkeySettings, read_settings
 from tests.support.database import PARTITION_COUNT
 from tests.support.eventually import eventually
 from tests.support.processes import free_port
+from tests.support.reach import channel_tls, open_client, server_settings
 from tests.support.rollups import read_counts
 from tests.support.terminal import finish, kill, run, start
 
@@ -42,7 +42,8 @@ async def open_services(network: Network, dsn: str, valkey_url: str, folder: Pat
     settings = read_settings(
         data_dir=folder,
         partition_count=PARTITION_COUNT,
-        server=ServerSettings(address=address, grace_seconds=1.0),
+        server=ServerSettings(address=address, grace_seconds=1.0, **server_settings()),
+        calls=CallsSettings(tls=channel_tls()),
         postgres=PostgresSettings(dsn=dsn),
         valkey=ValkeySettings(url=valkey_url),
         partitioner=PartitionerSettings(shards=(address,)),
@@ -102,7 +103,7 @@ async def test_a_killed_worker_changes_nothing_and_a_second_run_counts_nothing(
             *("backfill", "coordinator", "--input-file", dids, "--job-id", "job", "--batch-size", "10"),
             address=address,
         )
-        async with Client(address, timeout=10.0) as client:
+        async with open_client(address, timeout=10.0) as client:
 
             async def is_midway() -> bool:
                 stored = (await client.backfill.get_job("job")).stored_count if network.calls else 0

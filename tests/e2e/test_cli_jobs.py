@@ -23,6 +23,7 @@ from services.cli.terminal.failure import OK, REFUSED, UNKNOWN
 from services.worker.settings import WorkerSettings, YoutubeSettings
 from tally.client.scheduler import RunState
 from tests.support.eventually import eventually
+from tests.support.reach import client_tls, variables
 from tests.support.servers import Servers, fresh_database
 from tests.support.stack import Stack, open_stack
 from tests.support.terminal import Ended, run
@@ -55,7 +56,7 @@ async def shell(line: str, address: str) -> Ended:
     process = await asyncio.create_subprocess_shell(
         line.replace(".venv/bin/", f"{Path(sys.executable).parent}/"),
         cwd=ROOT,
-        env={**env, "TALLY_SERVER__ADDRESS": address},
+        env={**env, **variables(), "TALLY_SERVER__ADDRESS": address},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -97,13 +98,13 @@ async def test_the_page_works_as_it_stands(stack: Stack) -> None:
 async def test_the_python_of_the_page_prints_what_it_says(stack: Stack) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     code = (
-        code.replace("127.0.0.1:50051", stack.address)
+        code.replace('"127.0.0.1:50051"', f'"{stack.address}", tls=tls')
         .replace("MBdVXkSdhwU", "new-1")
         .replace("tt2k8PGm-TI", "new-2")
     )
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        await asyncio.to_thread(exec, code, {"__name__": "example"})
+        await asyncio.to_thread(exec, code, {"__name__": "example", "tls": client_tls()})
     assert printed.getvalue().splitlines() == re.findall(r"print\(.*\)  # (.*)", code)
 
 
@@ -149,6 +150,22 @@ async def test_a_definition_that_is_wrong_is_refused_by_key(stack: Stack, tmp_pa
         assert problem in refused.err
     unknown = await run("jobs", "show", "nowhere", address=stack.address)
     assert (unknown.exit_code, "there is no job 'nowhere'" in unknown.err) == (REFUSED, True)
+
+
+async def test_the_commands_of_dead_letters_say_what_they_did(stack: Stack, tmp_path: Path) -> None:
+    shipped = (ROOT / "services" / "scheduler" / "jobs" / "metadata.toml").read_text()
+    file = tmp_path / "job.toml"
+    file.write_text(re.sub(r"(?m)^name = .*|^quotas = .*", "", shipped) + 'name = "dead_job"\n')
+    assert (await run("jobs", "put", file, address=stack.address)).exit_code == OK
+    listed = await run("jobs", "dead", "list", "dead_job", address=stack.address)
+    assert (listed.exit_code, listed.out) == (OK, "no dead letters\n")
+    dropped = await run("jobs", "dead", "drop", "dead_job", "a", "b", address=stack.address)
+    assert (dropped.exit_code, dropped.out) == (OK, "0 items dropped\n")
+    retried = await run("jobs", "dead", "retry", "dead_job", "a", address=stack.address)
+    assert (retried.exit_code, "none of these items is a dead letter of dead_job" in retried.err) == (
+        REFUSED,
+        True,
+    )
 
 
 async def test_without_a_server_commands_say_how_to_start_one() -> None:

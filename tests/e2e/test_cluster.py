@@ -27,6 +27,7 @@ from tests.support.entries import new_id
 from tests.support.eventually import eventually
 from tests.support.processes import FAST
 from tests.support.proof import assert_exact
+from tests.support.reach import certificates, cluster_options, open_channel
 from tests.support.terminal import finish, run, start
 
 SERVICE_NAMES = [service.name for service in SERVICES]
@@ -52,7 +53,7 @@ class Caller:
     def __init__(self, address: str) -> None:
         # The tests look at each failure, so that gRPC must not mend any.
         options = [("grpc.enable_retries", 0), ("grpc.max_reconnect_backoff_ms", 200)]
-        self.channel = grpc.aio.insecure_channel(address, options=options)
+        self.channel = open_channel(address, options=options)
         self.acknowledged: Counter[tuple[str, str]] = Counter()
         self.failures: list[str] = []
         self.is_done = False
@@ -104,7 +105,13 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
     tmp_path: Path,
 ) -> None:
     address = f"127.0.0.1:{ports.find_free(1)[0]}"
-    command: tuple[str | Path, ...] = ("cluster", *ONE_OF_EACH, "--data-dir", tmp_path)
+    command: tuple[str | Path, ...] = (
+        "cluster",
+        *ONE_OF_EACH,
+        "--data-dir",
+        tmp_path,
+        *cluster_options(tmp_path),
+    )
 
     cluster = await start(*command, address=address, **FAST)
     table = await read_until(cluster, "Ready.")
@@ -115,6 +122,11 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
     assert (await run("count", "video", address=address)).out == "counted 1 view of video\n"
     status = await run("status", "--json", address=address)
     assert (status.exit_code, json.loads(status.out)["problems"]) == (0, [])
+    traced = await run("trace", "video", "--data-dir", tmp_path, address=address)
+    assert traced.exit_code == 0, traced.err
+    line = r"(ProcessEvents|append|journal commit|flush)\b.*? (partitioner|counting|tally trace)\b"
+    spans = set(re.findall(line, traced.out))
+    assert spans >= {("ProcessEvents", "partitioner"), ("journal commit", "counting"), ("flush", "counting")}
     at_shard = re.search(r"dead-letters list --address (\S+)", await read_until(cluster, "What dies"))
     assert at_shard is not None
     assert (await run("dead-letters", "list", address=at_shard[1])).out == "no dead letters\n"
@@ -135,7 +147,13 @@ async def test_the_command_serves_leaves_nothing_behind_when_it_is_killed_and_ca
 
 async def test_a_removed_socket_is_made_again_and_removed_data_end_the_whole_cluster(tmp_path: Path) -> None:
     address, folder = f"127.0.0.1:{ports.find_free(1)[0]}", tmp_path / "data"
-    command: tuple[str | Path, ...] = ("cluster", *ONE_OF_EACH, "--data-dir", folder)
+    command: tuple[str | Path, ...] = (
+        "cluster",
+        *ONE_OF_EACH,
+        "--data-dir",
+        folder,
+        *cluster_options(folder),
+    )
     cluster = await start(*command, address=address, **FAST)
     try:
         await read_until(cluster, "Ready.")
@@ -171,7 +189,10 @@ async def counts(address: str) -> bool:
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     async with open_cluster(
-        folder, {"partitioner": 2, "counting": 2, "query": 1}, environment=FAST
+        folder,
+        {"partitioner": 2, "counting": 2, "query": 1},
+        environment=FAST,
+        certificates=certificates(),
     ) as opened:
         yield opened
 
@@ -201,7 +222,7 @@ async def test_the_front_door_leads_to_no_call_for_operators_nor_between_process
         for method in service.methods
     ]
     assert "/tally.counting.v1.DeadLetterService/DropDeadLetter" in internal
-    async with grpc.aio.insecure_channel(cluster.address) as channel:
+    async with open_channel(cluster.address) as channel:
         for path in internal:
             call: Any = channel.unary_unary(path)
             with pytest.raises(grpc.aio.AioRpcError) as refused:

@@ -11,6 +11,7 @@ from tally.client import Client, Event, Receipt
 from tests.support.eventually import eventually
 from tests.support.processes import FAST, run_service
 from tests.support.proof import assert_exact
+from tests.support.reach import open_client
 from tests.support.stack import open_stack
 
 
@@ -41,8 +42,8 @@ async def deployment(
             run_service("partitioner", dsn, valkey_url, tmp_path, shards=shards)
         )
         query = await stack.enter_async_context(run_service("query", dsn, valkey_url, tmp_path))
-        writer = await stack.enter_async_context(Client(partitioner.address, timeout=20.0))
-        reader = await stack.enter_async_context(Client(query.address, timeout=20.0))
+        writer = await stack.enter_async_context(open_client(partitioner.address, timeout=20.0))
+        reader = await stack.enter_async_context(open_client(query.address, timeout=20.0))
         yield Deployment(writer, reader)
 
 

@@ -25,6 +25,7 @@ from tally.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 from tests.support.entries import new_id
 from tests.support.processes import ServiceProcess, run_service
 from tests.support.proof import open_proof
+from tests.support.reach import open_channel
 from tests.support.tell import tell
 
 pytestmark = [pytest.mark.long, pytest.mark.exact, pytest.mark.timeout(300)]
@@ -95,7 +96,7 @@ async def test_at_three_times_the_load_every_process_stays_within_the_memory_of_
     batches = cycle(make_batches(500))
     async with services(dsn, valkey_url, tmp_path) as processes:
         address = processes["partitioner/deployment.yaml"].address
-        async with grpc.aio.insecure_channel(address) as channel:
+        async with open_channel(address) as channel:
             stub = IngestServiceStub(channel)
             served = await send_closed(stub, batches)
             overload = await send_open(stub, batches, TIMES * served.acknowledged / CLOSED_SECONDS)
@@ -205,7 +206,7 @@ async def send_large(address: str, size: int, callers: int) -> tuple[Counter[grp
             else:
                 codes[grpc.StatusCode.OK] += 1
 
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with open_channel(address) as channel:
         call: Any = channel.unary_unary("/tally.ingest.v1.IngestService/ProcessEvents")
         await asyncio.gather(*(caller(call, number) for number in range(callers)))
     return codes, events

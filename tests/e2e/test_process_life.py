@@ -19,16 +19,16 @@ import pytest
 
 from libs.rpc.channel import ChannelSettings, open_channel
 from services.cli.terminal.failure import OK, REFUSED, USAGE
-from tally.client import Client
 from tally.ingest.v1.ingest_pb2 import CountEventRequest
 from tally.ingest.v1.ingest_pb2_grpc import IngestServiceStub
 from tests.support.database import PARTITION_COUNT
 from tests.support.eventually import eventually
 from tests.support.processes import free_port, run_service
+from tests.support.reach import channel_tls, open_client, variables
 from tests.support.servers import copy_cluster
 from tests.support.terminal import TALLY, finish, run, start
 
-NO_RETRIES = ChannelSettings(max_attempts=1)
+NO_RETRIES = ChannelSettings(max_attempts=1, tls=channel_tls())
 SERVING = b"Tally is serving."
 HOSTILE = {
     "PGSSLMODE": "require",
@@ -79,7 +79,7 @@ async def test_it_serves_whatever_the_environment_holds(tmp_path: Path, name: st
     else:
         temporary.mkdir()
     port = free_port()
-    environment = {**HOSTILE, "TMPDIR": str(temporary)}
+    environment = {**HOSTILE, "TMPDIR": str(temporary), "TALLY_SERVER__OPEN": "true"}
     tally = await start("up", address=f"0.0.0.0:{port}", TALLY_DATA_DIR=str(tmp_path / "data"), **environment)
     try:
         told = await read_until(tally, b"Ctrl-C stops it")
@@ -87,7 +87,7 @@ async def test_it_serves_whatever_the_environment_holds(tmp_path: Path, name: st
         line = next(line for line in told.decode("iso-8859-1").splitlines() if " count " in line)
         counted = await run(*line.split()[1:], **environment)
         assert counted.out == "counted 1 view of MBdVXkSdhwU\n", counted.err
-        async with Client(f"127.0.0.1:{port}", transport="direct") as direct:
+        async with open_client(f"127.0.0.1:{port}", transport="direct") as direct:
             assert (await direct.count("MBdVXkSdhwU")).accepted_count == 1
         tally.send_signal(signal.SIGTERM)
         ended = await finish(tally)
@@ -139,7 +139,12 @@ async def test_a_shard_whose_spool_is_removed_ends_with_the_reason(
 async def test_it_stops_in_order_with_every_standard_stream_closed(tmp_path: Path) -> None:
     command = f"exec {sys.executable} -m services all <&- >&- 2>&-"
     address = f"127.0.0.1:{free_port()}"
-    environment = {**os.environ, "TALLY_DATA_DIR": str(tmp_path), "TALLY_SERVER__ADDRESS": address}
+    environment = {
+        **os.environ,
+        **variables(),
+        "TALLY_DATA_DIR": str(tmp_path),
+        "TALLY_SERVER__ADDRESS": address,
+    }
     tally = await asyncio.create_subprocess_exec("/bin/sh", "-c", command, env=environment)
     try:
         async with open_channel(address, NO_RETRIES) as channel:

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (  # ty
     ProtoReflectionDescriptorDatabase,  # the package ships no types
 )
 
+from tests.support.reach import open_blocking_channel
 from tests.support.stack import Stack
 
 TIMEOUT_S = 20
@@ -41,7 +42,7 @@ class Discovered:
 
 
 def count_and_read(address: str) -> None:
-    with grpc.insecure_channel(address) as channel:
+    with open_blocking_channel(address) as channel:
         discovered = Discovered(channel)
         assert discovered.services() >= {
             "tally.ingest.v1.IngestService",

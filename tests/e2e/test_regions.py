@@ -17,6 +17,7 @@ import pytest_asyncio
 from services.cli.terminal.failure import OK
 from tests.support.eventually import eventually
 from tests.support.processes import free_port
+from tests.support.reach import cluster_options, variables
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
@@ -35,7 +36,11 @@ class Regions:
 
     async def run(self, *arguments: str) -> tuple[int, str]:
         process = await asyncio.create_subprocess_exec(
-            str(TALLY), *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            str(TALLY),
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **variables()},
         )
         output, _ = await process.communicate()
         return process.returncode or 0, output.decode()
@@ -67,12 +72,13 @@ class Regions:
 async def regions(tmp_path: Path) -> AsyncIterator[Regions]:
     first, second = (f"127.0.0.1:{free_port()}" for _ in range(2))
     log, data = tmp_path / "regions.log", tmp_path / "data"
+    addresses = ("--first", first, "--second", second)
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own code
-            [str(TALLY), "regions", "up", "--data-dir", str(data), "--first", first, "--second", second],
+            [str(TALLY), "regions", "up", "--data-dir", str(data), *addresses, *cluster_options(data)],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **variables(), "PYTHONUNBUFFERED": "1"},
         )
 
     async def is_serving() -> bool:

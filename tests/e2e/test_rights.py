@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import grpc
 import pytest
 from pydantic import SecretStr
 
@@ -29,6 +28,7 @@ from tests.support.catalog import find_ids, prepare, rule, video
 from tests.support.eventually import eventually
 from tests.support.letters import bury_spooled, old_id
 from tests.support.proof import assert_exact
+from tests.support.reach import open_channel
 from tests.support.regions import FAST, TIMEOUT_S, Pair, make_entries, open_region, region_database
 from tests.support.rights import service_roles
 from tests.support.servers import Servers
@@ -164,12 +164,12 @@ async def test_counts_of_regions_are_summed(
             opened = open_split(roles.__getitem__, valkey_url, tmp_path / name, names, overrides)
             regions.append(await stack.enter_async_context(opened))
         for own, other in (regions, reversed(regions)):
-            channel = await stack.enter_async_context(grpc.aio.insecure_channel(own["replication"].address))
+            channel = await stack.enter_async_context(open_channel(own["replication"].address))
             operators: Any = replication_pb2_grpc.ReplicationServiceStub(channel)
             peer = replication_pb2.PutPeerRequest(address=other["replication"].address)
             await operators.PutPeer(peer, timeout=TIMEOUT_S)
             await own["partitioner"].client.count("video")
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(regions[0]["query"].address))
+        channel = await stack.enter_async_context(open_channel(regions[0]["query"].address))
         query: Any = query_pb2_grpc.QueryServiceStub(channel)
 
         async def is_summed() -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pydantic import SecretStr
 
 from loadtests.youtube.__main__ import read_videos, write_videos
@@ -18,6 +19,7 @@ from loadtests.youtube.videos import Catalog, Video
 from services.cli.terminal.failure import OK
 from services.worker.settings import WorkerSettings, YoutubeSettings
 from tests.support.eventually import eventually
+from tests.support.otlp import open_collector
 from tests.support.processes import ServiceProcess, run_service
 from tests.support.stack import open_stack
 from tests.support.terminal import run
@@ -140,3 +142,33 @@ async def test_killed_workers_and_schedulers_cost_a_call_each_and_no_outcome(
         units = await assert_synced(database, run_id, videos)
         assert units <= api.calls <= units + 2
         assert (sum(api.meter.used.values()), api.meter.refused_count) == (api.calls, 0)
+
+
+async def test_a_slot_is_one_trace_through_scheduler_worker_and_api(
+    dsn: str, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
+    with open_collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+        async with open_api() as (api, videos):
+            youtube = YoutubeSettings(api_key=SecretStr(api.key), endpoint=api.url)
+            overrides = {"worker": WorkerSettings(youtube=youtube)}
+            async with open_stack(dsn, valkey_url, tmp_path, overrides=overrides) as opened:
+                run_id = await start_run(opened.address, videos, tmp_path)
+                database = await asyncpg.connect(dsn)
+                await eventually(lambda: is_done(database, run_id), 30)
+                await database.close()
+    spans = collector.spans
+    get = next(span for span in spans if span.name == "GET")
+    names = {(span.name.rpartition("/")[2], span.kind) for span in spans if span.trace_id == get.trace_id}
+    server, client, internal = Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_INTERNAL
+    assert names == {
+        ("slot", internal),
+        ("LeaseSlot", client),
+        ("LeaseSlot", server),
+        ("batch", internal),
+        ("GET", client),
+        ("ReportItems", client),
+        ("ReportItems", server),
+    }

@@ -1,6 +1,7 @@
 """Manifests as Kubernetes would get them."""
 
 import os
+import shutil
 import subprocess
 import sysconfig
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
+
+from services.devcluster.certificates import make_certificates
 
 Manifest = dict[str, Any]
 
@@ -49,10 +52,15 @@ def list_choices() -> Iterator[Choice]:
 @cache
 def render(choice: Choice) -> Sequence[Manifest]:
     """The objects, as kustomize makes them. Fails with its words when it cannot."""
-    if not choice.components:
-        return _render(choice.folder)
     with TemporaryDirectory() as made:
         folder = Path(made).resolve()
+        if choice.is_overlay:  # it takes certificates that are in no repository
+            shutil.copytree(ROOT, folder / "k8s", ignore=shutil.ignore_patterns("certificates"))
+            own = folder / "k8s" / choice.folder.relative_to(ROOT)
+            make_certificates(own / "certificates")
+            return _render(own)
+        if not choice.components:
+            return _render(choice.folder)
         kustomization = {
             "resources": [os.path.relpath(choice.folder, folder)],
             "components": [os.path.relpath(component, folder) for component in choice.components],

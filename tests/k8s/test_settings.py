@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
+from libs.rpc.server import check_reach
 from services.counting.settings import CountingSettings
+from services.devcluster.certificates import HOST
 from services.partitioner.settings import PartitionerSettings
 from services.registry import SERVICES
 from services.settings import Settings, model_of_all, read_settings
@@ -99,6 +102,40 @@ def test_a_service_listens_where_its_port_is(ours: list[Workload], settings_of: 
             assert settings_of(workload).server.address == f"0.0.0.0:{workload.ports['grpc']}", workload
 
 
+def test_every_server_has_tls_and_roles_and_calls_others_by_tls(
+    ours: list[Workload], settings_of: Read
+) -> None:
+    for workload in ours:
+        if workload.serves:
+            server, calls = settings_of(workload).server, settings_of(workload).calls
+            assert not server.open, workload
+            check_reach(server)
+            assert server.tls.client_ca_file == calls.tls.ca_file, workload
+            assert calls.tls.certificate_file == server.tls.certificate_file, workload
+            assert calls.tls.server_name == HOST, workload
+            assert server.health_address == f"0.0.0.0:{workload.ports['health']}", workload
+
+
+def test_the_files_of_certificates_and_callers_are_in_the_secrets_of_an_overlay(
+    choice: Choice, objects: Sequence[Manifest], ours: list[Workload], settings_of: Read
+) -> None:
+    secrets = find(objects, "Secret")
+    for workload in ours:
+        if not workload.serves:
+            continue
+        server, calls = settings_of(workload).server, settings_of(workload).calls
+        files = [
+            *(value for _, value in [*server.tls, *calls.tls] if isinstance(value, Path)),
+            server.roles.callers_file,
+        ]
+        folders = {mount["mountPath"]: mount["name"] for mount in workload.container["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in workload.pod["volumes"]}
+        for file in files:
+            assert file is not None
+            secret = volumes[folders[str(file.parent)]]["secret"]["secretName"]
+            assert not choice.is_overlay or file.name in secrets[secret]["data"], workload
+
+
 def test_a_pod_has_the_time_that_its_end_takes(ours: list[Workload], settings_of: Read) -> None:
     for workload in ours:
         if workload.serves:
@@ -144,7 +181,7 @@ def test_each_shard_has_a_volume_of_its_own_with_room_for_its_spool(
     (counting,) = (workload for workload in ours if workload.name == "counting")
     spool = settings_of(counting).of(CountingSettings).spool
     (claim,) = counting.spec["volumeClaimTemplates"]
-    (mount,) = counting.container["volumeMounts"]
+    (mount,) = (each for each in counting.container["volumeMounts"] if each["name"] == "spool")
     assert spool.enabled
     assert (mount["name"], mount["mountPath"]) == (claim["metadata"]["name"], str(spool.folder))
     storage = claim["spec"]["resources"]["requests"]["storage"]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from services.monitoring.dashboards import make_dashboards
+from services.monitoring.rules import make_rules
 from services.registry import BY_NAME, SERVICES
 from tests.k8s.render import Choice, Manifest
 from tests.k8s.workloads import (
@@ -19,7 +21,7 @@ from tests.k8s.workloads import (
     read_environment,
 )
 
-BROUGHT_BY_OTHERS = {("Secret", "postgres"), ("Secret", "valkey")}
+BROUGHT_BY_OTHERS = {("Secret", name) for name in ("postgres", "valkey", "tally-tls", "tally-callers")}
 BROUGHT_IN_VARIABLES = ("TALLY_POSTGRES__DSN", "TALLY_VALKEY__URL")
 
 
@@ -66,7 +68,8 @@ def test_a_network_policy_lets_in_the_services_that_call_and_nobody_else(objects
         spec = policies[name]["spec"]
         assert spec["podSelector"]["matchLabels"].items() >= {"app.kubernetes.io/name": name}.items()
         callers = {caller.name for caller in SERVICES if name in caller.calls}
-        rules = spec["ingress"]
+        metrics, *rules = spec["ingress"]
+        assert metrics == {"ports": [{"port": "metrics"}]}
         assert all([port["port"] for port in rule["ports"]] == ["grpc"] for rule in rules), name
         assert bool(rules) is bool(service.serves), name
         allowed = [peer["podSelector"]["matchLabels"] for rule in rules for peer in rule.get("from", ())]
@@ -99,7 +102,23 @@ def test_readiness_asks_for_the_service_that_is_there(workloads: list[Workload])
         if workload.is_ours and workload.serves:
             probe = workload.container["readinessProbe"]["grpc"]
             assert probe.get("service", "") == BY_NAME[workload.name].health
-            assert probe["port"] == workload.ports["grpc"]
+            assert probe["port"] == workload.ports["health"]  # the kubelet knows no TLS
+
+
+def test_metrics_are_served_where_the_port_is(objects: Sequence[Manifest], workloads: list[Workload]) -> None:
+    for workload in workloads:
+        if workload.is_ours and workload.serves:
+            environment = read_environment(
+                workload, objects, dict.fromkeys(BROUGHT_IN_VARIABLES, "elsewhere")
+            )
+            assert environment["TALLY_TELEMETRY__ADDRESS"] == f"0.0.0.0:{workload.ports['metrics']}", workload
+
+
+def test_every_dashboard_is_in_the_component(choice: Choice, objects: Sequence[Manifest]) -> None:
+    if any(component.name == "monitoring" for component in choice.components):
+        config_maps = find(objects, "ConfigMap")
+        assert config_maps["tally-dashboards"]["data"].keys() == make_dashboards().keys()
+        assert json.loads(config_maps["tally-rules"]["data"]["tally-rules.json"]) == make_rules()
 
 
 def test_a_probe_names_a_port_that_is_there(workloads: list[Workload]) -> None:

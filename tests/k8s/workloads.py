@@ -84,8 +84,12 @@ def read_environment(
 
 
 def list_references(workload: Workload) -> set[tuple[str, str, str | None]]:
-    """Kind, name and key of whatever the container takes its variables from; a key of None means all of them."""
-    references: set[tuple[str, str, str | None]] = set()
+    """Kind, name and key of whatever the container takes variables and files from; a key of None means all of them."""
+    references: set[tuple[str, str, str | None]] = {
+        ("Secret", volume["secret"]["secretName"], None)
+        for volume in workload.pod.get("volumes", ())
+        if "secret" in volume
+    }
     for source in workload.container.get("envFrom", ()):
         for kind, ref in source.items():
             references.add((_KIND_OF[kind], ref["name"], None))

@@ -21,6 +21,7 @@ from tally.counting.v1 import counting_pb2 as pb
 from tally.counting.v1.counting_pb2_grpc import CountingServiceStub
 from tally.ingest.v1.ingest_pb2 import EventColumns
 from tests.support.database import PARTITION_COUNT
+from tests.support.reach import open_channel
 
 Counts = Mapping[tuple[str, str], int]
 """events by (video, event type)"""
@@ -81,7 +82,7 @@ def as_entry(sent: pb.Entry) -> Entry:
 
 async def append(address: str, entries: list[pb.Entry], timeout_seconds: float = 15.0) -> list[int]:
     """Send entries to a shard; the outcome of each. Raises grpc.aio.AioRpcError."""
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with open_channel(address) as channel:
         request = pb.AppendRequest(cluster=await ask_identity(channel), entries=entries)
         response = await CountingServiceStub(channel).Append(request, timeout=timeout_seconds)
         return list(response.outcomes)

@@ -8,6 +8,7 @@ import grpc
 from tally.counting.v1.counting_pb2 import AppendRequest, AppendResponse, GetClusterResponse
 from tests.support.entries import ask_identity
 from tests.support.peer import Behaviour, Context, garbage, open_peer, refuse
+from tests.support.reach import open_channel
 
 _COUNTING = "tally.counting.v1.CountingService"
 
@@ -33,7 +34,7 @@ ANSWERS: tuple[Behaviour, ...] = (
 @asynccontextmanager
 async def open_garbage_shard(answer: Behaviour, beside: str) -> AsyncIterator[str]:
     """Serve it at a free port; its address. It belongs to the cluster of the shard at `beside`."""
-    async with grpc.aio.insecure_channel(beside) as channel:
+    async with open_channel(beside) as channel:
         identity = await ask_identity(channel)
     async with open_peer(_COUNTING, health=True) as peer:
         peer.answers = {"GetCluster": GetClusterResponse(cluster=identity), "Append": answer}

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.registry import BY_NAME
-from tally.client import Client, TallyError
+from tally.client import TallyError
 from tests.support.database import PARTITION_COUNT
 from tests.support.eventually import eventually
 from tests.support.preloaded import Preloaded, Running
+from tests.support.reach import open_client, variables
 
 FAST = {
     "TALLY_COUNTING__RECOVERY__HEARTBEAT_SECONDS": "0.2",
@@ -74,7 +75,7 @@ async def run_service(
         "TALLY_PARTITIONER__SHARDS": "[" + ",".join(f'"{shard}"' for shard in shards) + "]",
     }
     log = folder / f"{name}-{address.rpartition(':')[2]}.log"
-    process = _start(name, {**os.environ, **settings, **(env or {})}, log, is_fork=is_fork)
+    process = _start(name, {**os.environ, **settings, **variables(), **(env or {})}, log, is_fork=is_fork)
     try:
         await until_serving(process, address, name, log)
         yield ServiceProcess(address, process)
@@ -99,7 +100,7 @@ async def until_serving(process: Running, address: str, name: str, log: Path) ->
     async def is_serving() -> bool:
         assert process.poll() is None, f"{name} ended: {log.read_text()}"
         try:
-            async with Client(address, timeout=1.0) as client:
+            async with open_client(address, timeout=1.0) as client:
                 return await client.health(BY_NAME[name].health) == "SERVING"
         except TallyError:
             return False

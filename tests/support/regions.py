@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import grpc
 
 from services.replication.settings import (
     ReceiverSettings,
@@ -21,6 +20,7 @@ from services.replication.settings import (
 from tally.replication.v1 import entries_pb2 as pb
 from tally.replication.v1 import entries_pb2_grpc, peers_pb2_grpc, replication_pb2, replication_pb2_grpc
 from tests.support.eventually import eventually
+from tests.support.reach import open_channel
 from tests.support.servers import fresh_database
 from tests.support.stack import open_stack
 
@@ -167,7 +167,7 @@ async def open_region(
     values = {"replication": settings, **(overrides or {})}
     async with (
         open_stack(dsn, valkey_url, folder, names=("replication",), overrides=values) as stack,
-        grpc.aio.insecure_channel(stack.address) as channel,
+        open_channel(stack.address) as channel,
     ):
         database = await asyncpg.connect(dsn)
         try:

@@ -11,8 +11,9 @@ from pydantic import BaseModel
 from libs.rpc.server import ServerSettings
 from libs.stores.postgres import PostgresSettings
 from services.process.life import open_process
-from services.settings import ValkeySettings, read_settings
+from services.settings import CallsSettings, ValkeySettings, read_settings
 from tally.client import Client
+from tests.support import reach
 from tests.support.database import PARTITION_COUNT
 
 
@@ -37,12 +38,16 @@ async def open_stack(
     settings = read_settings(
         data_dir=folder,
         partition_count=PARTITION_COUNT,
-        server=ServerSettings(address="127.0.0.1:0", grace_seconds=1.0),
+        server=ServerSettings(address="127.0.0.1:0", grace_seconds=1.0, **reach.server_settings()),
+        calls=CallsSettings(tls=reach.channel_tls()),
         postgres=PostgresSettings(dsn=dsn),
         valkey=ValkeySettings(url=valkey_url),
         **(overrides or {}),
     )
-    async with open_process(settings, names) as (server, _), Client(server.address, timeout=20.0) as client:
+    async with (
+        open_process(settings, names) as (server, _),
+        reach.open_client(server.address, timeout=20.0) as client,
+    ):
         yield Stack(server.address, client, dsn)
 
 

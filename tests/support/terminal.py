@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import reach
 from tests.support.preloaded import Preloaded
 
 TALLY = Path(sys.executable).with_name("tally")
@@ -66,4 +67,4 @@ def _environment(address: str, variables: Mapping[str, str]) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("TALLY_")}
     if address:
         env["TALLY_SERVER__ADDRESS"] = address
-    return {**env, **variables}
+    return {**env, **reach.variables(), **variables}

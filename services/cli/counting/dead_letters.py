@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.cli.terminal.calling import call
+from services.cli.terminal.connecting import client_options
 from services.cli.terminal.failure import Failure
 from services.cli.terminal.output import make_table, open_console
 from tally.client import (
@@ -44,7 +45,7 @@ async def open_letters(client: Client) -> AsyncIterator[Client]:
             "partitioner or a balancer before partitioners with --address"
         ) from None
     for shard in partition_map.shards:
-        async with Client(shard.address) as other:
+        async with Client(shard.address, **client_options()) as other:
             if await _is_serving(other):
                 await _check_cluster(other, partition_map)
                 yield other

@@ -15,6 +15,7 @@ from services.cli.partitioner.pieces import Piece, ReplayIds, cut
 from services.cli.partitioner.records import NoHeading, read_records
 from services.cli.partitioner.sending import Answer, Sender, send_all
 from services.cli.terminal.calling import call, describe, is_unsettled
+from services.cli.terminal.connecting import client_options
 from services.cli.terminal.failure import INTERRUPTED, REFUSED, UNKNOWN, Failure
 from services.cli.terminal.output import open_console
 from services.cli.terminal.source import open_source, read_lines
@@ -142,7 +143,7 @@ def replay(
         text = read_lines(binary)
         this = Replay(address, progress, skip_bad=skip_bad)
         try:
-            with Client(address) as client:
+            with Client(address, **client_options()) as client:
                 sender = Sender(client, ReplayIds(replay_id), patience_s)
                 with closing(this.run(cut(read_records(text)), sender)) as all_totals:
                     _follow(all_totals, progress, binary)

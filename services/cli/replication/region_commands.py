@@ -93,10 +93,17 @@ def up(
     second: Annotated[
         str, typer.Option(metavar="HOST:PORT", callback=check_address, help="Where the second listens.")
     ] = "127.0.0.1:50061",
+    tls: Annotated[
+        bool,
+        typer.Option(
+            "--tls", help="TLS and roles in both, with the certificates in certificates/ among the data."
+        ),
+    ] = False,
 ) -> None:
     """Run two complete regions on this machine, until Ctrl-C.
 
     Each has a Postgres and a Valkey of its own, and they know each other. Whatever dies is started again.
+    With --tls it makes certificates, as `tally certificates` does, where there are none.
 
     \b
     Example:
@@ -105,4 +112,4 @@ def up(
     end_on_signals()
     from services.cli.replication.two_regions import run
 
-    run(data_dir, first, second)
+    run(data_dir, first, second, tls=tls)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from services.cli.scheduler.dead_commands import make_dead
 from services.cli.terminal.options import DEFAULT_ADDRESS, Address, AsJson, Limit
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The job's name.", show_default=False)]
@@ -30,6 +31,7 @@ def make_jobs() -> typer.Typer:
     app.command("list")(list_)
     for command in (show, runs, run, workers, bins):
         app.command()(command)
+    app.add_typer(make_dead(), name="dead")
     return app
 
 

@@ -1,7 +1,7 @@
 """`tally jobs runs` and `run`."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 
 from services.cli.scheduler.lists import read_all
@@ -29,11 +29,20 @@ def read_runs(address: str, job: str, state: str | None, limit: int) -> list[Run
 
 def run_job(address: str, name: str, within_seconds: int, request_id: str | None) -> Run:
     """Plan a run. Raises Failure."""
+    return plan_once(
+        address,
+        request_id,
+        lambda client, id_: client.scheduler.run_job(name, within_seconds=within_seconds, request_id=id_),
+    )
+
+
+def plan_once(address: str, request_id: str | None, plan: Callable[[Client, str], Awaitable[Run]]) -> Run:
+    """Plan a run under a request id, a new one if there is none. Raises Failure."""
     request_id = request_id or str(uuid.uuid4())
 
     async def run(client: Client) -> Run:
         try:
-            return await client.scheduler.run_job(name, within_seconds=within_seconds, request_id=request_id)
+            return await plan(client, request_id)
         except TallyError as error:
             message = describe_error(error, address)
             if not is_unsettled(error):

@@ -12,11 +12,13 @@ import uvloop
 from rich.console import Console
 
 from libs.telemetry.logs import set_up_logs
+from libs.telemetry.targets import path_in
 from services.cli.suite.up import give_up
 from services.cli.terminal.advice import own_command, say_where
 from services.cli.terminal.configuration import read_settings
 from services.cli.terminal.failure import REFUSED, Failure
 from services.cli.terminal.output import make_table, open_console, under_way
+from services.devcluster.certificates import find_certificates
 from services.devcluster.cluster import Cluster, open_cluster
 from services.devcluster.topology import POSTGRES, VALKEY
 from services.process.foreground import watch_data
@@ -26,19 +28,27 @@ from tally.contract.errors import TallyError
 _INDENT = "\n          "
 
 
-def run(replicas: Mapping[str, int], address: str, data_dir: Path | None) -> None:
-    """Run a cluster until Ctrl-C or SIGTERM. Raises Failure."""
+def run(replicas: Mapping[str, int], address: str, data_dir: Path | None, *, tls: bool = False) -> None:
+    """Run a cluster until Ctrl-C or SIGTERM. Raises Failure.
+
+    `tls`: with the certificates in the data's folder, which are made if there are none.
+    """
     settings = read_settings()
     set_up_logs(settings.log)
     folder = (data_dir or settings.data_dir).absolute()
     try:
-        uvloop.run(_run(open_console(), replicas, address, folder, settings))
+        uvloop.run(_run(open_console(), replicas, address, folder, settings, tls))
     except TallyError as error:
         raise Failure(error.message, REFUSED) from error
 
 
 async def _run(
-    console: Console, replicas: Mapping[str, int], address: str, folder: Path, settings: Settings
+    console: Console,
+    replicas: Mapping[str, int],
+    address: str,
+    folder: Path,
+    settings: Settings,
+    tls: bool,
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -52,6 +62,7 @@ async def _run(
             replicas,
             address=address,
             settings=settings,
+            certificates=find_certificates(folder / "certificates") if tls else None,
             report=report,
             tell=lambda _, what: _note(console, what),
         )
@@ -104,11 +115,15 @@ def _introduce(console: Console, cluster: Cluster, folder: Path) -> None:
     lines = [
         f"Ready. The front proxy is at {cluster.address}, the data and the logs are in {_shorten(folder)}.",
         "",
+        *_introduce_certificates(cluster),
         "Count a view, read it back, and look at all of it:",
         "",
         f"  {tally} count MBdVXkSdhwU{where}",
         f"  {tally} get MBdVXkSdhwU --strong{where}",
         f"  {tally} status{where}",
+        f"  {tally} trace MBdVXkSdhwU{where}",
+        "",
+        f"Metrics of every process for Prometheus: {_shorten(path_in(folder))} lists where they are.",
         "",
         "Dead letters are for operators: any shard answers for all of them, and the front proxy does not.",
         "",
@@ -118,6 +133,18 @@ def _introduce(console: Console, cluster: Cluster, folder: Path) -> None:
         "",
     ]
     console.print("\n".join(lines), soft_wrap=True)
+
+
+def _introduce_certificates(cluster: Cluster) -> list[str]:
+    if cluster.certificates is None:
+        return []
+    variables = cluster.certificates.environment_of_operator().items()
+    return [
+        f"It takes calls by TLS from those who are in {_shorten(cluster.certificates.callers)}. To be its operator:",
+        "",
+        *(f"  export {name}={_shorten(Path(value))}" for name, value in variables),
+        "",
+    ]
 
 
 def _note(console: Console, what: str) -> None:

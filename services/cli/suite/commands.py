@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from services.cli.terminal.failure import Failure
-from services.cli.terminal.options import DEFAULT_ADDRESS, Address, AsJson, check_address
+from services.cli.terminal.options import DEFAULT_ADDRESS, Address, AsJson, EventType, Video, check_address
+from services.cli.terminal.video_command import VideoCommand
 from services.registry import BY_NAME, SERVICES
 from services.startup import end_on_signals
 
@@ -21,9 +22,10 @@ def _check_host_and_port(address: str) -> str:
 
 
 def add_commands(app: typer.Typer) -> None:
-    """`tally up`, `cluster`, `status` and `migrate`."""
-    for command in (up, cluster, status, migrate):
+    """`tally up`, `cluster`, `status`, `trace`, `migrate`, `certificates` and `token`."""
+    for command in (up, cluster, status, migrate, certificates, token):
         app.command()(command)
+    app.command(cls=VideoCommand)(trace)
 
 
 def up(
@@ -72,11 +74,18 @@ def cluster(
             envvar="TALLY_DATA_DIR", metavar="FOLDER", help="Where the data are.", show_default=".tally"
         ),
     ] = None,
+    tls: Annotated[
+        bool,
+        typer.Option(
+            "--tls", help="TLS and roles everywhere, with the certificates in certificates/ among the data."
+        ),
+    ] = False,
 ) -> None:
     """Run a cluster on this machine, until Ctrl-C.
 
     Every service runs in processes of its own, behind Envoy as the front proxy, on a Postgres and a Valkey of
     its own. Whatever dies is started again. The data are those of `tally up`, which cannot run at the same time.
+    With --tls it makes certificates, as `tally certificates` does, where there are none.
 
     \b
     Examples:
@@ -86,7 +95,7 @@ def cluster(
     end_on_signals()
     from services.cli.suite.cluster import run
 
-    run(_read_replicas(replicas or []), address, data_dir)
+    run(_read_replicas(replicas or []), address, data_dir, tls=tls)
 
 
 def _read_replicas(texts: Sequence[str]) -> dict[str, int]:
@@ -130,6 +139,41 @@ def status(
         raise Failure("; ".join(found.problems))
 
 
+def trace(
+    video: Video,
+    event_type: EventType = "view",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where a process serves its metrics and traces; may be repeated.",
+            show_default="those in targets.json of the data folder",
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for the flush.")
+    ] = 10.0,
+    data_dir: Annotated[
+        Path, typer.Option(envvar="TALLY_DATA_DIR", metavar="FOLDER", help="Of the Tally that runs.")
+    ] = Path(".tally"),
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Count an event, and show what happens to it: its trace as a tree with times.
+
+    The trace leads from the request of the client through partitioner and shard to the journal commit that made the
+    event durable, and on to the flush that added it to the rollups. The services keep recent traces in memory and
+    serve them at TALLY_TELEMETRY__ADDRESS, which `tally cluster` sets for each of its processes.
+
+    \b
+    Examples:
+      tally trace MBdVXkSdhwU
+      tally trace MBdVXkSdhwU --address tally:50051 --target partitioner:9464 --target counting-0:9464
+    """
+    from services.cli.suite.trace import trace as run
+
+    run(address, video, event_type, target or [], data_dir, seconds)
+
+
 def migrate() -> None:
     """Bring the database of TALLY_POSTGRES__DSN up to date. Harmless to repeat.
 
@@ -143,3 +187,68 @@ def migrate() -> None:
 
     for name in run() or ["nothing to do"]:
         typer.echo(name)
+
+
+def certificates(
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where they are.")] = Path(
+        ".tally/certificates"
+    ),
+    hosts: Annotated[
+        list[str] | None,
+        typer.Option("--host", metavar="HOST", help="A name or address of the servers; may be repeated."),
+    ] = None,
+    days: Annotated[int, typer.Option(metavar="N", min=1, help="How long they are good.")] = 365,
+) -> None:
+    """Make certificates for services, front proxy and operator, with an authority of their own.
+
+    They are for a cluster on one machine, and for trying out. Run again, it renews all but the authority, and running
+    servers take the new ones. callers.toml in the folder says what each name may do.
+
+    \b
+    Example:
+      tally certificates --host tally.example --folder /etc/tally
+    """
+    from services.devcluster.certificates import make_certificates
+    from tally.contract.errors import NotReady
+
+    try:
+        made = make_certificates(folder.absolute(), hosts or [], days)
+    except (NotReady, OSError, ValueError) as error:
+        raise Failure(f"cannot make certificates in {folder}: {error}") from error
+    typer.echo(f"The authority, certificates and callers are in {made.folder}. For a server:\n")
+    for name, value in made.environment().items():
+        typer.echo(f"  {name}={value}")
+    typer.echo("\nFor `tally` as the operator:\n")
+    for name, value in made.environment_of_operator().items():
+        typer.echo(f"  {name}={value}")
+
+
+def token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, as the log has it.")],
+    roles: Annotated[
+        list[str] | None,
+        typer.Option("--role", metavar="ROLE", help="write or read; may be repeated.", show_default="both"),
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option("--prefix", metavar="PREFIX", help="Only for videos whose id begins so.")
+    ] = "",
+    event_types: Annotated[
+        list[str] | None,
+        typer.Option("--type", metavar="TYPE", help="Only for these types of events; may be repeated."),
+    ] = None,
+) -> None:
+    """Make a token by which the services know an application, and what to write into their file of callers.
+
+    The token goes to standard output, and is kept nowhere: the file has its hash.
+
+    \b
+    Example:
+      tally token "web of tenant a" --role write --prefix tenant-a/ > web.token
+    """
+    from services.cli.suite.token import make_token
+
+    made = make_token(name, roles or ["write", "read"], prefix, event_types)
+    typer.echo(
+        f"Write this into the file of callers (TALLY_SERVER__ROLES__CALLERS_FILE):\n\n{made.entry}", err=True
+    )
+    typer.echo(made.token)

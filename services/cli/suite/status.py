@@ -7,6 +7,7 @@ from typing import TypeVar
 from services.cli.scheduler.lists import read_all
 from services.cli.scheduler.workers import show_workers
 from services.cli.terminal.calling import call
+from services.cli.terminal.connecting import client_options
 from services.cli.terminal.output import make_table, open_console, write_json
 from services.registry import BY_NAME, SERVICES
 from tally.client import Audit, Client, Cluster, Log, ShardPartitions, TallyError
@@ -145,7 +146,7 @@ async def _ask(answer: Awaitable[T], problems: list[str], what: str) -> T | None
 async def _read_shard(shard: ShardPartitions, cluster: Cluster | None, problems: list[str]) -> Shard:
     """Asks the shard itself, at the address that the partitioner uses."""
     try:
-        async with Client(shard.address) as client:
+        async with Client(shard.address, **client_options()) as client:
             health = await client.health(BY_NAME["counting"].health)
             if health == _SERVING and (found := await client.counting.get_cluster()) != cluster:
                 health = _WRONG_CLUSTER

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from services.cli.terminal.connecting import client_options
 from services.cli.terminal.failure import REFUSED, UNKNOWN, Failure
 from tally.client import (
     Client,
@@ -22,7 +23,7 @@ def call(address: str, work: Callable[[Client], Awaitable[T]]) -> T:
     """What `work` returns with a client of the services at `address`. Raises Failure."""
 
     async def run() -> T:
-        async with Client(address) as client:
+        async with Client(address, **client_options()) as client:
             return await work(client)
 
     try:

@@ -100,8 +100,9 @@ class Flusher:
         if log.applied == Position(log.cut):
             return
         begun, cut = self._clock.monotonic(), log.cut
-        for step in self._appender.backlog.take(cut):
-            await self._take_step(step)
+        with self._appender.tracing.flush():
+            for step in self._appender.backlog.take(cut):
+                await self._take_step(step)
         self.oldest_unapplied_at = None if log.cut == cut else begun
 
     async def _take_step(self, step: Step) -> None:

@@ -13,7 +13,7 @@ from services.counting.journal.entry import NumberedEntry
 from services.counting.journal.journal import Journal
 from services.counting.journal.log import Log
 from services.counting.journal.queue import QueuedEntry, complete
-from services.counting.journal.tracing import trace_commit
+from services.counting.journal.tracing import CommitTracing
 from services.counting.metrics import Metrics
 
 _LOGGER = structlog.get_logger(__name__)
@@ -39,7 +39,7 @@ class Appender:
         self._journal = journal
         self.backlog = backlog
         self._clock = clock
-        self._telemetry = telemetry
+        self.tracing = CommitTracing(telemetry)
         self._metrics = metrics
         self._has_told_refusal = False
 
@@ -51,7 +51,7 @@ class Appender:
             for index, queued in enumerate(group, start=1)
         ]
         self._log.last_seq += len(group)
-        with trace_commit(self._telemetry, [queued.entry.traceparent for queued in group]):
+        with self.tracing.commit(queued.entry.traceparent for queued in group):
             await self._insert(numbered, group)
         self._metrics.note_outcomes(
             queued.outcome.result() for queued in group if not queued.outcome.cancelled()

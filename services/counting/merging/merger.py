@@ -47,7 +47,7 @@ _TARGETS = f"""
 select run_id, generation from counting.rollup_run join counting.generation using (generation)
 where not is_complete and {_IS_MERGED}"""
 _COUNT = "select count(*) from counting.rollup_run"
-# Whoever holds the target has the merge: nobody else locks its sources.
+# The holder of the target has the merge: no other process locks its sources.
 _HOLD_TARGET = """
 select generation from counting.rollup_run where run_id = $1 and not is_complete for update skip locked"""
 _SOURCES = "select run_id from counting.rollup_run where into_run = $1 order by run_id for update"

@@ -91,12 +91,12 @@ class Ingest:
 
 @contextmanager
 def _trace_append(telemetry: Telemetry) -> Iterator[str]:
-    """A span around the sends to the shards; yields the W3C trace context for the entries, or nothing.
+    """A span around the sends to the shards; yields the W3C trace context for the entries, if the trace is sampled.
 
     The entries carry it themselves, because entries of many requests share one call.
     """
     if not telemetry.enabled:
         yield ""
         return
-    with telemetry.tracer.start_as_current_span("append", kind=SpanKind.PRODUCER):
-        yield dict(inject_context()).get("traceparent", "")
+    with telemetry.tracer.start_as_current_span("append", kind=SpanKind.PRODUCER) as span:
+        yield dict(inject_context()).get("traceparent", "") if span.is_recording() else ""

@@ -14,6 +14,8 @@ from http.client import HTTPException
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from libs.egress.tracing import trace_get
+from libs.telemetry.setup import OFF, Telemetry
 from services.worker.handlers.handler import (
     CallFailed,
     Handler,
@@ -37,7 +39,7 @@ _RATE_REASONS = ("rateLimitExceeded", "userRateLimitExceeded")
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?", re.ASCII)
 
 
-def open_metadata(settings: YoutubeSettings) -> Handler:
+def open_metadata(settings: YoutubeSettings, telemetry: Telemetry = OFF) -> Handler:
     """The handler. Raises NotReady when YouTube's client is not installed."""
     try:
         import httplib2
@@ -46,7 +48,7 @@ def open_metadata(settings: YoutubeSettings) -> Handler:
         raise NotReady(_INSTALL) from error
     for name in _LOGGERS:  # they log URLs, and with them the key
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    return Metadata(settings, httplib2, discovery, errors)
+    return Metadata(settings, telemetry, httplib2, discovery, errors)
 
 
 class Metadata:
@@ -55,7 +57,10 @@ class Metadata:
     name = NAME
     columns: Sequence[str] = ("etag",)
 
-    def __init__(self, settings: YoutubeSettings, httplib2: Any, discovery: Any, errors: Any) -> None:
+    def __init__(
+        self, settings: YoutubeSettings, telemetry: Telemetry, httplib2: Any, discovery: Any, errors: Any
+    ) -> None:
+        self._tracer = telemetry.tracer
         self._timeout_seconds = settings.timeout_seconds
         self._httplib2 = httplib2
         self._errors = errors
@@ -81,10 +86,14 @@ class Metadata:
         return [_result_of(item, found.get(item.id)) for item in items]
 
     def _ask(self, ids: list[str]) -> Any:
-        with self._connection() as http:
+        request = self._videos.list(part=list(PARTS), id=ids)
+        with self._connection() as http, trace_get(self._tracer, request.uri) as note_status:
             try:
-                return self._videos.list(part=list(PARTS), id=ids).execute(http=http)
+                answer = request.execute(http=http)
+                note_status(200)
+                return answer
             except self._errors.HttpError as error:
+                note_status(int(error.resp.status))
                 raise _translate(int(error.resp.status), error.resp, error.content) from None
             except (OSError, HTTPException, self._httplib2.HttpLib2Error, ValueError) as error:
                 raise CallFailed(f"no answer: {type(error).__name__}") from None

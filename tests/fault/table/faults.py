@@ -2,6 +2,7 @@
 
 from tests.fault.table.scene import Fault
 from tests.fault.table.strikes import (
+    backfills,
     clients,
     clocks,
     cuts,
@@ -15,6 +16,7 @@ from tests.fault.table.strikes import (
     rivals,
     shelves,
     standby,
+    syncs,
 )
 
 SERVED_SECONDS = 2.0
@@ -28,7 +30,12 @@ _QUERIES = frozenset(("queries",))
 _ENVOY = frozenset(("envoy",))
 _CATALOGS = frozenset(("catalogs", "postgres"))
 """PutRules and puts need Postgres, too."""
+_SYNC = frozenset(("sync", "postgres"))
+"""Runs need Postgres for every lease and report."""
+_BACKFILL = _SYNC | frozenset(("backfill",))
 _SERVICES = _SHARDS | _PARTITIONERS | _QUERIES
+_UNNOTICED = {"may_fail": False, "may_fail_reads": False}
+"""by clients that count and read"""
 _VALKEY = frozenset(("valkey",))
 _POSTGRES = frozenset(("postgres",))
 
@@ -70,6 +77,22 @@ FAULTS = (
         _CATALOGS | _VALKEY,
         may_fail=False,
         may_fail_reads=False,
+    ),
+    Fault("kill -9 of each scheduler in a run", syncs.kill_scheduler, _SYNC, **_UNNOTICED),
+    Fault("kill -9 of a worker in a run", syncs.kill_worker, _SYNC, **_UNNOTICED),
+    Fault("kill -9 of every scheduler and worker in a run", syncs.kill_all, _SYNC, **_UNNOTICED),
+    Fault("kill -9 of Postgres in a run", syncs.kill_postgres, _SYNC),
+    Fault("a worker frozen past its lease", syncs.freeze_worker, _SYNC, **_UNNOTICED),
+    Fault("a scheduler frozen in a run", syncs.freeze_scheduler, _SYNC, **_UNNOTICED),
+    Fault("kill -9 of workers in a backfill", backfills.kill_worker, _BACKFILL, **_UNNOTICED),
+    Fault("kill -9 of the coordinator of a backfill", backfills.kill_coordinator, _BACKFILL, **_UNNOTICED),
+    Fault("kill -9 of all processes of a backfill", backfills.kill_all, _BACKFILL, **_UNNOTICED),
+    Fault("kill -9 of Postgres in a backfill", backfills.kill_postgres, _BACKFILL),
+    Fault(
+        "the object store unreachable in a backfill",
+        backfills.take_object_store_away,
+        _BACKFILL,
+        **_UNNOTICED,
     ),
     Fault(
         "Valkey killed, and empty afterwards",
@@ -161,6 +184,8 @@ FAULTS = (
 PAIR_FAULTS = (
     Fault("a wait for the standby cancelled", standby.cancel_waits, _POSTGRES),
     Fault("a standby lost for three minutes", standby.lose_standby, _POSTGRES),
-    Fault("the standby stopped, the primary killed, the standby promoted", standby.lose_primary, _POSTGRES),
+    Fault(
+        "the standby stopped, the primary killed, the standby promoted in a run", standby.lose_primary, _SYNC
+    ),
 )
 """For a deployment on a primary and its standby, which ends with the last of them."""

@@ -34,6 +34,7 @@ from tally.contract.errors import PartitionCountMismatch
 from tests.fault.table.ledger import Ledger, Request
 from tests.fault.table.requests import columns_of, draw_request
 from tests.fault.table.submitting import submit_events
+from tests.support.reach import open_client
 
 _MUST_NOT_HAPPEN = (InvalidRequest, OutOfRange, PartitionCountMismatch, ServerFault, Unimplemented)
 """No request of the load deserves one of these, whatever is broken."""
@@ -102,18 +103,18 @@ class Load:
         """Count within this context. Leaving it waits until what was sent is answered or given up."""
         async with AsyncExitStack() as stack:
             for address in self._doors.partitioners:
-                self._each.append(await stack.enter_async_context(Client(address)))
+                self._each.append(await stack.enter_async_context(open_client(address)))
 
-            async def open_client(transport: TransportName = "unary") -> Client:
-                return await stack.enter_async_context(Client(self._doors.door, transport=transport))
+            async def open_another(transport: TransportName = "unary") -> Client:
+                return await stack.enter_async_context(open_client(self._doors.door, transport=transport))
 
             clients = [
-                self._call(await open_client(transport), pace.calls_per_second)
+                self._call(await open_another(transport), pace.calls_per_second)
                 for transport in islice(cycle(_OF_CALLERS), pace.callers)
             ]
-            clients.append(self._stream(await open_client(), pace.batches_per_second))
+            clients.append(self._stream(await open_another(), pace.batches_per_second))
             clients += [
-                self._submit(await open_client(transport), pace.events_per_second)
+                self._submit(await open_another(transport), pace.events_per_second)
                 for transport in get_args(TransportName)
             ]
             async with asyncio.TaskGroup() as tasks:

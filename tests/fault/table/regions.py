@@ -21,12 +21,13 @@ from typing import Any
 import grpc
 
 from libs.rpc import ports
-from tally.client import Client, Event, TallyError
+from tally.client import Event, TallyError
 from tally.client.request_id import RequestIds
 from tally.query.v1 import query_pb2, query_pb2_grpc
 from tally.replication.v1 import entries_pb2, entries_pb2_grpc, replication_pb2, replication_pb2_grpc
 from tests.fault.table.round import Row
 from tests.support.eventually import eventually
+from tests.support.reach import cluster_options, open_channel, open_client, variables
 
 NAME = "kill -9 of two regions under load"
 _START_SECONDS, _STOP_SECONDS = 180.0, 90.0
@@ -57,7 +58,7 @@ class RegionLoad:
     async def count(self, prefix: str, chance: random.Random, stopping: asyncio.Event) -> None:
         """Requests of several events, each sent again under its id until it has an answer."""
         ids = RequestIds()
-        async with Client(self.address, timeout=_CALL_SECONDS) as client:
+        async with open_client(self.address, timeout=_CALL_SECONDS) as client:
             while not stopping.is_set():
                 videos = [f"{prefix}{chance.randrange(_VIDEOS)}" for _ in range(chance.randint(1, 20))]
                 events, request_id = [Event(video) for video in videos], ids.make()
@@ -76,7 +77,7 @@ class RegionLoad:
 
     async def index(self, chance: random.Random, stopping: asyncio.Event) -> None:
         """Puts and deletes in one location, each sent again until it has an answer."""
-        async with grpc.aio.insecure_channel(self.address) as channel:
+        async with open_channel(self.address) as channel:
             stub: Any = entries_pb2_grpc.EntryServiceStub(channel)
             self.location = str(uuid.UUID(int=chance.getrandbits(128)))
             put = entries_pb2.PutLocationRequest(location_id=self.location, kind="load", origin=self.name)
@@ -176,7 +177,7 @@ async def _check(load: RegionLoad, loads: list[RegionLoad], prefix: str) -> list
 
 async def _differences(load: RegionLoad, loads: list[RegionLoad], prefix: str) -> list[str]:
     wrong = []
-    async with grpc.aio.insecure_channel(load.address) as channel:
+    async with open_channel(load.address) as channel:
         query: Any = query_pb2_grpc.QueryServiceStub(channel)
         entries: Any = entries_pb2_grpc.EntryServiceStub(channel)
         operators: Any = replication_pb2_grpc.ReplicationServiceStub(channel)
@@ -225,13 +226,14 @@ async def _differences(load: RegionLoad, loads: list[RegionLoad], prefix: str) -
 async def _regions(first: str, second: str, data: Path, log: Path) -> AsyncIterator[None]:
     """`tally regions up`, until both serve."""
     arguments = ["regions", "up", "--data-dir", str(data), "--first", first, "--second", second]
+    arguments += cluster_options(data)
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
             str(Path(sys.executable).parent / "tally"),
             *arguments,
             stdout=output,
             stderr=output,
-            env={**os.environ, **_ENVIRONMENT},
+            env={**os.environ, **variables(), **_ENVIRONMENT},
         )
 
     async def is_serving() -> bool:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from tally.client import Client
 from tests.fault.table import invariants
 from tests.fault.table.deployment import Deployment
 from tests.fault.table.ledger import Ledger
@@ -16,6 +15,7 @@ from tests.fault.table.scene import Fault, Scene
 from tests.fault.table.watch import Watch
 from tests.support.eventually import eventually
 from tests.support.proof import find_wrong, is_applied
+from tests.support.reach import open_client
 
 _BEFORE_SECONDS, _AFTER_SECONDS = 1.0, 3.0
 """under load before the fault, and when it is mended"""
@@ -102,7 +102,7 @@ async def _check(deployment: Deployment, ledger: Ledger, prefix: str) -> list[st
             wrong.append(f"{dead} events wait as dead letters, and none of them was bad")
     finally:
         await connection.close()
-    async with Client(deployment.doors.door, timeout=30.0) as client:
+    async with open_client(deployment.doors.door, timeout=30.0) as client:
         return wrong + await invariants.check_audit(client)
 
 

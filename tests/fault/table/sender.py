@@ -20,6 +20,7 @@ from tally.client import Batch, Batching, Client, Receipt, TallyError
 from tally.client._delivery.transport import Transport, TransportName
 from tests.fault.table.ledger import LedgerFile, read_ledger
 from tests.fault.table.requests import VALUE_OF, draw_key
+from tests.support.reach import open_client
 
 _BATCHING = Batching(max_events=10, max_in_flight=2, max_buffered_events=60)
 _LINE_SECONDS = 0.1
@@ -80,7 +81,7 @@ async def main(path: Path, address: str, prefix: str, seed: int) -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     transport: TransportName = chance.choice(get_args(TransportName))
-    async with Client(address, transport=transport, batching=_BATCHING) as client:
+    async with open_client(address, transport=transport, batching=_BATCHING) as client:
         sender = client._sender
         sender._transport = NotedLine(sender._transport, ledger, kept.batches)
         async with asyncio.TaskGroup() as tasks:

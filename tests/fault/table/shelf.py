@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
 from tally.client import Client, TallyError
+from tests.support.reach import open_client
 
 _VIEWER = rights_pb2.Viewer(country="us", application="shelf", platform="shelf")
 _TYPE = resource_pb2.Type(suffix="z", name="shelf", indexes={"shelf": "/shelf"}, sorts=["/rank"])
@@ -213,7 +214,8 @@ async def open_shelf(
     """A shelf of this name, reached at these addresses."""
     async with AsyncExitStack() as stack:
         clients = [
-            await stack.enter_async_context(Client(address, timeout=10.0)) for address in (*doors, *processes)
+            await stack.enter_async_context(open_client(address, timeout=10.0))
+            for address in (*doors, *processes)
         ]
         shelf = Shelf(name, chance, clients[: len(doors)], clients[len(doors) :])
         await shelf.prepare()

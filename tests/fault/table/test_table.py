@@ -1,4 +1,4 @@
-"""A short piece of the table: the same rounds, on shards that take over sooner."""
+"""A short piece of the table: the same rounds, on shards that take over sooner and leases that expire sooner."""
 
 import random
 from collections.abc import AsyncIterator
@@ -19,13 +19,14 @@ from tests.support.proof import open_proof
 pytestmark = [pytest.mark.long, pytest.mark.exact, pytest.mark.asyncio(loop_scope="module")]
 
 SOON_STALE = {"TALLY_CATALOG__RIGHTS__MAX_STALENESS_SECONDS": "3"}
+SOON_LEASED = {"TALLY_SCHEDULER__LEASE_SECONDS": "3"}
 PACE = Pace(callers=2, calls_per_second=6.0, batches_per_second=4.0)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def deployment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Deployment]:
     folder: Path = tmp_path_factory.mktemp("deployment")
-    async with open_deployment(folder, environment=FAST | SOON_STALE) as opened:
+    async with open_deployment(folder, environment=FAST | SOON_STALE | SOON_LEASED) as opened:
         yield opened
 
 
@@ -53,6 +54,12 @@ async def test_a_killed_catalog_and_a_wiped_valkey_show_nothing_hidden(deploymen
     row = await run(deployment, 3, named("of each catalog process"))
     assert row.wrong == ()
     assert (await run(deployment, 4, named("Valkey wiped"))).wrong == ()
+
+
+async def test_a_run_and_a_backfill_end_right_whatever_is_killed(deployment: Deployment) -> None:
+    row = await run(deployment, 5, named("every scheduler and worker in a run"))
+    assert row.wrong == ()
+    assert (await run(deployment, 6, named("of workers in a backfill"))).wrong == ()
 
 
 async def test_a_count_that_is_wrong_breaks_the_line(deployment: Deployment) -> None:

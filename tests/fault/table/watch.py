@@ -16,6 +16,7 @@ from tests.fault.table.invariants import check_snapshot
 from tests.fault.table.ledger import Ledger
 from tests.fault.table.requests import draw_key
 from tests.support.eventually import eventually
+from tests.support.reach import open_client
 
 _LOOK_SECONDS = 0.2
 _SNAPSHOT_SECONDS = 2.0
@@ -56,7 +57,7 @@ class Watch:
     @asynccontextmanager
     async def running(self, door: str) -> AsyncIterator[None]:
         """Look within this context; `door` is the address for reads."""
-        async with Client(door) as client:
+        async with open_client(door) as client:
             tasks = [
                 asyncio.create_task(self._again_and_again(self._look, _LOOK_SECONDS)),
                 asyncio.create_task(self._again_and_again(self._take_snapshot, _SNAPSHOT_SECONDS)),

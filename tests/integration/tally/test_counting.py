@@ -17,9 +17,9 @@ from tally.client import (
     OutcomeUnknown,
     OutOfRange,
     Overloaded,
+    PermissionDenied,
     Receipt,
     RequestIdReused,
-    ServerFault,
     Violation,
 )
 from tally.common.v1 import common_pb2
@@ -267,7 +267,7 @@ async def test_details_that_cannot_be_read_leave_the_status_as_it_is(client: Cli
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "who are you?", (details,))
 
     peer.turns.append(confuse)
-    with pytest.raises(ServerFault, match="answered PERMISSION_DENIED: who are you") as raised:
+    with pytest.raises(PermissionDenied, match="answered PERMISSION_DENIED: who are you") as raised:
         await client.count("v", request_id=ID)
     assert raised.value.reason == "PERMISSION_DENIED"
 

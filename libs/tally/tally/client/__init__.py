@@ -28,6 +28,7 @@ from tally.client.counting import (
 )
 from tally.client.errors import BufferFull, ClientUnusable, NotSent, OutcomeUnknown, StillSending
 from tally.client.events import Event, Function
+from tally.client.tls import Tls
 from tally.contract.errors import (
     AlreadyDecided,
     Cancelled,
@@ -50,6 +51,7 @@ from tally.contract.errors import (
     Overloaded,
     PartitionCountMismatch,
     PeerMismatch,
+    PermissionDenied,
     ReadTooLarge,
     RegionStale,
     Rejected,
@@ -59,6 +61,7 @@ from tally.contract.errors import (
     StaleFrame,
     StaleSnapshot,
     TallyError,
+    Unauthenticated,
     Unavailable,
     Unimplemented,
     VersionMismatch,
@@ -108,6 +111,7 @@ __all__ = [
     "PartitionCountMismatch",
     "PartitionMap",
     "PeerMismatch",
+    "PermissionDenied",
     "Progress",
     "ReadTooLarge",
     "Receipt",
@@ -123,6 +127,8 @@ __all__ = [
     "Stats",
     "StillSending",
     "TallyError",
+    "Tls",
+    "Unauthenticated",
     "Unavailable",
     "Unimplemented",
     "VersionMismatch",

@@ -10,7 +10,9 @@ import grpc
 
 from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
 from tally.client._buffering.ends import Progress
+from tally.client._calls.tracing import Tracer
 from tally.client._delivery.transport import TransportName
+from tally.client._scheduler.dead_letters import DeadLetter
 from tally.client._scheduler.jobs import BinNumbers, Job, JobStatus, Period
 from tally.client._scheduler.members import Channel, Put, Video
 from tally.client._scheduler.quotas import Quota, QuotaStatus
@@ -32,6 +34,7 @@ from tally.client.replication import (
 )
 from tally.client.request_id import RequestIds
 from tally.client.scheduler import Page
+from tally.client.tls import Tls
 
 class _Backfill:
     def count_dataset(self, *, timeout: float | None = None) -> Generator[CountedBucket]: ...
@@ -190,6 +193,9 @@ class _Replication:
     ) -> tuple[LocationVerdict, ...]: ...
 
 class _Scheduler:
+    def drop_dead_letters(
+        self, job: str, item_ids: Sequence[str], *, timeout: float | None = None
+    ) -> int: ...
     def get_bin_distribution(
         self, population: str, bin_max: int, *, timeout: float | None = None
     ) -> tuple[int, ...]: ...
@@ -202,6 +208,9 @@ class _Scheduler:
         timeout: float | None = None,
     ) -> BinNumbers: ...
     def get_job(self, name: str, *, timeout: float | None = None) -> JobStatus: ...
+    def list_dead_letters(
+        self, job: str, *, page_size: int = 0, page_token: str = "", timeout: float | None = None
+    ) -> Page[DeadLetter]: ...
     def list_jobs(
         self, *, page_size: int = 0, page_token: str = "", timeout: float | None = None
     ) -> Page[JobStatus]: ...
@@ -224,6 +233,14 @@ class _Scheduler:
     def put_job(self, job: Job, *, timeout: float | None = None) -> JobStatus: ...
     def put_quota(self, quota: Quota, *, timeout: float | None = None) -> QuotaStatus: ...
     def put_videos(self, videos: Iterable[Video], *, timeout: float = ...) -> Put: ...
+    def retry_dead_letters(
+        self,
+        job: str,
+        item_ids: Sequence[str],
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Run: ...
     def run_job(
         self, name: str, *, within_seconds: int = 0, request_id: str | None = None, timeout: float = ...
     ) -> Run: ...
@@ -237,7 +254,10 @@ class Client:
         batching: Batching | None = None,
         transport: TransportName = "unary",
         credentials: grpc.ChannelCredentials | None = None,
+        tls: Tls | None = None,
+        token: str | None = None,
         request_ids: RequestIds | None = None,
+        tracer: Tracer | None = None,
     ) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(

@@ -17,9 +17,11 @@ from tally.client._buffering.batcher import Batcher
 from tally.client._buffering.buffer import Awaited
 from tally.client._buffering.ends import F, Progress
 from tally.client._calls import methods
+from tally.client._calls.access import Access
 from tally.client._calls.connection import Connection
 from tally.client._calls.methods import Answer, Method, Request
 from tally.client._calls.namespace import N
+from tally.client._calls.tracing import Tracer, Tracing
 from tally.client._checks.rules import (
     check_actor_id,
     check_event_type,
@@ -40,6 +42,7 @@ from tally.client.errors import ClientUnusable
 from tally.client.events import Event, check_function
 from tally.client.query import Query
 from tally.client.request_id import RequestIds
+from tally.client.tls import Tls
 from tally.contract.errors import InvalidRequest, NotFound, OutOfRange, TallyError
 from tally.contract.rules import VIEW
 from tally.ingest.v1 import ingest_pb2
@@ -89,9 +92,18 @@ class Client(Namespaces):
         batching: Batching | None = None,
         transport: TransportName = "unary",
         credentials: grpc.ChannelCredentials | None = None,
+        tls: Tls | None = None,
+        token: str | None = None,
         request_ids: RequestIds | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
-        """`address`: host:port. `timeout`: of calls that name none. `credentials`: for TLS.
+        """`address`: host:port. `timeout`: of calls that name none.
+
+        `tls`: for a service with TLS; `credentials` are gRPC's own instead, for what Tls has no fields for. `token`: by
+        which the service knows the caller; without TLS it is sent to this machine alone.
+
+        `tracer`: OpenTelemetry's, for a span around each batch and each attempt of a call, whose trace context goes
+        to the service. Batches on a stream or in direct mode carry none.
 
         `transport`: how batches go: `unary`, a call for each; `stream`, all on one call; or `direct`, cut here and
         sent to the shards themselves, which needs the extra `direct` of this package.
@@ -100,18 +112,19 @@ class Client(Namespaces):
             raise InvalidRequest.of("address", f"{address!r} should be host:port alone, without http")
         self.address = address
         self._timeout_s = timeout
-        self._credentials = credentials
+        self._access = Access.of(address, credentials, tls, token)
         self._request_ids = request_ids or RequestIds()
         self._batching = batching or Batching()
         self._transport_name: TransportName = transport
+        self._tracing = Tracing(tracer)
         self._connection: Connection | None = None
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
-        connection = Connection(self.address, self._timeout_s, self._credentials)
+        connection = Connection(self.address, self._timeout_s, self._access, self._tracing)
         try:
             self._transport = open_transport(self._transport_name, connection)
-            self._sender = Sender(self._transport, self._request_ids)
+            self._sender = Sender(self._transport, self._request_ids, self._tracing)
             loop = asyncio.get_running_loop()
             self._batcher: Batcher[asyncio.Future[Receipt]] = await self.open_batcher(loop.call_soon)
         except BaseException:

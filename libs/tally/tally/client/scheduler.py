@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from tally.client._calls.methods import Answer, Method, Request
 from tally.client._calls.namespace import Namespace
 from tally.client._checks.times import from_timestamp, to_timestamp
+from tally.client._scheduler.dead_letters import DeadLetter
 from tally.client._scheduler.jobs import BinNumbers, Job, JobStatus, Period, Window, cadence_message
 from tally.client._scheduler.members import MOST_ROWS, Channel, Put, Video, cut, shift_rows
 from tally.client._scheduler.quotas import Quota, QuotaStatus
@@ -24,6 +25,7 @@ from tally.scheduler.v1 import population_pb2 as populations
 __all__ = [
     "BinNumbers",
     "Channel",
+    "DeadLetter",
     "Job",
     "JobStatus",
     "OutcomeCounts",
@@ -65,6 +67,15 @@ _GET_JOB = Method(f"{_JOBS}/GetJob", jobs.GetJobRequest, jobs.GetJobResponse.Fro
 _LIST_JOBS = Method(f"{_JOBS}/ListJobs", jobs.ListJobsRequest, jobs.ListJobsResponse.FromString)
 _RUN_JOB = Method(f"{_JOBS}/RunJob", jobs.RunJobRequest, jobs.RunJobResponse.FromString)
 _LIST_RUNS = Method(f"{_JOBS}/ListRuns", jobs.ListRunsRequest, jobs.ListRunsResponse.FromString)
+_LIST_LETTERS = Method(
+    f"{_JOBS}/ListDeadLetters", jobs.ListDeadLettersRequest, jobs.ListDeadLettersResponse.FromString
+)
+_RETRY_LETTERS = Method(
+    f"{_JOBS}/RetryDeadLetters", jobs.RetryDeadLettersRequest, jobs.RetryDeadLettersResponse.FromString
+)
+_DROP_LETTERS = Method(
+    f"{_JOBS}/DropDeadLetters", jobs.DropDeadLettersRequest, jobs.DropDeadLettersResponse.FromString
+)
 _LIST_WORKERS = Method(f"{_JOBS}/ListWorkers", jobs.ListWorkersRequest, jobs.ListWorkersResponse.FromString)
 _GET_BIN_NUMBERS = Method(
     f"{_JOBS}/GetCurrentBinNumbers",
@@ -181,6 +192,38 @@ class Scheduler(Namespace):
         )
         answer = await self._call(_LIST_RUNS, request, timeout)
         return Page(tuple(map(Run.from_message, answer.runs)), answer.next_page_token)
+
+    async def list_dead_letters(
+        self, job: str, *, page_size: int = 0, page_token: str = "", timeout: float | None = None
+    ) -> Page[DeadLetter]:
+        """The items of a job that were given up, by id. Raises NotFound."""
+        request = jobs.ListDeadLettersRequest(job=job, page_size=page_size, page_token=page_token)
+        answer = await self._call(_LIST_LETTERS, request, timeout)
+        return Page(tuple(map(DeadLetter.from_message, answer.dead_letters)), answer.next_page_token)
+
+    async def retry_dead_letters(
+        self,
+        job: str,
+        item_ids: Sequence[str],
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Run:
+        """Plan a run of items that were given up, at most 1,000. Raises NotFound if none of them was.
+
+        `request_id`: a UUID; the same one plans one run, however often it is sent.
+        """
+        request = jobs.RetryDeadLettersRequest(
+            job=job, item_ids=item_ids, request_id=request_id or str(uuid.uuid4())
+        )
+        return Run.from_message((await self._call(_RETRY_LETTERS, request, timeout)).run)
+
+    async def drop_dead_letters(
+        self, job: str, item_ids: Sequence[str], *, timeout: float | None = None
+    ) -> int:
+        """Remove items from the list, at most 1,000; how many were in it. Raises NotFound for a job."""
+        request = jobs.DropDeadLettersRequest(job=job, item_ids=item_ids)
+        return (await self._call(_DROP_LETTERS, request, timeout)).dropped_count
 
     async def list_workers(
         self, *, page_size: int = 0, page_token: str = "", timeout: float | None = None

@@ -221,6 +221,26 @@ class ReadTooLarge(DeadlineExceeded):
     reason = "READ_TOO_LARGE"
 
 
+class Unauthenticated(TallyError):
+    """The service does not know who calls. Nothing was done.
+
+    `reason` is CREDENTIALS_MISSING (neither a token nor a certificate that it knows), TOKEN_UNKNOWN, TOKEN_EXPIRED or
+    TOKEN_INVALID.
+    """
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(TallyError):
+    """The caller may not do this. Nothing was done.
+
+    `reason` is ROLE_MISSING, or OUTSIDE_RESTRICTION where a token or a certificate is only for some videos or types of
+    events.
+    """
+
+    reason = "PERMISSION_DENIED"
+
+
 class Cancelled(TallyError):
     """The call was cancelled. A write may or may not have been counted."""
 

@@ -12,6 +12,8 @@ from libs.domain.clock import Clock
 from libs.domain.pace import Limit, Pace
 from libs.egress.guard import EgressRefused
 from libs.egress.session import NO_ANSWER, Answer, TooLarge, read
+from libs.egress.tracing import trace_get
+from libs.telemetry.setup import OFF, Telemetry
 from services.worker.handlers.fetch_repo.headers import wait_seconds
 from services.worker.settings import FetchSettings
 
@@ -42,7 +44,10 @@ class _Host:
 class Fetching:
     """Fetches from any number of hosts; each has a pace of its own."""
 
-    def __init__(self, session: ClientSession, clock: Clock, settings: FetchSettings) -> None:
+    def __init__(
+        self, session: ClientSession, clock: Clock, settings: FetchSettings, telemetry: Telemetry = OFF
+    ) -> None:
+        self._tracer = telemetry.tracer
         self._session = session
         self._clock = clock
         self._settings = settings
@@ -75,7 +80,10 @@ class Fetching:
     async def _ask(self, host: str, did: str) -> Answer:
         most = self._settings.most_repo_mib * 1024 * 1024
         try:
-            return await read(self._session, host + _PATH, {"did": did}, most_bytes=most)
+            with trace_get(self._tracer, host + _PATH) as note_status:
+                answer = await read(self._session, host + _PATH, {"did": did}, most_bytes=most)
+                note_status(answer.status)
+                return answer
         except EgressRefused as error:
             raise NotFetched("egress_refused", str(error), is_transient=False) from error
         except TooLarge as error:

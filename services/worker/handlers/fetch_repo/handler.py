@@ -106,7 +106,10 @@ async def open_fetch_repo(context: Context, settings: WorkerSettings) -> AsyncIt
         ]
         try:
             yield FetchRepo(
-                Fetching(session, context.clock, settings.fetch), storing, delivery, context.clock
+                Fetching(session, context.clock, settings.fetch, context.telemetry),
+                storing,
+                delivery,
+                context.clock,
             )
         finally:
             for loop in loops:

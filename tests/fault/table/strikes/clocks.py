@@ -19,6 +19,7 @@ from tests.fault.table.ways import variables_of
 from tests.support.eventually import eventually
 from tests.support.glitch import install_glitch, remove_glitch, set_clock
 from tests.support.processes import free_port
+from tests.support.reach import channel_tls, open_channel, variables
 from tests.support.rollups import read_rollups
 
 _AHEAD_SECONDS = 25 * 3600
@@ -37,7 +38,7 @@ async def run_ahead(scene: Scene) -> None:
     address = f"127.0.0.1:{free_port()}"
     process = await _start(scene, address)
     try:
-        async with grpc.aio.insecure_channel(address) as channel:
+        async with open_channel(address) as channel:
             await _until_taking(scene, channel)
             scene.strike()
             for _ in range(_REQUESTS):
@@ -48,7 +49,7 @@ async def run_ahead(scene: Scene) -> None:
                 acknowledge(scene, [request], entries, [[outcome] for outcome in outcomes])
                 scene.expect_alone(bool(request.durability), "it did not take a sound request")
                 await scene.pause(0, 0.2)
-        scene.expect(not await is_serving(address, _SERVICE, 2.0), "it says that it is ready")
+        scene.expect(not await is_serving(address, _SERVICE, 2.0, channel_tls()), "it says that it is ready")
         process.terminate()
         await asyncio.to_thread(process.wait, 60)
     finally:
@@ -105,6 +106,7 @@ async def _start(scene: Scene, address: str) -> "subprocess.Popen[bytes]":
         "TALLY_POSTGRES__DSN": scene.deployment.dsn,
         "TALLY_VALKEY__URL": scene.deployment.valkey.url,
         "TALLY_COUNTING__SHARD": "ahead",
+        **variables(),
         **variables_of(clock_ahead_seconds=_AHEAD_SECONDS),
     }
     with (scene.deployment.folder / "ahead.log").open("ab") as log:

@@ -7,11 +7,12 @@ import asyncpg
 import numpy as np
 
 from libs.domain.minutes import MINUTE_US
-from tally.client import Client, Columns, TallyError
+from tally.client import Columns, TallyError
 from tally.contract.rules import EARLIEST_EVENT_US
 from tests.fault.table.ledger import Request
 from tests.fault.table.requests import draw_key, new_id
 from tests.fault.table.scene import Scene
+from tests.support.reach import open_client
 from tests.support.rollups import MINUTE
 
 _MINUTES = 20_000
@@ -62,7 +63,7 @@ async def _send(scene: Scene, first_minute: int) -> str:
     none = bytes(2 * _MINUTES)
     times = (np.arange(_MINUTES, dtype="<i8") + first_minute) * MINUTE_US
     columns = Columns((video,), ("view",), none, none, event_time_us=times.tobytes())
-    async with Client(scene.deployment.doors.door, timeout=10.0) as client:
+    async with open_client(scene.deployment.doors.door, timeout=10.0) as client:
         while True:
             try:
                 receipt = await client.process_many(columns, request_id=request.request_id)

@@ -8,6 +8,7 @@ from tally.client import Durability
 from tests.fault.table.deployment import PARTITIONERS, QUERIES, SHARDS
 from tests.fault.table.scene import Scene
 from tests.support.eventually import eventually
+from tests.support.reach import channel_tls
 
 _BACK_SECONDS = 60.0
 
@@ -34,7 +35,9 @@ async def restart_without_postgres(scene: Scene) -> None:
 
         async def are_back() -> bool:
             is_new = all(cluster.processes[name].restarts > restarts for name, restarts in before.items())
-            return is_new and all(await asyncio.gather(*map(takes_calls, writers)))
+            return is_new and all(
+                await asyncio.gather(*(takes_calls(place, channel_tls()) for place in writers))
+            )
 
         await eventually(are_back, _BACK_SECONDS)
         back_at = asyncio.get_running_loop().time()

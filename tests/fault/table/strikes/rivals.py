@@ -16,6 +16,7 @@ from tests.fault.table.ledger import Key, Request
 from tests.fault.table.requests import columns_of, draw_request
 from tests.fault.table.scene import Scene
 from tests.support.entries import ask_identity
+from tests.support.reach import open_channel
 
 _ROUNDS = 40
 _REQUESTS = 8
@@ -26,8 +27,8 @@ async def feed_two_shards(scene: Scene) -> None:
     addresses = scene.chance.sample(scene.deployment.doors.shards, 2)
     scene.strike()
     async with (
-        grpc.aio.insecure_channel(addresses[0]) as one,
-        grpc.aio.insecure_channel(addresses[1]) as other,
+        open_channel(addresses[0]) as one,
+        open_channel(addresses[1]) as other,
     ):
         for _ in range(_ROUNDS):
             requests = [draw_request(scene.chance, scene.prefix) for _ in range(_REQUESTS)]

@@ -4,9 +4,10 @@ import asyncio
 
 import asyncpg
 
-from tests.fault.table.deployment import SHARDS
+from tests.fault.table.deployment import SHARDS, WORKERS
 from tests.fault.table.pair import Pair
 from tests.fault.table.scene import Scene
+from tests.fault.table.strikes.syncs import used
 
 _CANCELS = 12
 _LOST_SECONDS = 180.0
@@ -48,15 +49,17 @@ async def lose_standby(scene: Scene) -> None:
 
 
 async def lose_primary(scene: Scene) -> None:
-    """What was only committed on the primary is gone with it, and none of it was acknowledged."""
+    """What was only committed on the primary is gone with it, and none of it was acknowledged: events, or outcomes."""
     pair = _pair_of(scene)
-    scene.strike()
-    await pair.standby.stop()
-    await _cancel_waits(scene, pair)
-    pair.primary.kill()
-    await pair.standby.start()
-    await pair.standby.promote()
-    await scene.deployment.cluster.until_serving()
+    async with used(scene) as run:
+        run.allowed_repeats += len(WORKERS)  # the outcome of a call may be lost with the primary for so long
+        scene.strike()
+        await pair.standby.stop()
+        await _cancel_waits(scene, pair)
+        pair.primary.kill()
+        await pair.standby.start()
+        await pair.standby.promote()
+        await scene.deployment.cluster.until_serving()
 
 
 async def _cancel_waits(scene: Scene, pair: Pair) -> None:

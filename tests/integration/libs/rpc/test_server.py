@@ -147,7 +147,7 @@ async def test_a_taken_port_is_refused_with_the_process_that_has_it() -> None:
 
 async def test_an_address_that_is_not_of_this_machine_is_not_ready() -> None:
     with pytest.raises(NotReady, match=r"cannot listen on 192\.0\.2\.1:50051"):
-        async with open_server(ServerSettings(address="192.0.2.1:50051"), []):
+        async with open_server(ServerSettings(address="192.0.2.1:50051", open=True), []):
             pass
 
 
@@ -354,3 +354,9 @@ async def test_an_idle_stream_ends_by_its_age_too() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stream.read()
         assert "this stream has lasted long enough" in str(caught.value.details())
+
+
+async def test_a_server_that_others_can_reach_does_not_start_without_tls_and_roles() -> None:
+    with pytest.raises(NotReady, match="TALLY_SERVER__OPEN=true"):
+        async with open_server(ServerSettings(address="0.0.0.0:0"), []):
+            pass

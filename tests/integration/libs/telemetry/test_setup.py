@@ -1,4 +1,4 @@
-"""Spans and metrics arrive at a collector; without one, or with one that is away, nothing is held up."""
+"""Spans and metrics arrive at a collector; without one, or with one that is unreachable, nothing is held up."""
 
 import asyncio
 import subprocess
@@ -9,15 +9,18 @@ from collections.abc import Iterator
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from libs.rpc.calls import UnaryCall
 from libs.rpc.channel import ChannelSettings, open_channel
 from libs.rpc.server import open_server
 from libs.telemetry import catalogue
+from libs.telemetry.settings import TelemetrySettings
 from libs.telemetry.setup import OFF, Telemetry, open_telemetry
 from tally.contract.errors import NotReady, Overloaded, Unavailable
 from tally.counting.v1 import counting_pb2
 from tests.integration.libs.rpc.servicer import ANY_PORT, APPEND, Counting, CountingStub, counting
+from tests.support.eventually import eventually
 from tests.support.otlp import Collector, open_collector
 
 REQUEST = counting_pb2.AppendRequest()
@@ -27,6 +30,7 @@ REQUEST = counting_pb2.AppendRequest()
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     with open_collector() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
         yield collector
 
 
@@ -68,10 +72,9 @@ async def test_one_trace_runs_from_the_client_through_the_server_and_on(collecto
         server.span_id,
     ]
     assert attributes_of(server) == {
-        "rpc.system": "grpc",
-        "rpc.service": "tally.counting.v1.CountingService",
-        "rpc.method": "Append",
-        "rpc.grpc.status_code": 0,
+        "rpc.system.name": "grpc",
+        "rpc.method": "tally.counting.v1.CountingService/Append",
+        "rpc.response.status_code": "OK",
     }
     assert collector.services == {"tally-test"}
 
@@ -79,13 +82,13 @@ async def test_one_trace_runs_from_the_client_through_the_server_and_on(collecto
 @pytest.mark.parametrize(
     ("error", "code", "server_status"),
     [
-        (Unavailable("away"), 14, Status.STATUS_CODE_ERROR),
-        (Overloaded("full", retry_after_s=1), 8, Status.STATUS_CODE_UNSET),
+        (Unavailable("away"), "UNAVAILABLE", Status.STATUS_CODE_ERROR),
+        (Overloaded("full", retry_after_s=1), "RESOURCE_EXHAUSTED", Status.STATUS_CODE_UNSET),
     ],
     ids=["the server's fault", "the caller's"],
 )
 async def test_a_failure_is_on_the_spans_of_those_whose_fault_it_is(
-    collector: Collector, error: Exception, code: int, server_status: int
+    collector: Collector, error: Exception, code: str, server_status: int
 ) -> None:
     async def fail() -> None:
         raise error
@@ -94,9 +97,10 @@ async def test_a_failure_is_on_the_spans_of_those_whose_fault_it_is(
         await call_once(telemetry, Counting(fail))
     by_kind = {span.kind: span for span in collector.spans}
     server, client = by_kind[Span.SPAN_KIND_SERVER], by_kind[Span.SPAN_KIND_CLIENT]
-    assert attributes_of(server)["rpc.grpc.status_code"] == code
+    assert attributes_of(server)["rpc.response.status_code"] == code
     assert server.status.code == server_status
-    assert attributes_of(client)["rpc.grpc.status_code"] == code
+    assert (attributes_of(server).get("error.type") == code) is (server_status == Status.STATUS_CODE_ERROR)
+    assert attributes_of(client)["rpc.response.status_code"] == attributes_of(client)["error.type"] == code
     assert client.status.code == Status.STATUS_CODE_ERROR
 
 
@@ -115,8 +119,28 @@ async def test_a_call_whose_caller_went_away_is_cancelled_and_not_failed(collect
             await call
     by_kind = {span.kind: span for span in collector.spans}
     server, client = by_kind[Span.SPAN_KIND_SERVER], by_kind[Span.SPAN_KIND_CLIENT]
-    assert [attributes_of(span)["rpc.grpc.status_code"] for span in (server, client)] == [1, 1]
+    assert [attributes_of(span)["rpc.response.status_code"] for span in (server, client)] == ["CANCELLED"] * 2
     assert server.status.code == Status.STATUS_CODE_UNSET
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(0.0, 0), (1.0, 2)])
+def test_a_part_of_the_traces_is_recorded_and_those_whose_caller_wants_it(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, ratio: float, expected: int
+) -> None:
+    monkeypatch.delenv("OTEL_TRACES_SAMPLER")
+    wanted = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    unwanted = SpanContext(3, 4, is_remote=True)
+    with open_telemetry("tally-test", TelemetrySettings(trace_ratio=ratio)) as telemetry:
+        tracer = telemetry.tracer
+        tracer.start_span("by ratio").end()
+        tracer.start_span("by ratio, linked", links=[Link(unwanted)]).end()
+        tracer.start_span("child", set_span_in_context(NonRecordingSpan(wanted))).end()
+        tracer.start_span("linked", links=[Link(unwanted), Link(wanted)]).end()
+        tracer.start_span("unwanted", set_span_in_context(NonRecordingSpan(unwanted))).end()
+    names = [span.name for span in collector.spans]
+    assert names.count("by ratio") + names.count("by ratio, linked") == expected
+    assert {"child", "linked"} <= set(names)
+    assert "unwanted" not in names
 
 
 async def test_calls_are_counted_and_timed_by_method_and_code(collector: Collector) -> None:
@@ -129,15 +153,34 @@ async def test_calls_are_counted_and_timed_by_method_and_code(collector: Collect
     assert point.count == 3
     assert tuple(point.explicit_bounds) == catalogue.SECONDS
     assert labels == {
-        "rpc.system": "grpc",
-        "rpc.service": "tally.counting.v1.CountingService",
-        "rpc.method": "Append",
-        "rpc.grpc.status_code": 0,
+        "rpc.system.name": "grpc",
+        "rpc.method": "tally.counting.v1.CountingService/Append",
+        "rpc.response.status_code": "OK",
     }
-    [in_flight] = metrics[catalogue.RPC_SERVER_IN_FLIGHT.name].sum.data_points
-    assert in_flight.as_int == 0
     [client] = metrics[catalogue.RPC_CLIENT_DURATION.name].histogram.data_points
     assert client.count == 3
+
+
+@pytest.mark.usefixtures("collector")
+async def test_calls_are_counted_while_they_are_answered() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        begun.set()
+        await ended.wait()
+
+    with open_telemetry("tally-test") as telemetry:
+        async with (
+            open_server(ANY_PORT, [counting(Counting(hold))], telemetry=telemetry) as server,
+            open_channel(server.address, ChannelSettings()) as channel,
+        ):
+            call = asyncio.create_task(UnaryCall(CountingStub(channel).Append, APPEND)(REQUEST, timeout_s=10))
+            await begun.wait()
+            assert server.in_flight == {APPEND.removeprefix("/"): 1}
+            assert server.saturation() == {"calls": 1 / ANY_PORT.max_concurrent_rpcs, "streams": 0}
+            ended.set()
+            await call
+            await eventually(lambda: asyncio.sleep(0, not any(server.in_flight.values())), 5)
 
 
 async def test_a_gauge_reports_what_its_reader_says(collector: Collector) -> None:

@@ -161,6 +161,53 @@ async def test_a_worker_that_waits_gets_the_slots_of_a_run_as_soon_as_it_is_plan
     assert (told.code, told.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "LEASE_LOST")
 
 
+async def test_items_that_failed_are_listed_tried_again_and_dropped(calls: Calls) -> None:
+    await calls.put_videos(["dead-1", "dead-2", "dead-3"], has_label_association=True)
+    await calls.put_job("burying", where={"has_label_association": True})
+
+    async def work_off(worker: str, outcome: Any) -> list[str]:
+        number = 1
+        while (lease := (await calls.lease(number, worker=worker)).lease).job != "burying":
+            number += 1  # a slot that another test left
+        (batch,) = lease.batches
+        items = [work.ItemOutcome(id=item.id, outcome=outcome, detail="why") for item in batch.items]
+        report = work.ReportItemsRequest(
+            slot=lease.slot, token=lease.token, begin_key=batch.begin_key, items=items
+        )
+        assert (await calls.work.ReportItems(report, timeout=TIMEOUT_S)).recorded_count == len(items)
+        return sorted(item.id for item in items)
+
+    async def list_letters(**page: Any) -> Any:
+        request = jobs.ListDeadLettersRequest(job="burying", **page)
+        return await calls.jobs.ListDeadLetters(request, timeout=TIMEOUT_S)
+
+    run = await calls.run("burying")
+    assert await work_off("burying", work.OUTCOME_FAILED) == ["dead-1", "dead-2", "dead-3"]
+    first = await list_letters(page_size=2)
+    rest = await list_letters(page_token=first.next_page_token)
+    found = [*first.dead_letters, *rest.dead_letters]
+    assert [letter.item_id for letter in found] == ["dead-1", "dead-2", "dead-3"]
+    assert {(each.run_id, each.try_count, each.failed_for_good, each.detail) for each in found} == {
+        (run.id, 1, True, "why")
+    }
+    retrying = jobs.RetryDeadLettersRequest(
+        job="burying", request_id=str(uuid.uuid4()), item_ids=["dead-2", "dead-2", "nobody"]
+    )
+    planned = (await calls.jobs.RetryDeadLetters(retrying, timeout=TIMEOUT_S)).run
+    assert (planned.member_count, planned.slot_count, planned.id > run.id) == (1, 1, True)
+    assert (await calls.jobs.RetryDeadLetters(retrying, timeout=TIMEOUT_S)).run.id == planned.id
+    assert await work_off("again", work.OUTCOME_SYNCED) == ["dead-2"]
+    dropping = jobs.DropDeadLettersRequest(job="burying", item_ids=["dead-1", "dead-2"])
+    assert (await calls.jobs.DropDeadLetters(dropping, timeout=TIMEOUT_S)).dropped_count == 1
+    assert [letter.item_id for letter in (await list_letters()).dead_letters] == ["dead-3"]
+    for wrong, field in (
+        (jobs.DropDeadLettersRequest(job="burying"), "item_ids"),
+        (jobs.DropDeadLettersRequest(job="burying", item_ids=["a\0"]), "item_ids[0]"),
+    ):
+        told = await refused(calls.jobs.DropDeadLetters(wrong, timeout=TIMEOUT_S))
+        assert (told.code, told.fields[0]) == (grpc.StatusCode.INVALID_ARGUMENT, field)
+
+
 async def test_wrong_requests_are_told_by_field(calls: Calls) -> None:
     for request, field in (
         (calls.put_job("Wrong name"), "job.name"),

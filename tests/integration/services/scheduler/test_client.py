@@ -9,7 +9,7 @@ import pytest
 
 from tally.client import InvalidRequest, NotFound, blocking
 from tally.client._threads.derived import public_names
-from tally.client.scheduler import Channel, Job, Period, Put, Quota, RunState, Scheduler, Video, Window
+from tally.client.scheduler import Channel, Job, Page, Period, Put, Quota, RunState, Scheduler, Video, Window
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -98,6 +98,17 @@ async def test_a_run_is_planned_once_for_a_request_and_listed(shared: Stack) -> 
         await scheduler.list_runs(state="over")
     with pytest.raises(NotFound):
         await scheduler.run_job("nowhere")
+
+
+async def test_dead_letters_are_listed_tried_again_and_dropped(shared: Stack) -> None:
+    scheduler = shared.client.scheduler
+    await scheduler.put_job(replace(JOB, name="client_dead", quotas={}))
+    assert await scheduler.list_dead_letters("client_dead") == Page((), "")
+    assert await scheduler.drop_dead_letters("client_dead", ["nobody"]) == 0
+    with pytest.raises(NotFound, match="none of these items is a dead letter of client_dead"):
+        await scheduler.retry_dead_letters("client_dead", ["nobody"])
+    with pytest.raises(NotFound, match="there is no job 'nowhere'"):
+        await scheduler.list_dead_letters("nowhere")
 
 
 async def test_a_definition_that_the_protocol_cannot_express_is_refused_here(shared: Stack) -> None:

@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from libs.domain.bins import DEFAULT_SPACE
-from services.scheduler.cut import SCHEDULED, cut_query
+from services.scheduler.cut import cut_query
+from services.scheduler.lanes import SCHEDULED
 from services.scheduler.members import FIRST, LAST, PLANNER_SETTINGS, Key, Range
 from services.scheduler.membership import CHANNELS, VIDEOS, Put, put_members
 from services.scheduler.populations import POPULATIONS

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from libs.embedded.envoy_config import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, Pool, make_config
+from libs.embedded.envoy_config import (
+    CONNECTION_WINDOW_BYTES,
+    STREAM_WINDOW_BYTES,
+    Pool,
+    ProxyTls,
+    make_config,
+)
 
 PARTITIONERS = Pool(
     "partitioner",
@@ -96,3 +102,23 @@ def test_what_is_known_of_a_server_reaches_the_workers_at_once(config: dict[str,
     """By default Envoy holds back changes that come within a second of another one."""
     assert list(find(config, "update_merge_window")) == ["0s", "0s"]
     assert list(find(config, "healthy_panic_threshold")) == [{"value": 0}] * 2
+
+
+def test_without_tls_no_name_is_forwarded(config: dict[str, Any]) -> None:
+    """Envoy's default drops the header that a client sends (SANITIZE)."""
+    assert not list(find(config, "transport_socket"))
+    assert not list(find(config, "forward_client_cert_details"))
+
+
+def test_with_tls_names_are_made_here_and_servers_are_checked() -> None:
+    tls = ProxyTls("ca.pem", "front.pem", "front.key", "tally")
+    config = make_config("127.0.0.1:50051", [PARTITIONERS, QUERIES], "admin.sock", tls)
+    downstream, *upstream = [each["typed_config"] for each in find(config, "transport_socket")]
+    assert list(find(config, "forward_client_cert_details")) == ["SANITIZE_SET"]
+    assert downstream["require_client_certificate"] is False
+    assert downstream["common_tls_context"]["validation_context"] == {"trusted_ca": {"filename": "ca.pem"}}
+    assert len(upstream) == 2
+    for each in upstream:
+        validation = each["common_tls_context"]["validation_context"]
+        assert validation["trusted_ca"] == {"filename": "ca.pem"}
+        assert validation["match_typed_subject_alt_names"][0]["matcher"] == {"exact": "tally"}

@@ -17,9 +17,11 @@ def test_every_constant_is_listed_once() -> None:
 
 @pytest.mark.parametrize("metric", catalogue.ALL, ids=lambda metric: metric.name)
 def test_names_and_units_keep_to_one_form(metric: Metric) -> None:
-    assert re.fullmatch(r"tally(\.[a-z_]+)+", metric.name)
+    assert re.fullmatch(r"(tally|rpc|process)(\.[a-z_]+)+", metric.name)
     assert re.fullmatch(r"s|By|1|\{[a-z_]+\}", metric.unit)
     assert metric.description.endswith(".")
+    # Prometheus has labels of its own by these names, and renames those of the metric.
+    assert {"job", "instance"}.isdisjoint(metric.attributes)
 
 
 def test_a_metric_is_made_only_as_what_it_is() -> None:

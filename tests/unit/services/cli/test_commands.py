@@ -27,7 +27,7 @@ def test_no_two_services_have_the_same_command() -> None:
 def test_the_help_lists_the_commands_of_every_service() -> None:
     help_text = CliRunner().invoke(make_app(), ["--help"]).output
     listed = [line.split()[0] for line in help_text.partition("Commands:")[2].splitlines() if line.strip()]
-    assert listed[:7] == ["up", "cluster", "count", "get", "replay", "status", "migrate"]
+    assert listed[:8] == ["up", "cluster", "count", "get", "replay", "status", "trace", "migrate"]
     assert set(listed) >= {command for service in SERVICES for command in service.commands}
 
 

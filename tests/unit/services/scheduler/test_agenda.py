@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from services.scheduler.lanes import LANES, RETRY, SCHEDULED, lanes_in_turn
 from services.scheduler.outcomes import backoff_seconds
 from services.scheduler.ticker import read_agenda
 
@@ -11,7 +12,13 @@ POLL_AT = NOW + timedelta(seconds=1)
 
 
 def row(
-    number: int, *, plan: float = 3600, slot: float | None = None, rest: float | None = None, **rest_of: Any
+    number: int,
+    *,
+    plan: float = 3600,
+    slot: float | None = None,
+    rest: float | None = None,
+    retry: float | None = None,
+    **rest_of: Any,
 ) -> Any:
     """A job's row; times are seconds from now."""
     return {
@@ -20,6 +27,7 @@ def row(
         "is_active": True,
         "next_plan_at": NOW + timedelta(seconds=plan),
         "slot_due_at": None if slot is None else NOW + timedelta(seconds=slot),
+        "retry_due_at": None if retry is None else NOW + timedelta(seconds=retry),
         "rest_until": None if rest is None else NOW + timedelta(seconds=rest),
         "has_ended_run": False,
         **rest_of,
@@ -42,6 +50,19 @@ def test_slots_are_due_when_their_job_does_not_rest() -> None:
     agenda = read_agenda(rows, NOW, POLL_AT)
     assert [each["job_id"] for each in agenda.to_lease] == [1]
     assert agenda.next_at == NOW + timedelta(seconds=0.25)
+
+
+def test_items_are_tried_again_in_the_order_in_which_they_became_due() -> None:
+    rows = [row(1, retry=-1), row(2, retry=-5), row(3, retry=0.5), row(4), row(5, retry=-1, is_active=False)]
+    agenda = read_agenda(rows, NOW, POLL_AT)
+    assert [job_id for job_id, _ in agenda.to_retry] == [2, 1]
+    assert agenda.next_at == NOW + timedelta(seconds=0.5)
+
+
+def test_every_fourth_lease_looks_for_retries_first() -> None:
+    first = [lanes_in_turn(turn)[0] for turn in range(8)]
+    assert first == [SCHEDULED, SCHEDULED, SCHEDULED, RETRY] * 2
+    assert all(set(lanes_in_turn(turn)) == set(LANES) for turn in range(4))
 
 
 def test_a_backoff_doubles_up_to_five_minutes_and_has_full_jitter() -> None:

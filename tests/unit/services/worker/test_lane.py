@@ -8,8 +8,10 @@ from typing import Any, cast
 
 import pytest
 
+from libs.telemetry.setup import OFF
 from services.worker.handlers.handler import CallFailed, Item, Outcome, QuotaExceeded, Result, TooManyRequests
 from services.worker.lane import Lane
+from services.worker.measuring import Measuring
 from services.worker.scheduler import Scheduler
 from services.worker.threads import Threads
 from tally.contract.errors import LeaseLost
@@ -97,7 +99,16 @@ class Echo:
 
 def make_lane(script: Script, handler: Echo, clock: Clock) -> Lane:
     scheduler = cast("Scheduler", script)
-    return Lane("me", scheduler, {"echo": handler}, Threads(), clock, 0.01, itertools.count(1).__next__)
+    return Lane(
+        "me",
+        scheduler,
+        {"echo": handler},
+        Threads(),
+        clock,
+        0.01,
+        itertools.count(1).__next__,
+        Measuring(OFF, 1),
+    )
 
 
 async def run_slot(script: Script, handler: Echo, clock: Clock | None = None) -> list[Any]:

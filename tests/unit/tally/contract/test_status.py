@@ -41,6 +41,8 @@ ROWS: list[tuple[TallyError, grpc.StatusCode]] = [
     (errors.DataLoss("wrong checksum"), grpc.StatusCode.DATA_LOSS),
     (errors.NotPrimary("a standby"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.DeadlineExceeded("too late"), grpc.StatusCode.DEADLINE_EXCEEDED),
+    (errors.Unauthenticated("no token"), grpc.StatusCode.UNAUTHENTICATED),
+    (errors.PermissionDenied("no role"), grpc.StatusCode.PERMISSION_DENIED),
     (errors.Cancelled("by the caller"), grpc.StatusCode.CANCELLED),
     (errors.Unimplemented("not yet"), grpc.StatusCode.UNIMPLEMENTED),
     (errors.ServerFault("broken"), grpc.StatusCode.INTERNAL),
@@ -194,6 +196,8 @@ def test_whatever_the_texts_are_the_trailers_stay_below_8_kib(
         (grpc.StatusCode.UNKNOWN, errors.ServerFault),
         (grpc.StatusCode.FAILED_PRECONDITION, errors.ServerFault),
         (grpc.StatusCode.DATA_LOSS, errors.DataLoss),
+        (grpc.StatusCode.UNAUTHENTICATED, errors.Unauthenticated),
+        (grpc.StatusCode.PERMISSION_DENIED, errors.PermissionDenied),
     ],
 )
 def test_a_status_without_details_is_read_by_its_code(code: grpc.StatusCode, kind: type[TallyError]) -> None:

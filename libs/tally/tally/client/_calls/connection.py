@@ -4,17 +4,18 @@ A request is serialized once, so that every attempt sends the same bytes.
 """
 
 import asyncio
-import ipaddress
 import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 
 import grpc
 
+from tally.client._calls.access import Access, is_loopback
 from tally.client._calls.backoffs import OF_GRPC
 from tally.client._calls.methods import Answer, Method, Request
 from tally.client._calls.process import FORK_GUARD
 from tally.client._calls.status import to_error
+from tally.client._calls.tracing import NO_TRACING, Tracing
 from tally.client.errors import ClientUnusable, OutcomeUnknown
 from tally.contract.backoff import spread_s
 from tally.contract.errors import InvalidRequest, Overloaded
@@ -58,16 +59,18 @@ _OPTIONS: tuple[tuple[str, str | int], ...] = (
 class Connection:
     """A channel that belongs to one event loop of one process."""
 
-    def __init__(self, address: str, timeout_s: float, credentials: grpc.ChannelCredentials | None) -> None:
+    def __init__(self, address: str, timeout_s: float, access: Access, tracing: Tracing = NO_TRACING) -> None:
         """To be called in the event loop. gRPC starts with the first call, so that a fork before that does no harm.
 
         `timeout_s`: of calls that name none. Raises ClientUnusable where gRPC cannot work.
         """
         FORK_GUARD.check()
+        access.check(address)
         self.address = address
         """host:port"""
         self._timeout_s = timeout_s
-        self._credentials = credentials
+        self._access = access
+        self._tracing = tracing
         self._process = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._closing = asyncio.Event()
@@ -83,14 +86,16 @@ class Connection:
 
     def _open(self) -> grpc.aio.Channel:
         # A proxy set for the way out (http_proxy) leads away from this machine's own services.
-        options = (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if _is_loopback(self.address) else _OPTIONS
-        if self._credentials is None:
+        options = (*_OPTIONS, *self._access.options)
+        if is_loopback(self.address):
+            options = (*options, ("grpc.enable_http_proxy", 0))
+        if self._access.credentials is None or self.address.startswith("unix:"):
             return grpc.aio.insecure_channel(self.address, options=options)
-        return grpc.aio.secure_channel(self.address, self._credentials, options=options)
+        return grpc.aio.secure_channel(self.address, self._access.credentials, options=options)
 
     def to(self, address: str) -> "Connection":
         """Another connection, set up like this one."""
-        return Connection(address, self._timeout_s, self._credentials)
+        return Connection(address, self._timeout_s, self._access, self._tracing)
 
     async def close(self, grace_s: float) -> None:
         """Wait for the calls under way, then end them. With the last channel of a process gRPC's threads end."""
@@ -146,7 +151,9 @@ class Connection:
         request_ids = (request_id,) if request_id else ()
         try:
             # In no variable, for the traceback of an error that is kept would keep the channel, and gRPC running.
-            return await self._calls(method)(payload, timeout=timeout_s)
+            with self._tracing.attempt(method.path) as traced:
+                metadata = (*(self._access.metadata or ()), *traced)
+                return await self._calls(method)(payload, timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise to_error(error, self.address, timeout_s, request_ids) from error.with_traceback(None)
         except asyncio.CancelledError:
@@ -161,7 +168,7 @@ class Connection:
         calls: grpc.aio.StreamStreamMultiCallable[bytes, Answer] = self._channel.stream_stream(
             method.path, response_deserializer=method.parse
         )
-        return calls(timeout=timeout_s)
+        return calls(timeout=timeout_s, metadata=self._access.metadata)
 
     async def stream(
         self,
@@ -236,14 +243,6 @@ class Connection:
                 request_ids=request_ids,
             )
         raise ClientUnusable("the client was closed during the call", reason="CLIENT_CLOSED")
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.removeprefix("dns:///").rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def _write_all(

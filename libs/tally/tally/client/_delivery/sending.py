@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from tally.client._calls.backoffs import OF_BATCHES
+from tally.client._calls.tracing import NO_TRACING, Tracing
 from tally.client._delivery.breaker import WaitingBreaker
 from tally.client._delivery.doubt import held_back, in_view_of, may_have_counted
 from tally.client._delivery.transport import Transport
@@ -59,8 +60,9 @@ class Limits:
 class Sender:
     """Sends batches over a transport; the breaker, the retry budget and the ids are those of one client."""
 
-    def __init__(self, transport: Transport, request_ids: RequestIds) -> None:
+    def __init__(self, transport: Transport, request_ids: RequestIds, tracing: Tracing = NO_TRACING) -> None:
         """To be called in the event loop, to which it belongs."""
+        self._tracing = tracing
         self._transport = transport
         self._request_ids = request_ids
         self._now = asyncio.get_running_loop().time
@@ -85,6 +87,12 @@ class Sender:
         Raises OutcomeUnknown, NotSent if the patience ended before the first attempt under a new id, Overloaded if
         the service asked to wait until it ended, and what the transport raises for a request that can not be accepted.
         """
+        with self._tracing.batch(len(columns)):
+            return await self._send(columns, limits, delivery, request_id)
+
+    async def _send(
+        self, columns: Columns, limits: Limits, delivery: Delivery, request_id: str | None
+    ) -> Receipt:
         until = self._now() + min(limits.patience_s, LONGEST_PATIENCE_S)
         batch = Batch(request_id, columns) if request_id else None
         renewals = attempts = 0

@@ -19,6 +19,7 @@ from tally.client._buffering.batcher import Batcher
 from tally.client._buffering.buffer import Awaited
 from tally.client._buffering.ends import NO_PROGRESS, Progress
 from tally.client._calls.process import FORK_GUARD
+from tally.client._calls.tracing import Tracer
 from tally.client._checks.rules import check_value, read_event_time
 from tally.client._delivery.sending import still_sending
 from tally.client._delivery.transport import TransportName, check_transport
@@ -30,6 +31,7 @@ from tally.client.columns import Batch, Columns
 from tally.client.errors import BufferFull, ClientUnusable
 from tally.client.events import Event, check_function
 from tally.client.request_id import RequestIds
+from tally.client.tls import Tls
 from tally.contract.errors import TallyError
 from tally.contract.rules import VIEW
 
@@ -113,7 +115,10 @@ class Client:
         batching: Batching | None = None,
         transport: TransportName = "unary",
         credentials: grpc.ChannelCredentials | None = None,
+        tls: Tls | None = None,
+        token: str | None = None,
         request_ids: RequestIds | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """The first call starts the thread, so a client that was made before a fork can be used after it.
 
@@ -121,16 +126,23 @@ class Client:
         """
         FORK_GUARD.check()
         check_transport(transport)
-        self._make = partial(
-            client.Client,
-            address,
-            timeout=timeout,
-            batching=batching,
-            transport=transport,
-            credentials=credentials,
-            request_ids=request_ids or RequestIds(),
-        )
-        self._unopened = self._make()
+        ids = request_ids or RequestIds()
+
+        def make() -> client.Client:  # no partial, whose repr would tell the token
+            return client.Client(
+                address,
+                timeout=timeout,
+                batching=batching,
+                transport=transport,
+                credentials=credentials,
+                tls=tls,
+                token=token,
+                request_ids=ids,
+                tracer=tracer,
+            )
+
+        self._make = make
+        self._unopened = make()
         """for what needs no thread"""
         self._timeout_s = timeout
         self._is_patient = (batching or Batching()).when_full == "wait"
