@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from libs.domain.cells import Cell, Cells, ValueCells, join_cells, join_values, merge_cells, no_values
+from libs.domain.grains import Grain
 from libs.domain.names import cut_names, split_names
 from libs.domain.runs import NOTHING, TYPE_BITS, TYPE_MASK, Numbers, Part, Run, hash_of
 from tally.contract.errors import Unavailable
 
-VERSION = 1
+VERSION, GRAIN_VERSION = 1, 2
+"""Of blocks of minutes, and of those of hours, days and totals, which a version of before must not take for minutes."""
 BLOCK_CELLS, VALUED_BLOCK_CELLS = 240, 120
 """The most cells of a block, without values and with them: nearly all blocks so fit into a page of Postgres."""
 HASHES_AT = 16
@@ -31,7 +33,8 @@ _WIDTHS = tuple(np.dtype(code) for code in (">u1", ">u2", ">u4", ">u8"))
 _LARGEST = np.array([2**8 - 1, 2**16 - 1, 2**32 - 1], np.uint64)
 _SHORT_NAME = 255
 _LONG_NAMES, _HAS_VALUES = 16, 32
-"""Flags, beside two bits each for the widths of minutes and counts."""
+"""Flags, beside two bits each for the widths of minutes and counts, and for the grain."""
+_GRAIN_SHIFT = 6
 _MOST = 2**63 - 1
 
 
@@ -66,29 +69,31 @@ def cut_run(run: Run) -> list[int]:
     return [*edges, count]
 
 
-def encode(run: Run) -> list[Block]:
-    """The blocks of a run, in their order."""
+def encode(run: Run, grain: Grain = Grain.MINUTE) -> list[Block]:
+    """The blocks of a run whose cells are of a grain, in their order."""
     if not len(run):
         return []
     edges = cut_run(run)
-    columns = _Columns(run, edges)
+    columns = _Columns(run, edges, grain)
     return [columns.block(number) for number in range(len(edges) - 1)]
 
 
 class _Columns:
     """A run as bytes, column by column, so that a block is put together from slices."""
 
-    def __init__(self, run: Run, edges: Sequence[int]) -> None:
+    def __init__(self, run: Run, edges: Sequence[int], grain: Grain) -> None:
         cells, starts = run.cells, np.array(edges[:-1])
         video = (cells.series >> TYPE_BITS).astype(np.intp)
         begins_video = np.ones(len(cells), np.bool_)
         begins_video[1:] = video[1:] != video[:-1]
         begins_video[starts] = True
         pieces = np.flatnonzero(begins_video)
-        base = np.minimum.reduceat(cells.minute, starts)
+        times = cells.minute if grain.minutes == 1 else cells.minute // grain.minutes
+        base = np.minimum.reduceat(times, starts)
+        self._version, self._grain_flag = GRAIN_VERSION if grain else VERSION, grain << _GRAIN_SHIFT
         self._values = cells.values
         self._edges = edges
-        self._minute = (cells.minute - np.repeat(base, np.diff(edges))).astype(np.uint64)
+        self._minute = (times - np.repeat(base, np.diff(edges))).astype(np.uint64)
         self._count = cells.count
         self._event_type = (cells.series & TYPE_MASK).astype(np.uint32)
         self._base = base.tolist()
@@ -128,7 +133,7 @@ class _Columns:
             minutes = self._minute[a:b].astype(_WIDTHS[minute_width]).tobytes()
         if count_width:
             counts = self._count[a:b].astype(_WIDTHS[count_width]).tobytes()
-        flags = minute_width | count_width << 2
+        flags = minute_width | count_width << 2 | self._grain_flag
         name_sizes = self._name_sizes[va:vb]
         if not self._are_names_short:
             flags, name_sizes = flags | _LONG_NAMES, self._name_sizes[2 * va : 2 * vb]
@@ -138,7 +143,7 @@ class _Columns:
             values = _encode_values(self._values, a, b, _WIDTHS[count_width])
         body = b"".join(
             (
-                _HEADER.pack(VERSION, flags, b - a, vb - va, type_count, self._base[number]),
+                _HEADER.pack(self._version, flags, b - a, vb - va, type_count, self._base[number]),
                 self._hashes[8 * va : 8 * vb],
                 name_sizes,
                 self._cells_of_pieces[piece : piece + vb - va],
@@ -181,6 +186,8 @@ def decode_all(bodies: Sequence[bytes]) -> Part:
         event_type += np.repeat(np.array(firsts, np.uint64), sizes)
     minute = _join([layout.minute_offsets for layout in layouts])
     minute += np.repeat(np.array([layout.base for layout in layouts]), sizes)
+    if any(layout.grain.minutes > 1 for layout in layouts):
+        minute *= np.repeat(np.array([layout.grain.minutes for layout in layouts]), sizes)
     values = None
     if any(layout.has_values for layout in layouts):
         values = join_values([layout.read_values() for layout in layouts])
@@ -227,12 +234,13 @@ class _Layout:
 
     def __init__(self, body: bytes) -> None:
         version, flags, cell_count, video_count, type_count, base = _HEADER.unpack_from(body)
-        if version != VERSION:
+        if version not in (VERSION, GRAIN_VERSION):
             raise UnknownVersion(
-                f"a block of the rollups is of version {version}, and this Tally reads version {VERSION}. "
-                "Run the version that wrote it, or a later one"
+                f"a block of the rollups is of version {version}, and this Tally reads versions {VERSION} and "
+                f"{GRAIN_VERSION}. Run the version that wrote it, or a later one"
             )
         self.body = body
+        self.grain = Grain(flags >> _GRAIN_SHIFT)
         self.cell_count: int = cell_count
         self.video_count: int = video_count
         self.base: int = base
@@ -296,7 +304,7 @@ class _Layout:
         """The cells of one video and event type over the minutes [start, end), all as of one key."""
         begin = int(self.cells_of_videos[:place].sum(dtype=np.int64))
         own = slice(begin, begin + int(self.cells_of_videos[place]))
-        minutes = self.minute_offsets[own].astype(np.int64) + self.base
+        minutes = (self.minute_offsets[own].astype(np.int64) + self.base) * self.grain.minutes
         chosen = (self.type_index[own] == event_type) & (minutes >= start) & (minutes < end)
         at = np.flatnonzero(chosen) + begin
         values = self.read_values() if self.has_values and len(at) else None
@@ -317,7 +325,7 @@ class _Layout:
 
     @property
     def minute_offsets(self) -> npt.NDArray[Any]:
-        """(n,) to be added to `base`"""
+        """(n,) to be added to `base`; the sums are in units of the grain"""
         return np.frombuffer(self.body, self._minute_type, self.cell_count, self._minutes_at)
 
     @property

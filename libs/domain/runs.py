@@ -12,6 +12,7 @@ import numpy.typing as npt
 import xxhash
 
 from libs.domain.cells import NO_CELLS, Cells, ValueCells, join_cells, merge_values
+from libs.domain.grains import Grain
 from libs.domain.names import Names, join_names, names_of
 
 TYPE_BITS = np.uint64(32)
@@ -124,6 +125,15 @@ def merge(parts: Sequence[Part]) -> Run:
     places, ranks = _rank(names, hashes)
     keys = _Keys(cells, ranks, len(places), len(types))
     return Run(names.take(places), hashes[places], types, _merge_sorted(keys, cells))
+
+
+def coarsen(run: Run, grain: Grain) -> Run:
+    """The cells of a run by hour, by day or all together; a count that might not fit stays apart."""
+    cells = run.cells
+    start = cells.minute // grain.minutes * grain.minutes * (grain is not Grain.TOTAL)
+    return merge(
+        [Part(run.names, run.hashes, run.types, Cells(cells.series, start, cells.count, cells.values))]
+    )
 
 
 def count_events(

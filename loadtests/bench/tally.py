@@ -34,7 +34,7 @@ CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)
 Make = Callable[["Reached"], "Tally"]
 """one way to send"""
 _BUSY_S = 0.1
-_BODIES = "select body from counting.rollup_block"
+_BODIES = "select body from counting.rollup_block where generation > 0"
 
 
 def lay_out(request: Request) -> Columns:

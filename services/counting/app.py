@@ -20,6 +20,7 @@ from libs.stores.postgres import PostgresSettings, reaching_postgres, time_limit
 from services.counting.dead_letters.decisions import Decisions
 from services.counting.dead_letters.servicer import DeadLetterServicer
 from services.counting.dead_letters.watch import DeadLetterWatch
+from services.counting.generations.upkeep import generations_loop
 from services.counting.journal.log import check_durability
 from services.counting.journal.wire import Wire
 from services.counting.merging.merger import Merger
@@ -80,6 +81,7 @@ async def open_counting(context: Context, settings: CountingSettings) -> AsyncIt
                 context.telemetry,
                 shard.waiting_runs,
             ).loop,
+            generations_loop(pool, settings, context.telemetry),
         ]
         spool_drain = None
         if spool is not None:

@@ -130,6 +130,14 @@ class SpoolSettings(BaseModel, frozen=True, extra="forbid"):
     )
 
 
+class GenerationSettings(BaseModel, frozen=True, extra="forbid"):
+    """Generations of the rollups, and their hours, days and totals."""
+
+    seal_seconds: float = Field(
+        3_600.0, gt=0, description="age at which a generation with counts is sealed and the next one begins"
+    )
+
+
 class CountingSettings(BaseModel, frozen=True, extra="forbid"):
     """The counting service."""
 
@@ -141,6 +149,7 @@ class CountingSettings(BaseModel, frozen=True, extra="forbid"):
     flush: FlushSettings = FlushSettings()
     recovery: RecoverySettings = RecoverySettings()
     spool: SpoolSettings = SpoolSettings()
+    generations: GenerationSettings = GenerationSettings()
 
     @property
     def flush_timeout_seconds(self) -> float:

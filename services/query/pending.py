@@ -10,30 +10,31 @@ from libs.domain.cells import Cell, cells_of_events
 from libs.domain.events import Events
 from libs.domain.minutes import MINUTE_US
 from libs.rpc.columns import parse
+from services.query.generations import KNOWN
 from services.query.question import Question, Size, TooHeavy
 from services.query.standby import replayed_until_us
 from services.query.unsettled import JOURNAL_SINCE, Unsettled
-from services.query.warm import BLOCK, CELL, Reading, read_cell
+from services.query.warm import BLOCK, CELL, Reading, fetch_row, read_cell
 from tally.contract.errors import InvalidRequest, NotPrimary
 from tally.contract.rules import NO_TIME
 
 # By number, never by time. No unapplied entry is below the opening floor of its log.
 _READ = f"""
-with {CELL}, {BLOCK}, pending as materialized (
+with {CELL}, {BLOCK}, {KNOWN}, pending as materialized (
     select payload, events, (extract(epoch from received_at) * 1000000)::bigint as received_at_us,
         case when seq = split_seq then applied_events else 0 end as applied_events
     from counting.log join counting.checkpoint using (log_id) join counting.journal using (log_id)
-    where state <> 'settled' and seq > applied_seq and request_id >= opening_floor and partition = $7
+    where state <> 'settled' and seq > applied_seq and request_id >= opening_floor and partition = $8
         and request_id >= {{since}}
 ), much as (
     select coalesce(sum(events), 0)::bigint as pending_events from pending
 )
-select total.*, m2, bodies, are_too_many, pending_events, {JOURNAL_SINCE},
+select total.*, m2, known.*, bodies, generations, are_too_many, pending_events, {JOURNAL_SINCE},
     (extract(epoch from now()) * 1000000)::bigint as as_of_us,
-    array(select payload from pending where pending_events <= $8) as payloads,
-    array(select received_at_us from pending where pending_events <= $8) as received_at_us,
-    array(select applied_events from pending where pending_events <= $8) as applied_events
-from total, spread, blocks, much"""
+    array(select payload from pending where pending_events <= $9) as payloads,
+    array(select received_at_us from pending where pending_events <= $9) as received_at_us,
+    array(select applied_events from pending where pending_events <= $9) as applied_events
+from total, spread, blocks, known, much"""
 
 _IN_THREAD_EVENTS = 20_000
 """So many events take the event loop a few milliseconds; more are added up in a thread."""
@@ -48,9 +49,7 @@ async def read_everything(
             "strong reads need the primary, and this query service reads from a standby. Set "
             "TALLY_QUERY__PRIMARY_DSN to a DSN of the primary, or read without CONSISTENCY_STRONG"
         )
-    [row] = await unsettled.fetch(
-        connection, _READ, *question.arguments(), size.cells, question.hash, partition, size.pending_events
-    )
+    row = await fetch_row(connection, unsettled, _READ, question, size, partition, size.pending_events)
     if row["is_too_heavy"] or row["are_too_many"] or row["pending_events"] > size.pending_events:
         raise TooHeavy(row["pending_events"])
     cell = await read_cell(row, question)

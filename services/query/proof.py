@@ -24,7 +24,12 @@ select
             where seq <= applied_seq)
         + (select coalesce(sum(applied_events), 0)::bigint from counting.checkpoint) as journaled_events,
     ((select coalesce(sum(count), 0) from counting.rollup_row)
-        + (select coalesce(sum(events), 0) from counting.rollup_block))::bigint as counted_events,
+        + (select coalesce(sum(events), 0) from counting.rollup_block where generation > 0))::bigint as counted_events,
+    (select coalesce(sum(abs(events - rolled_events)), 0)::bigint
+        from (select sum(rolled_events) as rolled_events from counting.generation) as rolled,
+            unnest(array[-1, -2, -3]) as grain cross join lateral (
+                select coalesce(sum(events), 0) as events from counting.rollup_block where generation = grain
+            ) as held) as grain_discrepancy_events,
     (select coalesce(sum(events - replayed_events), 0)::bigint from counting.dead_letter where log_id is not null)
         as dead_events,
     (select coalesce(sum(replayed_events), 0)::bigint from counting.dead_letter where log_id is null)
@@ -39,6 +44,8 @@ async def list_logs(connection: Any, unsettled: Unsettled) -> list[Any]:
 
 async def audit(connection: Any) -> Any:
     """Journal against rollups, in one snapshot: journaled_events, counted_events, dead_events, replayed_events.
+
+    And grain_discrepancy_events: hours, days and totals against the minutes that were rolled up into them.
 
     Journaled, less dead, plus replayed = counted. Of an entry that is applied in part, the applied events are
     journaled; of a letter that is replayed in part, the others are dead. A dead letter of the journal that was replayed

@@ -7,6 +7,7 @@ from libs.domain.blocks import find_cell
 from libs.domain.cells import Cell
 from libs.domain.minutes import LAST_MINUTE, MinuteRange
 from libs.domain.runs import hash_of
+from services.query.spans import Span, Spans, cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +28,18 @@ class Question:
         )
 
     @property
+    def spans(self) -> Spans:
+        """Which part of the range is read from which grain."""
+        return cut(self.minutes)
+
+    @property
     def hash(self) -> int:
         """By which blocks are found that may have the video."""
         return hash_of(self.video_id.encode())
 
-    def find_cell(self, bodies: Sequence[bytes]) -> Cell:
-        """What blocks say. Raises UnknownVersion."""
-        video_id, event_type, start, end = self.arguments()
-        return find_cell(bodies, video_id.encode(), event_type.encode(), start, end)
+    def find_cell(self, bodies: Sequence[bytes], span: Span) -> Cell:
+        """What blocks say of a span. Raises UnknownVersion."""
+        return find_cell(bodies, self.video_id.encode(), self.event_type.encode(), *span)
 
 
 @dataclass(frozen=True, slots=True)

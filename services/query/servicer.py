@@ -80,9 +80,11 @@ class QueryServicer(QueryServiceServicer):
 
     async def Audit(self, request: pb.AuditRequest, context: ServicerContext) -> pb.AuditResponse:
         async with self._audits.connection_for(caller_of(context.peer())) as connection:
-            found = await audit(connection)
+            found = dict(await audit(connection))
+        grain_discrepancy = found.pop("grain_discrepancy_events")
         expected = found["journaled_events"] - found["dead_events"] + found["replayed_events"]
-        return pb.AuditResponse(**found, discrepancy_events=found["counted_events"] - expected)
+        discrepancy = found["counted_events"] - expected
+        return pb.AuditResponse(**found, discrepancy_events=discrepancy or grain_discrepancy)
 
     async def _read(
         self,

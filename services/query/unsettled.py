@@ -9,6 +9,7 @@ is older than the constant, the answer is discarded and the statement is repeate
 import uuid
 from typing import Any
 
+from services.query.generations import Generations
 from tally.contract.errors import Unavailable
 from tally.contract.request_id import first_id_of, time_ms_of
 
@@ -28,6 +29,8 @@ class Unsettled:
     """The oldest day that is needed, by the last answer of one server."""
 
     def __init__(self) -> None:
+        self.generations = Generations()
+        """what is known of the same server's generations"""
         self._since: uuid.UUID | None = None
 
     async def fetch(self, connection: Any, statement: str, *arguments: Any) -> list[Any]:

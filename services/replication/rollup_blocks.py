@@ -27,6 +27,7 @@ def is_changed(xmin: str, place: int) -> str:
     )
 
 
+# Those below 0 are hours, days and totals of the others. A peer gets minutes alone, whether they are rolled up or not.
 _GENERATIONS = """
 select distinct generation from counting.rollup_run where generation > $1 order by generation"""
 _BOUND = """

@@ -33,7 +33,8 @@ select {_ROW} from {_ROLLUPS}
 where (video_id, event_type, minute, generation) > ($1, $2, $3, $4)
 order by video_id, event_type, minute, generation limit $5"""
 _ABOUT = f"""
-select coalesce(sum(greatest(reltuples, 0)), 0)::bigint + (select coalesce(sum(cells), 0) from counting.rollup_block)
+select coalesce(sum(greatest(reltuples, 0)), 0)::bigint
+    + (select coalesce(sum(cells), 0) from counting.rollup_block where generation > 0)
 from pg_class join pg_inherits on oid = inhrelid where inhparent = '{_ROLLUPS}'::regclass"""
 # As for a read of the rollups: nothing was journaled before it that they lack in this snapshot.
 _AS_OF = f"""

@@ -7,12 +7,13 @@ from typing import Any
 
 import asyncpg
 
+from libs.domain.grains import COARSE, Grain, grain_of
 from libs.domain.runs import hash_of
 from libs.rpc.columns import decode
 from tally.ingest.v1.ingest_pb2 import EventColumns
 from tests.support.entries import Counts, counts_of
 from tests.support.eventually import eventually
-from tests.support.rollups import EVENTS, cells_of_body, read_counts
+from tests.support.rollups import EVENTS, Key, cells_of_body, read_counts
 
 _MOST = 5
 """sentences of one kind"""
@@ -60,11 +61,19 @@ where applied_events > 0 and not exists (
 _GENERATIONS = """
 select generation, coalesce(sum(counted), 0)::bigint as counted, coalesce(sum(flushed), 0)::bigint as flushed from (
     select generation, count as counted, null::bigint as flushed from counting.rollup_row
-    union all select generation, events, null from counting.rollup_block
+    union all select generation, events, null from counting.rollup_block where generation > 0
     union all select generation, null, events from counting.flush_log
     union all select generation, null, to_event - from_event from counting.replay_log
 ) as part
 group by generation having coalesce(sum(counted), 0) <> coalesce(sum(flushed), 0)"""
+_ROLLED = """
+select generation, coalesce(rolled_at is not null, false) as is_rolled, rolled_to, sealed_at is not null as is_sealed,
+    exists (
+        select from counting.checkpoint join counting.log using (log_id)
+        where checkpoint.generation = generation.generation and state <> 'settled') as has_logs
+from counting.generation where generation > 0"""
+_ALL_BODIES = "select generation, body from counting.rollup_block"
+_HOURS = "select generation, hour from counting.generation_hour"
 _JOURNALED = "select coalesce(sum(events), 0)::bigint from counting.journal"
 # A letter of the journal that was replayed is on both sides; one that never was in it is on none until then.
 _DISCREPANCY = f"""
@@ -146,6 +155,7 @@ async def find_wrong(connection: Any) -> list[str]:
         for row in await connection.fetch(_GENERATIONS)
     )
     wrong += shorten(await _find_wrong_blocks(connection))
+    wrong += shorten(await find_wrong_grains(connection))
     if surplus := await connection.fetchval(_DISCREPANCY):
         wrong.append(f"the rollups count {surplus:+} events beyond the journal, by its dead letters")
     return wrong
@@ -173,6 +183,41 @@ async def _find_wrong_blocks(connection: Any) -> list[str]:
             wrong.append(f"{where} overlaps the one before")
         before = (row["run_id"], hashes[-1], hashes[0])
     return wrong
+
+
+async def find_wrong_grains(connection: Any) -> list[str]:
+    """Hours, days and totals are the minutes of the videos that are rolled up; no log writes a sealed generation."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        generations = {row["generation"]: row for row in await connection.fetch(_ROLLED)}
+        hours = {(row["generation"], row["hour"]) for row in await connection.fetch(_HOURS)}
+        bodies = await connection.fetch(_ALL_BODIES)
+    wrong = [
+        f"generation {number} is sealed and has logs"
+        for number, row in generations.items()
+        if row["is_sealed"] and row["has_logs"]
+    ]
+    expected: dict[Grain, Counter[Key]] = {grain: Counter() for grain in COARSE}
+    held: dict[Grain, Counter[Key]] = {grain: Counter() for grain in COARSE}
+    for generation, body in bodies:
+        for key, cell in cells_of_body(body):
+            if generation < 0:
+                held[grain_of(generation)][key] += cell.count
+                continue
+            row = generations[generation]
+            mark = row["rolled_to"]
+            if not row["is_rolled"] and (mark is None or hash_of(key.video_id.encode()) >= mark):
+                continue
+            if (generation, key.minute // 60) not in hours:
+                wrong.append(f"generation {generation} has {key}, and not its hour")
+            for grain, length in ((Grain.HOUR, 60), (Grain.DAY, 1440)):
+                expected[grain][key._replace(minute=key.minute // length * length)] += cell.count
+            expected[Grain.TOTAL][key._replace(minute=0)] += cell.count
+    return wrong + [
+        f"{grain.name} has {held[grain][key]} of {key}, and {expected[grain][key]} are rolled up"
+        for grain in COARSE
+        for key in held[grain] | expected[grain]
+        if held[grain][key] != expected[grain][key]
+    ]
 
 
 def shorten(wrong: Iterable[str]) -> list[str]:

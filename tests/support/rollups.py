@@ -14,13 +14,14 @@ MINUTE = "('x' || encode(substring(body from 9 for 8), 'hex'))::bit(64)::bigint"
 """The smallest minute of a block, within a statement."""
 EVENTS = """(
     (select coalesce(sum(count), 0) from counting.rollup_row)
-    + (select coalesce(sum(events), 0) from counting.rollup_block))"""
+    + (select coalesce(sum(events), 0) from counting.rollup_block where generation > 0))"""
 """All events in the rollups, within a statement."""
 _READ = """
 select generation, null::bytea as body, video_id, event_type, minute, count, value_count, sum, min, max, m2
 from counting.rollup_row
 union all
-select generation, body, null, null, null, null, null, null, null, null, null from counting.rollup_block"""
+select generation, body, null, null, null, null, null, null, null, null, null from counting.rollup_block
+where generation > 0"""
 
 
 class Key(NamedTuple):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from libs.domain.blocks import Block, decode, decode_all, encode
+from libs.domain.grains import Grain, grain_of
 from libs.domain.runs import Part, merge
 from libs.runtime.loop import Loop
 from libs.stores.postgres import AWAY
@@ -30,13 +31,15 @@ _IDLE_SECONDS, _BUSY_SECONDS = 30.0, 1.0
 _DEADLINE_SECONDS = 600.0
 _FEWEST_BLOCKS, _MORE = 4, 4
 
-# Sealing changes the row, and so waits for merges; one that waited for sealing finds no row.
-_HOLD_GENERATION = """
-select generation from counting.generation where generation = $1 and sealed_at is null for share"""
-_CROWDED = """
-select run.generation, level from counting.rollup_run as run join counting.generation using (generation)
-where is_complete and into_run is null and sealed_at is null
-group by run.generation, level having count(*) >= $1 order by level limit 1"""
+# Sealing changes the row, and so waits for merges; one that waited for sealing finds no row. The generations below 0
+# are hours, days and totals: they count as sealed, since no flush writes them, and are merged all the same.
+_IS_MERGED = "(sealed_at is null or generation < 0)"
+_HOLD_GENERATION = f"""
+select generation from counting.generation where generation = $1 and {_IS_MERGED} for share"""
+_CROWDED = f"""
+select generation, level from counting.rollup_run join counting.generation using (generation)
+where is_complete and into_run is null and {_IS_MERGED}
+group by generation, level having count(*) >= $1 order by level limit 1"""
 _CHOOSE = """
 select run_id from counting.rollup_run where generation = $1 and level = $2 and is_complete and into_run is null
 order by run_id limit $3 for update skip locked"""
@@ -44,18 +47,18 @@ _MAKE_TARGET = """
 insert into counting.rollup_run (run_id, generation, level, is_complete) values ($1, $2, $3, false)"""
 _SET_TARGET = "update counting.rollup_run set into_run = $1 where run_id = any($2)"
 # All that a merger needs to know when there is nothing to do.
-_LOOK = """
+_LOOK = f"""
 select coalesce(sum(runs), 0)::bigint as runs, coalesce(sum(sources + open / $1 * $1), 0)::bigint as waiting,
     coalesce(bool_or(is_begun), false) as is_begun
 from (
-    select count(*) as runs, bool_or(not is_complete and sealed_at is null) as is_begun,
-        count(*) filter (where into_run is not null and sealed_at is null) as sources,
-        count(*) filter (where is_complete and into_run is null and sealed_at is null) as open
-    from counting.rollup_run as run join counting.generation using (generation) group by run.generation, level
+    select count(*) as runs, bool_or(not is_complete and {_IS_MERGED}) as is_begun,
+        count(*) filter (where into_run is not null and {_IS_MERGED}) as sources,
+        count(*) filter (where is_complete and into_run is null and {_IS_MERGED}) as open
+    from counting.rollup_run join counting.generation using (generation) group by generation, level
 ) as level"""
-_TARGETS = """
-select run_id, run.generation from counting.rollup_run as run join counting.generation using (generation)
-where not is_complete and sealed_at is null"""
+_TARGETS = f"""
+select run_id, generation from counting.rollup_run join counting.generation using (generation)
+where not is_complete and {_IS_MERGED}"""
 # The holder of the target has the merge: no other process locks its sources.
 _HOLD_TARGET = """
 select generation from counting.rollup_run where run_id = $1 and not is_complete for update skip locked"""
@@ -187,7 +190,7 @@ class Merger:
         sources = [row["run_id"] for row in await connection.fetch(_SOURCES, target)]
         if sources:
             rows, bound = await self._take(connection, generation, sources, most_cells)
-            taken = await asyncio.to_thread(_lay_out, rows, bound)
+            taken = await asyncio.to_thread(_lay_out, rows, bound, grain_of(generation))
             for run_id, number, block in taken.rest:
                 await connection.execute(
                     _PUT_BACK, generation, run_id, block.first, number, block.cells, block.events, block.body
@@ -210,7 +213,7 @@ class Merger:
             blocks *= _MORE  # one video fills so many blocks of a source, and comes before all others
 
 
-def _lay_out(rows: Sequence[Any], bound: int | None) -> Taken:
+def _lay_out(rows: Sequence[Any], bound: int | None, grain: Grain) -> Taken:
     """What is moved and what stays of blocks that were taken. In a thread of its own, beside the event loop."""
     across: set[tuple[int, int, int]] = set()
     if bound is not None:  # in each run the last block may be across it
@@ -224,9 +227,9 @@ def _lay_out(rows: Sequence[Any], bound: int | None) -> Taken:
         if below is not None:
             moved.append(below)
         if others is not None:
-            [block] = encode(merge([others]))
+            [block] = encode(merge([others]), grain)
             rest.append((row["run_id"], row["number"], block))
-    return Taken(encode(merge(moved)), rest, sum(row["cells"] for row in rows))
+    return Taken(encode(merge(moved), grain), rest, sum(row["cells"] for row in rows))
 
 
 def _place_of(row: Any) -> tuple[int, int, int]:

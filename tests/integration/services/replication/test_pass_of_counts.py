@@ -1,7 +1,7 @@
 """A pass of counts waits for its peer without a snapshot, and without a connection."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from tests.support.lanes import Clock
 from tests.support.regions import region_database
 from tests.support.rollups import add_counts
 from tests.support.servers import Servers
+from tests.support.upkeep import roll_up_of, sealing_of
 
 PEER, DEVICE = uuid.UUID(int=77), uuid.UUID(int=78)
 SETTINGS = ReplicationSettings(sender=SenderSettings(batch_size=10))
@@ -127,7 +128,54 @@ async def test_passes_during_a_merge_have_every_change_with_the_value_of_their_o
     assert seen == counted
 
 
-async def _count(pool: Any, numbers: range) -> None:
+async def test_a_roll_up_changes_nothing_for_a_peer_and_a_load_has_each_event_once(pool: Any) -> None:
+    """Hours, days and totals stay in the region: a peer has the minutes of every generation, and adds up those."""
+    source = RollupSource(pool, await confirm_life(pool), pool)
+    counted, seen = dict[str, int](), dict[tuple[str, int, int], int]()
+
+    async def make_pass(watermark: str) -> tuple[str, int]:
+        async with source.open_pass(watermark, 10_000) as opened:
+            found = [row for page in [each async for each in opened.pages] for row in page]
+        seen.update({(row.video_id, row.minute, row.generation): row.count for row in found})
+        assert _totals(seen) == counted
+        return opened.target, len(found)
+
+    watermark: str = await pool.fetchval("select pg_current_snapshot()::text")
+    for generation in (1, 2):
+        for among in (range(3_000), range(0, 3_000, 7)):
+            await _count(pool, among, generation)
+            for n in among:
+                counted[f"video {n}"] = counted.get(f"video {n}", 0) + 1
+        watermark, found = await make_pass(watermark)
+        assert found == 3_000
+        assert await sealing_of(pool).seal_due() == [generation]
+        roll_up, goes_on, pieces = roll_up_of(pool), True, 0
+        while goes_on:
+            goes_on = await roll_up.roll_piece(generation)
+            pieces += 1
+            watermark, found = await make_pass(watermark)
+            assert found == 0
+        assert pieces > 1
+    assert await pool.fetchval("select count(*) from counting.rollup_run where generation < 0") > 0
+    assert {generation for _, _, generation in seen} == {-2, -3}
+    _, about = await source.begin_load()
+    assert about == 2 * (3_000 + 429)
+    seen.clear()
+    key = None
+    while page := await source.read_page(watermark, key, 1_000):
+        seen.update({(row.video_id, row.minute, row.generation): row.count for row in page})
+        key = key_of(page[-1])
+    assert _totals(seen) == counted
+
+
+def _totals(seen: Mapping[tuple[str, int, int], int]) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for (video, _, _), count in seen.items():
+        totals[video] = totals.get(video, 0) + count
+    return totals
+
+
+async def _count(pool: Any, numbers: range, generation: int = 1) -> None:
     """One event of each of these videos, as a flush adds them."""
     async with pool.acquire() as connection:
-        await add_counts(connection, {(f"video {n}", "view", 0): 1 for n in numbers})
+        await add_counts(connection, {(f"video {n}", "view", 0): 1 for n in numbers}, generation)

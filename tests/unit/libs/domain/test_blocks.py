@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from libs.domain import blocks, runs
 from libs.domain.blocks import (
     BLOCK_CELLS,
+    GRAIN_VERSION,
     Block,
     UnknownVersion,
     decode,
@@ -20,7 +21,8 @@ from libs.domain.blocks import (
     find_cell,
 )
 from libs.domain.cells import Cell, Cells, ValueCells
-from libs.domain.runs import TYPE_BITS, Run, hash_of, merge, sort_cells
+from libs.domain.grains import COARSE, Grain
+from libs.domain.runs import TYPE_BITS, Run, coarsen, hash_of, merge, sort_cells
 from tests.unit.libs.domain.oracle import Truth, cell_of
 
 Key = tuple[str, str, int]
@@ -192,6 +194,30 @@ def test_a_video_is_found_in_whatever_blocks_there_are(
     Truth(asked).assert_is(find_cell(bodies, video.encode(), event_type.encode(), start, end))
 
 
+@settings(max_examples=60)
+@given(held)
+def test_hours_days_and_totals_are_the_sums_of_their_minutes(cells: Held) -> None:
+    run = run_of(cells)
+    for grain in COARSE:
+        run = coarsen(run, grain)
+        encoded = encode(run, grain)
+        expected: Held = defaultdict(list)
+        for (video, kind, minute), its in cells.items():
+            start = 0 if grain is Grain.TOTAL else minute // grain.minutes * grain.minutes
+            expected[video, kind, start] += its
+        assert_same(told_by_blocks(encoded), expected)
+        assert {block.body[0] for block in encoded} <= {GRAIN_VERSION}
+        again = encode(merge([decode(block.body) for block in encoded]), grain)
+        assert_same(told_by_blocks(again), expected)
+
+
+def test_totals_of_any_size_never_wrap() -> None:
+    run = sort_cells(
+        [b"a"], [b"view"], Cells(np.zeros(3, np.uint64), np.arange(3), np.full(3, 2**62, np.int64))
+    )
+    assert coarsen(run, Grain.TOTAL).cells.count.tolist() == [2**62] * 3
+
+
 def test_videos_of_one_hash_are_told_apart_by_their_names() -> None:
     cells: Held = {(video, "view", n): [None] * (n + 1) for n, video in enumerate(VIDEOS)}
     with (
@@ -238,5 +264,5 @@ def test_a_flush_of_one_minute_takes_about_24_bytes_a_cell() -> None:
 
 def test_a_body_of_another_version_is_refused() -> None:
     [block] = encode(run_of({("a", "view", 1): [None]}))
-    with pytest.raises(UnknownVersion, match="version 2"):
-        decode(b"\x02" + block.body[1:])
+    with pytest.raises(UnknownVersion, match="version 3"):
+        decode(b"\x03" + block.body[1:])
