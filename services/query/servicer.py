@@ -5,10 +5,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.domain.cells import check_told_by_cells
 from libs.domain.clock import Clock
+from libs.domain.grains import Grain
 from libs.domain.minutes import MinuteRange, range_of
 from libs.rpc.types import ServicerContext
 from services.query.lane import Lane, caller_of
-from services.query.proof import audit, list_logs
+from services.query.proof import audit, list_grains, list_logs
 from services.query.question import Question
 from services.query.reader import Reader
 from services.query.regions import Part, World
@@ -77,6 +78,27 @@ class QueryServicer(QueryServiceServicer):
             for row in await list_logs(self._server.pool, self._server.unsettled)
         ]
         return pb.ListLogsResponse(logs=logs)
+
+    async def ListGrains(
+        self, request: pb.ListGrainsRequest, context: ServicerContext
+    ) -> pb.ListGrainsResponse:
+        async with self._audits.connection_for(caller_of(context.peer())) as connection:
+            grains, unrolled = await list_grains(connection)
+        return pb.ListGrainsResponse(
+            grains=[
+                pb.Grain(
+                    name=Grain(row["grain"]).name.lower(),
+                    generation_count=row["generations"],
+                    run_count=row["runs"],
+                    cell_count=row["cells"],
+                    event_count=row["events"],
+                    byte_count=row["bytes"],
+                )
+                for row in grains
+            ],
+            unrolled_generation_count=unrolled["generations"],
+            unrolled_seconds=unrolled["seconds"],
+        )
 
     async def Audit(self, request: pb.AuditRequest, context: ServicerContext) -> pb.AuditResponse:
         async with self._audits.connection_for(caller_of(context.peer())) as connection:

@@ -178,6 +178,7 @@ async def test_status_shows_services_shards_logs_and_discrepancy(stack: Stack) -
     assert ["tally.query.v1.QueryService", "SERVING"] in lines
     assert any(line[1:] == ["SERVING", "4", "0-3"] for line in lines)
     assert any("open" in line for line in lines)
+    assert {"minute", "hour", "day", "total"} <= {line[0] for line in lines if line}
     assert lines[-1][-2:] == ["0", "0"]
     assert "\x1b" not in found.out
     assert not set("│╭─━") & set(found.out)

@@ -10,7 +10,7 @@ from services.cli.terminal.calling import call
 from services.cli.terminal.connecting import client_options
 from services.cli.terminal.output import make_table, open_console, write_json
 from services.registry import BY_NAME, SERVICES
-from tally.client import Audit, Client, Cluster, Log, ShardPartitions, TallyError
+from tally.client import Audit, Client, Cluster, Grains, Log, ShardPartitions, TallyError
 from tally.client.scheduler import JobStatus, Worker
 
 T = TypeVar("T")
@@ -18,6 +18,7 @@ T = TypeVar("T")
 _SERVING = "SERVING"
 _UNREACHABLE = "UNREACHABLE"
 _WRONG_CLUSTER = "WRONG_CLUSTER"
+_MOST_UNROLLED_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Status:
     shards: list[Shard] = field(default_factory=list)
     logs: tuple[Log, ...] = ()
     audit: Audit | None = None
+    grains: Grains | None = None
     workers: list[Worker] = field(default_factory=list)
     """those that ask the scheduler for work; they serve nothing, and are known by that"""
     jobs: list[JobStatus] = field(default_factory=list)
@@ -74,6 +76,14 @@ def show(status: Status) -> None:
         table.add_row(str(log.log_id), log.shard, log.state, *sequence, f"{log.lag_s:.1f} s")
     console.print(table)
 
+    if status.grains:
+        headings = ("grain", "#generations", "#runs", "#cells", "#events", "#MB")
+        table = make_table(console, "Rollups", *headings)
+        for grain in status.grains.grains:
+            held = (grain.generations, grain.runs, grain.cells, grain.events)
+            table.add_row(grain.name, *map(str, held), f"{grain.byte_count / 1e6:.1f}")
+        console.print(table)
+
     if status.jobs:
         show_workers(status.workers)
 
@@ -101,6 +111,12 @@ async def _read(client: Client) -> Status:
         f"shard {each.address} is {each.health}" for each in status.shards if each.health != _SERVING
     ]
     status.logs = await _ask(client.list_logs(), problems, "the logs") or ()
+    status.grains = await _ask(client.list_grains(), problems, "the grains")
+    if status.grains and status.grains.unrolled_s > _MOST_UNROLLED_S:
+        problems.append(
+            f"{status.grains.unrolled_generations} sealed generations are not rolled up, the oldest for "
+            f"{status.grains.unrolled_s:,.0f} s: reads take their minutes. See the log of the shards"
+        )
     status.audit = await _ask(client.audit(), problems, "the audit")
     if status.audit and status.audit.discrepancy_events:
         problems.append(f"the discrepancy is {status.audit.discrepancy_events} events and must be 0")

@@ -11,6 +11,8 @@ from tally.client import (
     Count,
     DeadlineExceeded,
     Function,
+    Grain,
+    Grains,
     InvalidRequest,
     Log,
     PartitionMap,
@@ -99,6 +101,16 @@ async def test_the_logs_are_read(client: Client, peer: Peer) -> None:
     )
     peer.answers["ListLogs"] = query_pb2.ListLogsResponse(logs=[log])
     assert await client.list_logs() == (Log(2**62, "counting-0", "open", AS_OF_TIME, 3, 5, 0.5),)
+
+
+async def test_the_grains_are_read(client: Client, peer: Peer) -> None:
+    hour = query_pb2.Grain(
+        name="hour", generation_count=2, run_count=3, cell_count=4, event_count=5, byte_count=6
+    )
+    peer.answers["ListGrains"] = query_pb2.ListGrainsResponse(
+        grains=[hour], unrolled_generation_count=1, unrolled_seconds=0.5
+    )
+    assert await client.list_grains() == Grains((Grain("hour", 2, 3, 4, 5, 6),), 1, 0.5)
 
 
 async def test_the_audit_is_read(client: Client, peer: Peer) -> None:

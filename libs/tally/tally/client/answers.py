@@ -203,6 +203,48 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Grain:
+    """The cells of one length of time: `minute`, `hour`, `day` or `total`.
+
+    `runs`: so many a read may have to visit. `byte_count`: on the disk of Postgres, with indexes.
+    """
+
+    name: str
+    generations: int
+    runs: int
+    cells: int
+    events: int
+    byte_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grains:
+    """What the rollups hold. `unrolled_generations` are sealed and not rolled up; the oldest since `unrolled_s`."""
+
+    grains: tuple[Grain, ...]
+    unrolled_generations: int
+    unrolled_s: float
+
+    @classmethod
+    def from_message(cls, message: query_pb2.ListGrainsResponse) -> "Grains":
+        return cls(
+            tuple(
+                Grain(
+                    name=grain.name,
+                    generations=grain.generation_count,
+                    runs=grain.run_count,
+                    cells=grain.cell_count,
+                    events=grain.event_count,
+                    byte_count=grain.byte_count,
+                )
+                for grain in message.grains
+            ),
+            message.unrolled_generation_count,
+            message.unrolled_seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     """The journal against the rollups, in one snapshot: `discrepancy_events` must be 0.
 

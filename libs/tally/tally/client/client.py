@@ -329,6 +329,7 @@ class Client(Namespaces):
     get_count = _of("query", Query.get_count)
     get_stats = _of("query", Query.get_stats)
     list_logs = _of("query", Query.list_logs)
+    list_grains = _of("query", Query.list_grains)
     audit = _of("query", Query.audit)
 
     # Of a shard, at its own address

@@ -8,7 +8,7 @@ from tally.client._calls import methods
 from tally.client._calls.namespace import Namespace
 from tally.client._checks.times import to_timestamp
 from tally.client._checks.wrong_type import refuse_wrong_types
-from tally.client.answers import Audit, Count, Log, Stats
+from tally.client.answers import Audit, Count, Grains, Log, Stats
 from tally.client.events import Function
 from tally.common.v1 import common_pb2
 from tally.contract.rules import VIEW
@@ -100,6 +100,11 @@ class Query(Namespace):
         """The logs that are not settled, oldest first."""
         answer = await self._open().call(methods.LIST_LOGS, query_pb2.ListLogsRequest(), timeout)
         return tuple(Log.from_message(log) for log in answer.logs)
+
+    async def list_grains(self, *, timeout: float = AUDIT_TIMEOUT_S) -> Grains:
+        """What the rollups hold by grain, and how far rolling up is behind. Reads every rollup."""
+        answer = await self._open().call(methods.LIST_GRAINS, query_pb2.ListGrainsRequest(), timeout)
+        return Grains.from_message(answer)
 
     async def audit(self, *, timeout: float = AUDIT_TIMEOUT_S) -> Audit:
         """Compare the rollups with the journal. Reads every rollup, hence the longer timeout."""

@@ -65,6 +65,9 @@ GET_VIEWS_COUNT = Method(
 GET_COUNT = Method(f"{_QUERY}/GetCount", query_pb2.GetCountRequest, query_pb2.GetCountResponse.FromString)
 GET_STATS = Method(f"{_QUERY}/GetStats", query_pb2.GetStatsRequest, query_pb2.GetStatsResponse.FromString)
 LIST_LOGS = Method(f"{_QUERY}/ListLogs", query_pb2.ListLogsRequest, query_pb2.ListLogsResponse.FromString)
+LIST_GRAINS = Method(
+    f"{_QUERY}/ListGrains", query_pb2.ListGrainsRequest, query_pb2.ListGrainsResponse.FromString
+)
 AUDIT = Method(f"{_QUERY}/Audit", query_pb2.AuditRequest, query_pb2.AuditResponse.FromString)
 
 # The messages of the health protocol have one field each, a string and an enum, both numbered 1: on the wire

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from libs.domain import blocks
+from libs.domain.grains import COARSE, Grain
 from libs.domain.minutes import MinuteRange
 from libs.stores.postgres import PostgresSettings
 from services.counting.dead_letters.decisions import Decisions
@@ -18,7 +19,7 @@ from services.counting.generations import sealing
 from services.counting.generations.sealing import Sealing
 from services.counting.journal.log import open_log
 from services.counting.settings import CountingSettings, FlushSettings, GenerationSettings, RecoverySettings
-from services.query.proof import audit
+from services.query.proof import audit, list_grains
 from services.query.question import Question
 from services.query.spans import cut
 from services.query.unsettled import Unsettled
@@ -143,6 +144,42 @@ async def test_every_read_is_the_same_at_each_piece_of_a_roll_up(world: World, p
     found = await audit(world.database)
     assert found["counted_events"] == found["journaled_events"] == len(world.counted)
     assert found["grain_discrepancy_events"] == 0
+    await world.database.execute(
+        "delete from counting.rollup_block_day where ctid = (select min(ctid) from counting.rollup_block_day)"
+    )
+    assert (await audit(world.database))["grain_discrepancy_events"] > 0
+
+
+async def test_the_grains_are_listed_with_what_they_hold_and_how_far_rolling_up_is_behind(
+    world: World, pool: Any
+) -> None:
+    for n in range(3):
+        for minute in (NOW, NOW + 1, NOW + 60):
+            await world.add(world.logs[0], [minute_row(f"video {n}", "view", minute)])
+        await sealing_of(pool).seal_due()
+    grains, unrolled = await list_grains(world.database)
+    held = [
+        (Grain(row["grain"]), row["generations"], row["runs"], row["cells"], row["events"]) for row in grains
+    ]
+    assert held == [
+        (Grain.MINUTE, 3, 9, 9, 9),
+        *((grain, 0, 0, 0, 0) for grain in COARSE),
+    ]
+    assert unrolled["generations"] == 3
+    assert unrolled["seconds"] > 0
+    await roll_up_of(pool).roll_up_all()
+    grains, unrolled = await list_grains(world.database)
+    held = [
+        (Grain(row["grain"]), row["generations"], row["runs"], row["cells"], row["events"]) for row in grains
+    ]
+    assert held == [
+        (Grain.MINUTE, 3, 9, 9, 9),
+        (Grain.HOUR, 3, 3, 6, 9),
+        (Grain.DAY, 3, 3, 3, 9),
+        (Grain.TOTAL, 3, 3, 3, 9),
+    ]
+    assert all(row["bytes"] > 0 for row in grains)
+    assert tuple(unrolled.values()) == (0, 0.0)
 
 
 async def test_of_rolled_generations_a_total_reads_one_grain_and_a_range_the_minutes_of_its_edges(
