@@ -77,8 +77,7 @@ def show(status: Status) -> None:
     console.print(table)
 
     if status.grains:
-        headings = ("grain", "#generations", "#runs", "#cells", "#events", "#MB")
-        table = make_table(console, "Rollups", *headings)
+        table = make_table(console, "Rollups", "grain", "#generations", "#runs", "#cells", "#events", "#MB")
         for grain in status.grains.grains:
             held = (grain.generations, grain.runs, grain.cells, grain.events)
             table.add_row(grain.name, *map(str, held), f"{grain.byte_count / 1e6:.1f}")

@@ -1,6 +1,7 @@
 """A state machine: whatever is journaled, flushed, sealed, merged, rolled up or cut off, reads say what was sent."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -29,7 +30,7 @@ VALUES = st.none() | st.integers(-1_000, 1_000).map(float) | st.floats(-1e6, 1e6
 ROWS = st.lists(st.builds(minute_row, VIDEOS, TYPES, MINUTES, VALUES), min_size=1, max_size=20)
 STATEMENTS = st.none() | st.integers(0, 25)
 """After so many the process is killed."""
-_WORKS = {
+_WORKS: dict[str, Callable[[Any], Awaitable[Any]]] = {
     "seal": lambda pool: sealing_of(pool).seal_due(),
     "roll up": lambda pool: roll_up_of(pool).roll_up_all(),
     "merge": lambda pool: merger_of(pool).merge_all(),
