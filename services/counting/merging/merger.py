@@ -24,6 +24,8 @@ from services.counting.settings import FlushSettings, RecoverySettings
 FAN_IN = 8
 """So many runs of a level become one of the next."""
 _INTERVAL_SECONDS = 1.0
+_TURN_SECONDS = 60.0
+"""A merge of large runs may take hours; after this time a turn is over, and the next one goes on with it."""
 _DEADLINE_SECONDS = 600.0
 _FEWEST_BLOCKS, _MORE = 4, 4
 
@@ -42,7 +44,7 @@ insert into counting.rollup_run (run_id, generation, level, is_complete) values 
 _SET_TARGET = "update counting.rollup_run set into_run = $1 where run_id = any($2)"
 _TARGETS = """
 select run_id, run.generation from counting.rollup_run as run join counting.generation using (generation)
-where not is_complete and sealed_at is null"""
+where not is_complete and sealed_at is null order by level, run_id"""
 _COUNT = "select count(*) from counting.rollup_run"
 # The holder of the target has the merge: no other process locks its sources.
 _HOLD_TARGET = """
@@ -102,7 +104,7 @@ class Merger:
         catalogue.observe(telemetry.meter, catalogue.ROLLUP_RUNS, lambda: self._runs)
         self.loop = Loop(
             "merging",
-            self.merge_all,
+            self._take_turn,
             interval_seconds=_INTERVAL_SECONDS,
             deadline_seconds=_DEADLINE_SECONDS,
             telemetry=telemetry,
@@ -110,16 +112,30 @@ class Merger:
 
     async def merge_all(self) -> None:
         """Merge until no level of an open generation has so many runs. Raises what is in AWAY."""
-        await self._continue()
-        while await self.choose():
-            await self._continue()
-        self._runs = await self._pool.fetchval(_COUNT)
+        while await self.step():
+            pass
 
-    async def _continue(self) -> None:
-        """Bring the merges that were begun to their end, but for those that somebody else is at."""
+    async def _take_turn(self) -> float | None:
+        end = time.monotonic() + _TURN_SECONDS
+        pause: float | None = None
+        while await self.step():
+            if time.monotonic() >= end:
+                pause = 0.0
+                break
+        self._runs = await self._pool.fetchval(_COUNT)
+        return pause
+
+    async def step(self) -> bool:
+        """Begin the merges that are due, and move one piece of the smallest one; false when nothing is left to do.
+
+        So a merge of large runs, which may take hours, does not hold up those of the runs that are flushed meanwhile.
+        """
+        while await self.choose():
+            pass
         for run_id, generation in await self._pool.fetch(_TARGETS):
-            while await self.move_piece(generation, run_id):
-                pass
+            if await self.move_piece(generation, run_id):
+                return True
+        return await self.choose()  # of a merge that is complete, another may begin
 
     async def choose(self) -> bool:
         """Begin a merge; false when there is none to begin."""
