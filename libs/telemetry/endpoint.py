@@ -5,6 +5,7 @@ while the event loop is busy; what it reads is in memory.
 """
 
 import re
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -65,6 +66,10 @@ class _Server(ThreadingMixIn, WSGIServer):
             _LOGGER.error("telemetry endpoint cannot answer", client=str(client_address), exc_info=error)
 
 
+class _ServerOfIpv6(_Server):
+    address_family = socket.AF_INET6
+
+
 class _Handler(WSGIRequestHandler):
     timeout = _SILENCE_SECONDS  # a connection that is silent keeps no thread
 
@@ -84,7 +89,7 @@ def open_endpoint(address: str, registry: CollectorRegistry, spans: RecentSpans)
             host.strip("[]"),
             int(port),
             _make_app(registry, spans),
-            server_class=_Server,
+            server_class=_ServerOfIpv6 if host.startswith("[") else _Server,
             handler_class=_Handler,
         )
     except OSError as error:

@@ -147,6 +147,14 @@ def test_anything_else_is_not_found() -> None:
                 get(telemetry, path)
 
 
+def test_an_address_may_be_of_ipv6() -> None:
+    with open_telemetry("tally-test", TelemetrySettings(address="[::1]:0")) as telemetry:
+        assert telemetry.address is not None
+        assert telemetry.address.startswith("[::1]:")
+        catalogue.counter(telemetry.meter, catalogue.LOGS_TAKEN_OVER)
+        assert "tally_log_taken_over_total" in get(telemetry, "/metrics").decode()
+
+
 def test_an_address_that_is_taken_is_told_with_the_setting() -> None:
     with open_telemetry("tally-test", ANYWHERE) as telemetry:
         assert telemetry.address is not None
