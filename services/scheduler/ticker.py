@@ -5,10 +5,10 @@ It sleeps until the next due moment that it knows of, until a wake-up, or for a 
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -24,6 +24,7 @@ from services.scheduler.wakeups import Bell
 from tally.contract.errors import TallyError
 
 _LOGGER = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 _AGENDA = """
 select job_id, name, quotas, state = 'active' as is_active, next_plan_at, rest_until,
@@ -100,8 +101,8 @@ class Ticker:
         self._settings = settings
         self._heard = heard
         self._due = due
-        self._failed: dict[int, datetime] = {}
-        """jobs that could not be planned, and when they are tried again"""
+        self._failed: dict[tuple[str, int], datetime] = {}
+        """what could not be done for a job, and when it is tried again"""
         self.is_up = False
         """whether the last look succeeded"""
 
@@ -140,26 +141,33 @@ class Ticker:
         return min(max(seconds, _SHORTEST_SECONDS), self._settings.poll_seconds)
 
     async def _plan(self, job_id: int, name: str, now: datetime) -> bool:
-        """Plan a job; one that cannot be planned holds up no others."""
-        if self._failed.get(job_id, now) > now:
-            return False
+        return await self._attempt(("planned", job_id), name, now, self._planner.plan(job_id)) or False
+
+    async def _gather(self, job_id: int, name: str, now: datetime) -> int:
+        gathering = gather_retries(self._pool, job_id, now)
+        count = await self._attempt(("gathered for retries", job_id), name, now, gathering) or 0
+        if count:
+            _LOGGER.info("items are tried again", job=name, items=count)
+        return count
+
+    async def _attempt(
+        self, what: tuple[str, int], name: str, now: datetime, work: Coroutine[Any, Any, T]
+    ) -> T | None:
+        """Work for a job; one for which it cannot be done holds up no others, and is left alone for a while."""
+        if self._failed.get(what, now) > now:
+            work.close()
+            return None
         try:
-            return await self._planner.plan(job_id)
+            return await work
         except (*AWAY, TallyError, ValueError) as error:
-            self._failed[job_id] = now + _PAUSE_AFTER_FAILURE
+            self._failed[what] = now + _PAUSE_AFTER_FAILURE
             _LOGGER.error(
-                "job not planned; will retry",
+                f"job not {what[0]}; will retry",
                 job=name,
                 error=str(error),
                 after_seconds=_PAUSE_AFTER_FAILURE.total_seconds(),
             )
-            return False
-
-    async def _gather(self, job_id: int, name: str, now: datetime) -> int:
-        count = await gather_retries(self._pool, job_id, now)
-        if count:
-            _LOGGER.info("items are tried again", job=name, items=count)
-        return count
+            return None
 
     async def _end_runs(self, connection: Any, now: datetime) -> None:
         for run_id in await end_runs(connection, now):

@@ -27,6 +27,8 @@ Gate = Callable[[Any], None]
 Whom = Literal["anyone", "read", "operate", "internal"]
 
 _caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
+_again: ContextVar[Callable[[], None] | None] = ContextVar("again", default=None)
+"""Checks once more who calls, for each request of a stream."""
 
 
 class RolesSettings(BaseModel, frozen=True, extra="forbid"):
@@ -81,7 +83,7 @@ class Access:
         )  # they tell nothing of videos
         identify, is_looked_at = self._identify, role == OPERATE
 
-        def enter(context: Any) -> None:
+        def check(context: Any) -> None:
             caller = identify(context)
             if role not in caller.roles:
                 raise PermissionDenied(
@@ -98,14 +100,23 @@ class Access:
                 )
             if is_looked_at or caller.restriction is not None:
                 _caller.set(caller)
-            if is_stream and role == OPERATE:
+
+        def enter_stream(context: Any) -> None:
+            check(context)
+            _again.set(lambda: check(context))
+            if role == OPERATE:
                 _log_operation(method, None)
 
-        return enter
+        return enter_stream if is_stream else check
 
     def checked(self, method: str, parse: Parse, *, is_stream: bool = False) -> Parse:
-        """Parses, and then looks at the request: is it within the caller's restriction? An operator's is logged."""
-        if self._role_of(method) == OPERATE and not is_stream:
+        """Parses, and then looks at the request: is it within the caller's restriction? An operator's is logged.
+
+        Before each request of a stream, which may last for minutes, the caller is checked again.
+        """
+        if is_stream:
+            return _checked_again(self._restricted(method, parse))
+        if self._role_of(method) == OPERATE:
 
             def parse_logged(data: bytes) -> Any:
                 request = parse(data)
@@ -113,6 +124,9 @@ class Access:
                 return request
 
             return parse_logged
+        return self._restricted(method, parse)
+
+    def _restricted(self, method: str, parse: Parse) -> Parse:
         if not can_be_checked(method):
             return parse
 
@@ -161,6 +175,16 @@ def _open_jwt(settings: RolesSettings) -> ReadJwt | None:
     except ModuleNotFoundError as error:
         raise NotReady(f"a JWKS file needs the package {error.name}: pip install pyjwt") from error
     return JwtTokens(settings.jwks_file, settings.jwt_issuer, settings.jwt_audience).read
+
+
+def _checked_again(parse: Parse) -> Parse:
+    def parse_again(data: bytes) -> Any:
+        again = _again.get()
+        if again is not None:
+            again()
+        return parse(data)
+
+    return parse_again
 
 
 def _log_operation(method: str, request: Any) -> None:

@@ -65,7 +65,7 @@ def read_callers(contents: Sequence[bytes]) -> Callers:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"it is not TOML: {type(error).__name__}") from None
     entries = document.pop("caller", [])
-    if document or not isinstance(entries, list):
+    if document or not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
         raise ValueError("it holds tables [[caller]], and nothing else")
     by_token_hash: dict[str, Caller] = {}
     by_certificate: dict[str, Caller] = {}

@@ -62,9 +62,11 @@ class Watched(Generic[T]):
             stamp = self._look()
             if stamp == self._stamp:
                 return
-            self._stamp = stamp  # before it is read: what is half written now changes once more
             self._value = self._load()
+            self._stamp = stamp  # of before it was read: what was half written then has another one now
         except (OSError, ValueError) as error:
+            if isinstance(error, ValueError):
+                self._stamp = stamp  # it stays bad until it changes
             _LOGGER.warning(
                 "changed files cannot be read; the old version stays in use",
                 what=self._what,

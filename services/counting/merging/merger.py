@@ -28,6 +28,8 @@ FAN_IN = 8
 """So many runs of a level become one of the next."""
 _IDLE_SECONDS, _BUSY_SECONDS = 30.0, 1.0
 """The pauses between looks: each flush of the shard ends the first, and the other is for merges that others are at."""
+_TURN_SECONDS = 60.0
+"""A merge of large runs may take hours; after this time a turn is over, and the next one goes on with it."""
 _DEADLINE_SECONDS = 600.0
 _FEWEST_BLOCKS, _MORE = 4, 4
 
@@ -58,7 +60,8 @@ from (
 ) as level"""
 _TARGETS = f"""
 select run_id, generation from counting.rollup_run join counting.generation using (generation)
-where not is_complete and {_IS_MERGED}"""
+where not is_complete and {_IS_MERGED}
+order by level, run_id"""
 # The holder of the target has the merge: no other process locks its sources.
 _HOLD_TARGET = """
 select generation from counting.rollup_run where run_id = $1 and not is_complete for update skip locked"""
@@ -129,28 +132,34 @@ class Merger:
         self._waiting.wake_merger = self.loop.wake
 
     async def merge_all(self) -> float | None:
-        """Merge until no level of an open generation has so many runs. Raises what is in AWAY.
+        """Merge until no level of an open generation has so many runs, or for a minute. Raises what is in AWAY.
 
-        Returns the seconds until the next turn as long as others are at some merges, else None.
+        Returns the seconds until the next turn as long as something is left, by this process or others, else None.
         """
-        if not await self._look():
-            return None
-        await self._continue()
-        while await self.choose():
-            await self._continue()
-            await self._look()
-        return _BUSY_SECONDS if await self._look() else None
+        end = time.monotonic() + _TURN_SECONDS
+        while await self._look():
+            if time.monotonic() >= end:
+                return 0.0
+            if not await self.step():
+                return _BUSY_SECONDS
+        return None
 
     async def _look(self) -> bool:
         """Whether there is anything to merge; counts the runs, and those that wait."""
         self._runs, self._waiting.count, is_begun = await self._pool.fetchrow(_LOOK, FAN_IN)
         return bool(is_begun or self._waiting.count)
 
-    async def _continue(self) -> None:
-        """Bring the merges that were begun to their end, but for those that somebody else is at."""
+    async def step(self) -> bool:
+        """Begin the merges that are due, and move one piece of the smallest one; false when nothing is left to do.
+
+        So a merge of large runs, which may take hours, does not hold up those of the runs that are flushed meanwhile.
+        """
+        while await self.choose():
+            pass
         for run_id, generation in await self._pool.fetch(_TARGETS):
-            while await self.move_piece(generation, run_id):
-                await self._look()  # a large merge takes a while, and flushes go on
+            if await self.move_piece(generation, run_id):
+                return True
+        return await self.choose()  # of a merge that is complete, another may begin
 
     async def choose(self) -> bool:
         """Begin a merge; false when there is none to begin."""

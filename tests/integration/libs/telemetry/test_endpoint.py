@@ -1,16 +1,27 @@
 """The HTTP endpoint: metrics for Prometheus by the names of the catalogue, and recent traces."""
 
+import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 
+import prometheus_client
 import pytest
 from opentelemetry.metrics import Observation
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.trace import Link, format_trace_id
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from libs.telemetry import catalogue
 from libs.telemetry.catalogue import Kind, Metric
+from libs.telemetry.endpoint import _MOST_CONNECTIONS, open_endpoint
+from libs.telemetry.recent_spans import RecentSpans
 from libs.telemetry.settings import TelemetrySettings
 from libs.telemetry.setup import OFF, Telemetry, open_telemetry
 from tally.contract.errors import NotReady
@@ -57,6 +68,55 @@ def test_a_counter_without_attributes_is_there_before_it_counts() -> None:
         assert "tally_log_taken_over_total 0.0" in get(telemetry, "/metrics").decode()
 
 
+class Meeting(Collector):
+    """Notes whether two collect at once, as those of OpenTelemetry must not: one would get what belongs to both."""
+
+    def __init__(self) -> None:
+        self._both = threading.Barrier(2)
+        self.met = False
+
+    def collect(self) -> Iterable[prometheus_client.Metric]:
+        with suppress(threading.BrokenBarrierError):
+            self._both.wait(timeout=0.3)
+            self.met = True
+        return []
+
+
+def test_scrapes_at_once_are_answered_one_after_the_other() -> None:
+    registry, meeting = CollectorRegistry(), Meeting()
+    registry.register(meeting)
+    with open_endpoint("127.0.0.1:0", registry, RecentSpans(1)) as address, ThreadPoolExecutor(2) as scrapers:
+        url = f"http://{address}/metrics"
+        for answer in scrapers.map(lambda _: urllib.request.urlopen(url, timeout=10), range(2)):
+            assert answer.status == 200
+            answer.close()
+    assert not meeting.met
+
+
+def test_silent_connections_take_a_bounded_number_of_threads_and_print_nothing(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with open_telemetry("tally-test", ANYWHERE) as telemetry, ExitStack() as stack:
+        assert telemetry.address is not None
+        host, _, port = telemetry.address.rpartition(":")
+
+        def connect() -> socket.socket:
+            return stack.enter_context(socket.create_connection((host, int(port)), timeout=2))
+
+        held = [connect() for _ in range(_MOST_CONNECTIONS)]
+        for _ in range(3):
+            assert connect().recv(1) == b""  # it is closed
+        held[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        held[0].close()  # it is reset
+        for each in held[1:]:
+            each.close()
+        while True:
+            with suppress(OSError):
+                get(telemetry, "/metrics")
+                break
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_trace_is_found_with_what_is_linked_to_it_until_newer_spans_take_its_place() -> None:
     with open_telemetry("tally-test", ANYWHERE.model_copy(update={"spans_kept": 3})) as telemetry:
         tracer = telemetry.tracer
@@ -85,6 +145,14 @@ def test_anything_else_is_not_found() -> None:
         for path in ("/", "/traces/1", "/traces/" + "G" * 32):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 get(telemetry, path)
+
+
+def test_an_address_may_be_of_ipv6() -> None:
+    with open_telemetry("tally-test", TelemetrySettings(address="[::1]:0")) as telemetry:
+        assert telemetry.address is not None
+        assert telemetry.address.startswith("[::1]:")
+        catalogue.counter(telemetry.meter, catalogue.LOGS_TAKEN_OVER)
+        assert "tally_log_taken_over_total" in get(telemetry, "/metrics").decode()
 
 
 def test_an_address_that_is_taken_is_told_with_the_setting() -> None:

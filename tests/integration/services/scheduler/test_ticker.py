@@ -6,17 +6,20 @@ from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from libs.stores.postgres import PostgresSettings
 from libs.stores.server_clock import ServerClock
 from libs.telemetry.setup import OFF
 from services.scheduler.app import build
 from services.scheduler.leases import Ask
+from services.scheduler.outcomes import ItemOutcome, Outcome
+from services.scheduler.reports import Report
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.wakeups import Bell, Listener, notify
 from tally.contract.errors import NotReady, Unavailable
-from tests.integration.services.scheduler.scheduling import Scene, TurnedClock, open_scene
+from tests.integration.services.scheduler.scheduling import JOB, Scene, TurnedClock, begin_key, open_scene
 from tests.support.eventually import eventually
 from tests.support.stack import OpenService, open_stack
 
@@ -155,3 +158,25 @@ async def test_a_job_is_planned_and_its_run_ended_by_schedulers_that_run(
             return states == {"done"}
 
         await eventually(is_done)
+
+
+async def test_a_job_whose_retries_cannot_be_gathered_holds_up_no_other_and_ends_no_scheduler(
+    scene: Scene,
+) -> None:
+    """As when a later version has planned a run whose definition this one cannot read."""
+    ids = await scene.put_videos(2)
+    run_id = await scene.plan()
+    scene.to_the_end_of_the_window()
+    lease = await scene.lease()
+    assert lease is not None
+    items = [ItemOutcome(each, Outcome.RETRY) for each in ids]
+    await scene.one.reports.report(Report(lease.slot.id, lease.token, begin_key(lease, 0), items))
+    await scene.pool.execute("update scheduler.sync_run set definition = '{}' where run_id = $1", run_id)
+    other = await scene.put_job(name="other")
+    scene.clock.move(86_400.0)
+    with capture_logs() as logs:
+        await scene.one.ticker.tick(scene.pool)
+    assert await scene.pool.fetchval(
+        "select exists (select from scheduler.sync_run where job_id = $1)", other
+    )
+    assert [log["job"] for log in logs if "gathered" in log["event"]] == [JOB.name]

@@ -408,6 +408,31 @@ async def test_a_caller_that_is_taken_out_of_the_file_is_refused(world: World) -
         await eventually(is_refused)
 
 
+async def test_the_stream_of_a_caller_that_is_taken_out_of_the_file_ends_with_its_next_request(
+    world: World,
+) -> None:
+    event = ingest_pb2.Event(video_id="a/1", event_type="view")
+    request = ingest_pb2.StreamEventsRequest(batch=ingest_pb2.ProcessEventsRequest(events=[event]))
+    async with world.connect() as channel:
+        call = IngestStub(channel).StreamEvents(timeout=60, metadata=bearer(TOKEN_OF_A))
+        await call.write(request)
+        await call.read()
+        world.callers.write_text('[[caller]]\nname = "x"\ncertificate = "x"\nroles = ["read"]\n')
+
+        async def is_ended() -> bool:
+            try:
+                await call.write(request)
+                return await call.read() is grpc.aio.EOF
+            except grpc.aio.AioRpcError:
+                return True
+
+        await eventually(is_ended)
+        assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+        counted = len(world.ingest.videos)
+        await refusal(count(channel, "a/1", bearer(TOKEN_OF_A)))
+    assert len(world.ingest.videos) == counted
+
+
 def rss_mib() -> float:
     return float(psutil.Process().memory_info().rss) / 1024 / 1024
 

@@ -139,6 +139,26 @@ async def test_flushes_are_told_how_many_runs_wait_and_wake_the_merger(database:
     merging.cancel()
 
 
+async def test_a_merge_of_large_runs_does_not_hold_up_those_of_small_ones(
+    dsn: str, database: Any, pool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the runs of all flushes pile up meanwhile, and each read visits every run."""
+    monkeypatch.setattr(blocks, "BLOCK_CELLS", 1)
+    total = await add_runs(database, FAN_IN, random.Random(6), 300)
+    await database.execute("update counting.rollup_run set level = 3")
+    assert await merger_of(pool).choose()
+    for key, n in (await add_runs(database, FAN_IN, random.Random(8), 3)).items():
+        total[key] = total.get(key, 0) + n
+    connection = await asyncpg.connect(dsn)
+    with suppress(Killed, asyncpg.InterfaceError, asyncpg.PostgresConnectionError):
+        await merger_of(MortalPool(connection, 60), 1).merge_all()
+    connection.terminate()
+    assert dict(await database.fetch(_LEVELS)) == {1: 1}
+    assert await database.fetch("select level from counting.rollup_run where not is_complete") == [(4,)]
+    await merger_of(pool).merge_all()
+    await assert_is(database, total)
+
+
 async def test_two_mergers_and_flushes_beside_them_lose_and_double_nothing(database: Any, pool: Any) -> None:
     chance = random.Random(7)
     total = await add_runs(database, 3 * FAN_IN, chance)

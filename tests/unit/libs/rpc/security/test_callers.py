@@ -44,6 +44,7 @@ roles = ["internal", "write"]
         ("[[caller]", "not TOML"),
         ("[other]", "nothing else"),
         ('caller = "me"', "nothing else"),
+        ('caller = ["me"]', "nothing else"),
         ('[[caller]]\nname = "a"\nroles = ["read"]', "caller 1: token_sha256 or certificate"),
         ('[[caller]]\nname = "a"\ncertificate = "a"\nroles = ["admin"]', "roles must be some of"),
         ('[[caller]]\nname = "a"\ncertificate = "a"\nroles = []', "roles must be some of"),

@@ -1,5 +1,6 @@
 """Files that are read again when they change."""
 
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +48,26 @@ def test_a_change_is_noticed_within_a_second_and_a_bad_one_is_logged_once(tmp_pa
     path.write_text("third")
     time.now += CHECK_SECONDS
     assert watched.current == "third"
+
+
+def test_a_change_that_could_not_be_read_for_a_while_is_read_later(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """As by a process that has too many files open: else a caller that was taken out would stay in for good."""
+    path, time = tmp_path / "file", Time()
+    path.write_text("one")
+    watched = Watched("a thing", [path], read, now=time)
+    path.write_text("second")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits))
+    time.now += CHECK_SECONDS
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    with capture_logs() as logs:
+        assert watched.current == "one"
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert logs[0]["error"] == "Too many open files"
+    time.now += CHECK_SECONDS
+    assert watched.current == "second"
 
 
 def test_an_unchanged_file_keeps_its_value(tmp_path: Path) -> None:
