@@ -187,7 +187,8 @@ async def _find_wrong_blocks(connection: Any) -> list[str]:
 
 async def find_wrong_grains(connection: Any) -> list[str]:
     """Hours, days and totals are the minutes of the videos that are rolled up; no log writes a sealed generation."""
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
+    isolation = None if connection.is_in_transaction() else "repeatable_read"
+    async with connection.transaction(isolation=isolation):
         generations = {row["generation"]: row for row in await connection.fetch(_ROLLED)}
         hours = {(row["generation"], row["hour"]) for row in await connection.fetch(_HOURS)}
         bodies = await connection.fetch(_ALL_BODIES)

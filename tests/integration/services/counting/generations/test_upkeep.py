@@ -346,15 +346,13 @@ async def test_two_upkeeps_flushes_and_openings_at_once_lose_and_double_nothing(
             assert least <= found <= most
             least = found
 
-    keeping = [asyncio.create_task(keep()) for _ in range(2)]
-    reader = await pool.acquire()
-    reading = asyncio.create_task(read(reader))
-    for n in range(40):
-        if n % 10 == 5:
-            await world.open_log()
-        await world.add(chance.choice(world.logs), some_rows(chance))
-    await asyncio.gather(*keeping, reading)
-    await pool.release(reader)
+    async with pool.acquire() as reader, asyncio.TaskGroup() as tasks:
+        keeping = [tasks.create_task(keep()) for _ in range(2)]
+        tasks.create_task(read(reader))
+        for n in range(40):
+            if n % 10 == 5:
+                await world.open_log()
+            await world.add(chance.choice(world.logs), some_rows(chance))
     assert len(await numbers(world, _ROLLED)) > 3
     await assert_some_reads(world, chance, 20)
     assert await find_wrong(world.database) == []
