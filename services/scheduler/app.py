@@ -62,7 +62,7 @@ def build(
         leases=Leases(pool, timekeeper, payments, settings, metrics, due),
         reports=Reports(pool, timekeeper, payments, settings, metrics),
         returns=Returns(pool, timekeeper, payments, settings, metrics),
-        ticker=Ticker(pool, timekeeper, planner, settings, heard, due),
+        ticker=Ticker(pool, timekeeper, planner, settings, metrics, heard, due),
         heard=heard,
     )
 

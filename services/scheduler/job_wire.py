@@ -148,7 +148,7 @@ def job_of(definition: Definition) -> pb.Job:
         batch_seconds=definition.batch_seconds,
         quotas=definition.quotas,
         catchup_hours=definition.catchup_hours,
-        overlap=pb.OVERLAP_QUEUE,
+        overlap=f"OVERLAP_{definition.overlap.upper()}",
         rollout_percent=100,
         mode=pb.MODE_LIVE,
         allow_skew=definition.allow_skew,
@@ -183,6 +183,7 @@ def run_of(row: Any) -> pb.Run:
         ),
         last_skipped_time=_optional(row["skipped_until"]),
         skipped_count=row["skipped"],
+        unreached_count=row["unreached"],
     )
 
 

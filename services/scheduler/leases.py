@@ -11,9 +11,10 @@ from typing import Any
 from libs.stores.postgres import reaching_postgres
 from libs.stores.transactions import transaction
 from services.scheduler import slots
-from services.scheduler.lanes import LANES, lanes_in_turn
+from services.scheduler.lanes import LANES, SCHEDULED, lanes_in_turn
 from services.scheduler.members import Items, Member, Range, digest_of, read_members
 from services.scheduler.metrics import Metrics
+from services.scheduler.pace import OVERDUE, keep_pace, read_paces, return_pace
 from services.scheduler.payments import Payments, read_budget
 from services.scheduler.populations import POPULATIONS
 from services.scheduler.settings import SchedulerSettings
@@ -142,9 +143,18 @@ class Leases:
         slot = await slots.find_requested(connection, *ask.key)
         if slot is not None:
             return await self._repeat(connection, slot, ask, now)
+        paces = await read_paces(connection, now) if self._settings.catchup_rate else {}
         for job_id in await self._jobs_in_turn(connection, ask, now):
+            due_from = now - OVERDUE if job_id in paces else None
             for lane in lanes_in_turn(self._leases_of[job_id]):
-                slot = await slots.take(connection, job_id, lane, now, sorted(ask.handlers))
+                slot = await slots.take(
+                    connection,
+                    job_id,
+                    lane,
+                    now,
+                    sorted(ask.handlers),
+                    due_from if lane == SCHEDULED else None,
+                )
                 if slot is not None:
                     self._last_turn[job_id] = next(self._turns)
                     self._leases_of[job_id] += 1
@@ -168,8 +178,12 @@ class Leases:
             return _Settled()
         paid_at = self._timekeeper.monotonic()
         now = await self._timekeeper.certain_now()
+        members, rate = sum(map(len, batches)), self._settings.catchup_rate
+        if not await keep_pace(connection, slot, members, rate, now):
+            return _Settled()
         payment = await self._payments.pay(connection, slot.definition.quotas, now)
         if payment.payable_at is not None:
+            await return_pace(connection, slot, members, rate)
             await slots.postpone(connection, slot, payment.payable_at)
             return _Settled()
         seconds = self._settings.lease_seconds

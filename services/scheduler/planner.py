@@ -17,10 +17,11 @@ from libs.stores.transactions import transaction
 from services.scheduler.cut import Cut, cut
 from services.scheduler.dead_letters import find_among
 from services.scheduler.definition import Definition
-from services.scheduler.metrics import Metrics
+from services.scheduler.metrics import EndReason, Metrics
 from services.scheduler.partitions import Partitions
 from services.scheduler.populations import POPULATIONS
 from services.scheduler.retries import write_slots
+from services.scheduler.skips import Span, find_overlap, first_to_plan, skip
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.wakeups import notify
 from tally.contract.errors import InvalidRequest, NotFound, Unavailable, Violation
@@ -39,11 +40,6 @@ values ($1, $2, $3, $4, 'planned', $5, $6, $7, $8, $9, $10, $11, $12)
 on conflict (job_id, logical_at, repeat) do nothing
 returning run_id"""
 _SIZE = "update scheduler.sync_run set slots = $2, members = $3 where run_id = $1"
-_SKIP = """
-insert into scheduler.sync_run (job_id, logical_at, repeat, state, reason, definition, handler, bin_numbers, bin_max,
-    run_day, opens_at, closes_at, planned_at, ended_at, skipped_until, skipped)
-values ($1, $2, 0, 'skipped', $3, $4, $5, '{}', $6, $7, $8, $9, $10, $10, $11, $12)
-on conflict (job_id, logical_at, repeat) do nothing"""
 _REQUESTED = "select run_id from scheduler.sync_run where request_id = $1"
 _NEXT_REPEAT = """
 select coalesce(max(repeat), 0) + 1 from scheduler.sync_run where job_id = $1 and logical_at = $2"""
@@ -77,12 +73,6 @@ class Planned:
     size: Cut
 
 
-def first_to_plan(definition: Definition, next_logical_at: datetime, now: datetime) -> datetime:
-    """The first logical time that is not to be skipped, because its window opened too long ago."""
-    oldest = definition.first_period(now - timedelta(hours=definition.catchup_hours))
-    return max(next_logical_at, oldest)
-
-
 class Planner:
     """Plans runs."""
 
@@ -106,17 +96,28 @@ class Planner:
             if row is None:
                 return False
             definition = Definition.model_validate_json(row["definition"])
+            skipped: list[tuple[EndReason, int]] = []
             logical_at = first_to_plan(definition, row["next_logical_at"], now)
             if logical_at > row["next_logical_at"]:
-                await _skip(connection, job_id, definition, (row["next_logical_at"], logical_at), now)
+                span = Span(row["next_logical_at"], logical_at)
+                reason = f"the window opened more than {definition.catchup_hours} h before a scheduler could plan it"
+                count = await skip(connection, job_id, definition, span, reason, now)
+                skipped.append((EndReason.CATCHUP, count))
             opens_at = definition.opens_at(logical_at)
             if opens_at <= now:
-                closes_at = opens_at + definition.length
-                planned = await self._write(
-                    connection, Order(job_id, definition, logical_at, 0, opens_at, closes_at), now
-                )
-                logical_at += definition.cadence.period
+                following = logical_at + definition.cadence.period
+                if overlap := await find_overlap(connection, job_id, definition):
+                    span = Span(logical_at, following)
+                    count = await skip(connection, job_id, definition, span, overlap, now)
+                    skipped.append((EndReason.OVERLAP, count))
+                else:
+                    closes_at = opens_at + definition.length
+                    order = Order(job_id, definition, logical_at, 0, opens_at, closes_at)
+                    planned = await self._write(connection, order, now)
+                logical_at = following
             await connection.execute(_ADVANCE, job_id, logical_at, definition.opens_at(logical_at))
+        for why, count in skipped:
+            self._metrics.runs_ended(definition.name, "skipped", why, count)
         if planned is not None:
             self._tell(planned)
         return True
@@ -240,37 +241,3 @@ def _check_within(definition: Definition, within: timedelta) -> None:
         raise InvalidRequest(
             [Violation("within_seconds", f"must be from 0 to {most}, the length of the job's window")]
         )
-
-
-async def _skip(
-    connection: Any, job_id: int, definition: Definition, span: tuple[datetime, datetime], now: datetime
-) -> None:
-    """One row for the logical times from the first of the span up to, and without, the second."""
-    first, end = span
-    period = definition.cadence.period
-    count, last = (end - first) // period, end - period
-    reason = f"the window opened more than {definition.catchup_hours} h before a scheduler could plan it"
-    opens_at = definition.opens_at(first)
-    await connection.execute(
-        _SKIP,
-        job_id,
-        first,
-        reason,
-        definition.model_dump_json(),
-        definition.handler,
-        definition.bin_max,
-        first.astimezone(UTC).date(),
-        opens_at,
-        opens_at + definition.length,
-        now,
-        last,
-        count,
-    )
-    _LOGGER.warning(
-        "runs skipped",
-        job=definition.name,
-        first=first.isoformat(),
-        last=last.isoformat(),
-        count=count,
-        reason=reason,
-    )

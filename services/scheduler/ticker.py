@@ -14,10 +14,12 @@ import structlog
 
 from libs.stores.postgres import AWAY
 from services.scheduler.lanes import RETRY, SCHEDULED
+from services.scheduler.metrics import EndReason, Metrics
+from services.scheduler.pace import OVERDUE
 from services.scheduler.payments import read_budget
 from services.scheduler.planner import Planner
 from services.scheduler.retries import gather_retries
-from services.scheduler.runs import end_runs
+from services.scheduler.runs import cancel_slots, end_runs, expire_runs
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.wakeups import Bell
@@ -28,9 +30,17 @@ _LOGGER = structlog.get_logger(__name__)
 _AGENDA = """
 select job_id, name, quotas, state = 'active' as is_active, next_plan_at, rest_until,
     least((select min(due_at) from scheduler.sync_slot as slot
-            where slot.job_id = job.job_id and lane = $1 and slot.state in ('queued', 'leased')),
+            where slot.job_id = job.job_id and lane = $1 and slot.state in ('queued', 'leased')
+                and due_at >= coalesce((select $4::timestamptz from scheduler.sync_pace as pace
+                    where pace.job_id = job.job_id and paced_until > $3), '-infinity'::timestamptz)),
         (select min(due_at) from scheduler.sync_slot as slot
             where slot.job_id = job.job_id and lane = $2 and slot.state in ('queued', 'leased'))) as slot_due_at,
+    (select paced_until from scheduler.sync_pace as pace where pace.job_id = job.job_id) as paced_until,
+    (select min(closes_at + make_interval(hours => (run.definition ->> 'catchup_hours')::integer))
+        from scheduler.sync_run as run where run.job_id = job.job_id and run.state in ('planned', 'running')
+            and repeat = 0) as expires_at,
+    exists (select from scheduler.sync_run as run where run.job_id = job.job_id
+        and run.state in ('partial', 'cancelled') and ended_at is null) as has_ending_run,
     (select min(next_try_at) from scheduler.sync_state as state
         where state.job_id = job.job_id and next_try_at is not null) as retry_due_at,
     exists (select from scheduler.sync_run as run where run.job_id = job.job_id and run.state in ('planned', 'running')
@@ -51,6 +61,10 @@ class Agenda:
     to_plan: Sequence[tuple[int, str]]
     """jobs, by id and name; first the one that is longest due"""
     has_ended_run: bool
+    has_expired_run: bool
+    """a run that is to end as partial"""
+    has_ending_run: bool
+    """a run that was ended before its slots"""
     to_retry: Sequence[tuple[int, str]]
     """jobs with items whose next try is due, by id and name"""
     to_lease: Sequence[Any]
@@ -71,10 +85,16 @@ def read_agenda(rows: Sequence[Any], now: datetime, poll_at: datetime) -> Agenda
     retries = sorted(
         (row["retry_due_at"], row["job_id"], row["name"]) for row in active if row["retry_due_at"] is not None
     )
-    coming = [at for at, *_ in [*plans, *retries, *leases] if at > now]
+    expiries = [row["expires_at"] for row in rows if row["expires_at"] is not None]
+    # When overdue slots may be leased again: until then they are not among those that are due.
+    paces = [row["paced_until"] for row in active if row["paced_until"] is not None]
+    others = [at for at, *_ in [*plans, *retries, *leases]]
+    coming = [at for at in [*others, *expiries, *paces] if at > now]
     return Agenda(
         [(job_id, name) for at, job_id, name in plans if at <= now],
         any(row["has_ended_run"] for row in rows),
+        any(at <= now for at in expiries),
+        any(row["has_ending_run"] for row in rows),
         [(job_id, name) for at, job_id, name in retries if at <= now],
         [row for at, row in leases if at <= now],
         min([*coming, poll_at]),
@@ -90,6 +110,7 @@ class Ticker:
         timekeeper: Timekeeper,
         planner: Planner,
         settings: SchedulerSettings,
+        metrics: Metrics,
         heard: Bell,
         due: Bell,
     ) -> None:
@@ -98,6 +119,7 @@ class Ticker:
         self._timekeeper = timekeeper
         self._planner = planner
         self._settings = settings
+        self._metrics = metrics
         self._heard = heard
         self._due = due
         self._failed: dict[int, datetime] = {}
@@ -124,11 +146,16 @@ class Ticker:
         """Do what is due, and look for it over this connection or pool; the seconds until the next look."""
         now = self._timekeeper.now()
         poll_at = now + timedelta(seconds=self._settings.poll_seconds)
-        agenda = read_agenda(await connection.fetch(_AGENDA, SCHEDULED, RETRY), now, poll_at)
+        rows = await connection.fetch(_AGENDA, SCHEDULED, RETRY, now, now - OVERDUE)
+        agenda = read_agenda(rows, now, poll_at)
         planned = [await self._plan(job_id, name, now) for job_id, name in agenda.to_plan]
         gathered = [await self._gather(job_id, name, now) for job_id, name in agenda.to_retry]
         if agenda.has_ended_run:
             await self._end_runs(connection, now)
+        if agenda.has_expired_run:
+            await self._expire_runs(connection, now)
+        if agenda.has_expired_run or agenda.has_ending_run:
+            await cancel_slots(self._pool, now)
         if agenda.to_lease:
             budget = await read_budget(connection, now)
             if any(budget.affords(json.loads(row["quotas"])) for row in agenda.to_lease):
@@ -162,5 +189,13 @@ class Ticker:
         return count
 
     async def _end_runs(self, connection: Any, now: datetime) -> None:
-        for run_id in await end_runs(connection, now):
-            _LOGGER.info("run ended", run_id=run_id)
+        for run in await end_runs(connection, now):
+            self._metrics.runs_ended(run.job, "done")
+            _LOGGER.info("run ended", run_id=run.run_id, job=run.job)
+
+    async def _expire_runs(self, connection: Any, now: datetime) -> None:
+        for run in await expire_runs(connection, now):
+            self._metrics.runs_ended(run.job, "partial", EndReason.OUT_OF_TIME)
+            _LOGGER.warning(
+                "run not finished in time; its queued slots are cancelled", run_id=run.run_id, job=run.job
+            )

@@ -83,6 +83,7 @@ def show_job(status: JobStatus) -> None:
         "slot": f"{job.slot_size} members",
         "quotas": ", ".join(f"{units} of {name} a batch" for name, units in sorted(job.quotas.items())),
         "catch-up": f"{job.catchup_hours} h",
+        "overlap": job.overlap,
         "state": _state(status),
         "open runs": str(status.open_run_count),
         "next run": f"{write_moment(status.next_plan_time)}, of {write_moment(status.next_logical_time)}",

@@ -76,7 +76,7 @@ def show_runs(runs: Sequence[Run]) -> None:
             str(run.id),
             run.job,
             _logical_time(run),
-            f"{run.state}: {run.reason}" if run.reason else run.state,
+            _state(run),
             f"{run.member_count:,}",
             f"{run.done_slot_count:,}/{run.slot_count:,}",
             ", ".join(outcomes),
@@ -84,6 +84,11 @@ def show_runs(runs: Sequence[Run]) -> None:
             write_moment(run.end_time),
         )
     console.print(table)
+
+
+def _state(run: Run) -> str:
+    unreached = f", {run.unreached_count:,} members not reached" if run.unreached_count else ""
+    return (f"{run.state}: {run.reason}" if run.reason else run.state) + unreached
 
 
 def _logical_time(run: Run) -> str:

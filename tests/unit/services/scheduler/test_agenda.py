@@ -30,6 +30,9 @@ def row(
         "retry_due_at": None if retry is None else NOW + timedelta(seconds=retry),
         "rest_until": None if rest is None else NOW + timedelta(seconds=rest),
         "has_ended_run": False,
+        "has_ending_run": False,
+        "paced_until": None,
+        "expires_at": None,
         **rest_of,
     }
 

@@ -11,7 +11,11 @@ from tally.scheduler.v1 import job_pb2 as pb
 
 T = TypeVar("T")
 
-_OVERLAPS = {"queue": pb.OVERLAP_QUEUE}
+_OVERLAPS = {
+    "queue": pb.OVERLAP_QUEUE,
+    "skip": pb.OVERLAP_SKIP,
+    "buffer_one": pb.OVERLAP_BUFFER_ONE,
+}
 _MODES = {"live": pb.MODE_LIVE}
 _OVERLAP_NAMES = {number: name for name, number in _OVERLAPS.items()}
 _MODE_NAMES = {number: name for name, number in _MODES.items()}
@@ -57,8 +61,9 @@ class Job:
     column has this value. `cadence`: a preset such as `twice_weekly`, or a Period. `phase`: shifts the job's bins
     relative to those of other jobs, in periods. `batch`: ids in one call of the handler. `slot_size`: members of a
     slot, a multiple of the batch. `batch_seconds`: the handler's time limit for a batch. `quotas`: units of each quota
-    that a batch costs. `catchup_hours`: runs missed by at most so many hours are planned late. `overlap`: `queue`.
-    `mode`: `live`. `allow_skew`: accepts bins that differ in size.
+    that a batch costs. `catchup_hours`: runs missed by at most so many hours are planned late, and a run that is not
+    finished so long after its window closed ends as partial. `overlap`: `queue`; `skip` or `buffer_one` if each run
+    selects all bins. `mode`: `live`. `allow_skew`: accepts bins that differ in size.
     """
 
     name: str
