@@ -9,7 +9,15 @@ from libs.rpc.paging import read_size, read_token, write_token
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.scheduler.dead_letters import drop_letters, list_letters
-from services.scheduler.job_rows import count_members, list_jobs, list_workers, put_job, read_job
+from services.scheduler.job_rows import (
+    JobState,
+    count_members,
+    list_jobs,
+    list_workers,
+    put_job,
+    read_job,
+    set_state,
+)
 from services.scheduler.job_rules import FEW_MEMBERS, read_cadence, read_definition
 from services.scheduler.job_wire import (
     job_status_of,
@@ -17,6 +25,7 @@ from services.scheduler.job_wire import (
     quota_status_of,
     read_items,
     read_quota,
+    read_reason,
     read_request_id,
     read_run_state,
     read_time,
@@ -64,6 +73,15 @@ class JobServicer(JobServiceServicer):
             rows = await list_jobs(self._pool, read_token(request.page_token), size + 1)
         token = write_token(rows[size - 1]["name"]) if len(rows) > size else ""
         return pb.ListJobsResponse(jobs=map(job_status_of, rows[:size]), next_page_token=token)
+
+    async def PauseJob(self, request: pb.PauseJobRequest, context: ServicerContext) -> pb.PauseJobResponse:
+        reason = read_reason(request.reason)
+        await set_state(self._pool, request.name, JobState.PAUSED, reason, self._timekeeper.now())
+        return pb.PauseJobResponse(status=await self._status(request.name))
+
+    async def ResumeJob(self, request: pb.ResumeJobRequest, context: ServicerContext) -> pb.ResumeJobResponse:
+        await set_state(self._pool, request.name, JobState.ACTIVE, "", self._timekeeper.now())
+        return pb.ResumeJobResponse(status=await self._status(request.name))
 
     async def RunJob(self, request: pb.RunJobRequest, context: ServicerContext) -> pb.RunJobResponse:
         request_id, within = read_request_id(request.request_id), read_within(request.within_seconds)

@@ -22,6 +22,7 @@ from tally.scheduler.v1 import job_pb2 as pb
 _HOUR = timedelta(hours=1)
 _MOST_UNITS = 2**53
 _MOST_ITEMS = 1_000
+_MOST_REASON = 1_000
 _PROTECTED_PERCENT, _MOST_PROTECTED_PERCENT = 10, 50
 _SEND_WITHIN_SECONDS, _MOST_SEND_WITHIN_SECONDS = 10.0, 60.0
 
@@ -34,6 +35,14 @@ def read_request_id(text: str) -> uuid.UUID:
         raise InvalidRequest(
             [Violation("request_id", "must be a UUID, made once and sent with each repetition")]
         ) from error
+
+
+def read_reason(text: str) -> str:
+    """Why a job is paused. Raises InvalidRequest."""
+    reason = text.strip()
+    if not 1 <= len(reason) <= _MOST_REASON:
+        raise InvalidRequest([Violation("reason", f"must say why, in at most {_MOST_REASON:,} characters")])
+    return reason
 
 
 def read_items(item_ids: Sequence[str]) -> list[str]:
@@ -119,6 +128,7 @@ def job_status_of(row: Any) -> pb.JobStatus:
         open_run_count=row["open_runs"],
         rest_until_time=_optional(row["rest_until"]),
         warnings=row["warnings"],
+        state_reason=row["reason"],
         largest_gap_hours=largest_gap(definition.cadence) / _HOUR,
     )
 

@@ -1,5 +1,7 @@
 """The lanes of a job's slots, and which of them a lease looks into first. Pure."""
 
+FORCED = 0
+"""slots of items that somebody waits for"""
 SCHEDULED = 1
 """slots that the cadence gives"""
 RETRY = 2

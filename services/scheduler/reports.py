@@ -106,8 +106,8 @@ class Reports:
         """Pay the next batch, if there is one that may be sent."""
         if len(slot.ends.ids) <= 1:
             return _Next(State.QUEUED if slot.ends.has_rest else State.DONE, now)
-        # An expired lease gets no next batch (R000-02), nor one whose run was ended (R000-12).
-        if report.is_last or slot.due_at <= now or not slot.is_run_open:
+        # An expired lease gets no next batch (R000-02), nor one whose run was ended (R000-12) or whose job is paused.
+        if report.is_last or slot.due_at <= now or not slot.is_run_open or slot.is_job_paused:
             return _Next(State.QUEUED, now)
         paid_at = self._timekeeper.monotonic()
         payment = await self._payments.pay(connection, slot.definition.quotas, now)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from services.scheduler.definition import Definition
+from services.scheduler.lanes import FORCED
 from services.scheduler.members import Key
 from tally.contract.errors import InvalidRequest, LeaseLost, Violation
 
@@ -18,7 +19,7 @@ _COLUMNS = """
     slot.batch_digests, slot.has_rest, slot.last_bin, slot.last_id, slot.failures, slot.try, slot.item_ids,
     run.repeat, run.members as run_members, run.closes_at - run.opens_at as run_length,
     run.definition, run.bin_numbers, run.bin_max, run.logical_at, run.run_day, run.state as run_state,
-    job.name as job, job.rest_failures
+    job.name as job, job.rest_failures, job.state as job_state
 from scheduler.sync_slot as slot join scheduler.sync_run as run using (run_id)
     join scheduler.sync_job as job on job.job_id = slot.job_id"""
 # A leased slot is due when its lease expires.
@@ -26,7 +27,7 @@ _TAKE = f"""
 select {_COLUMNS}
 where slot.job_id = $1 and slot.lane = $2 and slot.state in ('queued', 'leased') and slot.due_at <= $3
     and ($5::timestamptz is null or slot.due_at >= $5 or run.repeat > 0)
-    and run.state in ('planned', 'running') and run.handler = any($4)
+    and run.state in ('planned', 'running') and run.handler = any($4) and (job.state = 'active' or slot.lane = $6)
 order by slot.due_at limit 1 for no key update of slot skip locked"""
 _REQUESTED = f"""
 select {_COLUMNS}
@@ -88,6 +89,7 @@ class Slot:
     job_id: int
     job: str
     rest_failures: int
+    is_job_paused: bool
     state: State
     token: int
     due_at: datetime
@@ -146,7 +148,7 @@ async def take(
 
     `due_from`: slots of the cadence that became due before are left out; None: none are.
     """
-    return _slot_of(await connection.fetchrow(_TAKE, job_id, lane, now, list(handlers), due_from))
+    return _slot_of(await connection.fetchrow(_TAKE, job_id, lane, now, list(handlers), due_from, FORCED))
 
 
 async def find_requested(connection: Any, worker: str, request_number: int) -> Slot | None:
@@ -217,6 +219,7 @@ def _slot_of(row: Any) -> Slot | None:
         job_id=row["job_id"],
         job=row["job"],
         rest_failures=row["rest_failures"],
+        is_job_paused=row["job_state"] == "paused",
         state=State(row["state"]),
         token=row["token"],
         due_at=row["due_at"],

@@ -168,6 +168,26 @@ async def test_the_commands_of_dead_letters_say_what_they_did(stack: Stack, tmp_
     )
 
 
+async def test_a_job_is_paused_and_resumed(stack: Stack, tmp_path: Path) -> None:
+    shipped = (ROOT / "services" / "scheduler" / "jobs" / "metadata.toml").read_text()
+    file = tmp_path / "job.toml"
+    file.write_text(re.sub(r"(?m)^name = .*|^quotas = .*", "", shipped) + 'name = "paused_job"\n')
+    assert (await run("jobs", "put", file, address=stack.address)).exit_code == OK
+    paused = await run("jobs", "pause", "paused_job", "--reason", "upgrade", address=stack.address)
+    assert (paused.exit_code, paused.out) == (OK, "paused_job is paused: upgrade\n")
+    listed = await run("jobs", "list", address=stack.address)
+    assert re.search(r"paused_job .* paused: +", listed.out)
+    resumed = await run("jobs", "resume", "paused_job", address=stack.address)
+    assert (resumed.exit_code, resumed.out) == (OK, "paused_job is active; 0 runs are open\n")
+    for command in (
+        ("pause", "nowhere", "--reason", "x"),
+        ("resume", "nowhere"),
+        ("pause", "paused_job", "--reason", " "),
+    ):
+        refused = await run("jobs", *command, address=stack.address)
+        assert (refused.exit_code, refused.out) == (REFUSED, "")
+
+
 async def test_without_a_server_commands_say_how_to_start_one() -> None:
     commands = [("videos", "import", "-"), ("jobs", "run", "x")]
     _, ran = ended = await asyncio.gather(*(run(*command, address=NOBODY) for command in commands))

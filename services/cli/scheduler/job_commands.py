@@ -29,7 +29,7 @@ def make_jobs() -> typer.Typer:
     app.callback()(jobs)
     app.command()(put)
     app.command("list")(list_)
-    for command in (show, runs, run, workers, bins):
+    for command in (show, pause, resume, runs, run, workers, bins):
         app.command()(command)
     app.add_typer(make_dead(), name="dead")
     return app
@@ -100,6 +100,45 @@ def show(name: Name, as_json: AsJson = False, address: Address = DEFAULT_ADDRESS
         typer.echo(write_json(found))
     else:
         module.show_job(found)
+
+
+def pause(
+    name: Name,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="For those who look at the job.", show_default=False)
+    ],
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Plan no runs of a job, and hold back its slots. Batches under way are recorded. Harmless to repeat.
+
+    \b
+    Example:
+      tally jobs pause daily_sync_all_metadata_binned --reason "the api is being upgraded"
+    """
+    from services.cli.scheduler import jobs as module
+    from services.cli.terminal.output import write_json
+
+    paused = module.pause_job(address, name, reason)
+    typer.echo(write_json(paused) if as_json else f"{paused.job.name} is paused: {paused.state_reason}")
+
+
+def resume(name: Name, as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """End the pause of a job. Runs that were missed are planned late, as far back as `catchup_hours`.
+
+    \b
+    Example:
+      tally jobs resume daily_sync_all_metadata_binned
+    """
+    from services.cli.scheduler import jobs as module
+    from services.cli.terminal.output import write_json
+
+    resumed = module.resume_job(address, name)
+    typer.echo(
+        write_json(resumed)
+        if as_json
+        else f"{resumed.job.name} is {resumed.state}; {resumed.open_run_count:,} runs are open"
+    )
 
 
 def runs(

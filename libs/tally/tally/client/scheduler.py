@@ -65,6 +65,8 @@ _JOBS = "/tally.scheduler.v1.JobService"
 _PUT_JOB = Method(f"{_JOBS}/PutJob", jobs.PutJobRequest, jobs.PutJobResponse.FromString)
 _GET_JOB = Method(f"{_JOBS}/GetJob", jobs.GetJobRequest, jobs.GetJobResponse.FromString)
 _LIST_JOBS = Method(f"{_JOBS}/ListJobs", jobs.ListJobsRequest, jobs.ListJobsResponse.FromString)
+_PAUSE_JOB = Method(f"{_JOBS}/PauseJob", jobs.PauseJobRequest, jobs.PauseJobResponse.FromString)
+_RESUME_JOB = Method(f"{_JOBS}/ResumeJob", jobs.ResumeJobRequest, jobs.ResumeJobResponse.FromString)
 _RUN_JOB = Method(f"{_JOBS}/RunJob", jobs.RunJobRequest, jobs.RunJobResponse.FromString)
 _LIST_RUNS = Method(f"{_JOBS}/ListRuns", jobs.ListRunsRequest, jobs.ListRunsResponse.FromString)
 _LIST_LETTERS = Method(
@@ -158,6 +160,16 @@ class Scheduler(Namespace):
         request = jobs.ListJobsRequest(page_size=page_size, page_token=page_token)
         answer = await self._call(_LIST_JOBS, request, timeout)
         return Page(tuple(map(JobStatus.from_message, answer.jobs)), answer.next_page_token)
+
+    async def pause_job(self, name: str, reason: str, *, timeout: float | None = None) -> JobStatus:
+        """Hold back all slots of a job but forced ones, and plan no runs. Raises NotFound."""
+        request = jobs.PauseJobRequest(name=name, reason=reason)
+        return JobStatus.from_message((await self._call(_PAUSE_JOB, request, timeout)).status)
+
+    async def resume_job(self, name: str, *, timeout: float | None = None) -> JobStatus:
+        """End a pause; logical times that were missed are caught up with. Raises NotFound."""
+        request = jobs.ResumeJobRequest(name=name)
+        return JobStatus.from_message((await self._call(_RESUME_JOB, request, timeout)).status)
 
     async def run_job(
         self,

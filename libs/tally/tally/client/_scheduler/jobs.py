@@ -19,7 +19,7 @@ _OVERLAPS = {
 _MODES = {"live": pb.MODE_LIVE}
 _OVERLAP_NAMES = {number: name for name, number in _OVERLAPS.items()}
 _MODE_NAMES = {number: name for name, number in _MODES.items()}
-_STATES = {pb.JOB_STATE_ACTIVE: "active"}
+_STATES = {pb.JOB_STATE_ACTIVE: "active", pb.JOB_STATE_PAUSED: "paused"}
 _UNKNOWN = "unspecified"
 
 
@@ -144,10 +144,10 @@ class Job:
 class JobStatus:
     """A job and how it is doing.
 
-    `state`: `active`. `next_logical_time`: the start of the next period that will be planned; `next_plan_time`: when
-    its window opens. `open_run_count`: runs that have not ended. `rest_until_time`: nothing is leased before, because
-    calls failed as a whole; None when the job does not rest. `largest_gap_hours`: the longest time between the starts
-    of two periods that select the same member.
+    `state`: `active` or `paused`; `state_reason`: why. `next_logical_time`: the start of the next period that will be
+    planned; `next_plan_time`: when its window opens. `open_run_count`: runs that have not ended. `rest_until_time`:
+    nothing is leased before, because calls failed as a whole; None when the job does not rest. `largest_gap_hours`: the
+    longest time between the starts of two periods that select the same member.
     """
 
     job: Job
@@ -158,6 +158,7 @@ class JobStatus:
     rest_until_time: datetime | None
     warnings: tuple[str, ...]
     largest_gap_hours: float
+    state_reason: str = ""
 
     @classmethod
     def from_message(cls, message: pb.JobStatus) -> "JobStatus":
@@ -172,6 +173,7 @@ class JobStatus:
             else None,
             warnings=tuple(message.warnings),
             largest_gap_hours=message.largest_gap_hours,
+            state_reason=message.state_reason,
         )
 
 
