@@ -104,7 +104,7 @@ async def open_scheduler(context: Context, settings: SchedulerSettings) -> Async
             context.background.start("scheduler wake-ups", listener.run()),
         ]
         populations = PopulationServicer(pool, timekeeper, settings.bin_space)
-        jobs = JobServicer(pool, timekeeper, parts.planner, settings.bin_space)
+        jobs = JobServicer(pool, timekeeper, parts.planner, settings.bin_space, parts.heard)
         work = WorkServicer(parts.leases, parts.reports, parts.returns, timekeeper)
         try:
             yield Opened(

@@ -9,6 +9,7 @@ from libs.rpc.paging import read_size, read_token, write_token
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.scheduler.dead_letters import drop_letters, list_letters
+from services.scheduler.forced import wait_for
 from services.scheduler.job_rows import (
     JobState,
     count_members,
@@ -20,6 +21,7 @@ from services.scheduler.job_rows import (
 )
 from services.scheduler.job_rules import FEW_MEMBERS, read_cadence, read_definition
 from services.scheduler.job_wire import (
+    forced_of,
     job_status_of,
     letter_of,
     quota_status_of,
@@ -37,7 +39,8 @@ from services.scheduler.planner import Planner
 from services.scheduler.quota_rows import list_quotas, most_units, put_quota
 from services.scheduler.runs import list_runs, read_run
 from services.scheduler.timekeeper import Timekeeper
-from services.scheduler.work_wire import timestamp
+from services.scheduler.wakeups import Bell
+from services.scheduler.work_wire import read_wait, timestamp
 from tally.contract.errors import InvalidRequest, NotFound, Violation
 from tally.scheduler.v1 import job_pb2 as pb
 from tally.scheduler.v1.job_pb2_grpc import JobServiceServicer
@@ -48,11 +51,15 @@ _WORKER_SEEN = timedelta(minutes=1)
 class JobServicer(JobServiceServicer):
     """Serves jobs, runs, workers and quotas."""
 
-    def __init__(self, pool: Any, timekeeper: Timekeeper, planner: Planner, bin_space: int) -> None:
+    def __init__(
+        self, pool: Any, timekeeper: Timekeeper, planner: Planner, bin_space: int, heard: Bell
+    ) -> None:
+        """`heard` rings when any scheduler has changed something."""
         self._pool = pool
         self._timekeeper = timekeeper
         self._planner = planner
         self._bin_space = bin_space
+        self._heard = heard
 
     async def PutJob(self, request: pb.PutJobRequest, context: ServicerContext) -> pb.PutJobResponse:
         with reaching_postgres():
@@ -88,6 +95,14 @@ class JobServicer(JobServiceServicer):
         run_id = await self._planner.plan_repeat(request.name, request_id, within)
         with reaching_postgres():
             return pb.RunJobResponse(run=run_of(await read_run(self._pool, run_id)))
+
+    async def ForceSync(self, request: pb.ForceSyncRequest, context: ServicerContext) -> pb.ForceSyncResponse:
+        request_id, wait_seconds = read_request_id(request.request_id), read_wait(request.wait_seconds)
+        (item_id,) = read_items([request.item_id], "item_id")
+        run_id = await self._planner.plan_forced(request.job, request_id, item_id)
+        return forced_of(
+            await wait_for(self._pool, self._timekeeper, self._heard, run_id, item_id, wait_seconds)
+        )
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: ServicerContext) -> pb.ListRunsResponse:
         size, state = read_size(request.page_size), read_run_state(request.state)

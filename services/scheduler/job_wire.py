@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs.domain.cadence import largest_gap
 from libs.domain.quota_day import day_of, find_zone, reset_after
 from services.scheduler.definition import Definition
+from services.scheduler.forced import Forced
 from services.scheduler.job_rules import check_name
 from services.scheduler.outcomes import Outcome
 from services.scheduler.quota_rows import QuotaDefinition
@@ -45,12 +46,12 @@ def read_reason(text: str) -> str:
     return reason
 
 
-def read_items(item_ids: Sequence[str]) -> list[str]:
-    """The ids of items. Raises InvalidRequest."""
+def read_items(item_ids: Sequence[str], field: str = "") -> list[str]:
+    """The ids of items; `field` names that of a single one. Raises InvalidRequest."""
     if not 1 <= len(item_ids) <= _MOST_ITEMS:
         raise InvalidRequest([Violation("item_ids", f"must be 1 to {_MOST_ITEMS:,}")])
     wrong = [
-        Violation(f"item_ids[{place}]", problem)
+        Violation(field or f"item_ids[{place}]", problem)
         for place, each in enumerate(item_ids)
         if (problem := rules.check_video_id(each))
     ]
@@ -194,6 +195,17 @@ def run_of(row: Any) -> pb.Run:
         last_skipped_time=_optional(row["skipped_until"]),
         skipped_count=row["skipped"],
         unreached_count=row["unreached"],
+    )
+
+
+def forced_of(forced: Forced) -> pb.ForceSyncResponse:
+    """A forced sync."""
+    return pb.ForceSyncResponse(
+        run_id=forced.run_id,
+        state=f"FORCED_STATE_{forced.state.upper()}",
+        outcome=None if forced.outcome is None else f"OUTCOME_{forced.outcome.name}",
+        detail=forced.detail,
+        due_time=_optional(forced.due_at),
     )
 
 

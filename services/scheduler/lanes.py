@@ -7,10 +7,13 @@ SCHEDULED = 1
 RETRY = 2
 """slots of items that are tried again"""
 
-LANES = (SCHEDULED, RETRY)
+LANES = (FORCED, SCHEDULED, RETRY)
 _RETRY_TURNS = 4
 
 
 def lanes_in_turn(turn: int) -> tuple[int, ...]:
-    """The lanes in the order in which the lease of this number looks: every fourth lease looks for retries first."""
+    """The lanes in the order in which the lease of this number looks: every fourth lease looks for retries first.
+
+    Forced slots come before all of them, whichever job they are of.
+    """
     return (RETRY, SCHEDULED) if turn % _RETRY_TURNS == _RETRY_TURNS - 1 else (SCHEDULED, RETRY)

@@ -17,6 +17,8 @@ from libs.stores.transactions import transaction
 from services.scheduler.cut import Cut, cut
 from services.scheduler.dead_letters import find_among
 from services.scheduler.definition import Definition
+from services.scheduler.lanes import FORCED, RETRY
+from services.scheduler.members import FIRST, Items, read_members
 from services.scheduler.metrics import EndReason, Metrics
 from services.scheduler.partitions import Partitions
 from services.scheduler.populations import POPULATIONS
@@ -41,6 +43,9 @@ on conflict (job_id, logical_at, repeat) do nothing
 returning run_id"""
 _SIZE = "update scheduler.sync_run set slots = $2, members = $3 where run_id = $1"
 _REQUESTED = "select run_id from scheduler.sync_run where request_id = $1"
+_IN_PROGRESS = """
+select run_id from scheduler.sync_slot
+where job_id = $1 and lane = $2 and state in ('queued', 'leased') and item_ids = $3 order by run_id limit 1"""
 _NEXT_REPEAT = """
 select coalesce(max(repeat), 0) + 1 from scheduler.sync_run where job_id = $1 and logical_at = $2"""
 
@@ -165,17 +170,63 @@ class Planner:
                 raise NotFound(
                     f"none of these items is a dead letter of {name}; `tally jobs dead list` lists them"
                 )
-            logical_at = period_start(definition.cadence, now)
-            repeat = await connection.fetchval(_NEXT_REPEAT, job_id, logical_at)
-            order = Order(job_id, definition, logical_at, repeat, now, now, request_id)
-            run_id = await self._insert(connection, order, ([], definition.bin_max), now)
-            if run_id is None:
-                raise Unavailable("another run of this job was planned at the same time; ask again")
-            slots = await write_slots(connection, (job_id, run_id, 0), items, definition.slot_size, 1, now)
-            await connection.execute(_SIZE, run_id, slots, len(items))
-            await notify(connection)
+            run_id = await self._write_items(connection, (job_id, definition), request_id, items, RETRY, now)
         self._metrics.new_bg_job_triggered_metric(name, 0, len(items))
         _LOGGER.info("run of dead letters planned", job=name, run_id=run_id, items=len(items))
+        return run_id
+
+    async def plan_forced(self, name: str, request_id: uuid.UUID, item_id: str) -> int:
+        """Plan a forced sync of one item, once for a request; the id of its run.
+
+        If one of the item is in progress in this job, it is that one. Raises NotFound when there is no such job, or it
+        does not select the item.
+        """
+        now = self._timekeeper.now()
+        async with transaction(self._other_pool) as connection:
+            row = await connection.fetchrow(_LOCK, name)
+            if row is None:
+                raise NotFound(f"there is no job {name!r}; `tally jobs list` lists the existing ones")
+            job_id, definition = row["job_id"], Definition.model_validate_json(row["definition"])
+            run_id: int | None = await connection.fetchval(_REQUESTED, request_id)
+            if run_id is None:
+                run_id = await connection.fetchval(_IN_PROGRESS, job_id, FORCED, [item_id])
+            if run_id is not None:
+                return run_id
+            population = POPULATIONS[definition.population]
+            items = Items(population, definition.where, [item_id], FIRST)
+            if not await read_members(connection, items, [], 1):
+                raise NotFound(
+                    f"{name} selects no {item_id!r}: it is not in {definition.population}, it is gone, or `where` "
+                    "leaves it out"
+                )
+            run_id = await self._write_items(
+                connection, (job_id, definition), request_id, [item_id], FORCED, now
+            )
+        self._metrics.new_bg_job_triggered_metric(name, 0, 1)
+        _LOGGER.info("forced sync planned", job=name, run_id=run_id, item=item_id)
+        return run_id
+
+    async def _write_items(
+        self,
+        connection: Any,
+        job: tuple[int, Definition],
+        request_id: uuid.UUID,
+        items: list[str],
+        lane: int,
+        now: datetime,
+    ) -> int:
+        """A run of some items beside those of the cadence, all due now; its id. The caller holds the job's row."""
+        job_id, definition = job
+        logical_at = period_start(definition.cadence, now)
+        repeat = await connection.fetchval(_NEXT_REPEAT, job_id, logical_at)
+        order = Order(job_id, definition, logical_at, repeat, now, now, request_id)
+        run_id = await self._insert(connection, order, ([], definition.bin_max), now)
+        if run_id is None:
+            raise Unavailable("another run of this job was planned at the same time; ask again")
+        size = definition.slot_size
+        slots = await write_slots(connection, (job_id, run_id, 0), items, size, 1, now, lane)
+        await connection.execute(_SIZE, run_id, slots, len(items))
+        await notify(connection)
         return run_id
 
     async def _insert(

@@ -16,7 +16,7 @@ _ID = re.compile(r"\d{1,18}/\d{1,9}", re.ASCII)
 _COLUMNS = """
     slot.run_id, slot.number, slot.job_id, slot.state, slot.due_at, slot.planned_at, slot.upper_bin, slot.upper_id,
     slot.next_bin, slot.next_id, slot.token, slot.leased_at, slot.paid_at, slot.batch_bins, slot.batch_ids,
-    slot.batch_digests, slot.has_rest, slot.last_bin, slot.last_id, slot.failures, slot.try, slot.item_ids,
+    slot.batch_digests, slot.has_rest, slot.last_bin, slot.last_id, slot.failures, slot.try, slot.item_ids, slot.lane,
     run.repeat, run.members as run_members, run.closes_at - run.opens_at as run_length,
     run.definition, run.bin_numbers, run.bin_max, run.logical_at, run.run_day, run.state as run_state,
     job.name as job, job.rest_failures, job.state as job_state
@@ -115,6 +115,7 @@ class Slot:
     """when it was planned"""
     run_length: timedelta
     """of its window"""
+    is_forced: bool
     is_paced: bool
     """whether it counts for the pace of its job: the cadence gave it"""
     try_number: int = 0
@@ -239,6 +240,7 @@ def _slot_of(row: Any) -> Slot | None:
         run_state=row["run_state"],
         run_members=row["run_members"],
         run_length=row["run_length"],
+        is_forced=row["lane"] == FORCED,
         is_paced=row["repeat"] == 0 and row["item_ids"] is None,
         try_number=row["try"],
         item_ids=row["item_ids"],

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from libs.stores.postgres import AWAY
-from services.scheduler.lanes import RETRY, SCHEDULED
+from services.scheduler.lanes import FORCED, RETRY, SCHEDULED
 from services.scheduler.metrics import EndReason, Metrics
 from services.scheduler.pace import OVERDUE
 from services.scheduler.payments import read_budget
@@ -35,6 +35,8 @@ select job_id, name, quotas, state = 'active' as is_active, next_plan_at, rest_u
                     where pace.job_id = job.job_id and paced_until > $3), '-infinity'::timestamptz)),
         (select min(due_at) from scheduler.sync_slot as slot
             where slot.job_id = job.job_id and lane = $2 and slot.state in ('queued', 'leased'))) as slot_due_at,
+    (select min(due_at) from scheduler.sync_slot as slot
+        where slot.job_id = job.job_id and lane = $5 and slot.state in ('queued', 'leased')) as forced_due_at,
     (select paced_until from scheduler.sync_pace as pace where pace.job_id = job.job_id) as paced_until,
     (select min(closes_at + make_interval(hours => (run.definition ->> 'catchup_hours')::integer))
         from scheduler.sync_run as run where run.job_id = job.job_id and run.state in ('planned', 'running')
@@ -69,6 +71,8 @@ class Agenda:
     """jobs with items whose next try is due, by id and name"""
     to_lease: Sequence[Any]
     """jobs with slots that are due, as rows"""
+    to_force: Sequence[Any]
+    """jobs with forced slots that are due, as rows"""
     next_at: datetime | None
     """when the next of these becomes due"""
 
@@ -77,18 +81,14 @@ def read_agenda(rows: Sequence[Any], now: datetime, poll_at: datetime) -> Agenda
     """The due times in the rows of the jobs."""
     active = [row for row in rows if row["is_active"]]
     plans = sorted((row["next_plan_at"], row["job_id"], row["name"]) for row in active)
-    leases = [
-        (max(row["slot_due_at"], row["rest_until"] or row["slot_due_at"]), row)
-        for row in active
-        if row["slot_due_at"] is not None
-    ]
+    leases, forced = _lease_times(active, "slot_due_at"), _lease_times(rows, "forced_due_at")
     retries = sorted(
         (row["retry_due_at"], row["job_id"], row["name"]) for row in active if row["retry_due_at"] is not None
     )
     expiries = [row["expires_at"] for row in rows if row["expires_at"] is not None]
     # When overdue slots may be leased again: until then they are not among those that are due.
     paces = [row["paced_until"] for row in active if row["paced_until"] is not None]
-    others = [at for at, *_ in [*plans, *retries, *leases]]
+    others = [at for at, *_ in [*plans, *retries, *leases, *forced]]
     coming = [at for at in [*others, *expiries, *paces] if at > now]
     return Agenda(
         [(job_id, name) for at, job_id, name in plans if at <= now],
@@ -97,8 +97,16 @@ def read_agenda(rows: Sequence[Any], now: datetime, poll_at: datetime) -> Agenda
         any(row["has_ending_run"] for row in rows),
         [(job_id, name) for at, job_id, name in retries if at <= now],
         [row for at, row in leases if at <= now],
+        [row for at, row in forced if at <= now],
         min([*coming, poll_at]),
     )
+
+
+def _lease_times(rows: Sequence[Any], column: str) -> list[tuple[datetime, Any]]:
+    """When the first slot of each job may be leased: it is due, and the job does not rest."""
+    return [
+        (max(row[column], row["rest_until"] or row[column]), row) for row in rows if row[column] is not None
+    ]
 
 
 class Ticker:
@@ -146,7 +154,7 @@ class Ticker:
         """Do what is due, and look for it over this connection or pool; the seconds until the next look."""
         now = self._timekeeper.now()
         poll_at = now + timedelta(seconds=self._settings.poll_seconds)
-        rows = await connection.fetch(_AGENDA, SCHEDULED, RETRY, now, now - OVERDUE)
+        rows = await connection.fetch(_AGENDA, SCHEDULED, RETRY, now, now - OVERDUE, FORCED)
         agenda = read_agenda(rows, now, poll_at)
         planned = [await self._plan(job_id, name, now) for job_id, name in agenda.to_plan]
         gathered = [await self._gather(job_id, name, now) for job_id, name in agenda.to_retry]
@@ -156,9 +164,11 @@ class Ticker:
             await self._expire_runs(connection, now)
         if agenda.has_expired_run or agenda.has_ending_run:
             await cancel_slots(self._pool, now)
-        if agenda.to_lease:
+        if agenda.to_lease or agenda.to_force:
             budget = await read_budget(connection, now)
-            if any(budget.affords(json.loads(row["quotas"])) for row in agenda.to_lease):
+            if any(budget.affords(json.loads(row["quotas"])) for row in agenda.to_lease) or any(
+                budget.affords(json.loads(row["quotas"]), forced=True) for row in agenda.to_force
+            ):
                 self._due.ring()
         if any(planned) or any(gathered):
             self._due.ring()

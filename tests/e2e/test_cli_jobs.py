@@ -93,6 +93,7 @@ async def test_the_page_works_as_it_stands(stack: Stack) -> None:
     assert re.search(r"youtube_units +10,000 +\d+ +0 +1,000 .* America/Los_Angeles", said["list"].out)
     assert re.search(r"metadata +0 +20\d\d-", said["workers"].out)
     assert len(re.findall(r"\d+\.\d\d %", said["youtube_video"].out)) == 7
+    assert re.fullmatch(r"MBdVXkSdhwU: (synced|unchanged) \(run \d+\)\n", said["MBdVXkSdhwU"].out)
 
 
 async def test_the_python_of_the_page_prints_what_it_says(stack: Stack) -> None:
@@ -186,6 +187,16 @@ async def test_a_job_is_paused_and_resumed(stack: Stack, tmp_path: Path) -> None
     ):
         refused = await run("jobs", *command, address=stack.address)
         assert (refused.exit_code, refused.out) == (REFUSED, "")
+
+
+async def test_an_item_that_a_job_does_not_select_is_not_forced(stack: Stack, tmp_path: Path) -> None:
+    shipped = (ROOT / "services" / "scheduler" / "jobs" / "metadata.toml").read_text()
+    file = tmp_path / "job.toml"
+    file.write_text(re.sub(r"(?m)^name = .*|^quotas = .*", "", shipped) + 'name = "forced_job"\n')
+    assert (await run("jobs", "put", file, address=stack.address)).exit_code == OK
+    refused = await run("jobs", "force", "forced_job", "nowhere", address=stack.address)
+    assert (refused.exit_code, refused.out) == (REFUSED, "")
+    assert "forced_job selects no 'nowhere'" in refused.err
 
 
 async def test_without_a_server_commands_say_how_to_start_one() -> None:

@@ -29,7 +29,7 @@ def make_jobs() -> typer.Typer:
     app.callback()(jobs)
     app.command()(put)
     app.command("list")(list_)
-    for command in (show, pause, resume, runs, run, workers, bins):
+    for command in (show, pause, resume, runs, run, force, workers, bins):
         app.command()(command)
     app.add_typer(make_dead(), name="dead")
     return app
@@ -190,6 +190,35 @@ def run(
 
     planned = module.run_job(address, name, within, request_id)
     typer.echo(write_json(planned) if as_json else module.describe(planned))
+
+
+def force(
+    name: Name,
+    item: Annotated[str, typer.Argument(metavar="ID", help="Of a member of the job.", show_default=False)],
+    wait: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, max=20, help="For the outcome; after that it is still synced."
+        ),
+    ] = 15.0,
+    request_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Of an earlier try without an answer, so that one run is planned."),
+    ] = None,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Sync one item now, before all other work, and wait for its outcome. The protected share of the quotas pays.
+
+    \b
+    Example:
+      tally jobs force daily_sync_all_metadata_binned MBdVXkSdhwU
+    """
+    from services.cli.scheduler import forced as module
+    from services.cli.terminal.output import write_json
+
+    forced = module.force_sync(address, name, item, wait, request_id)
+    typer.echo(write_json(forced) if as_json else module.describe(item, forced))
 
 
 def workers(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:

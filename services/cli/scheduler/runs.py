@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
+from typing import TypeVar
 
 from services.cli.scheduler.lists import read_all
 from services.cli.terminal.calling import call, is_unsettled
@@ -11,6 +12,8 @@ from services.cli.terminal.failure import REFUSED, UNKNOWN, Failure
 from services.cli.terminal.output import make_table, open_console, write_moment
 from tally.client import Client, TallyError
 from tally.client.scheduler import Run, RunState
+
+T = TypeVar("T")
 
 
 def read_runs(address: str, job: str, state: str | None, limit: int) -> list[Run]:
@@ -36,11 +39,11 @@ def run_job(address: str, name: str, within_seconds: int, request_id: str | None
     )
 
 
-def plan_once(address: str, request_id: str | None, plan: Callable[[Client, str], Awaitable[Run]]) -> Run:
+def plan_once(address: str, request_id: str | None, plan: Callable[[Client, str], Awaitable[T]]) -> T:
     """Plan a run under a request id, a new one if there is none. Raises Failure."""
     request_id = request_id or str(uuid.uuid4())
 
-    async def run(client: Client) -> Run:
+    async def run(client: Client) -> T:
         try:
             return await plan(client, request_id)
         except TallyError as error:

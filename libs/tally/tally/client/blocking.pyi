@@ -13,6 +13,7 @@ from tally.client._buffering.ends import Progress
 from tally.client._calls.tracing import Tracer
 from tally.client._delivery.transport import TransportName
 from tally.client._scheduler.dead_letters import DeadLetter
+from tally.client._scheduler.forced import ForcedSync
 from tally.client._scheduler.jobs import BinNumbers, Job, JobStatus, Period
 from tally.client._scheduler.members import Channel, Put, Video
 from tally.client._scheduler.quotas import Quota, QuotaStatus
@@ -196,6 +197,15 @@ class _Scheduler:
     def drop_dead_letters(
         self, job: str, item_ids: Sequence[str], *, timeout: float | None = None
     ) -> int: ...
+    def force_sync(
+        self,
+        job: str,
+        item_id: str,
+        *,
+        wait_seconds: float = ...,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> ForcedSync: ...
     def get_bin_distribution(
         self, population: str, bin_max: int, *, timeout: float | None = None
     ) -> tuple[int, ...]: ...
