@@ -265,4 +265,4 @@ async def test_whatever_the_order_both_ends_are_equal_in_the_end(servers: Server
 async def test_whatever_the_order_both_ends_are_equal_in_the_end_long(
     servers: Servers, template: str
 ) -> None:
-    await asyncio.to_thread(explore, servers, template, 120, 40)
+    await asyncio.to_thread(explore, servers, template, 60, 40)
