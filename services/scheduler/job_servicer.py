@@ -35,9 +35,10 @@ from services.scheduler.job_wire import (
     run_of,
     worker_of,
 )
+from services.scheduler.metrics import EndReason, Metrics
 from services.scheduler.planner import Planner
 from services.scheduler.quota_rows import list_quotas, most_units, put_quota
-from services.scheduler.runs import list_runs, read_run
+from services.scheduler.runs import cancel_run, list_runs, read_run
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.wakeups import Bell
 from services.scheduler.work_wire import read_wait, timestamp
@@ -52,13 +53,20 @@ class JobServicer(JobServiceServicer):
     """Serves jobs, runs, workers and quotas."""
 
     def __init__(
-        self, pool: Any, timekeeper: Timekeeper, planner: Planner, bin_space: int, heard: Bell
+        self,
+        pool: Any,
+        timekeeper: Timekeeper,
+        planner: Planner,
+        bin_space: int,
+        metrics: Metrics,
+        heard: Bell,
     ) -> None:
         """`heard` rings when any scheduler has changed something."""
         self._pool = pool
         self._timekeeper = timekeeper
         self._planner = planner
         self._bin_space = bin_space
+        self._metrics = metrics
         self._heard = heard
 
     async def PutJob(self, request: pb.PutJobRequest, context: ServicerContext) -> pb.PutJobResponse:
@@ -103,6 +111,14 @@ class JobServicer(JobServiceServicer):
         return forced_of(
             await wait_for(self._pool, self._timekeeper, self._heard, run_id, item_id, wait_seconds)
         )
+
+    async def CancelRun(self, request: pb.CancelRunRequest, context: ServicerContext) -> pb.CancelRunResponse:
+        reason = read_reason(request.reason)
+        job = await cancel_run(self._pool, request.run_id, reason, self._timekeeper.now())
+        if job is not None:
+            self._metrics.runs_ended(job, "cancelled", EndReason.REQUEST)
+        with reaching_postgres():
+            return pb.CancelRunResponse(run=run_of(await read_run(self._pool, request.run_id)))
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: ServicerContext) -> pb.ListRunsResponse:
         size, state = read_size(request.page_size), read_run_state(request.state)

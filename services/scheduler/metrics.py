@@ -14,6 +14,8 @@ class EndReason(StrEnum):
     """its window opened too long ago"""
     OVERLAP = "overlap"
     """earlier runs had not ended"""
+    REQUEST = "request"
+    """somebody cancelled it"""
     OUT_OF_TIME = "out_of_time"
     """its window closed too long ago"""
 

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from libs.stores.postgres import reaching_postgres
 from libs.stores.transactions import transaction
+from tally.contract.errors import NotFound, RunEnded
 
 # Not by the report of the last slot: of two reports at once, each sees the other's slot open.
 _END = """
@@ -33,6 +35,10 @@ where run_id = any(array(select run_id from scheduler.sync_run where state in ('
         and closes_at + make_interval(hours => (definition ->> 'catchup_hours')::integer) <= $1
     order by run_id for no key update skip locked))
 returning run_id, (select name from scheduler.sync_job as job where job.job_id = run.job_id) as job"""
+_CANCEL_RUN = """
+update scheduler.sync_run as run set state = 'cancelled', reason = $2
+where run_id = $1 and state in ('planned', 'running')
+returning (select name from scheduler.sync_job as job where job.job_id = run.job_id)"""
 _ENDING = """
 select run_id from scheduler.sync_run where state in ('partial', 'cancelled') and ended_at is null
 order by run_id for no key update skip locked"""
@@ -83,6 +89,24 @@ async def end_runs(pool: Any, now: datetime) -> list[Ended]:
 async def expire_runs(pool: Any, now: datetime) -> list[Ended]:
     """Make those runs partial whose time is over; which they are."""
     return [Ended(row["run_id"], row["job"]) for row in await pool.fetch(_PARTIAL, now)]
+
+
+async def cancel_run(pool: Any, run_id: int, reason: str, now: datetime) -> str | None:
+    """Cancel a run; the name of its job, or None if it was cancelled before.
+
+    Raises NotFound, and RunEnded when it has ended otherwise.
+    """
+    with reaching_postgres():
+        job: str | None = await pool.fetchval(_CANCEL_RUN, run_id, reason)
+        run = None if job is not None else await read_run(pool, run_id)
+    if job is None:
+        if run is None:
+            raise NotFound(f"there is no run {run_id}; `tally jobs runs` lists the existing ones")
+        if run["state"] != "cancelled":
+            raise RunEnded(f"run {run_id} is {run['state']}: only a run that has not ended can be cancelled")
+        return None
+    await cancel_slots(pool, now)
+    return job
 
 
 async def cancel_slots(pool: Any, now: datetime) -> None:

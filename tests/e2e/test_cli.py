@@ -157,7 +157,19 @@ async def test_some_services_need_servers_of_the_users() -> None:
     + ["videos import", "channels import", "quota put", "quota list"]
     + [
         f"jobs {name}"
-        for name in ("put", "list", "show", "pause", "resume", "runs", "run", "force", "workers", "bins")
+        for name in (
+            "put",
+            "list",
+            "show",
+            "pause",
+            "resume",
+            "runs",
+            "run",
+            "cancel",
+            "force",
+            "workers",
+            "bins",
+        )
     ],
 )
 async def test_every_command_explains_itself_with_an_example(command: str) -> None:

@@ -189,6 +189,26 @@ async def test_a_job_is_paused_and_resumed(stack: Stack, tmp_path: Path) -> None
         assert (refused.exit_code, refused.out) == (REFUSED, "")
 
 
+async def test_a_run_is_cancelled_once(stack: Stack, tmp_path: Path) -> None:
+    shipped = (ROOT / "services" / "scheduler" / "jobs" / "metadata.toml").read_text()
+    file = tmp_path / "job.toml"
+    file.write_text(re.sub(r"(?m)^name = .*|^quotas = .*", "", shipped) + 'name = "cancelled_job"\n')
+    assert (await run("jobs", "put", file, address=stack.address)).exit_code == OK
+    assert (
+        await run("jobs", "pause", "cancelled_job", "--reason", "x", address=stack.address)
+    ).exit_code == OK
+    planned = await run("jobs", "run", "cancelled_job", "--json", address=stack.address)
+    number = str(json.loads(planned.out)["id"])
+    for _ in range(2):
+        cancelled = await run("jobs", "cancel", number, "--reason", "mistake", address=stack.address)
+        assert cancelled.exit_code == OK
+        assert cancelled.out.startswith(f"run {number} of cancelled_job is cancelled: ")
+    listed = await run("jobs", "runs", "cancelled_job", "--state", "cancelled", address=stack.address)
+    assert "cancelled: mistake" in listed.out
+    unknown = await run("jobs", "cancel", "1000000000", "--reason", "mistake", address=stack.address)
+    assert (unknown.exit_code, "there is no run 1000000000" in unknown.err) == (REFUSED, True)
+
+
 async def test_an_item_that_a_job_does_not_select_is_not_forced(stack: Stack, tmp_path: Path) -> None:
     shipped = (ROOT / "services" / "scheduler" / "jobs" / "metadata.toml").read_text()
     file = tmp_path / "job.toml"

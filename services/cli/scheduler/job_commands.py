@@ -29,7 +29,7 @@ def make_jobs() -> typer.Typer:
     app.callback()(jobs)
     app.command()(put)
     app.command("list")(list_)
-    for command in (show, pause, resume, runs, run, force, workers, bins):
+    for command in (show, pause, resume, runs, run, cancel, force, workers, bins):
         app.command()(command)
     app.add_typer(make_dead(), name="dead")
     return app
@@ -190,6 +190,33 @@ def run(
 
     planned = module.run_job(address, name, within, request_id)
     typer.echo(write_json(planned) if as_json else module.describe(planned))
+
+
+def cancel(
+    run_id: Annotated[
+        int, typer.Argument(metavar="RUN", help="The number of the run.", min=1, show_default=False)
+    ],
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="For those who look at the run.", show_default=False)
+    ],
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Cancel a run that has not ended. Batches under way are recorded; the rest waits for the next run.
+
+    \b
+    Example:
+      tally jobs cancel 17 --reason "planned by mistake"
+    """
+    from services.cli.scheduler import runs as module
+    from services.cli.terminal.output import write_json
+
+    cancelled = module.cancel_run(address, run_id, reason)
+    typer.echo(
+        write_json(cancelled)
+        if as_json
+        else f"run {cancelled.id} of {cancelled.job} is cancelled: {cancelled.unreached_count:,} members not reached"
+    )
 
 
 def force(

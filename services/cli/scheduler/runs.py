@@ -39,6 +39,15 @@ def run_job(address: str, name: str, within_seconds: int, request_id: str | None
     )
 
 
+def cancel_run(address: str, run_id: int, reason: str) -> Run:
+    """Cancel a run. Raises Failure."""
+
+    async def cancel(client: Client) -> Run:
+        return await client.scheduler.cancel_run(run_id, reason)
+
+    return call(address, cancel)
+
+
 def plan_once(address: str, request_id: str | None, plan: Callable[[Client, str], Awaitable[T]]) -> T:
     """Plan a run under a request id, a new one if there is none. Raises Failure."""
     request_id = request_id or str(uuid.uuid4())

@@ -73,6 +73,7 @@ _LIST_JOBS = Method(f"{_JOBS}/ListJobs", jobs.ListJobsRequest, jobs.ListJobsResp
 _PAUSE_JOB = Method(f"{_JOBS}/PauseJob", jobs.PauseJobRequest, jobs.PauseJobResponse.FromString)
 _RESUME_JOB = Method(f"{_JOBS}/ResumeJob", jobs.ResumeJobRequest, jobs.ResumeJobResponse.FromString)
 _RUN_JOB = Method(f"{_JOBS}/RunJob", jobs.RunJobRequest, jobs.RunJobResponse.FromString)
+_CANCEL_RUN = Method(f"{_JOBS}/CancelRun", jobs.CancelRunRequest, jobs.CancelRunResponse.FromString)
 _FORCE_SYNC = Method(f"{_JOBS}/ForceSync", jobs.ForceSyncRequest, jobs.ForceSyncResponse.FromString)
 _LIST_RUNS = Method(f"{_JOBS}/ListRuns", jobs.ListRunsRequest, jobs.ListRunsResponse.FromString)
 _LIST_LETTERS = Method(
@@ -194,6 +195,14 @@ class Scheduler(Namespace):
             name=name, within_seconds=within_seconds, request_id=request_id or str(uuid.uuid4())
         )
         return Run.from_message((await self._call(_RUN_JOB, request, timeout)).run)
+
+    async def cancel_run(self, run_id: int, reason: str, *, timeout: float | None = None) -> Run:
+        """Cancel a run: its queued slots and retries are dropped, a batch under way is still recorded.
+
+        Raises NotFound, and RunEnded when it has ended otherwise.
+        """
+        request = jobs.CancelRunRequest(run_id=run_id, reason=reason)
+        return Run.from_message((await self._call(_CANCEL_RUN, request, timeout)).run)
 
     async def force_sync(
         self,

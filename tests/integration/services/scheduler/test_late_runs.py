@@ -10,6 +10,10 @@ import pytest
 import pytest_asyncio
 
 from services.scheduler.definition import Overlap
+from services.scheduler.lanes import SCHEDULED
+from services.scheduler.outcomes import Outcome
+from services.scheduler.runs import cancel_run
+from tally.contract.errors import NotFound, RunEnded
 from tests.integration.services.scheduler.scheduling import DAY, JOB, Scene, open_scene
 
 MINUTE = timedelta(minutes=1)
@@ -142,6 +146,48 @@ async def test_a_run_that_is_not_finished_in_time_is_partial_and_a_batch_under_w
     assert (run["state"], run["ended_at"], run["unreached"]) == ("partial", scene.clock.at, 35)
     assert {slot["state"] for slot in await scene.slots(run_id)} == {"done", "cancelled"}
     assert lost.slot.run_id == run_id
+
+
+async def test_a_run_that_is_cancelled_takes_its_queued_slots_and_retries(scene: Scene) -> None:
+    """R000-12"""
+    await scene.put_videos(30)
+    run_id = await scene.plan()
+    scene.to_the_end_of_the_window()
+    failed, under_way = await scene.must_lease("a"), await scene.must_lease("b")
+    await scene.report(failed, outcome=Outcome.RETRY)
+    await scene.report(failed, 1)
+    for reason in ("mistake", "again"):
+        await cancel_run(scene.pool, run_id, reason, scene.clock.at)
+    run = (await runs(scene))[0]
+    assert (run["state"], run["reason"], run["ended_at"], run["unreached"]) == (
+        "cancelled",
+        "mistake",
+        None,
+        10,
+    )
+    assert await scene.lease("c") is None
+    answer = await scene.report(under_way)
+    assert (answer.recorded, answer.permit) == (5, None)
+    scene.clock.at += timedelta(minutes=10)
+    for _ in range(2):
+        await scene.one.ticker.tick(scene.pool)
+    run = (await runs(scene))[0]
+    assert (run["state"], run["ended_at"], run["unreached"]) == ("cancelled", scene.clock.at, 15)
+    assert {slot["lane"] for slot in await scene.slots(run_id)} == {SCHEDULED}
+    assert (
+        await scene.pool.fetchval("select count(*) from scheduler.sync_state where next_try_at is not null")
+        == 0
+    )
+
+
+async def test_a_run_that_has_ended_is_not_cancelled(scene: Scene) -> None:
+    run_id = await scene.plan()
+    assert await scene.lease() is None  # it has no members
+    await scene.one.ticker.tick(scene.pool)
+    with pytest.raises(RunEnded, match=f"run {run_id} is done"):
+        await cancel_run(scene.pool, run_id, "late", scene.clock.at)
+    with pytest.raises(NotFound):
+        await cancel_run(scene.pool, run_id + 1, "none", scene.clock.at)
 
 
 async def test_a_run_that_was_asked_for_does_not_run_out_of_time(scene: Scene) -> None:
