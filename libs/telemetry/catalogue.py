@@ -259,6 +259,14 @@ SYNC_TRIGGERS = Metric(
     area=Area.SCHEDULER,
     attributes=("sync.job",),
 )
+SYNC_RUNS = Metric(
+    "tally.sync.runs",
+    Kind.COUNTER,
+    "{run}",
+    "Runs that ended or were skipped, by job, state and reason.",
+    area=Area.SCHEDULER,
+    attributes=("sync.job", "state", "reason"),
+)
 SYNC_PLANNING_DURATION = Metric(
     "tally.sync.planning.duration",
     Kind.HISTOGRAM,
@@ -443,6 +451,7 @@ ALL: tuple[Metric, ...] = (
     CATALOG_RESOURCES,
     CATALOG_PROJECTED,
     SYNC_TRIGGERS,
+    SYNC_RUNS,
     SYNC_PLANNING_DURATION,
     SYNC_LEASES,
     SYNC_LATENESS,

@@ -46,6 +46,7 @@ class Parts:
     reports: Reports
     returns: Returns
     ticker: Ticker
+    metrics: Metrics
     heard: Bell
 
 
@@ -62,7 +63,8 @@ def build(
         leases=Leases(pool, timekeeper, payments, settings, metrics, due),
         reports=Reports(pool, timekeeper, payments, settings, metrics),
         returns=Returns(pool, timekeeper, payments, settings, metrics),
-        ticker=Ticker(pool, timekeeper, planner, settings, heard, due),
+        ticker=Ticker(pool, timekeeper, planner, settings, metrics, heard, due),
+        metrics=metrics,
         heard=heard,
     )
 
@@ -104,7 +106,7 @@ async def open_scheduler(context: Context, settings: SchedulerSettings) -> Async
             context.background.start("scheduler wake-ups", listener.run()),
         ]
         populations = PopulationServicer(pool, timekeeper, settings.bin_space)
-        jobs = JobServicer(pool, timekeeper, parts.planner, settings.bin_space)
+        jobs = JobServicer(pool, timekeeper, parts.planner, settings.bin_space, parts.metrics, parts.heard)
         work = WorkServicer(parts.leases, parts.reports, parts.returns, timekeeper)
         try:
             yield Opened(

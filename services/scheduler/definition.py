@@ -1,11 +1,23 @@
 """The definition of a job as it is stored: with a job, and with each run that was planned with it."""
 
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from pydantic import BaseModel
 
 from libs.domain import cadence as cadences
 from libs.domain.cadence import Cadence
+
+
+class Overlap(StrEnum):
+    """What to do with a logical time while earlier runs of the cadence have not ended."""
+
+    QUEUE = "queue"
+    """runs queue, oldest first"""
+    SKIP = "skip"
+    """it gets no run"""
+    BUFFER_ONE = "buffer_one"
+    """one run waits; further ones are skipped"""
 
 
 class Definition(BaseModel, frozen=True):
@@ -31,6 +43,7 @@ class Definition(BaseModel, frozen=True):
     quotas: dict[str, int]
     catchup_hours: int
     allow_skew: bool
+    overlap: Overlap = Overlap.QUEUE
 
     @property
     def cadence(self) -> Cadence:

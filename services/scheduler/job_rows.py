@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from libs.stores.transactions import transaction
 from services.scheduler.definition import Definition
 from services.scheduler.populations import POPULATIONS
 from services.scheduler.wakeups import notify
-from tally.contract.errors import InvalidRequest, Violation
+from tally.contract.errors import InvalidRequest, NotFound, Violation
 
 _LOCK = "select job_id, definition, next_logical_at from scheduler.sync_job where name = $1 for update"
 _INSERT = """
@@ -21,6 +22,10 @@ _UPDATE = """
 update scheduler.sync_job set definition = $2, quotas = $3, warnings = $4, next_logical_at = $5, next_plan_at = $6,
     changed_at = $7
 where job_id = $1"""
+_SET_STATE = """
+update scheduler.sync_job set state = $2, reason = $3,
+    changed_at = case when state = $2 and reason = $3 then changed_at else $4 end
+where name = $1 returning job_id"""
 _COUNT = "select count(*) from {table} where {condition}"
 _LIST = """
 select job.*, (select count(*) from scheduler.sync_run as run
@@ -33,6 +38,13 @@ from scheduler.sync_worker as worker left join (
     where state = 'leased' and due_at > $1 group by worker
 ) as lease using (name)
 where name > $2 and (asked_at > $3 or held is not null) order by name limit $4"""
+
+
+class JobState(StrEnum):
+    """Whether a job is planned and dispatched."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
 
 
 async def put_job(
@@ -83,6 +95,14 @@ async def put_job(
             )
         await notify(connection)
     return created is not None
+
+
+async def set_state(pool: Any, name: str, state: JobState, reason: str, now: datetime) -> None:
+    """Pause or resume a job. Raises NotFound."""
+    async with transaction(pool) as connection:
+        if await connection.fetchval(_SET_STATE, name, state, reason, now) is None:
+            raise NotFound(f"there is no job {name!r}; `tally jobs list` lists the existing ones")
+        await notify(connection)
 
 
 async def count_members(pool: Any, definition: Definition) -> int:

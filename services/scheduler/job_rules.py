@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from libs.domain import cadence as cadences
-from libs.domain.bins import skew
+from libs.domain.bins import selects_all, skew
 from libs.domain.cadence import PRESETS, Cadence
 from libs.domain.handlers import HANDLERS
-from services.scheduler.definition import Definition
+from services.scheduler.definition import Definition, Overlap
 from services.scheduler.populations import POPULATIONS
 from tally.contract.errors import InvalidRequest, Violation
 from tally.scheduler.v1 import job_pb2 as pb
@@ -20,6 +20,12 @@ _MOST_BIN_MAX = 100_000
 _MOST_HOURS = 24 * 366
 _MOST_BATCH_SECONDS = 3_600
 _BATCH_SECONDS, _CATCHUP_HOURS = 20, 48
+_OVERLAPS: Mapping[int, Overlap] = {
+    pb.OVERLAP_UNSPECIFIED: Overlap.QUEUE,
+    pb.OVERLAP_QUEUE: Overlap.QUEUE,
+    pb.OVERLAP_SKIP: Overlap.SKIP,
+    pb.OVERLAP_BUFFER_ONE: Overlap.BUFFER_ONE,
+}
 FEW_MEMBERS = 1_000
 """Below this many members bins are no even spread."""
 
@@ -68,6 +74,7 @@ def read_definition(job: pb.Job, quotas: Mapping[str, int], bin_space: int) -> D
         if population is not None and not population.shares_slots and cadence.bin_max != 1:
             tell("cadence", f"must select everybody, by a bin_max of 1: {job.population} has no bins yet")
         start, length = _read_window(job, cadence, tell)
+        overlap = _read_overlap(job, cadence, tell)
     batch, slot_size = _read_sizes(job, tell)
     _check_costs(job.quotas, quotas, tell)
     if violations or cadence is None:
@@ -92,6 +99,7 @@ def read_definition(job: pb.Job, quotas: Mapping[str, int], bin_space: int) -> D
         quotas=dict(job.quotas),
         catchup_hours=job.catchup_hours or _CATCHUP_HOURS,
         allow_skew=job.allow_skew,
+        overlap=overlap,
     )
     _check_sla(definition)
     return definition
@@ -148,10 +156,18 @@ def _check_targets(job: pb.Job, tell: Tell) -> None:
 def _check_modes(job: pb.Job, tell: Tell) -> None:
     if job.rollout_percent not in (0, 100):
         tell("rollout_percent", "must be 100 or left out: other shares are not there yet")
-    if job.overlap not in (pb.OVERLAP_UNSPECIFIED, pb.OVERLAP_QUEUE):
-        tell("overlap", f"is {job.overlap}, which is no overlap of this api")
     if job.mode not in (pb.MODE_UNSPECIFIED, pb.MODE_LIVE):
         tell("mode", f"is {job.mode}, which is no mode of this api")
+
+
+def _read_overlap(job: pb.Job, cadence: Cadence, tell: Tell) -> Overlap:
+    overlap = _OVERLAPS.get(job.overlap)
+    if overlap is None:
+        tell("overlap", f"is {job.overlap}, which is no overlap of this api")
+        return Overlap.QUEUE
+    if overlap is not Overlap.QUEUE and not selects_all(cadence.offsets, cadence.bin_max):
+        tell("overlap", f"must be queue: with {overlap} the bins of a run that is skipped miss their turn")
+    return overlap
 
 
 def _check_bins(cadence: Cadence, allow_skew: bool, bin_space: int, tell: Tell) -> None:

@@ -9,14 +9,25 @@ from libs.rpc.paging import read_size, read_token, write_token
 from libs.rpc.types import ServicerContext
 from libs.stores.postgres import reaching_postgres
 from services.scheduler.dead_letters import drop_letters, list_letters
-from services.scheduler.job_rows import count_members, list_jobs, list_workers, put_job, read_job
+from services.scheduler.forced import wait_for
+from services.scheduler.job_rows import (
+    JobState,
+    count_members,
+    list_jobs,
+    list_workers,
+    put_job,
+    read_job,
+    set_state,
+)
 from services.scheduler.job_rules import FEW_MEMBERS, read_cadence, read_definition
 from services.scheduler.job_wire import (
+    forced_of,
     job_status_of,
     letter_of,
     quota_status_of,
     read_items,
     read_quota,
+    read_reason,
     read_request_id,
     read_run_state,
     read_time,
@@ -24,11 +35,13 @@ from services.scheduler.job_wire import (
     run_of,
     worker_of,
 )
+from services.scheduler.metrics import EndReason, Metrics
 from services.scheduler.planner import Planner
 from services.scheduler.quota_rows import list_quotas, most_units, put_quota
-from services.scheduler.runs import list_runs, read_run
+from services.scheduler.runs import cancel_run, list_runs, read_run
 from services.scheduler.timekeeper import Timekeeper
-from services.scheduler.work_wire import timestamp
+from services.scheduler.wakeups import Bell
+from services.scheduler.work_wire import read_wait, timestamp
 from tally.contract.errors import InvalidRequest, NotFound, Violation
 from tally.scheduler.v1 import job_pb2 as pb
 from tally.scheduler.v1.job_pb2_grpc import JobServiceServicer
@@ -39,11 +52,22 @@ _WORKER_SEEN = timedelta(minutes=1)
 class JobServicer(JobServiceServicer):
     """Serves jobs, runs, workers and quotas."""
 
-    def __init__(self, pool: Any, timekeeper: Timekeeper, planner: Planner, bin_space: int) -> None:
+    def __init__(
+        self,
+        pool: Any,
+        timekeeper: Timekeeper,
+        planner: Planner,
+        bin_space: int,
+        metrics: Metrics,
+        heard: Bell,
+    ) -> None:
+        """`heard` rings when any scheduler has changed something."""
         self._pool = pool
         self._timekeeper = timekeeper
         self._planner = planner
         self._bin_space = bin_space
+        self._metrics = metrics
+        self._heard = heard
 
     async def PutJob(self, request: pb.PutJobRequest, context: ServicerContext) -> pb.PutJobResponse:
         with reaching_postgres():
@@ -65,11 +89,36 @@ class JobServicer(JobServiceServicer):
         token = write_token(rows[size - 1]["name"]) if len(rows) > size else ""
         return pb.ListJobsResponse(jobs=map(job_status_of, rows[:size]), next_page_token=token)
 
+    async def PauseJob(self, request: pb.PauseJobRequest, context: ServicerContext) -> pb.PauseJobResponse:
+        reason = read_reason(request.reason)
+        await set_state(self._pool, request.name, JobState.PAUSED, reason, self._timekeeper.now())
+        return pb.PauseJobResponse(status=await self._status(request.name))
+
+    async def ResumeJob(self, request: pb.ResumeJobRequest, context: ServicerContext) -> pb.ResumeJobResponse:
+        await set_state(self._pool, request.name, JobState.ACTIVE, "", self._timekeeper.now())
+        return pb.ResumeJobResponse(status=await self._status(request.name))
+
     async def RunJob(self, request: pb.RunJobRequest, context: ServicerContext) -> pb.RunJobResponse:
         request_id, within = read_request_id(request.request_id), read_within(request.within_seconds)
         run_id = await self._planner.plan_repeat(request.name, request_id, within)
         with reaching_postgres():
             return pb.RunJobResponse(run=run_of(await read_run(self._pool, run_id)))
+
+    async def ForceSync(self, request: pb.ForceSyncRequest, context: ServicerContext) -> pb.ForceSyncResponse:
+        request_id, wait_seconds = read_request_id(request.request_id), read_wait(request.wait_seconds)
+        (item_id,) = read_items([request.item_id], "item_id")
+        run_id = await self._planner.plan_forced(request.job, request_id, item_id)
+        return forced_of(
+            await wait_for(self._pool, self._timekeeper, self._heard, run_id, item_id, wait_seconds)
+        )
+
+    async def CancelRun(self, request: pb.CancelRunRequest, context: ServicerContext) -> pb.CancelRunResponse:
+        reason = read_reason(request.reason)
+        job = await cancel_run(self._pool, request.run_id, reason, self._timekeeper.now())
+        if job is not None:
+            self._metrics.runs_ended(job, "cancelled", EndReason.REQUEST)
+        with reaching_postgres():
+            return pb.CancelRunResponse(run=run_of(await read_run(self._pool, request.run_id)))
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: ServicerContext) -> pb.ListRunsResponse:
         size, state = read_size(request.page_size), read_run_state(request.state)

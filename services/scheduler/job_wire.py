@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from libs.domain.cadence import largest_gap
 from libs.domain.quota_day import day_of, find_zone, reset_after
 from services.scheduler.definition import Definition
+from services.scheduler.forced import Forced
 from services.scheduler.job_rules import check_name
 from services.scheduler.outcomes import Outcome
 from services.scheduler.quota_rows import QuotaDefinition
@@ -22,6 +23,7 @@ from tally.scheduler.v1 import job_pb2 as pb
 _HOUR = timedelta(hours=1)
 _MOST_UNITS = 2**53
 _MOST_ITEMS = 1_000
+_MOST_REASON = 1_000
 _PROTECTED_PERCENT, _MOST_PROTECTED_PERCENT = 10, 50
 _SEND_WITHIN_SECONDS, _MOST_SEND_WITHIN_SECONDS = 10.0, 60.0
 
@@ -36,12 +38,20 @@ def read_request_id(text: str) -> uuid.UUID:
         ) from error
 
 
-def read_items(item_ids: Sequence[str]) -> list[str]:
-    """The ids of items. Raises InvalidRequest."""
+def read_reason(text: str) -> str:
+    """Why a job is paused. Raises InvalidRequest."""
+    reason = text.strip()
+    if not 1 <= len(reason) <= _MOST_REASON:
+        raise InvalidRequest([Violation("reason", f"must say why, in at most {_MOST_REASON:,} characters")])
+    return reason
+
+
+def read_items(item_ids: Sequence[str], field: str = "") -> list[str]:
+    """The ids of items; `field` names that of a single one. Raises InvalidRequest."""
     if not 1 <= len(item_ids) <= _MOST_ITEMS:
         raise InvalidRequest([Violation("item_ids", f"must be 1 to {_MOST_ITEMS:,}")])
     wrong = [
-        Violation(f"item_ids[{place}]", problem)
+        Violation(field or f"item_ids[{place}]", problem)
         for place, each in enumerate(item_ids)
         if (problem := rules.check_video_id(each))
     ]
@@ -119,6 +129,7 @@ def job_status_of(row: Any) -> pb.JobStatus:
         open_run_count=row["open_runs"],
         rest_until_time=_optional(row["rest_until"]),
         warnings=row["warnings"],
+        state_reason=row["reason"],
         largest_gap_hours=largest_gap(definition.cadence) / _HOUR,
     )
 
@@ -148,7 +159,7 @@ def job_of(definition: Definition) -> pb.Job:
         batch_seconds=definition.batch_seconds,
         quotas=definition.quotas,
         catchup_hours=definition.catchup_hours,
-        overlap=pb.OVERLAP_QUEUE,
+        overlap=f"OVERLAP_{definition.overlap.upper()}",
         rollout_percent=100,
         mode=pb.MODE_LIVE,
         allow_skew=definition.allow_skew,
@@ -183,6 +194,18 @@ def run_of(row: Any) -> pb.Run:
         ),
         last_skipped_time=_optional(row["skipped_until"]),
         skipped_count=row["skipped"],
+        unreached_count=row["unreached"],
+    )
+
+
+def forced_of(forced: Forced) -> pb.ForceSyncResponse:
+    """A forced sync."""
+    return pb.ForceSyncResponse(
+        run_id=forced.run_id,
+        state=f"FORCED_STATE_{forced.state.upper()}",
+        outcome=None if forced.outcome is None else f"OUTCOME_{forced.outcome.name}",
+        detail=forced.detail,
+        due_time=_optional(forced.due_at),
     )
 
 

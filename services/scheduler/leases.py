@@ -11,9 +11,10 @@ from typing import Any
 from libs.stores.postgres import reaching_postgres
 from libs.stores.transactions import transaction
 from services.scheduler import slots
-from services.scheduler.lanes import LANES, lanes_in_turn
+from services.scheduler.lanes import FORCED, LANES, SCHEDULED, lanes_in_turn
 from services.scheduler.members import Items, Member, Range, digest_of, read_members
 from services.scheduler.metrics import Metrics
+from services.scheduler.pace import OVERDUE, keep_pace, read_paces, return_pace
 from services.scheduler.payments import Payments, read_budget
 from services.scheduler.populations import POPULATIONS
 from services.scheduler.settings import SchedulerSettings
@@ -31,8 +32,11 @@ select exists (select from scheduler.sync_slot where worker = $1 and request_num
     or exists (select from scheduler.sync_run where state in ('planned', 'running') and handler = any($2))"""
 # Jobs that have something to lease.
 _JOBS = """
-select job_id, quotas from scheduler.sync_job as job
-where state = 'active' and (rest_until is null or rest_until <= $1)
+select job_id, quotas, state = 'active' as is_active,
+    exists (select from scheduler.sync_slot as slot where slot.job_id = job.job_id and slot.lane = $4
+        and slot.state in ('queued', 'leased') and slot.due_at <= $1) as has_forced
+from scheduler.sync_job as job
+where (rest_until is null or rest_until <= $1)
     and exists (select from scheduler.sync_slot as slot where slot.job_id = job.job_id and slot.lane = any($3)
         and slot.state in ('queued', 'leased') and slot.due_at <= $1)
     and exists (select from scheduler.sync_run as run where run.job_id = job.job_id
@@ -142,23 +146,48 @@ class Leases:
         slot = await slots.find_requested(connection, *ask.key)
         if slot is not None:
             return await self._repeat(connection, slot, ask, now)
-        for job_id in await self._jobs_in_turn(connection, ask, now):
-            for lane in lanes_in_turn(self._leases_of[job_id]):
-                slot = await slots.take(connection, job_id, lane, now, sorted(ask.handlers))
+        paces = await read_paces(connection, now) if self._settings.catchup_rate else {}
+        for job_id, lanes in await self._jobs_in_turn(connection, ask, now):
+            due_from = now - OVERDUE if job_id in paces else None
+            for lane in lanes:
+                slot = await slots.take(
+                    connection,
+                    job_id,
+                    lane,
+                    now,
+                    sorted(ask.handlers),
+                    due_from if lane == SCHEDULED else None,
+                )
                 if slot is not None:
-                    self._last_turn[job_id] = next(self._turns)
-                    self._leases_of[job_id] += 1
+                    if not slot.is_forced:
+                        self._last_turn[job_id] = next(self._turns)
+                        self._leases_of[job_id] += 1
                     return await self._lease(connection, slot, ask, now)
         return None
 
-    async def _jobs_in_turn(self, connection: Any, ask: Ask, now: datetime) -> list[int]:
-        """The jobs with something to lease that could be paid; first the one whose turn is longest ago."""
-        jobs = await connection.fetch(_JOBS, now, sorted(ask.handlers), list(LANES))
+    async def _jobs_in_turn(
+        self, connection: Any, ask: Ask, now: datetime
+    ) -> list[tuple[int, tuple[int, ...]]]:
+        """The jobs with something to lease that could be paid, with the lanes to look into.
+
+        First those with forced slots, then the one whose turn is longest ago.
+        """
+        jobs = await connection.fetch(_JOBS, now, sorted(ask.handlers), list(LANES), FORCED)
         if not jobs:
             return []
         budget = await read_budget(connection, now)
-        affordable = [job["job_id"] for job in jobs if budget.affords(json.loads(job["quotas"]))]
-        return sorted(affordable, key=lambda job_id: self._last_turn.get(job_id, -1))
+        costs = {job["job_id"]: json.loads(job["quotas"]) for job in jobs}
+        forced = [
+            job["job_id"]
+            for job in jobs
+            if job["has_forced"] and budget.affords(costs[job["job_id"]], forced=True)
+        ]
+        others = [job["job_id"] for job in jobs if job["is_active"] and budget.affords(costs[job["job_id"]])]
+        others.sort(key=lambda job_id: self._last_turn.get(job_id, -1))
+        return [
+            *((job_id, (FORCED,)) for job_id in forced),
+            *((job_id, lanes_in_turn(self._leases_of[job_id])) for job_id in others),
+        ]
 
     async def _lease(self, connection: Any, slot: Slot, ask: Ask, now: datetime) -> Lease | _Settled:
         """Read the slot, pay its first batch, and lease it. An empty slot is done; one that cannot be paid waits."""
@@ -168,8 +197,12 @@ class Leases:
             return _Settled()
         paid_at = self._timekeeper.monotonic()
         now = await self._timekeeper.certain_now()
-        payment = await self._payments.pay(connection, slot.definition.quotas, now)
+        members, rate = sum(map(len, batches)), self._settings.catchup_rate
+        if not await keep_pace(connection, slot, members, rate, now):
+            return _Settled()
+        payment = await self._payments.pay(connection, slot.definition.quotas, now, forced=slot.is_forced)
         if payment.payable_at is not None:
+            await return_pace(connection, slot, members, rate)
             await slots.postpone(connection, slot, payment.payable_at)
             return _Settled()
         seconds = self._settings.lease_seconds

@@ -1,9 +1,23 @@
 """The metrics of a scheduler."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 from libs.telemetry import catalogue
 from libs.telemetry.setup import Telemetry
+
+
+class EndReason(StrEnum):
+    """Why a run ended otherwise than done."""
+
+    CATCHUP = "catchup"
+    """its window opened too long ago"""
+    OVERLAP = "overlap"
+    """earlier runs had not ended"""
+    REQUEST = "request"
+    """somebody cancelled it"""
+    OUT_OF_TIME = "out_of_time"
+    """its window closed too long ago"""
 
 
 class Metrics:
@@ -12,6 +26,7 @@ class Metrics:
     def __init__(self, telemetry: Telemetry) -> None:
         meter = telemetry.meter
         self._triggers = catalogue.counter(meter, catalogue.SYNC_TRIGGERS)
+        self._ends = catalogue.counter(meter, catalogue.SYNC_RUNS)
         self._bins = catalogue.counter(meter, catalogue.SYNC_BINS)
         self._members = catalogue.counter(meter, catalogue.SYNC_MEMBERS)
         self._units = catalogue.counter(meter, catalogue.QUOTA_UNITS)
@@ -27,6 +42,10 @@ class Metrics:
         self._triggers.add(1, {"sync.job": job})
         self._bins.add(bins, {"sync.job": job})
         self._members.add(members, {"sync.job": job})
+
+    def runs_ended(self, job: str, state: str, reason: EndReason | None = None, count: int = 1) -> None:
+        """Runs of a job ended in this state, for a reason unless it is done."""
+        self._ends.add(count, {"sync.job": job, "state": state, "reason": reason or ""})
 
     def paid(self, costs: Mapping[str, int]) -> None:
         """A batch was paid: so many units of each quota."""

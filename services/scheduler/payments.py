@@ -22,7 +22,8 @@ select use.quota, use.day, use.used, use.forced
 from scheduler.quota_use as use join unnest($1::text[], $2::date[]) as due (quota, day) using (quota, day)
 order by use.quota, use.day for no key update of use"""
 _PAY = """
-update scheduler.quota_use as use set used = use.used + due.units
+update scheduler.quota_use as use set used = use.used + case when $4 then 0 else due.units end,
+    forced = use.forced + case when $4 then due.units else 0 end
 from unnest($1::text[], $2::date[], $3::bigint[]) as due (quota, day, units)
 where use.quota = due.quota and use.day = due.day"""
 _LOCK_QUOTAS = """
@@ -55,8 +56,10 @@ class Payments:
         """`send_within_seconds`: for batches that cost nothing."""
         self._send_within_seconds = send_within_seconds
 
-    async def pay(self, connection: Any, costs: Mapping[str, int], now: datetime) -> Payment:
-        """Pay a batch. The caller holds its slot's row."""
+    async def pay(
+        self, connection: Any, costs: Mapping[str, int], now: datetime, *, forced: bool = False
+    ) -> Payment:
+        """Pay a batch, from the protected share too if it is forced. The caller holds its slot's row."""
         limits = await _read_limits(connection, list(costs))
         if len(limits) < len(costs):  # it was deleted by hand
             return Payment(payable_at=now + timedelta(seconds=_MISSING_SECONDS))
@@ -68,7 +71,7 @@ class Payments:
         short = [
             payable_after(day, limit.zone)
             for limit, day in due
-            if not allows(limit, uses[limit.name, day], costs[limit.name], forced=False)
+            if not allows(limit, uses[limit.name, day], costs[limit.name], forced=forced)
         ]
         if short:
             return Payment(payable_at=max(short))
@@ -78,10 +81,13 @@ class Payments:
                 [limit.name for limit, _ in due],
                 [day for _, day in due],
                 [costs[limit.name] for limit, _ in due],
+                forced,
             )
         return Payment(self.send_within(limits))
 
-    async def give_back(self, connection: Any, costs: Mapping[str, int], paid_at: datetime) -> None:
+    async def give_back(
+        self, connection: Any, costs: Mapping[str, int], paid_at: datetime, *, forced: bool = False
+    ) -> None:
         """Undo the payment of a batch for which no call was made (R000-10). The caller holds its slot's row."""
         limits = await _read_limits(connection, list(costs))
         due = [(limit, day) for limit in limits for day in charged_days(paid_at, limit.zone)]
@@ -92,6 +98,7 @@ class Payments:
                 [limit.name for limit, _ in due],
                 [day for _, day in due],
                 [-costs[limit.name] for limit, _ in due],
+                forced,
             )
 
     async def close_used_up(
@@ -139,16 +146,16 @@ class Budget:
         self._uses = uses
         self._now = now
 
-    def affords(self, costs: Mapping[str, int]) -> bool:
-        """Whether a batch that costs this could be paid."""
-        return all(self._affords(name, units) for name, units in costs.items())
+    def affords(self, costs: Mapping[str, int], *, forced: bool = False) -> bool:
+        """Whether a batch that costs this could be paid, from the protected share too if it is forced."""
+        return all(self._affords(name, units, forced=forced) for name, units in costs.items())
 
-    def _affords(self, name: str, units: int) -> bool:
+    def _affords(self, name: str, units: int, *, forced: bool) -> bool:
         limit = self._limits.get(name)
         if limit is None or (limit.closed_until is not None and limit.closed_until > self._now):
             return False
         return all(
-            allows(limit, self._uses.get((name, day), Use()), units, forced=False)
+            allows(limit, self._uses.get((name, day), Use()), units, forced=forced)
             for day in charged_days(self._now, limit.zone)
         )
 

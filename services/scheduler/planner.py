@@ -17,10 +17,13 @@ from libs.stores.transactions import transaction
 from services.scheduler.cut import Cut, cut
 from services.scheduler.dead_letters import find_among
 from services.scheduler.definition import Definition
-from services.scheduler.metrics import Metrics
+from services.scheduler.lanes import FORCED, RETRY
+from services.scheduler.members import FIRST, Items, read_members
+from services.scheduler.metrics import EndReason, Metrics
 from services.scheduler.partitions import Partitions
 from services.scheduler.populations import POPULATIONS
 from services.scheduler.retries import write_slots
+from services.scheduler.skips import Span, find_overlap, first_to_plan, skip
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.wakeups import notify
 from tally.contract.errors import InvalidRequest, NotFound, Unavailable, Violation
@@ -39,12 +42,10 @@ values ($1, $2, $3, $4, 'planned', $5, $6, $7, $8, $9, $10, $11, $12)
 on conflict (job_id, logical_at, repeat) do nothing
 returning run_id"""
 _SIZE = "update scheduler.sync_run set slots = $2, members = $3 where run_id = $1"
-_SKIP = """
-insert into scheduler.sync_run (job_id, logical_at, repeat, state, reason, definition, handler, bin_numbers, bin_max,
-    run_day, opens_at, closes_at, planned_at, ended_at, skipped_until, skipped)
-values ($1, $2, 0, 'skipped', $3, $4, $5, '{}', $6, $7, $8, $9, $10, $10, $11, $12)
-on conflict (job_id, logical_at, repeat) do nothing"""
 _REQUESTED = "select run_id from scheduler.sync_run where request_id = $1"
+_IN_PROGRESS = """
+select run_id from scheduler.sync_slot
+where job_id = $1 and lane = $2 and state in ('queued', 'leased') and item_ids = $3 order by run_id limit 1"""
 _NEXT_REPEAT = """
 select coalesce(max(repeat), 0) + 1 from scheduler.sync_run where job_id = $1 and logical_at = $2"""
 
@@ -77,12 +78,6 @@ class Planned:
     size: Cut
 
 
-def first_to_plan(definition: Definition, next_logical_at: datetime, now: datetime) -> datetime:
-    """The first logical time that is not to be skipped, because its window opened too long ago."""
-    oldest = definition.first_period(now - timedelta(hours=definition.catchup_hours))
-    return max(next_logical_at, oldest)
-
-
 class Planner:
     """Plans runs."""
 
@@ -106,17 +101,28 @@ class Planner:
             if row is None:
                 return False
             definition = Definition.model_validate_json(row["definition"])
+            skipped: list[tuple[EndReason, int]] = []
             logical_at = first_to_plan(definition, row["next_logical_at"], now)
             if logical_at > row["next_logical_at"]:
-                await _skip(connection, job_id, definition, (row["next_logical_at"], logical_at), now)
+                span = Span(row["next_logical_at"], logical_at)
+                reason = f"the window opened more than {definition.catchup_hours} h before a scheduler could plan it"
+                count = await skip(connection, job_id, definition, span, reason, now)
+                skipped.append((EndReason.CATCHUP, count))
             opens_at = definition.opens_at(logical_at)
             if opens_at <= now:
-                closes_at = opens_at + definition.length
-                planned = await self._write(
-                    connection, Order(job_id, definition, logical_at, 0, opens_at, closes_at), now
-                )
-                logical_at += definition.cadence.period
+                following = logical_at + definition.cadence.period
+                if overlap := await find_overlap(connection, job_id, definition):
+                    span = Span(logical_at, following)
+                    count = await skip(connection, job_id, definition, span, overlap, now)
+                    skipped.append((EndReason.OVERLAP, count))
+                else:
+                    closes_at = opens_at + definition.length
+                    order = Order(job_id, definition, logical_at, 0, opens_at, closes_at)
+                    planned = await self._write(connection, order, now)
+                logical_at = following
             await connection.execute(_ADVANCE, job_id, logical_at, definition.opens_at(logical_at))
+        for why, count in skipped:
+            self._metrics.runs_ended(definition.name, "skipped", why, count)
         if planned is not None:
             self._tell(planned)
         return True
@@ -164,17 +170,63 @@ class Planner:
                 raise NotFound(
                     f"none of these items is a dead letter of {name}; `tally jobs dead list` lists them"
                 )
-            logical_at = period_start(definition.cadence, now)
-            repeat = await connection.fetchval(_NEXT_REPEAT, job_id, logical_at)
-            order = Order(job_id, definition, logical_at, repeat, now, now, request_id)
-            run_id = await self._insert(connection, order, ([], definition.bin_max), now)
-            if run_id is None:
-                raise Unavailable("another run of this job was planned at the same time; ask again")
-            slots = await write_slots(connection, (job_id, run_id, 0), items, definition.slot_size, 1, now)
-            await connection.execute(_SIZE, run_id, slots, len(items))
-            await notify(connection)
+            run_id = await self._write_items(connection, (job_id, definition), request_id, items, RETRY, now)
         self._metrics.new_bg_job_triggered_metric(name, 0, len(items))
         _LOGGER.info("run of dead letters planned", job=name, run_id=run_id, items=len(items))
+        return run_id
+
+    async def plan_forced(self, name: str, request_id: uuid.UUID, item_id: str) -> int:
+        """Plan a forced sync of one item, once for a request; the id of its run.
+
+        If one of the item is in progress in this job, it is that one. Raises NotFound when there is no such job, or it
+        does not select the item.
+        """
+        now = self._timekeeper.now()
+        async with transaction(self._other_pool) as connection:
+            row = await connection.fetchrow(_LOCK, name)
+            if row is None:
+                raise NotFound(f"there is no job {name!r}; `tally jobs list` lists the existing ones")
+            job_id, definition = row["job_id"], Definition.model_validate_json(row["definition"])
+            run_id: int | None = await connection.fetchval(_REQUESTED, request_id)
+            if run_id is None:
+                run_id = await connection.fetchval(_IN_PROGRESS, job_id, FORCED, [item_id])
+            if run_id is not None:
+                return run_id
+            population = POPULATIONS[definition.population]
+            items = Items(population, definition.where, [item_id], FIRST)
+            if not await read_members(connection, items, [], 1):
+                raise NotFound(
+                    f"{name} selects no {item_id!r}: it is not in {definition.population}, it is gone, or `where` "
+                    "leaves it out"
+                )
+            run_id = await self._write_items(
+                connection, (job_id, definition), request_id, [item_id], FORCED, now
+            )
+        self._metrics.new_bg_job_triggered_metric(name, 0, 1)
+        _LOGGER.info("forced sync planned", job=name, run_id=run_id, item=item_id)
+        return run_id
+
+    async def _write_items(
+        self,
+        connection: Any,
+        job: tuple[int, Definition],
+        request_id: uuid.UUID,
+        items: list[str],
+        lane: int,
+        now: datetime,
+    ) -> int:
+        """A run of some items beside those of the cadence, all due now; its id. The caller holds the job's row."""
+        job_id, definition = job
+        logical_at = period_start(definition.cadence, now)
+        repeat = await connection.fetchval(_NEXT_REPEAT, job_id, logical_at)
+        order = Order(job_id, definition, logical_at, repeat, now, now, request_id)
+        run_id = await self._insert(connection, order, ([], definition.bin_max), now)
+        if run_id is None:
+            raise Unavailable("another run of this job was planned at the same time; ask again")
+        size = definition.slot_size
+        slots = await write_slots(connection, (job_id, run_id, 0), items, size, 1, now, lane)
+        await connection.execute(_SIZE, run_id, slots, len(items))
+        await notify(connection)
         return run_id
 
     async def _insert(
@@ -240,37 +292,3 @@ def _check_within(definition: Definition, within: timedelta) -> None:
         raise InvalidRequest(
             [Violation("within_seconds", f"must be from 0 to {most}, the length of the job's window")]
         )
-
-
-async def _skip(
-    connection: Any, job_id: int, definition: Definition, span: tuple[datetime, datetime], now: datetime
-) -> None:
-    """One row for the logical times from the first of the span up to, and without, the second."""
-    first, end = span
-    period = definition.cadence.period
-    count, last = (end - first) // period, end - period
-    reason = f"the window opened more than {definition.catchup_hours} h before a scheduler could plan it"
-    opens_at = definition.opens_at(first)
-    await connection.execute(
-        _SKIP,
-        job_id,
-        first,
-        reason,
-        definition.model_dump_json(),
-        definition.handler,
-        definition.bin_max,
-        first.astimezone(UTC).date(),
-        opens_at,
-        opens_at + definition.length,
-        now,
-        last,
-        count,
-    )
-    _LOGGER.warning(
-        "runs skipped",
-        job=definition.name,
-        first=first.isoformat(),
-        last=last.isoformat(),
-        count=count,
-        reason=reason,
-    )

@@ -96,7 +96,7 @@ class Reports:
             await slots.advance(connection, slot, paid_at, then.until, [counts[kind] for kind in Outcome])
             if then.state is not State.LEASED:
                 await slots.end_lease(connection, slot, then.state, then.until, now)
-            if then.state is State.QUEUED and then.until <= now:
+            if slot.is_forced or (then.state is State.QUEUED and then.until <= now):
                 await notify(connection)
         await self._note(slot, then.state, recorded)
         seconds = self._settings.lease_seconds if then.permit is not None else 0.0
@@ -106,10 +106,11 @@ class Reports:
         """Pay the next batch, if there is one that may be sent."""
         if len(slot.ends.ids) <= 1:
             return _Next(State.QUEUED if slot.ends.has_rest else State.DONE, now)
-        if report.is_last or slot.due_at <= now:  # an expired lease gets no next batch (R000-02)
+        # An expired lease gets no next batch (R000-02), nor one whose run was ended (R000-12) or whose job is paused.
+        if report.is_last or slot.due_at <= now or not slot.is_run_open or slot.is_job_paused:
             return _Next(State.QUEUED, now)
         paid_at = self._timekeeper.monotonic()
-        payment = await self._payments.pay(connection, slot.definition.quotas, now)
+        payment = await self._payments.pay(connection, slot.definition.quotas, now, forced=slot.is_forced)
         if payment.payable_at is not None:
             return _Next(State.QUEUED, payment.payable_at)
         permit = Permit(paid_at, payment.send_within_seconds)

@@ -27,7 +27,7 @@ from scheduler.sync_run as run where run_id = $1 and state in ('planned', 'runni
 _SLOT = f"""
 insert into scheduler.sync_slot (run_id, number, job_id, lane, due_at, planned_at, members, lower_bin, lower_id,
     upper_bin, upper_id, next_bin, next_id, try, item_ids)
-values ($1, $2, $3, {RETRY}, $4, $4, cardinality($6::text[]), {FIRST.sync_bin}, '', {LAST.sync_bin}, '',
+values ($1, $2, $3, $7, $4, $4, cardinality($6::text[]), {FIRST.sync_bin}, '', {LAST.sync_bin}, '',
     {FIRST.sync_bin}, '', $5, $6)"""
 
 _MOST_AT_ONCE = 5_000
@@ -62,11 +62,19 @@ async def _write(
 
 
 async def write_slots(
-    connection: Any, place: tuple[int, int, int], items: list[str], size: int, first: int, now: datetime
+    connection: Any,
+    place: tuple[int, int, int],
+    items: list[str],
+    size: int,
+    first: int,
+    now: datetime,
+    lane: int = RETRY,
 ) -> int:
     """Slots of items, numbered from `first` on, all due; how many. `place`: job, run and try."""
     job_id, run_id, try_number = place
     starts = range(0, len(items), size)
     for number, start in enumerate(starts, start=first):
-        await connection.execute(_SLOT, run_id, number, job_id, now, try_number, items[start : start + size])
+        await connection.execute(
+            _SLOT, run_id, number, job_id, now, try_number, items[start : start + size], lane
+        )
     return len(starts)

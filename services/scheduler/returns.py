@@ -127,7 +127,7 @@ class Returns:
         match returned.reason:
             case Reason.NOT_SENT:
                 if slot.paid_at is not None:
-                    await self._payments.give_back(connection, costs, slot.paid_at)
+                    await self._payments.give_back(connection, costs, slot.paid_at, forced=slot.is_forced)
                 return now
             case Reason.CALL_FAILED:
                 return await _rest(connection, slot, now)

@@ -29,6 +29,12 @@ class SchedulerSettings(BaseModel, frozen=True, extra="forbid"):
         le=60,
         description="how long a batch may be sent after it was leased, if its job has no quota",
     )
+    catchup_rate: float = Field(
+        2.0,
+        ge=0,
+        le=1000,
+        description="overdue slots of a job are leased at no more than this multiple of its planned rate; 0: no limit",
+    )
     clock_uncertainty_seconds: float = Field(
         0.05, gt=0, le=1, description="uncertainty of Postgres's clock beyond which nothing is leased or paid"
     )

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from services.scheduler.definition import Definition
+from services.scheduler.lanes import FORCED
 from services.scheduler.members import Key
 from tally.contract.errors import InvalidRequest, LeaseLost, Violation
 
@@ -15,16 +16,18 @@ _ID = re.compile(r"\d{1,18}/\d{1,9}", re.ASCII)
 _COLUMNS = """
     slot.run_id, slot.number, slot.job_id, slot.state, slot.due_at, slot.planned_at, slot.upper_bin, slot.upper_id,
     slot.next_bin, slot.next_id, slot.token, slot.leased_at, slot.paid_at, slot.batch_bins, slot.batch_ids,
-    slot.batch_digests, slot.has_rest, slot.last_bin, slot.last_id, slot.failures, slot.try, slot.item_ids,
+    slot.batch_digests, slot.has_rest, slot.last_bin, slot.last_id, slot.failures, slot.try, slot.item_ids, slot.lane,
+    run.repeat, run.members as run_members, run.closes_at - run.opens_at as run_length,
     run.definition, run.bin_numbers, run.bin_max, run.logical_at, run.run_day, run.state as run_state,
-    job.name as job, job.rest_failures
+    job.name as job, job.rest_failures, job.state as job_state
 from scheduler.sync_slot as slot join scheduler.sync_run as run using (run_id)
     join scheduler.sync_job as job on job.job_id = slot.job_id"""
 # A leased slot is due when its lease expires.
 _TAKE = f"""
 select {_COLUMNS}
 where slot.job_id = $1 and slot.lane = $2 and slot.state in ('queued', 'leased') and slot.due_at <= $3
-    and run.state in ('planned', 'running') and run.handler = any($4)
+    and ($5::timestamptz is null or slot.due_at >= $5 or run.repeat > 0)
+    and run.state in ('planned', 'running') and run.handler = any($4) and (job.state = 'active' or slot.lane = $6)
 order by slot.due_at limit 1 for no key update of slot skip locked"""
 _REQUESTED = f"""
 select {_COLUMNS}
@@ -86,6 +89,7 @@ class Slot:
     job_id: int
     job: str
     rest_failures: int
+    is_job_paused: bool
     state: State
     token: int
     due_at: datetime
@@ -107,10 +111,22 @@ class Slot:
     logical_at: datetime
     run_day: Any
     run_state: str
+    run_members: int
+    """when it was planned"""
+    run_length: timedelta
+    """of its window"""
+    is_forced: bool
+    is_paced: bool
+    """whether it counts for the pace of its job: the cadence gave it"""
     try_number: int = 0
     """of its items"""
     item_ids: Sequence[str] | None = None
     """of a slot of retries; None: it is a range of keys"""
+
+    @property
+    def is_run_open(self) -> bool:
+        """Whether its run has not ended; if it has, only a batch that was paid is recorded (R000-12)."""
+        return self.run_state in ("planned", "running")
 
     @property
     def id(self) -> str:
@@ -127,10 +143,13 @@ def read_id(slot: str) -> tuple[int, int]:
 
 
 async def take(
-    connection: Any, job_id: int, lane: int, now: datetime, handlers: Sequence[str]
+    connection: Any, job_id: int, lane: int, now: datetime, handlers: Sequence[str], due_from: datetime | None
 ) -> Slot | None:
-    """The first due slot of a job that no other transaction has locked; it is locked."""
-    return _slot_of(await connection.fetchrow(_TAKE, job_id, lane, now, list(handlers)))
+    """The first due slot of a job that no other transaction has locked; it is locked.
+
+    `due_from`: slots of the cadence that became due before are left out; None: none are.
+    """
+    return _slot_of(await connection.fetchrow(_TAKE, job_id, lane, now, list(handlers), due_from, FORCED))
 
 
 async def find_requested(connection: Any, worker: str, request_number: int) -> Slot | None:
@@ -201,6 +220,7 @@ def _slot_of(row: Any) -> Slot | None:
         job_id=row["job_id"],
         job=row["job"],
         rest_failures=row["rest_failures"],
+        is_job_paused=row["job_state"] == "paused",
         state=State(row["state"]),
         token=row["token"],
         due_at=row["due_at"],
@@ -218,6 +238,10 @@ def _slot_of(row: Any) -> Slot | None:
         logical_at=row["logical_at"],
         run_day=row["run_day"],
         run_state=row["run_state"],
+        run_members=row["run_members"],
+        run_length=row["run_length"],
+        is_forced=row["lane"] == FORCED,
+        is_paced=row["repeat"] == 0 and row["item_ids"] is None,
         try_number=row["try"],
         item_ids=row["item_ids"],
     )

@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 import structlog
 
 from libs.stores.postgres import AWAY
-from services.scheduler.lanes import RETRY, SCHEDULED
+from services.scheduler.lanes import FORCED, RETRY, SCHEDULED
+from services.scheduler.metrics import EndReason, Metrics
+from services.scheduler.pace import OVERDUE
 from services.scheduler.payments import read_budget
 from services.scheduler.planner import Planner
 from services.scheduler.retries import gather_retries
-from services.scheduler.runs import end_runs
+from services.scheduler.runs import cancel_slots, end_runs, expire_runs
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.timekeeper import Timekeeper
 from services.scheduler.wakeups import Bell
@@ -29,9 +31,19 @@ T = TypeVar("T")
 _AGENDA = """
 select job_id, name, quotas, state = 'active' as is_active, next_plan_at, rest_until,
     least((select min(due_at) from scheduler.sync_slot as slot
-            where slot.job_id = job.job_id and lane = $1 and slot.state in ('queued', 'leased')),
+            where slot.job_id = job.job_id and lane = $1 and slot.state in ('queued', 'leased')
+                and due_at >= coalesce((select $4::timestamptz from scheduler.sync_pace as pace
+                    where pace.job_id = job.job_id and paced_until > $3), '-infinity'::timestamptz)),
         (select min(due_at) from scheduler.sync_slot as slot
             where slot.job_id = job.job_id and lane = $2 and slot.state in ('queued', 'leased'))) as slot_due_at,
+    (select min(due_at) from scheduler.sync_slot as slot
+        where slot.job_id = job.job_id and lane = $5 and slot.state in ('queued', 'leased')) as forced_due_at,
+    (select paced_until from scheduler.sync_pace as pace where pace.job_id = job.job_id) as paced_until,
+    (select min(closes_at + make_interval(hours => (run.definition ->> 'catchup_hours')::integer))
+        from scheduler.sync_run as run where run.job_id = job.job_id and run.state in ('planned', 'running')
+            and repeat = 0) as expires_at,
+    exists (select from scheduler.sync_run as run where run.job_id = job.job_id
+        and run.state in ('partial', 'cancelled') and ended_at is null) as has_ending_run,
     (select min(next_try_at) from scheduler.sync_state as state
         where state.job_id = job.job_id and next_try_at is not null) as retry_due_at,
     exists (select from scheduler.sync_run as run where run.job_id = job.job_id and run.state in ('planned', 'running')
@@ -52,10 +64,16 @@ class Agenda:
     to_plan: Sequence[tuple[int, str]]
     """jobs, by id and name; first the one that is longest due"""
     has_ended_run: bool
+    has_expired_run: bool
+    """a run that is to end as partial"""
+    has_ending_run: bool
+    """a run that was ended before its slots"""
     to_retry: Sequence[tuple[int, str]]
     """jobs with items whose next try is due, by id and name"""
     to_lease: Sequence[Any]
     """jobs with slots that are due, as rows"""
+    to_force: Sequence[Any]
+    """jobs with forced slots that are due, as rows"""
     next_at: datetime | None
     """when the next of these becomes due"""
 
@@ -64,22 +82,32 @@ def read_agenda(rows: Sequence[Any], now: datetime, poll_at: datetime) -> Agenda
     """The due times in the rows of the jobs."""
     active = [row for row in rows if row["is_active"]]
     plans = sorted((row["next_plan_at"], row["job_id"], row["name"]) for row in active)
-    leases = [
-        (max(row["slot_due_at"], row["rest_until"] or row["slot_due_at"]), row)
-        for row in active
-        if row["slot_due_at"] is not None
-    ]
+    leases, forced = _lease_times(active, "slot_due_at"), _lease_times(rows, "forced_due_at")
     retries = sorted(
         (row["retry_due_at"], row["job_id"], row["name"]) for row in active if row["retry_due_at"] is not None
     )
-    coming = [at for at, *_ in [*plans, *retries, *leases] if at > now]
+    expiries = [row["expires_at"] for row in rows if row["expires_at"] is not None]
+    # When overdue slots may be leased again: until then they are not among those that are due.
+    paces = [row["paced_until"] for row in active if row["paced_until"] is not None]
+    others = [at for at, *_ in [*plans, *retries, *leases, *forced]]
+    coming = [at for at in [*others, *expiries, *paces] if at > now]
     return Agenda(
         [(job_id, name) for at, job_id, name in plans if at <= now],
         any(row["has_ended_run"] for row in rows),
+        any(at <= now for at in expiries),
+        any(row["has_ending_run"] for row in rows),
         [(job_id, name) for at, job_id, name in retries if at <= now],
         [row for at, row in leases if at <= now],
+        [row for at, row in forced if at <= now],
         min([*coming, poll_at]),
     )
+
+
+def _lease_times(rows: Sequence[Any], column: str) -> list[tuple[datetime, Any]]:
+    """When the first slot of each job may be leased: it is due, and the job does not rest."""
+    return [
+        (max(row[column], row["rest_until"] or row[column]), row) for row in rows if row[column] is not None
+    ]
 
 
 class Ticker:
@@ -91,6 +119,7 @@ class Ticker:
         timekeeper: Timekeeper,
         planner: Planner,
         settings: SchedulerSettings,
+        metrics: Metrics,
         heard: Bell,
         due: Bell,
     ) -> None:
@@ -99,6 +128,7 @@ class Ticker:
         self._timekeeper = timekeeper
         self._planner = planner
         self._settings = settings
+        self._metrics = metrics
         self._heard = heard
         self._due = due
         self._failed: dict[tuple[str, int], datetime] = {}
@@ -125,14 +155,21 @@ class Ticker:
         """Do what is due, and look for it over this connection or pool; the seconds until the next look."""
         now = self._timekeeper.now()
         poll_at = now + timedelta(seconds=self._settings.poll_seconds)
-        agenda = read_agenda(await connection.fetch(_AGENDA, SCHEDULED, RETRY), now, poll_at)
+        rows = await connection.fetch(_AGENDA, SCHEDULED, RETRY, now, now - OVERDUE, FORCED)
+        agenda = read_agenda(rows, now, poll_at)
         planned = [await self._plan(job_id, name, now) for job_id, name in agenda.to_plan]
         gathered = [await self._gather(job_id, name, now) for job_id, name in agenda.to_retry]
         if agenda.has_ended_run:
             await self._end_runs(connection, now)
-        if agenda.to_lease:
+        if agenda.has_expired_run:
+            await self._expire_runs(connection, now)
+        if agenda.has_expired_run or agenda.has_ending_run:
+            await cancel_slots(self._pool, now)
+        if agenda.to_lease or agenda.to_force:
             budget = await read_budget(connection, now)
-            if any(budget.affords(json.loads(row["quotas"])) for row in agenda.to_lease):
+            if any(budget.affords(json.loads(row["quotas"])) for row in agenda.to_lease) or any(
+                budget.affords(json.loads(row["quotas"]), forced=True) for row in agenda.to_force
+            ):
                 self._due.ring()
         if any(planned) or any(gathered):
             self._due.ring()
@@ -170,5 +207,13 @@ class Ticker:
             return None
 
     async def _end_runs(self, connection: Any, now: datetime) -> None:
-        for run_id in await end_runs(connection, now):
-            _LOGGER.info("run ended", run_id=run_id)
+        for run in await end_runs(connection, now):
+            self._metrics.runs_ended(run.job, "done")
+            _LOGGER.info("run ended", run_id=run.run_id, job=run.job)
+
+    async def _expire_runs(self, connection: Any, now: datetime) -> None:
+        for run in await expire_runs(connection, now):
+            self._metrics.runs_ended(run.job, "partial", EndReason.OUT_OF_TIME)
+            _LOGGER.warning(
+                "run not finished in time; its queued slots are cancelled", run_id=run.run_id, job=run.job
+            )

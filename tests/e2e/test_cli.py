@@ -155,7 +155,22 @@ async def test_some_services_need_servers_of_the_users() -> None:
     ["", "up", "count", "get", "replay", "status", "migrate"]
     + [f"dead-letters {name}" for name in ("list", "show", "replay", "drop")]
     + ["videos import", "channels import", "quota put", "quota list"]
-    + [f"jobs {name}" for name in ("put", "list", "show", "runs", "run", "workers", "bins")],
+    + [
+        f"jobs {name}"
+        for name in (
+            "put",
+            "list",
+            "show",
+            "pause",
+            "resume",
+            "runs",
+            "run",
+            "cancel",
+            "force",
+            "workers",
+            "bins",
+        )
+    ],
 )
 async def test_every_command_explains_itself_with_an_example(command: str) -> None:
     explained = await run(*command.split(), "--help")

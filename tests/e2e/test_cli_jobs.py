@@ -93,6 +93,7 @@ async def test_the_page_works_as_it_stands(stack: Stack) -> None:
     assert re.search(r"youtube_units +10,000 +\d+ +0 +1,000 .* America/Los_Angeles", said["list"].out)
     assert re.search(r"metadata +0 +20\d\d-", said["workers"].out)
     assert len(re.findall(r"\d+\.\d\d %", said["youtube_video"].out)) == 7
+    assert re.fullmatch(r"MBdVXkSdhwU: (synced|unchanged) \(run \d+\)\n", said["MBdVXkSdhwU"].out)
 
 
 async def test_the_python_of_the_page_prints_what_it_says(stack: Stack) -> None:
@@ -166,6 +167,56 @@ async def test_the_commands_of_dead_letters_say_what_they_did(stack: Stack, tmp_
         REFUSED,
         True,
     )
+
+
+async def test_a_job_is_paused_and_resumed(stack: Stack, tmp_path: Path) -> None:
+    shipped = (ROOT / "services" / "scheduler" / "jobs" / "metadata.toml").read_text()
+    file = tmp_path / "job.toml"
+    file.write_text(re.sub(r"(?m)^name = .*|^quotas = .*", "", shipped) + 'name = "paused_job"\n')
+    assert (await run("jobs", "put", file, address=stack.address)).exit_code == OK
+    paused = await run("jobs", "pause", "paused_job", "--reason", "upgrade", address=stack.address)
+    assert (paused.exit_code, paused.out) == (OK, "paused_job is paused: upgrade\n")
+    listed = await run("jobs", "list", address=stack.address)
+    assert re.search(r"paused_job .* paused: +", listed.out)
+    resumed = await run("jobs", "resume", "paused_job", address=stack.address)
+    assert (resumed.exit_code, resumed.out) == (OK, "paused_job is active; 0 runs are open\n")
+    for command in (
+        ("pause", "nowhere", "--reason", "x"),
+        ("resume", "nowhere"),
+        ("pause", "paused_job", "--reason", " "),
+    ):
+        refused = await run("jobs", *command, address=stack.address)
+        assert (refused.exit_code, refused.out) == (REFUSED, "")
+
+
+async def test_a_run_is_cancelled_once(stack: Stack, tmp_path: Path) -> None:
+    shipped = (ROOT / "services" / "scheduler" / "jobs" / "metadata.toml").read_text()
+    file = tmp_path / "job.toml"
+    file.write_text(re.sub(r"(?m)^name = .*|^quotas = .*", "", shipped) + 'name = "cancelled_job"\n')
+    assert (await run("jobs", "put", file, address=stack.address)).exit_code == OK
+    assert (
+        await run("jobs", "pause", "cancelled_job", "--reason", "x", address=stack.address)
+    ).exit_code == OK
+    planned = await run("jobs", "run", "cancelled_job", "--json", address=stack.address)
+    number = str(json.loads(planned.out)["id"])
+    for _ in range(2):
+        cancelled = await run("jobs", "cancel", number, "--reason", "mistake", address=stack.address)
+        assert cancelled.exit_code == OK
+        assert cancelled.out.startswith(f"run {number} of cancelled_job is cancelled: ")
+    listed = await run("jobs", "runs", "cancelled_job", "--state", "cancelled", address=stack.address)
+    assert "cancelled: mistake" in listed.out
+    unknown = await run("jobs", "cancel", "1000000000", "--reason", "mistake", address=stack.address)
+    assert (unknown.exit_code, "there is no run 1000000000" in unknown.err) == (REFUSED, True)
+
+
+async def test_an_item_that_a_job_does_not_select_is_not_forced(stack: Stack, tmp_path: Path) -> None:
+    shipped = (ROOT / "services" / "scheduler" / "jobs" / "metadata.toml").read_text()
+    file = tmp_path / "job.toml"
+    file.write_text(re.sub(r"(?m)^name = .*|^quotas = .*", "", shipped) + 'name = "forced_job"\n')
+    assert (await run("jobs", "put", file, address=stack.address)).exit_code == OK
+    refused = await run("jobs", "force", "forced_job", "nowhere", address=stack.address)
+    assert (refused.exit_code, refused.out) == (REFUSED, "")
+    assert "forced_job selects no 'nowhere'" in refused.err
 
 
 async def test_without_a_server_commands_say_how_to_start_one() -> None:

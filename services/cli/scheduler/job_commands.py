@@ -29,7 +29,7 @@ def make_jobs() -> typer.Typer:
     app.callback()(jobs)
     app.command()(put)
     app.command("list")(list_)
-    for command in (show, runs, run, workers, bins):
+    for command in (show, pause, resume, runs, run, cancel, force, workers, bins):
         app.command()(command)
     app.add_typer(make_dead(), name="dead")
     return app
@@ -102,6 +102,45 @@ def show(name: Name, as_json: AsJson = False, address: Address = DEFAULT_ADDRESS
         module.show_job(found)
 
 
+def pause(
+    name: Name,
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="For those who look at the job.", show_default=False)
+    ],
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Plan no runs of a job, and hold back its slots. Batches under way are recorded. Harmless to repeat.
+
+    \b
+    Example:
+      tally jobs pause daily_sync_all_metadata_binned --reason "the api is being upgraded"
+    """
+    from services.cli.scheduler import jobs as module
+    from services.cli.terminal.output import write_json
+
+    paused = module.pause_job(address, name, reason)
+    typer.echo(write_json(paused) if as_json else f"{paused.job.name} is paused: {paused.state_reason}")
+
+
+def resume(name: Name, as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """End the pause of a job. Runs that were missed are planned late, as far back as `catchup_hours`.
+
+    \b
+    Example:
+      tally jobs resume daily_sync_all_metadata_binned
+    """
+    from services.cli.scheduler import jobs as module
+    from services.cli.terminal.output import write_json
+
+    resumed = module.resume_job(address, name)
+    typer.echo(
+        write_json(resumed)
+        if as_json
+        else f"{resumed.job.name} is {resumed.state}; {resumed.open_run_count:,} runs are open"
+    )
+
+
 def runs(
     name: Annotated[
         str, typer.Argument(metavar="[NAME]", help="Of this job alone.", show_default=False)
@@ -151,6 +190,62 @@ def run(
 
     planned = module.run_job(address, name, within, request_id)
     typer.echo(write_json(planned) if as_json else module.describe(planned))
+
+
+def cancel(
+    run_id: Annotated[
+        int, typer.Argument(metavar="RUN", help="The number of the run.", min=1, show_default=False)
+    ],
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="For those who look at the run.", show_default=False)
+    ],
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Cancel a run that has not ended. Batches under way are recorded; the rest waits for the next run.
+
+    \b
+    Example:
+      tally jobs cancel 17 --reason "planned by mistake"
+    """
+    from services.cli.scheduler import runs as module
+    from services.cli.terminal.output import write_json
+
+    cancelled = module.cancel_run(address, run_id, reason)
+    typer.echo(
+        write_json(cancelled)
+        if as_json
+        else f"run {cancelled.id} of {cancelled.job} is cancelled: {cancelled.unreached_count:,} members not reached"
+    )
+
+
+def force(
+    name: Name,
+    item: Annotated[str, typer.Argument(metavar="ID", help="Of a member of the job.", show_default=False)],
+    wait: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, max=20, help="For the outcome; after that it is still synced."
+        ),
+    ] = 15.0,
+    request_id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Of an earlier try without an answer, so that one run is planned."),
+    ] = None,
+    as_json: AsJson = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Sync one item now, before all other work, and wait for its outcome. The protected share of the quotas pays.
+
+    \b
+    Example:
+      tally jobs force daily_sync_all_metadata_binned MBdVXkSdhwU
+    """
+    from services.cli.scheduler import forced as module
+    from services.cli.terminal.output import write_json
+
+    forced = module.force_sync(address, name, item, wait, request_id)
+    typer.echo(write_json(forced) if as_json else module.describe(item, forced))
 
 
 def workers(as_json: AsJson = False, address: Address = DEFAULT_ADDRESS) -> None:

@@ -38,6 +38,24 @@ def read_jobs(address: str) -> list[JobStatus]:
     return call(address, read)
 
 
+def pause_job(address: str, name: str, reason: str) -> JobStatus:
+    """Hold a job back. Raises Failure."""
+
+    async def pause(client: Client) -> JobStatus:
+        return await client.scheduler.pause_job(name, reason)
+
+    return call(address, pause)
+
+
+def resume_job(address: str, name: str) -> JobStatus:
+    """End a pause. Raises Failure."""
+
+    async def resume(client: Client) -> JobStatus:
+        return await client.scheduler.resume_job(name)
+
+    return call(address, resume)
+
+
 def show_jobs(jobs: Sequence[JobStatus]) -> None:
     """The jobs as a table on standard output."""
     console = open_console()
@@ -83,6 +101,7 @@ def show_job(status: JobStatus) -> None:
         "slot": f"{job.slot_size} members",
         "quotas": ", ".join(f"{units} of {name} a batch" for name, units in sorted(job.quotas.items())),
         "catch-up": f"{job.catchup_hours} h",
+        "overlap": job.overlap,
         "state": _state(status),
         "open runs": str(status.open_run_count),
         "next run": f"{write_moment(status.next_plan_time)}, of {write_moment(status.next_logical_time)}",
@@ -104,6 +123,7 @@ def _cadence(job: Job) -> str:
 
 
 def _state(status: JobStatus) -> str:
+    state = f"{status.state}: {status.state_reason}" if status.state_reason else status.state
     if status.rest_until_time is None:
-        return status.state
-    return f"{status.state}, rests until {write_moment(status.rest_until_time)}: calls failed"
+        return state
+    return f"{state}, rests until {write_moment(status.rest_until_time)}: calls failed"

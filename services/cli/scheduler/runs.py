@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
+from typing import TypeVar
 
 from services.cli.scheduler.lists import read_all
 from services.cli.terminal.calling import call, is_unsettled
@@ -11,6 +12,8 @@ from services.cli.terminal.failure import REFUSED, UNKNOWN, Failure
 from services.cli.terminal.output import make_table, open_console, write_moment
 from tally.client import Client, TallyError
 from tally.client.scheduler import Run, RunState
+
+T = TypeVar("T")
 
 
 def read_runs(address: str, job: str, state: str | None, limit: int) -> list[Run]:
@@ -36,11 +39,20 @@ def run_job(address: str, name: str, within_seconds: int, request_id: str | None
     )
 
 
-def plan_once(address: str, request_id: str | None, plan: Callable[[Client, str], Awaitable[Run]]) -> Run:
+def cancel_run(address: str, run_id: int, reason: str) -> Run:
+    """Cancel a run. Raises Failure."""
+
+    async def cancel(client: Client) -> Run:
+        return await client.scheduler.cancel_run(run_id, reason)
+
+    return call(address, cancel)
+
+
+def plan_once(address: str, request_id: str | None, plan: Callable[[Client, str], Awaitable[T]]) -> T:
     """Plan a run under a request id, a new one if there is none. Raises Failure."""
     request_id = request_id or str(uuid.uuid4())
 
-    async def run(client: Client) -> Run:
+    async def run(client: Client) -> T:
         try:
             return await plan(client, request_id)
         except TallyError as error:
@@ -76,7 +88,7 @@ def show_runs(runs: Sequence[Run]) -> None:
             str(run.id),
             run.job,
             _logical_time(run),
-            f"{run.state}: {run.reason}" if run.reason else run.state,
+            _state(run),
             f"{run.member_count:,}",
             f"{run.done_slot_count:,}/{run.slot_count:,}",
             ", ".join(outcomes),
@@ -84,6 +96,11 @@ def show_runs(runs: Sequence[Run]) -> None:
             write_moment(run.end_time),
         )
     console.print(table)
+
+
+def _state(run: Run) -> str:
+    unreached = f", {run.unreached_count:,} members not reached" if run.unreached_count else ""
+    return (f"{run.state}: {run.reason}" if run.reason else run.state) + unreached
 
 
 def _logical_time(run: Run) -> str:

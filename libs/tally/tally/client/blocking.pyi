@@ -13,6 +13,7 @@ from tally.client._buffering.ends import Progress
 from tally.client._calls.tracing import Tracer
 from tally.client._delivery.transport import TransportName
 from tally.client._scheduler.dead_letters import DeadLetter
+from tally.client._scheduler.forced import ForcedSync
 from tally.client._scheduler.jobs import BinNumbers, Job, JobStatus, Period
 from tally.client._scheduler.members import Channel, Put, Video
 from tally.client._scheduler.quotas import Quota, QuotaStatus
@@ -194,9 +195,19 @@ class _Replication:
     ) -> tuple[LocationVerdict, ...]: ...
 
 class _Scheduler:
+    def cancel_run(self, run_id: int, reason: str, *, timeout: float | None = None) -> Run: ...
     def drop_dead_letters(
         self, job: str, item_ids: Sequence[str], *, timeout: float | None = None
     ) -> int: ...
+    def force_sync(
+        self,
+        job: str,
+        item_id: str,
+        *,
+        wait_seconds: float = ...,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> ForcedSync: ...
     def get_bin_distribution(
         self, population: str, bin_max: int, *, timeout: float | None = None
     ) -> tuple[int, ...]: ...
@@ -230,10 +241,12 @@ class _Scheduler:
     def list_workers(
         self, *, page_size: int = 0, page_token: str = "", timeout: float | None = None
     ) -> Page[Worker]: ...
+    def pause_job(self, name: str, reason: str, *, timeout: float | None = None) -> JobStatus: ...
     def put_channels(self, channels: Iterable[Channel], *, timeout: float = ...) -> Put: ...
     def put_job(self, job: Job, *, timeout: float | None = None) -> JobStatus: ...
     def put_quota(self, quota: Quota, *, timeout: float | None = None) -> QuotaStatus: ...
     def put_videos(self, videos: Iterable[Video], *, timeout: float = ...) -> Put: ...
+    def resume_job(self, name: str, *, timeout: float | None = None) -> JobStatus: ...
     def retry_dead_letters(
         self,
         job: str,

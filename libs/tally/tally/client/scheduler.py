@@ -14,6 +14,7 @@ from tally.client._calls.methods import Answer, Method, Request
 from tally.client._calls.namespace import Namespace
 from tally.client._checks.times import from_timestamp, to_timestamp
 from tally.client._scheduler.dead_letters import DeadLetter
+from tally.client._scheduler.forced import ForcedState, ForcedSync
 from tally.client._scheduler.jobs import BinNumbers, Job, JobStatus, Period, Window, cadence_message
 from tally.client._scheduler.members import MOST_ROWS, Channel, Put, Video, cut, shift_rows
 from tally.client._scheduler.quotas import Quota, QuotaStatus
@@ -26,6 +27,8 @@ __all__ = [
     "BinNumbers",
     "Channel",
     "DeadLetter",
+    "ForcedState",
+    "ForcedSync",
     "Job",
     "JobStatus",
     "OutcomeCounts",
@@ -45,6 +48,8 @@ __all__ = [
 T = TypeVar("T")
 
 PUT_TIMEOUT_S = 60.0
+FORCE_WAIT_S = 15.0
+_ANSWER_TIMEOUT_S = 10.0
 PLAN_TIMEOUT_S = 120.0
 """A run of millions of members is cut into slots before the answer."""
 
@@ -65,7 +70,11 @@ _JOBS = "/tally.scheduler.v1.JobService"
 _PUT_JOB = Method(f"{_JOBS}/PutJob", jobs.PutJobRequest, jobs.PutJobResponse.FromString)
 _GET_JOB = Method(f"{_JOBS}/GetJob", jobs.GetJobRequest, jobs.GetJobResponse.FromString)
 _LIST_JOBS = Method(f"{_JOBS}/ListJobs", jobs.ListJobsRequest, jobs.ListJobsResponse.FromString)
+_PAUSE_JOB = Method(f"{_JOBS}/PauseJob", jobs.PauseJobRequest, jobs.PauseJobResponse.FromString)
+_RESUME_JOB = Method(f"{_JOBS}/ResumeJob", jobs.ResumeJobRequest, jobs.ResumeJobResponse.FromString)
 _RUN_JOB = Method(f"{_JOBS}/RunJob", jobs.RunJobRequest, jobs.RunJobResponse.FromString)
+_CANCEL_RUN = Method(f"{_JOBS}/CancelRun", jobs.CancelRunRequest, jobs.CancelRunResponse.FromString)
+_FORCE_SYNC = Method(f"{_JOBS}/ForceSync", jobs.ForceSyncRequest, jobs.ForceSyncResponse.FromString)
 _LIST_RUNS = Method(f"{_JOBS}/ListRuns", jobs.ListRunsRequest, jobs.ListRunsResponse.FromString)
 _LIST_LETTERS = Method(
     f"{_JOBS}/ListDeadLetters", jobs.ListDeadLettersRequest, jobs.ListDeadLettersResponse.FromString
@@ -159,6 +168,16 @@ class Scheduler(Namespace):
         answer = await self._call(_LIST_JOBS, request, timeout)
         return Page(tuple(map(JobStatus.from_message, answer.jobs)), answer.next_page_token)
 
+    async def pause_job(self, name: str, reason: str, *, timeout: float | None = None) -> JobStatus:
+        """Hold back all slots of a job but forced ones, and plan no runs. Raises NotFound."""
+        request = jobs.PauseJobRequest(name=name, reason=reason)
+        return JobStatus.from_message((await self._call(_PAUSE_JOB, request, timeout)).status)
+
+    async def resume_job(self, name: str, *, timeout: float | None = None) -> JobStatus:
+        """End a pause; logical times that were missed are caught up with. Raises NotFound."""
+        request = jobs.ResumeJobRequest(name=name)
+        return JobStatus.from_message((await self._call(_RESUME_JOB, request, timeout)).status)
+
     async def run_job(
         self,
         name: str,
@@ -176,6 +195,38 @@ class Scheduler(Namespace):
             name=name, within_seconds=within_seconds, request_id=request_id or str(uuid.uuid4())
         )
         return Run.from_message((await self._call(_RUN_JOB, request, timeout)).run)
+
+    async def cancel_run(self, run_id: int, reason: str, *, timeout: float | None = None) -> Run:
+        """Cancel a run: its queued slots and retries are dropped, a batch under way is still recorded.
+
+        Raises NotFound, and RunEnded when it has ended otherwise.
+        """
+        request = jobs.CancelRunRequest(run_id=run_id, reason=reason)
+        return Run.from_message((await self._call(_CANCEL_RUN, request, timeout)).run)
+
+    async def force_sync(
+        self,
+        job: str,
+        item_id: str,
+        *,
+        wait_seconds: float = FORCE_WAIT_S,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> ForcedSync:
+        """Sync one item now, before all other work and from the protected share of the quotas, also in a pause.
+
+        `wait_seconds`: for the outcome, at most 20; after that the item is still synced. If a forced sync of the item
+        is in progress in this job, it is that one. `request_id`: a UUID; the same one plans one run, however often it
+        is sent. Raises NotFound when there is no such job, or it does not select the item.
+        """
+        request = jobs.ForceSyncRequest(
+            job=job,
+            item_id=item_id,
+            request_id=request_id or str(uuid.uuid4()),
+            wait_seconds=wait_seconds,
+        )
+        deadline = wait_seconds + _ANSWER_TIMEOUT_S if timeout is None else timeout
+        return ForcedSync.from_message(await self._call(_FORCE_SYNC, request, deadline))
 
     async def list_runs(
         self,

@@ -277,6 +277,12 @@ class LeaseLost(TallyError):
     reason = "LEASE_LOST"
 
 
+class RunEnded(TallyError):
+    """A run has ended, so that it cannot be cancelled any more."""
+
+    reason = "RUN_ENDED"
+
+
 class ChangeOutOfRange(TallyError):
     """The feed of the catalog has no such change, or no longer has the changes after it. Read everything again."""
 

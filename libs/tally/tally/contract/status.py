@@ -41,6 +41,7 @@ CODES: Mapping[type[TallyError], grpc.StatusCode] = {
     errors.AlreadyDecided: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotReplayable: grpc.StatusCode.FAILED_PRECONDITION,
     errors.LeaseLost: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RunEnded: grpc.StatusCode.FAILED_PRECONDITION,
     errors.PeerMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RegionStale: grpc.StatusCode.FAILED_PRECONDITION,
     errors.StaleFrame: grpc.StatusCode.FAILED_PRECONDITION,

@@ -193,7 +193,11 @@ def ids_of(batches: Sequence[Sequence[Member]]) -> list[str]:
 
 @asynccontextmanager
 async def open_scene(dsn: str, schedulers: int = 1, **settings: Any) -> AsyncIterator[Scene]:
-    """Schedulers whose loops do not run: a test does what they would do, when it wants."""
+    """Schedulers whose loops do not run: a test does what they would do, when it wants.
+
+    Overdue slots are leased at once, unless the settings have a rate.
+    """
+    settings = {"catchup_rate": 0, **settings}
     clock = TurnedClock()
     async with AsyncExitStack() as stack:
         pools = [

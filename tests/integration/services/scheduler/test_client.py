@@ -112,8 +112,8 @@ async def test_dead_letters_are_listed_tried_again_and_dropped(shared: Stack) ->
 
 
 async def test_a_definition_that_the_protocol_cannot_express_is_refused_here(shared: Stack) -> None:
-    with pytest.raises(InvalidRequest, match="overlap: 'skip' is none of queue"):
-        await shared.client.scheduler.put_job(replace(JOB, overlap="skip"))
+    with pytest.raises(InvalidRequest, match="overlap: 'never' is none of queue"):
+        await shared.client.scheduler.put_job(replace(JOB, overlap="never"))
 
 
 async def test_the_blocking_client_has_every_method_and_waits_for_it(shared: Stack) -> None:

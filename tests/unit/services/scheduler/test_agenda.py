@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.scheduler.lanes import LANES, RETRY, SCHEDULED, lanes_in_turn
+from services.scheduler.lanes import FORCED, LANES, RETRY, SCHEDULED, lanes_in_turn
 from services.scheduler.outcomes import backoff_seconds
 from services.scheduler.ticker import read_agenda
 
@@ -30,6 +30,10 @@ def row(
         "retry_due_at": None if retry is None else NOW + timedelta(seconds=retry),
         "rest_until": None if rest is None else NOW + timedelta(seconds=rest),
         "has_ended_run": False,
+        "has_ending_run": False,
+        "paced_until": None,
+        "forced_due_at": None,
+        "expires_at": None,
         **rest_of,
     }
 
@@ -62,7 +66,7 @@ def test_items_are_tried_again_in_the_order_in_which_they_became_due() -> None:
 def test_every_fourth_lease_looks_for_retries_first() -> None:
     first = [lanes_in_turn(turn)[0] for turn in range(8)]
     assert first == [SCHEDULED, SCHEDULED, SCHEDULED, RETRY] * 2
-    assert all(set(lanes_in_turn(turn)) == set(LANES) for turn in range(4))
+    assert all({*lanes_in_turn(turn), FORCED} == set(LANES) for turn in range(4))
 
 
 def test_a_backoff_doubles_up_to_five_minutes_and_has_full_jitter() -> None:

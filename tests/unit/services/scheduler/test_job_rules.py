@@ -56,6 +56,16 @@ def test_a_custom_cadence_travels_there_and_back() -> None:
     assert read_definition(job_of(definition), {"units": 9}, DEFAULT_SPACE) == definition
 
 
+def test_runs_are_skipped_only_where_no_bin_misses_its_turn() -> None:
+    """T000-15"""
+    daily = {"cadence": pb.Cadence(preset="daily"), "sla_hours": 48}
+    for overlap in (pb.OVERLAP_SKIP, pb.OVERLAP_BUFFER_ONE):
+        definition = read_definition(job(overlap=overlap, **daily), {"units": 9}, DEFAULT_SPACE)
+        assert job_of(definition).overlap == overlap
+        assert refused(job(overlap=overlap)) == ["overlap"]
+    assert refused(job(overlap=9)) == ["overlap"]
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [

@@ -30,6 +30,7 @@ ROWS: list[tuple[TallyError, grpc.StatusCode]] = [
     (errors.AlreadyDecided("was dropped"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.NotReplayable("still refused"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.LeaseLost("taken by another"), grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.RunEnded("done"), grpc.StatusCode.FAILED_PRECONDITION),
     (errors.Overloaded("full", retry_after_s=2.5), grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.Unavailable("Postgres is unreachable"), grpc.StatusCode.UNAVAILABLE),
     (errors.NotReady("migrate first"), grpc.StatusCode.UNAVAILABLE),

@@ -11,11 +11,15 @@ from tally.scheduler.v1 import job_pb2 as pb
 
 T = TypeVar("T")
 
-_OVERLAPS = {"queue": pb.OVERLAP_QUEUE}
+_OVERLAPS = {
+    "queue": pb.OVERLAP_QUEUE,
+    "skip": pb.OVERLAP_SKIP,
+    "buffer_one": pb.OVERLAP_BUFFER_ONE,
+}
 _MODES = {"live": pb.MODE_LIVE}
 _OVERLAP_NAMES = {number: name for name, number in _OVERLAPS.items()}
 _MODE_NAMES = {number: name for name, number in _MODES.items()}
-_STATES = {pb.JOB_STATE_ACTIVE: "active"}
+_STATES = {pb.JOB_STATE_ACTIVE: "active", pb.JOB_STATE_PAUSED: "paused"}
 _UNKNOWN = "unspecified"
 
 
@@ -57,8 +61,9 @@ class Job:
     column has this value. `cadence`: a preset such as `twice_weekly`, or a Period. `phase`: shifts the job's bins
     relative to those of other jobs, in periods. `batch`: ids in one call of the handler. `slot_size`: members of a
     slot, a multiple of the batch. `batch_seconds`: the handler's time limit for a batch. `quotas`: units of each quota
-    that a batch costs. `catchup_hours`: runs missed by at most so many hours are planned late. `overlap`: `queue`.
-    `mode`: `live`. `allow_skew`: accepts bins that differ in size.
+    that a batch costs. `catchup_hours`: runs missed by at most so many hours are planned late, and a run that is not
+    finished so long after its window closed ends as partial. `overlap`: `queue`; `skip` or `buffer_one` if each run
+    selects all bins. `mode`: `live`. `allow_skew`: accepts bins that differ in size.
     """
 
     name: str
@@ -139,10 +144,10 @@ class Job:
 class JobStatus:
     """A job and how it is doing.
 
-    `state`: `active`. `next_logical_time`: the start of the next period that will be planned; `next_plan_time`: when
-    its window opens. `open_run_count`: runs that have not ended. `rest_until_time`: nothing is leased before, because
-    calls failed as a whole; None when the job does not rest. `largest_gap_hours`: the longest time between the starts
-    of two periods that select the same member.
+    `state`: `active` or `paused`; `state_reason`: why. `next_logical_time`: the start of the next period that will be
+    planned; `next_plan_time`: when its window opens. `open_run_count`: runs that have not ended. `rest_until_time`:
+    nothing is leased before, because calls failed as a whole; None when the job does not rest. `largest_gap_hours`: the
+    longest time between the starts of two periods that select the same member.
     """
 
     job: Job
@@ -153,6 +158,7 @@ class JobStatus:
     rest_until_time: datetime | None
     warnings: tuple[str, ...]
     largest_gap_hours: float
+    state_reason: str = ""
 
     @classmethod
     def from_message(cls, message: pb.JobStatus) -> "JobStatus":
@@ -167,6 +173,7 @@ class JobStatus:
             else None,
             warnings=tuple(message.warnings),
             largest_gap_hours=message.largest_gap_hours,
+            state_reason=message.state_reason,
         )
 
 

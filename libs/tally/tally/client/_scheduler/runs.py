@@ -19,10 +19,10 @@ class RunState(StrEnum):
     RUNNING = "running"
     DONE = "done"
     PARTIAL = "partial"
-    """its time was over before all slots were done"""
+    """not finished `catchup_hours` after its window closed"""
     CANCELLED = "cancelled"
     SKIPPED = "skipped"
-    """not planned: its time had passed by more than `catchup_hours`"""
+    """not planned: its time had passed by more than `catchup_hours`, or `overlap` forbade it"""
     UNSPECIFIED = "unspecified"
     """sent by a service that is newer than this client"""
 
@@ -70,7 +70,8 @@ class Run:
 
     `repeat`: 0 when the cadence planned it, 1 and more when it was asked for. `open_time`: when its first slot is due;
     `close_time`: when its last one is. `member_count`: when it was planned. Of a skipped run: the row stands for
-    `skipped_count` logical times, from `logical_time` to `last_skipped_time`.
+    `skipped_count` logical times, from `logical_time` to `last_skipped_time`. `unreached_count`: of a partial or
+    cancelled run, the members in slots that were not done.
     """
 
     id: int
@@ -92,6 +93,7 @@ class Run:
     outcomes: OutcomeCounts
     last_skipped_time: datetime | None
     skipped_count: int
+    unreached_count: int
 
     @classmethod
     def from_message(cls, message: pb.Run) -> "Run":
@@ -122,6 +124,7 @@ class Run:
             ),
             last_skipped_time=optional("last_skipped_time"),
             skipped_count=message.skipped_count,
+            unreached_count=message.unreached_count,
         )
 
 
