@@ -351,9 +351,6 @@ async def test_no_writer_of_rollups_uses_savepoints_whose_ids_no_snapshot_lists(
     assert await north.database.fetchval("select count(*) from strange") == 0
     transaction = north.database.transaction()
     async with transaction, north.database.transaction():  # the trigger finds a writer that does
-        await north.database.execute(
-            "update counting.rollup_block set number = number "
-            "where ctid = (select min(ctid) from counting.rollup_block)"
-        )
-    assert await north.database.fetchval("select count(*) from strange") == 1
+        await north.database.execute("update counting.rollup_block set number = number")
+    assert await north.database.fetchval("select count(*) from strange") > 0
     await north.database.execute("drop trigger note_strange on counting.rollup_block")
