@@ -214,7 +214,7 @@ async def test_a_rolling_restart_under_steady_calls_fails_none_of_them(
     assert {each.restarts for each in cluster.processes.values()} == {0}  # nothing of it had died
 
 
-async def test_the_front_door_leads_to_no_call_for_operators_nor_between_processes(cluster: Cluster) -> None:
+async def test_the_front_proxy_leads_to_no_call_for_operators_nor_between_processes(cluster: Cluster) -> None:
     internal = [
         f"/{service.full_name}/{method.name}"
         for file in (counting_pb2, dead_letters_pb2)

@@ -88,7 +88,7 @@ async def test_the_operator_counts_reads_and_sees_that_all_is_well(world: World)
     await eventually(all_is_well, 60)
 
 
-async def test_a_token_is_enough_through_the_front_door(world: World) -> None:
+async def test_a_token_is_enough_through_the_front_proxy(world: World) -> None:
     async with world.client(world.ca, world.tokens["writer"]) as client:
         await client.count("by token")
         assert (await client.get_count("by token", strong=True)).count == 1

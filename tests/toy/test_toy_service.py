@@ -185,7 +185,7 @@ async def run_in(tree: Path, *command: str | Path) -> Ended:
     return await finish(process)
 
 
-async def test_a_cluster_runs_it_behind_its_front_door(tree: Path, tmp_path: Path) -> None:
+async def test_a_cluster_runs_it_behind_its_front_proxy(tree: Path, tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     one_of_each = [f"--replicas={name}=1" for name in ("counting", "query", "catalog", "scheduler", "worker")]
     cluster = await start(

@@ -21,6 +21,7 @@ from loadtests.simulators.network import Network, make_network
 from tally.client import Client, TallyError
 from tests.support.eventually import eventually
 from tests.support.proof import shorten
+from tests.support.reach import open_client
 from tests.support.rollups import read_counts
 
 ACCOUNTS, BATCH = 40, 5
@@ -179,7 +180,7 @@ async def open_backfill(
     name: str, dsn: str, door: str, network: Network, objects: Path, chance: random.Random
 ) -> AsyncIterator[BackfillRun]:
     """A job whose repositories are being fetched."""
-    async with Client(door, timeout=10.0) as client:
+    async with open_client(door, timeout=10.0) as client:
         own = make_network(ACCOUNTS, seed=chance.randrange(10**9))
         run = BackfillRun(name, dsn, client, network, own, objects)
         await run.start()

@@ -24,6 +24,7 @@ from tally.client.scheduler import Job, Period, Quota
 from tally.client.scheduler import Video as Member
 from tests.support.eventually import eventually
 from tests.support.proof import shorten
+from tests.support.reach import open_client
 
 MEMBERS = [f"sync-{number:04}" for number in range(800)]
 BATCH, SLOT_SIZE = 20, 100
@@ -211,7 +212,7 @@ async def open_run(
     name: str, dsn: str, door: str, api: Simulator, chance: random.Random
 ) -> AsyncIterator[SyncRun]:
     """A run that has begun."""
-    async with Client(door, timeout=10.0) as client:
+    async with open_client(door, timeout=10.0) as client:
         run = SyncRun(name, dsn, client, api, chance)
         await run.start()
         await run.until_calling()
