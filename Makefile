@@ -23,13 +23,13 @@ setup: $(VENV)/.dev $(VENV)/.proto ## Set up everything that development needs
 run: $(VENV)/.run $(VENV)/.proto ## Run every service in one process on embedded Postgres and Valkey
 	@exec $(PY) -m services all
 
-# Three workers, each with servers of its own. A file stays with one worker, for its tests share a stack; the files keep
+# Several workers, each with servers of its own. A file stays with one worker, for its tests share a stack; the files keep
 # their order, as the long ones come first and the short ones then fill up whoever is done.
 test: setup ## Run the tests: no root, nothing from Debian
 	@$(PY) -m pytest -m "not system and not long" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-long: setup ## Run the tests that start whole clusters and break them, and search large spaces
-	@$(PY) -m pytest -m long -n 3 --dist loadfile --no-loadscope-reorder
+	@$(PY) -m pytest -m long -n 2 --dist loadfile --no-loadscope-reorder
 
 test-system: setup ## Run the tests that need root, or a Debian package (prometheus)
 	@$(PY) -m pytest -m system

@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[3]
     ("scenario", "verdict", "rpc"),
     [
         ("count", "verdict: exact: counted = acknowledged", "CountViewEvent"),
-        ("find", "verdict: right: nothing hidden was shown", "PutRules"),
+        ("find", "verdict: right: nothing hidden was shown", "Find"),
         ("sync", "verdict: right: every member has one outcome in every run", "ReportItems"),
-        ("backfill", "verdict: right: dataset and counts are those of the repositories", "CountDataset"),
+        ("backfill", "verdict: right: dataset and counts are those of the repositories", "CreateJob"),
     ],
 )
 async def test_a_throw_away_tally_answers_what_is_right_and_leaves_nothing(
