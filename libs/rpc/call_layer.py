@@ -337,7 +337,7 @@ def _as_tally_error(error: BaseException) -> TallyError:
         return Unavailable("the server gave this call up, as it does when it stops; send the same again")
     if isinstance(error, TimeoutError) and has_passed():
         return DeadlineExceeded("the deadline passed before the call was answered")
-    if isinstance(error, NotImplementedError):  # of the generated base class
+    if isinstance(error, NotImplementedError):  # a method that only the base class defines
         return Unimplemented("this server does not answer this method")
     return _internal(error)
 

@@ -58,7 +58,7 @@ def test_nothing_goes_wrong_while_all_rules_hold(
     found = explore(bounds)
     record_property("states", found.states)
     assert found.violation is None, str(found)
-    assert found.ends > 0  # some ways were gone to their end
+    assert found.goals > 0  # some ways were gone to their end
     assert found.states == states
 
 

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
+from services.cli.scheduler.options import Name, RequestId
 from services.cli.terminal.options import DEFAULT_ADDRESS, Address, AsJson, Limit
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The job's name.", show_default=False)]
 Items = Annotated[
     list[str], typer.Argument(metavar="ID…", help="Ids of items, as they are listed.", show_default=False)
 ]
@@ -51,10 +51,7 @@ def list_(name: Name, limit: Limit = 50, as_json: AsJson = False, address: Addre
 def retry(
     name: Name,
     items: Items,
-    request_id: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="Of an earlier try without an answer, so that one run is planned."),
-    ] = None,
+    request_id: RequestId = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:

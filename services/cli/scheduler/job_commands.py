@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 from services.cli.scheduler.dead_commands import make_dead
+from services.cli.scheduler.options import Name, RequestId
 from services.cli.terminal.options import DEFAULT_ADDRESS, Address, AsJson, Limit
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The job's name.", show_default=False)]
 
 
 class Filter(StrEnum):
@@ -172,10 +171,7 @@ def run(
         int,
         typer.Option(metavar="SECONDS", min=0, help="Its slots become due over so many seconds; 0: at once."),
     ] = 0,
-    request_id: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="Of an earlier try without an answer, so that one run is planned."),
-    ] = None,
+    request_id: RequestId = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -228,10 +224,7 @@ def force(
             metavar="SECONDS", min=0, max=20, help="For the outcome; after that it is still synced."
         ),
     ] = 15.0,
-    request_id: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="Of an earlier try without an answer, so that one run is planned."),
-    ] = None,
+    request_id: RequestId = None,
     as_json: AsJson = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:

@@ -19,6 +19,7 @@ import asyncpg
 from libs.dataset.parts import open_duckdb
 from loadtests.simulators.network import Network, make_network
 from tally.client import Client, TallyError
+from tests.fault.table.patience import until_done
 from tests.support.eventually import eventually
 from tests.support.proof import shorten
 from tests.support.reach import open_client
@@ -166,13 +167,7 @@ class BackfillRun:
         return []
 
     async def _until_done(self, work: Callable[[], Awaitable[T]]) -> T:
-        async with asyncio.timeout(_SETTLED_SECONDS):
-            while True:
-                try:
-                    return await work()
-                except TallyError as error:
-                    self.failures[error.reason] += 1
-                    await asyncio.sleep(_PAUSE_SECONDS)
+        return await until_done(work, _SETTLED_SECONDS, self.failures)
 
 
 @asynccontextmanager

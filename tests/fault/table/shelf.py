@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from tally.catalog.v1 import find_pb2, resource_pb2, rights_pb2
 from tally.client import Client, TallyError
+from tests.fault.table.patience import until_done
 from tests.support.reach import open_client
 
 _VIEWER = rights_pb2.Viewer(country="us", application="shelf", platform="shelf")
@@ -125,13 +126,7 @@ class Shelf:
                 return wrong
 
     async def _until_done(self, work: Callable[[], Awaitable[T]]) -> T:
-        async with asyncio.timeout(_SETTLED_SECONDS):
-            while True:
-                try:
-                    return await work()
-                except TallyError as error:
-                    self.failures[error.reason] += 1
-                    await asyncio.sleep(_PAUSE_SECONDS)
+        return await until_done(work, _SETTLED_SECONDS, self.failures)
 
     async def _again(self, work: Work, stopping: asyncio.Event) -> None:
         while not stopping.is_set():

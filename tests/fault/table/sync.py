@@ -4,7 +4,6 @@ The api is the simulator's: it keeps count of the calls by itself. Each round ha
 over the same members, whose views at the api change before each run.
 """
 
-import asyncio
 import math
 import random
 import uuid
@@ -19,9 +18,10 @@ import asyncpg
 
 from loadtests.youtube.simulator import Simulator
 from loadtests.youtube.videos import Video
-from tally.client import Client, TallyError
+from tally.client import Client
 from tally.client.scheduler import Job, Period, Quota
 from tally.client.scheduler import Video as Member
+from tests.fault.table.patience import until_done
 from tests.support.eventually import eventually
 from tests.support.proof import shorten
 from tests.support.reach import open_client
@@ -198,13 +198,7 @@ class SyncRun:
         return wrong
 
     async def _until_done(self, work: Callable[[], Awaitable[T]]) -> T:
-        async with asyncio.timeout(_SETTLED_SECONDS):
-            while True:
-                try:
-                    return await work()
-                except TallyError as error:
-                    self.failures[error.reason] += 1
-                    await asyncio.sleep(_PAUSE_SECONDS)
+        return await until_done(work, _SETTLED_SECONDS, self.failures)
 
 
 @asynccontextmanager

@@ -1,51 +1,16 @@
-"""The search, breadth first: the first violation found has a shortest way to it."""
-
-from collections import deque
-from dataclasses import dataclass
+"""The search of this model; its goals are states in which a merge is complete."""
 
 from tests.model.blocks.rules import Rule
-from tests.model.blocks.state import Bounds, State, first
+from tests.model.blocks.state import Bounds, first
 from tests.model.blocks.steps import steps
-
-
-@dataclass(frozen=True, slots=True)
-class Exploration:
-    """What a search has found; `trace` is a shortest way to the violation."""
-
-    states: int
-    merged: int
-    """states in which a merge was complete"""
-    violation: str
-    trace: tuple[str, ...]
-
-    def __str__(self) -> str:
-        if not self.violation:
-            return f"no violation in {self.states:,} states"
-        told = [f"  {number}. {step}" for number, step in enumerate(self.trace, start=1)]
-        return "\n".join([*told, f"  So {self.violation}. ({self.states:,} states)"])
+from tests.model.search import Exploration, search
 
 
 def explore(bounds: Bounds, off: Rule | None = None) -> Exploration:
     """Look at every state that can be reached, or until one is wrong."""
-    start = first(bounds)
-    came_from: dict[State, tuple[State, str] | None] = {start: None}
-    waiting, merged = deque([start]), 0
-    while waiting:
-        state = waiting.popleft()
-        merged += any(run.level and run.is_complete for run in state.runs)
-        for what, after in steps(state, bounds, off):
-            if after in came_from:
-                continue
-            came_from[after] = (state, what)
-            if after.wrong:
-                return Exploration(len(came_from), merged, after.wrong, _way_to(after, came_from))
-            waiting.append(after)
-    return Exploration(len(came_from), merged, "", ())
-
-
-def _way_to(state: State, came_from: dict[State, tuple[State, str] | None]) -> tuple[str, ...]:
-    way: list[str] = []
-    while (before := came_from[state]) is not None:
-        state, what = before
-        way.append(what)
-    return tuple(reversed(way))
+    return search(
+        first(bounds),
+        lambda state: steps(state, bounds, off),
+        lambda state: state.wrong,
+        is_goal=lambda state: any(run.level and run.is_complete for run in state.runs),
+    )

@@ -5,10 +5,11 @@ level a page. At every instant what the peer shows is what the owner had after s
 end it is what the owner has.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
+
+from tests.model.search import Exploration, search
 
 LEVELS = (0, 1)
 Levels = tuple[int, ...]
@@ -149,28 +150,7 @@ def _filled(levels: tuple[int | None, ...]) -> Levels:
     return tuple(each or 0 for each in levels)
 
 
-def explore_counts(
-    off: CountingRule | None = None, writes: int = 3, kills: int = 1
-) -> tuple[int, str, list[str]]:
-    """How many states there are, or up to the first that is wrong: what is, and a shortest way to it."""
+def explore_counts(off: CountingRule | None = None, writes: int = 3, kills: int = 1) -> Exploration:
+    """Look at every state that can be reached, or until one is wrong."""
     start = Counts(((1, 1),), writes=writes, kills=kills)
-    came_from: dict[Counts, tuple[Counts, str] | None] = {start: None}
-    waiting = deque([start])
-    while waiting:
-        state = waiting.popleft()
-        for what, after in steps(state, off):
-            if after in came_from:
-                continue
-            came_from[after] = (state, what)
-            if wrong := violation(after):
-                return len(came_from), wrong, _way_to(after, came_from)
-            waiting.append(after)
-    return len(came_from), "", []
-
-
-def _way_to(state: Counts, came_from: dict[Counts, tuple[Counts, str] | None]) -> list[str]:
-    way: list[str] = []
-    while (before := came_from[state]) is not None:
-        state, what = before
-        way.append(what)
-    return way[::-1]
+    return search(start, lambda state: steps(state, off), violation)

@@ -1,29 +1,11 @@
 """The search, breadth first, and the faults: kills, frozen replicas, pruning, backups that are put back."""
 
-from collections import deque
-from dataclasses import dataclass
-
 from tests.model.replication.receiver import receiver_steps
 from tests.model.replication.rules import Rule
 from tests.model.replication.sender import sender_steps
 from tests.model.replication.state import KEYS, Bounds, State, Steps, find_violation, first, put
 from tests.model.replication.writers import writer_steps
-
-
-@dataclass(frozen=True, slots=True)
-class Exploration:
-    """What a search has found; `trace` is a shortest way to the violation."""
-
-    states: int
-    ends: int
-    violation: str | None
-    trace: tuple[str, ...]
-
-    def __str__(self) -> str:
-        if self.violation is None:
-            return f"no violation in {self.states:,} states, of which {self.ends:,} are ends"
-        told = [f"  {number}. {step}" for number, step in enumerate(self.trace, start=1)]
-        return "\n".join([*told, f"  So {self.violation}. ({self.states:,} states)"])
+from tests.model.search import Exploration, search
 
 
 def steps(state: State, bounds: Bounds, off: Rule | None) -> Steps:
@@ -75,27 +57,4 @@ def _restore_steps(state: State) -> Steps:
 
 def explore(bounds: Bounds, off: Rule | None = None) -> Exploration:
     """Look at every state that can be reached, or until one is wrong."""
-    start = first(bounds)
-    came_from: dict[State, tuple[State, str] | None] = {start: None}
-    waiting, ends = deque([start]), 0
-    while waiting:
-        state = waiting.popleft()
-        is_end = True
-        for what, after in steps(state, bounds, off):
-            is_end = False
-            if after in came_from:
-                continue
-            came_from[after] = (state, what)
-            if violation := find_violation(after):
-                return Exploration(len(came_from), ends, violation, _way_to(after, came_from))
-            waiting.append(after)
-        ends += is_end
-    return Exploration(len(came_from), ends, None, ())
-
-
-def _way_to(state: State, came_from: dict[State, tuple[State, str] | None]) -> tuple[str, ...]:
-    way: list[str] = []
-    while (before := came_from[state]) is not None:
-        state, what = before
-        way.append(what)
-    return tuple(reversed(way))
+    return search(first(bounds), lambda state: steps(state, bounds, off), find_violation)

@@ -16,7 +16,7 @@ from tests.support.eventually import eventually
 
 
 def trust(files: Files, other: Files) -> None:
-    """Both authorities are trusted by whoever trusts `files`."""
+    """Every peer with `files` trusts both authorities."""
     files.write("ca.pem", files.authority.pair.certificate + other.authority.pair.certificate)
 
 
