@@ -78,7 +78,9 @@ class Shelf:
         codes = {each.kind: set(each.codes) for each in await catalog.list_dimensions()}
         for name, kind in _KINDS.items():
             await catalog.put_dimension(name, codes.get(kind, set()) | {"shelf"})
-        await catalog.put_type(_TYPE)
+        change = await catalog.put_type(_TYPE)
+        for client in self.processes:  # each has to know the type before anybody finds by it
+            await client.catalog.find(self._request(min_change=change))
         base = self.chance.randrange(1, 10**9) * 1_000
         self.items = {f"{base + number}z": _Item() for number in range(_ITEMS)}
 
